@@ -1,0 +1,142 @@
+"""What the programs share on the command line: flags, errors, signals.
+
+Only the top-level scripts and ``resnet50.commands`` use this module.
+"""
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable
+from typing import TextIO
+
+from tqdm import tqdm
+
+from resnet50.config import Config, ConfigError, override, read_config
+from resnet50.errors import UserError
+
+# Flags that replace a value of config.txt: section and type.
+_OVERRIDES = {
+    "batch_size": ("train", int),
+    "learning_rate": ("train", float),
+    "num_workers": ("runtime_preprocessing", int),
+}
+
+
+def make_parser(description: str, *overrides: str) -> argparse.ArgumentParser:
+    """A parser with --config and flags that go before keys of config.txt.
+
+    Args:
+        description: For --help.
+        overrides: Keys, of _OVERRIDES, that are flags too.
+    """
+    parser = argparse.ArgumentParser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--config", default="config.txt", metavar="PATH", help="default: config.txt"
+    )
+    for key in overrides:
+        section, kind = _OVERRIDES[key]
+        parser.add_argument(
+            f"--{key}", type=kind, help=f"default: {key} in [{section}] of config.txt"
+        )
+    return parser
+
+
+def add_epoch_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds --epoch_start and --epoch_end, a range of epochs without its end."""
+    parser.add_argument("--epoch_start", type=int, default=0, help="default: 0")
+    parser.add_argument(
+        "--epoch_end", type=int, help="default: epochs in [train] of config.txt"
+    )
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Reads config.txt and applies the flags that go before it.
+
+    Raises:
+        ConfigError: Either is wrong.
+    """
+    config = read_config(args.config)
+    for key, (section, _) in _OVERRIDES.items():
+        value = getattr(args, key, None)
+        if value is not None:
+            config = override(config, section, key, value, flag=f"--{key}")
+    return config
+
+
+def epoch_range(args: argparse.Namespace, config: Config) -> range:
+    """The epochs that --epoch_start and --epoch_end name.
+
+    Raises:
+        ConfigError: They name none, or go past the end of a cosine schedule.
+    """
+    train = config.train
+    end = train.epochs if args.epoch_end is None else args.epoch_end
+    if args.epoch_start < 0:
+        raise ConfigError(f"--epoch_start = {args.epoch_start} (must be at least 0)")
+    if end <= args.epoch_start:
+        raise ConfigError(
+            f"--epoch_end = {end} (must be above --epoch_start = {args.epoch_start})"
+        )
+    if train.schedule == "cosine" and end > train.epochs:
+        raise ConfigError(
+            f"--epoch_end = {end} (the cosine schedule ends at [train] epochs = "
+            f"{train.epochs}; raise that)"
+        )
+    return range(args.epoch_start, end)
+
+
+def command_for(script: str, args: argparse.Namespace, **flags) -> str:
+    """The command line that starts another script with the same configuration."""
+    given = {"config": args.config} if args.config != "config.txt" else {}
+    words = [f"--{name}={value}" for name, value in {**given, **flags}.items()]
+    return " ".join(["python3", script, *words])
+
+
+def say(line: str) -> None:
+    """Prints a line for the user, on stderr, above a bar if there is one."""
+    tqdm.write(line, file=sys.stderr)
+
+
+class _LogLines:
+    """A stream for a bar that goes to a file: each drawing becomes a line."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        line = text.strip("\r\n ")
+        if line:
+            self._stream.write(line + "\n")
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+
+def progress_bar(**settings) -> tqdm:
+    """A tqdm bar; one line every half minute where stderr is not a terminal."""
+    if sys.stderr.isatty():
+        return tqdm(mininterval=0.2, maxinterval=1, dynamic_ncols=True, **settings)
+    lines = _LogLines(sys.stderr)
+    return tqdm(mininterval=30, maxinterval=60, file=lines, ncols=120, **settings)
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Runs a program's main function and exits with its status.
+
+    A UserError ends it with one line on stderr and status 1; Ctrl-C and SIGTERM, which
+    here are the same, with status 130. Anything else keeps its traceback.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        status = main()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        status = 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        status = 130
+    sys.exit(status)

@@ -1,0 +1,376 @@
+"""config.txt (TOML) as frozen dataclasses, one for each section.
+
+Strict: every key must be there, of its type and in its range, and no other. Each field
+below carries its own check, so that this module is the one list of all settings;
+config.txt, as shipped, explains each of them to its user.
+"""
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tomli
+
+from resnet50.errors import UserError
+
+
+class ConfigError(UserError):
+    """A setting, in config.txt or on the command line, that cannot be used."""
+
+
+# A check takes the raw TOML value and the folder of config.txt. It returns the value as
+# the field's type, or raises ValueError with what would have been right.
+Check = Callable[[Any, Path], Any]
+
+
+def _setting(check: Check) -> Any:
+    return dataclasses.field(metadata={"check": check})
+
+
+def _in_range(value, minimum, maximum):
+    if minimum is not None and value < minimum:
+        raise ValueError(f"must be at least {minimum}")
+    if maximum is not None and value > maximum:
+        raise ValueError(f"must be at most {maximum}")
+    return value
+
+
+def _whole(minimum: int, maximum: int | None = None) -> Any:
+    def check(value, folder):
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ValueError("must be a whole number")
+        return _in_range(value, minimum, maximum)
+
+    return _setting(check)
+
+
+def _as_real(value) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise ValueError("must be a number")
+    if not math.isfinite(value):
+        raise ValueError("must be a finite number")
+    return float(value)
+
+
+def _real(minimum: float, maximum: float | None = None, *, above=False) -> Any:
+    def check(value, folder):
+        number = _as_real(value)
+        if above and number <= minimum:
+            raise ValueError(f"must be above {minimum:g}")
+        return _in_range(number, minimum, maximum)
+
+    return _setting(check)
+
+
+def _flag() -> Any:
+    def check(value, folder):
+        if not isinstance(value, bool):
+            raise ValueError("must be true or false")
+        return value
+
+    return _setting(check)
+
+
+def _choice(*choices: str) -> Any:
+    def check(value, folder):
+        if value not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return value
+
+    return _setting(check)
+
+
+def _path(*, optional: bool = False) -> Any:
+    def check(value, folder):
+        if not isinstance(value, str):
+            raise ValueError("must be a path in quotation marks")
+        if optional and not value:
+            return None
+        if not value or "\0" in value:
+            raise ValueError("must be the path of a folder")
+        return (folder / Path(value).expanduser()).absolute()
+
+    return _setting(check)
+
+
+def _per_channel(minimum: float, maximum: float, *, above: bool = False) -> Any:
+    inner = _real(minimum, maximum, above=above).metadata["check"]
+
+    def check(value, folder):
+        if not isinstance(value, list) or len(value) != 3:
+            raise ValueError("must be three numbers: red, green, blue")
+        return tuple(inner(number, folder) for number in value)
+
+    return _setting(check)
+
+
+def _ascending_reals() -> Any:
+    def check(value, folder):
+        if not isinstance(value, list):
+            raise ValueError("must be a list of numbers")
+        numbers = tuple(_as_real(number) for number in value)
+        if any(later <= earlier for earlier, later in zip((0.0, *numbers), numbers)):
+            raise ValueError("must be positive and ascending")
+        return numbers
+
+    return _setting(check)
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetConfig:
+    """[dataset]: where the images are, and their statistics."""
+
+    training_images: Path = _path()
+    training_list: Path | None = _path(optional=True)
+    validation_images: Path = _path()
+    validation_list: Path | None = _path(optional=True)
+    channel_mean: tuple[float, float, float] = _per_channel(0, 1)
+    channel_std: tuple[float, float, float] = _per_channel(0, 1, above=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentationConfig:
+    """[augmentation]: the six steps of an image in an epoch."""
+
+    shorter_side_min: int = _whole(1, 10_000)
+    shorter_side_max: int = _whole(1, 10_000)
+    shorter_side_step: int = _whole(1)
+    crop_size: int = _whole(32, 10_000)
+    flip_probability: float = _real(0, 1)
+    colour_jitter_stddev: float = _real(0, 10)
+
+    def faults(self):
+        """Yields (key, what it must be) for values that do not fit together."""
+        if self.shorter_side_min < self.crop_size:
+            yield "shorter_side_min", f"must be at least crop_size = {self.crop_size}"
+        if self.shorter_side_max < self.shorter_side_min:
+            yield (
+                "shorter_side_max",
+                f"must be at least shorter_side_min = {self.shorter_side_min}",
+            )
+        if (self.shorter_side_max - self.shorter_side_min) % self.shorter_side_step:
+            yield (
+                "shorter_side_step",
+                f"must divide {self.shorter_side_max - self.shorter_side_min}, "
+                "which is shorter_side_max - shorter_side_min",
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """[model]: the network."""
+
+    variant: str = _choice("v1.5", "v1")
+    normalization: str = _choice("batch_norm", "batch_renorm")
+    moving_average_decay: float = _real(0, 1)
+    epsilon: float = _real(0, 1, above=True)
+    zero_init_last_gamma: bool = _flag()
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchRenormConfig:
+    """[batch_renorm]: how r_max and d_max are relaxed (Ioffe 2017, section 4)."""
+
+    r_max: float = _real(1)
+    r_start_step: int = _whole(0)
+    r_end_step: int = _whole(1)
+    d_max: float = _real(0)
+    d_start_step: int = _whole(0)
+    d_end_step: int = _whole(1)
+
+    def faults(self):
+        """Yields (key, what it must be) for values that do not fit together."""
+        if self.r_end_step <= self.r_start_step:
+            yield "r_end_step", f"must be above r_start_step = {self.r_start_step}"
+        if self.d_end_step <= self.d_start_step:
+            yield "d_end_step", f"must be above d_start_step = {self.d_start_step}"
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """[train]: the buffer, the run and the recipe."""
+
+    buffer_folder: Path = _path()
+    buffer_size: int = _whole(1)
+    dtype: str = _choice("float16", "float32")
+    sleep_time: float = _real(0, 3600, above=True)
+    read_ahead: int = _whole(1, 1000)
+    saved_models_folder: Path = _path()
+    seed: int = _whole(0, 2**63 - 1)
+    deterministic: bool = _flag()
+    batch_size: int = _whole(1, 100_000)
+    epochs: int = _whole(1)
+    learning_rate: float = _real(0, above=True)
+    schedule: str = _choice("constant", "step", "cosine")
+    warmup_epochs: float = _real(0)
+    decay_epochs: tuple[float, ...] = _ascending_reals()
+    decay_factor: float = _real(0, 1, above=True)
+    momentum: float = _real(0, 1)
+    l2_penalty: float = _real(0)
+    label_smoothing: float = _real(0, 1)
+
+    def faults(self):
+        """Yields (key, what it must be) for values that do not fit together."""
+        if self.warmup_epochs > self.epochs:
+            yield "warmup_epochs", f"must be at most epochs = {self.epochs}"
+
+
+@dataclasses.dataclass(frozen=True)
+class RuntimePreprocessingConfig:
+    """[runtime_preprocessing]: the process that fills the buffer."""
+
+    num_workers: int = _whole(1, 1024)
+    sleep_time: float = _real(0, 3600, above=True)
+    refill_below: float = _real(0, 1, above=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """[evaluation]: accuracy on the validation images."""
+
+    shorter_side: int = _whole(1, 10_000)
+    batch_size: int = _whole(1, 100_000)
+    num_workers: int = _whole(1, 1024)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """All of config.txt."""
+
+    dataset: DatasetConfig
+    augmentation: AugmentationConfig
+    model: ModelConfig
+    batch_renorm: BatchRenormConfig
+    train: TrainConfig
+    runtime_preprocessing: RuntimePreprocessingConfig
+    evaluation: EvaluationConfig
+
+    def faults(self):
+        """Yields (section, key, what it must be) for values that do not fit together."""
+        for section in dataclasses.fields(self):
+            values = getattr(self, section.name)
+            if hasattr(values, "faults"):
+                for key, expected in values.faults():
+                    yield section.name, key, expected
+        if self.evaluation.shorter_side < self.augmentation.crop_size:
+            yield (
+                "evaluation",
+                "shorter_side",
+                "must be at least [augmentation] crop_size = "
+                f"{self.augmentation.crop_size}",
+            )
+
+
+SECTIONS = {field.name: field.type for field in dataclasses.fields(Config)}
+
+
+def _did_you_mean(name: str, known) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+
+
+def _shown(value) -> str:
+    """A value as a user wrote it in TOML, shortened."""
+    text = {True: "true", False: "false"}[value] if isinstance(value, bool) else None
+    text = text or (f'"{value}"' if isinstance(value, str | Path) else str(value))
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _read_section(where: str, name: str, raw, folder: Path):
+    section = SECTIONS[name]
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{where}: {name} must be a section, [{name}]")
+    fields = {field.name: field for field in dataclasses.fields(section)}
+    for key in raw:
+        if key not in fields:
+            hint = _did_you_mean(key, fields)
+            raise ConfigError(f"{where}: unknown key [{name}] {key} ({hint})")
+    values = {}
+    for key, field in fields.items():
+        if key not in raw:
+            raise ConfigError(
+                f"{where}: [{name}] {key} is missing (add the line {key} = ...; "
+                "config.txt as shipped explains it)"
+            )
+        try:
+            values[key] = field.metadata["check"](raw[key], folder)
+        except ValueError as fault:
+            raise ConfigError(
+                f"{where}: [{name}] {key} = {_shown(raw[key])} ({fault})"
+            ) from None
+    return section(**values)
+
+
+def _raise_first_fault(where: str, config: Config) -> None:
+    for section, key, expected in config.faults():
+        value = _shown(getattr(getattr(config, section), key))
+        raise ConfigError(f"{where}: [{section}] {key} = {value} ({expected})")
+
+
+def read_config(path: Path | str) -> Config:
+    """Reads and checks a whole configuration file.
+
+    Args:
+        path: A TOML file. Relative paths inside it are relative to its folder.
+
+    Raises:
+        ConfigError: The file cannot be read, is no TOML, or holds an unknown, missing,
+            wrongly typed or out-of-range key. One line that names key, value, remedy.
+    """
+    path = Path(path)
+    try:
+        raw = tomli.loads(path.read_bytes().decode("utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be read: {error.strerror} (give it as --config=PATH)"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path}: byte {error.start} is not UTF-8 (save it as UTF-8 text)"
+        ) from None
+    except (tomli.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path}: is not valid TOML: {error}") from None
+    for name in raw:
+        if name not in SECTIONS:
+            hint = _did_you_mean(name, SECTIONS)
+            kind = f"section [{name}]" if isinstance(raw[name], dict) else f"key {name}"
+            raise ConfigError(f"{path}: unknown {kind} ({hint})")
+    for name in SECTIONS:
+        if name not in raw:
+            raise ConfigError(f"{path}: section [{name}] is missing")
+    config = Config(
+        **{
+            name: _read_section(str(path), name, raw[name], path.absolute().parent)
+            for name in SECTIONS
+        }
+    )
+    _raise_first_fault(str(path), config)
+    return config
+
+
+def override(config: Config, section: str, key: str, value, *, flag: str) -> Config:
+    """Returns the configuration with one value replaced from the command line.
+
+    Args:
+        config: What config.txt says. Not modified.
+        section: Name of the section, such as "train".
+        key: Name of the key in it.
+        value: The new value, of the key's TOML type.
+        flag: How the user gave it, such as "--batch_size", for the error message.
+
+    Raises:
+        ConfigError: The value is wrongly typed, out of range, or does not fit the rest.
+    """
+    values = getattr(config, section)
+    field = next(f for f in dataclasses.fields(values) if f.name == key)
+    try:
+        checked = field.metadata["check"](value, Path.cwd())
+    except ValueError as fault:
+        raise ConfigError(f"{flag} = {_shown(value)} ({fault})") from None
+    changed = dataclasses.replace(values, **{key: checked})
+    config = dataclasses.replace(config, **{section: changed})
+    _raise_first_fault(flag, config)
+    return config

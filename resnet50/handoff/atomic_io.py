@@ -1,0 +1,62 @@
+"""Whole-or-nothing files: another process sees the old file, the new one, or none.
+
+A file is written under a temporary name in its own folder, flushed to the disk, and
+renamed. Killed at any line, it leaves at most a temporary, which no reader opens and
+``remove_temporaries`` deletes.
+"""
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+_PREFIX, _SUFFIX = ".writing-", ".tmp"
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
+    """Yields an open binary file that becomes ``path`` when the block ends.
+
+    Args:
+        path: Where the file shall appear. An existing file is replaced.
+        durable: Whether the bytes reach the disk before the name does. Without it a
+            power cut may leave an empty or torn file under the name; only for files
+            whose reader expects that.
+
+    Raises:
+        OSError: The folder is missing or full. Nothing is left behind.
+    """
+    # The name holds nothing of path's own: that may already be as long as allowed.
+    temporary = path.parent / f"{_PREFIX}{uuid.uuid4().hex}{_SUFFIX}"
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def fsync_folder(folder: Path) -> None:
+    """Makes the names in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_temporaries(folder: Path) -> int:
+    """Deletes what killed writers left in a folder; returns how many files.
+
+    Only for a process that knows that no other one writes there.
+    """
+    leftovers = list(folder.glob(f"{_PREFIX}*{_SUFFIX}"))
+    for path in leftovers:
+        path.unlink(missing_ok=True)
+    return len(leftovers)

@@ -1,0 +1,153 @@
+"""The batch files in the buffer folder: names, commit order, checks.
+
+A batch is two files, written by numpy.save:
+
+    labels_EEEE_BBBBB.npy   int32 [N], 0 <= label < num_classes
+    images_EEEE_BBBBB.npy   float16 or float32 [N, H, W, 3], RGB, normalized
+
+with the epoch and the batch index, zero-padded to at least 4 and 5 digits. Labels are
+committed first and deleted last, so a reader that finds the images file has both.
+"""
+
+import re
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+
+from resnet50.errors import UserError
+from resnet50.handoff.atomic_io import atomic_file
+from resnet50.handoff.progress import Position
+
+_NAME = re.compile(r"(images|labels)_([0-9]{4,})_([0-9]{5,})\.npy")
+
+
+class BatchFileError(UserError):
+    """A batch file is not what the settings say that it must be."""
+
+
+class BatchSpec(NamedTuple):
+    """What every batch of a buffer looks like."""
+
+    batch_size: int
+    crop_size: int
+    dtype: str
+    num_classes: int
+
+    @property
+    def batch_bytes(self) -> int:
+        """Size of one batch on disk: values, labels and two headers of 128 bytes."""
+        values = self.batch_size * self.crop_size**2 * 3
+        return values * np.dtype(self.dtype).itemsize + 4 * self.batch_size + 256
+
+
+def _file_name(kind: str, position: Position) -> str:
+    return f"{kind}_{position.epoch:04d}_{position.batch_index:05d}.npy"
+
+
+def _load(file: BinaryIO, path: Path) -> np.ndarray:
+    try:
+        # Not np.load, which also opens archives and falls back to pickle.
+        return np.lib.format.read_array(file, allow_pickle=False)
+    except (ValueError, OSError, MemoryError) as error:
+        raise BatchFileError(
+            f"{path}: is damaged: {error} (delete it: runtime_preprocessing.py makes "
+            "it anew)"
+        ) from None
+
+
+class BatchBuffer:
+    """The batch files of one folder. Holds no state: the folder is the state."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def images_path(self, position: Position) -> Path:
+        """Where a batch's images are, or will be."""
+        return self.folder / _file_name("images", position)
+
+    def labels_path(self, position: Position) -> Path:
+        """Where a batch's labels are, or will be."""
+        return self.folder / _file_name("labels", position)
+
+    def write(self, position: Position, images: np.ndarray, labels: np.ndarray) -> None:
+        """Commits a batch; see the module for shapes and dtypes."""
+        # Labels first: a reader that finds the images file has both.
+        for path, array in (
+            (self.labels_path(position), labels),
+            (self.images_path(position), images),
+        ):
+            with atomic_file(path) as file:
+                # An open file, because np.save appends .npy to a name without it.
+                np.save(file, array, allow_pickle=False)
+
+    def read(
+        self, position: Position, spec: BatchSpec
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Reads and checks a batch.
+
+        Returns:
+            images: spec.dtype [N, H, W, 3]; labels: int32 [N].
+
+        Raises:
+            FileNotFoundError: The batch is not there (yet).
+            BatchFileError: A file is damaged, or of another shape, dtype or range.
+        """
+        images_path, labels_path = (
+            self.images_path(position),
+            self.labels_path(position),
+        )
+        with images_path.open("rb") as file:
+            images = _load(file, images_path)
+        with labels_path.open("rb") as file:
+            labels = _load(file, labels_path)
+        size = spec.crop_size
+        for path, array, shape, dtype in (
+            (images_path, images, (spec.batch_size, size, size, 3), spec.dtype),
+            (labels_path, labels, (spec.batch_size,), "int32"),
+        ):
+            if array.shape != shape or array.dtype != dtype:
+                raise BatchFileError(
+                    f"{path}: {array.dtype} {list(array.shape)}, expected {dtype} "
+                    f"{list(shape)} (are --batch_size and config.txt the same in both "
+                    "terminals?)"
+                )
+        if labels.min() < 0 or labels.max() >= spec.num_classes:
+            raise BatchFileError(
+                f"{labels_path}: labels from {labels.min()} to {labels.max()}, expected "
+                f"0 to {spec.num_classes - 1} (is the dataset the same in both "
+                "terminals?)"
+            )
+        return images, labels
+
+    def _files(self) -> dict[Position, set[str]]:
+        """The kinds of file, images and labels, that each position has."""
+        found: dict[Position, set[str]] = {}
+        for path in self.folder.iterdir():
+            match = _NAME.fullmatch(path.name)
+            if match:
+                position = Position(int(match[2]), int(match[3]))
+                found.setdefault(position, set()).add(match[1])
+        return found
+
+    def ready(self) -> set[Position]:
+        """Positions of the batches that are there, both files of them."""
+        return {
+            position for position, kinds in self._files().items() if len(kinds) == 2
+        }
+
+    def present(self) -> set[Position]:
+        """Positions of which any file is there."""
+        return set(self._files())
+
+    def delete(self, position: Position) -> None:
+        """Removes a batch, or what there is of it."""
+        self.images_path(position).unlink(missing_ok=True)
+        self.labels_path(position).unlink(missing_ok=True)
+
+    def clear(self) -> int:
+        """Removes every batch; returns how many there were."""
+        positions = self.present()
+        for position in positions:
+            self.delete(position)
+        return len(positions)

@@ -1,0 +1,83 @@
+"""One preprocessor and one trainer for each buffer folder, and who is alive.
+
+An operating system's file lock, so that a killed process leaves none behind. The lock
+file holds the process id of its owner, for messages only: whether the owner lives is
+told by the lock, never by the number.
+"""
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from resnet50.errors import UserError
+
+PREPROCESSOR, TRAINER = "runtime_preprocessing", "train"
+
+# A look at a lock (see is_alive) holds it for microseconds. An owner that meets one
+# tries again for this long before it believes in a second owner.
+_RETRY_SECONDS = 0.5
+
+
+class AlreadyRunningError(UserError):
+    """Another living process has this role in the folder."""
+
+
+def _lock_path(folder: Path, role: str) -> Path:
+    return folder / f"{role}.lock"
+
+
+@contextlib.contextmanager
+def exclusive_role(folder: Path, role: str) -> Iterator[None]:
+    """Holds a role in a buffer folder for as long as the block runs.
+
+    Args:
+        folder: The buffer folder; must exist.
+        role: PREPROCESSOR or TRAINER.
+
+    Raises:
+        AlreadyRunningError: A living process has the role; names its process id.
+    """
+    path = _lock_path(folder, role)
+    with path.open("a+") as file:
+        deadline = time.monotonic() + _RETRY_SECONDS
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise AlreadyRunningError(
+                        f"{folder}: {role}.py already runs here, process "
+                        f"{owner(folder, role)} (stop it, or give this one another "
+                        "[train] buffer_folder)"
+                    ) from None
+                time.sleep(0.02)
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        # Closing the file ends the lock, here or when the process dies. The file
+        # itself stays: deleting it would let two processes lock two files.
+        yield
+
+
+def is_alive(folder: Path, role: str) -> bool:
+    """Whether a living process has the role in the folder."""
+    try:
+        with _lock_path(folder, role).open("r") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def owner(folder: Path, role: str) -> str:
+    """The process id that the newest owner of a role wrote, or "unknown"."""
+    try:
+        return _lock_path(folder, role).read_text().strip() or "unknown"
+    except (OSError, UnicodeDecodeError):
+        return "unknown"

@@ -1,0 +1,153 @@
+"""The trainer's side of the buffer: batches in order, read ahead by a thread.
+
+Disk and decoding of the .npy format happen while the network computes; the trainer
+only waits when the preprocessing is behind.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from resnet50.handoff import locks
+from resnet50.handoff.buffer import BatchBuffer, BatchSpec
+from resnet50.handoff.progress import Position, to_position
+
+# A wait shorter than this is not worth a line on the terminal.
+_SPEAK_AFTER_SECONDS = 3.0
+
+
+class Batch(NamedTuple):
+    """One batch as the trainer gets it; see handoff.buffer for shapes and dtypes."""
+
+    step: int
+    position: Position
+    images: np.ndarray
+    labels: np.ndarray
+
+
+class BatchReader:
+    """Iterates over the batches of some steps, in order, reading ahead.
+
+    Use as a context manager, so that its thread ends. Errors of the thread, such as
+    BatchFileError, are raised by the iteration.
+    """
+
+    def __init__(
+        self,
+        buffer: BatchBuffer,
+        spec: BatchSpec,
+        steps: range,
+        *,
+        batches_per_epoch: int,
+        read_ahead: int,
+        sleep_seconds: float,
+        notify: Callable[[str], None],
+        how_to_start: str,
+    ):
+        """Prepares to read; the thread starts with the ``with`` block.
+
+        Args:
+            buffer: Where the batches appear.
+            spec: What each of them must look like.
+            steps: Which ones to deliver.
+            batches_per_epoch: For the addresses.
+            read_ahead: Batches to hold in memory before they are asked for.
+            sleep_seconds: Between two looks for a batch that is not there.
+            notify: Takes a line for the user when a long wait starts and ends.
+            how_to_start: Command that starts the preprocessor, for that line.
+        """
+        self._buffer = buffer
+        self._spec = spec
+        self._steps = steps
+        self._batches_per_epoch = batches_per_epoch
+        self._sleep_seconds = sleep_seconds
+        self._notify = notify
+        self._how_to_start = how_to_start
+        # Holds batches, and at last an exception, or None for the end.
+        self._queue: queue.Queue = queue.Queue(maxsize=read_ahead)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._read_all, daemon=True)
+        self.waited_seconds = 0.0
+
+    def __enter__(self) -> "BatchReader":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def __iter__(self) -> "BatchReader":
+        return self
+
+    def __next__(self) -> Batch:
+        started = time.monotonic()
+        item = self._next_item(started)
+        self.waited_seconds += time.monotonic() - started
+        if isinstance(item, BaseException):
+            raise item
+        if item is None:
+            raise StopIteration
+        return item
+
+    def _next_item(self, started: float):
+        """Waits for the thread; speaks once when it takes long and once when it ends."""
+        try:
+            return self._queue.get(timeout=_SPEAK_AFTER_SECONDS)
+        except queue.Empty:
+            pass
+        folder = self._buffer.folder
+        warned_of_absence = False
+        self._notify(f"waiting for the next batch in {folder} ...")
+        while True:
+            # Only a preprocessor seen dead in the wait is worth the second line: one
+            # that is alive is simply slower than the trainer, or just starting.
+            if not warned_of_absence and not locks.is_alive(folder, locks.PREPROCESSOR):
+                warned_of_absence = True
+                self._notify(
+                    "runtime_preprocessing.py is not running; start it in another "
+                    f"terminal:\n    {self._how_to_start}"
+                )
+            try:
+                item = self._queue.get(timeout=_SPEAK_AFTER_SECONDS)
+            except queue.Empty:
+                continue
+            self._notify(f"... waited {time.monotonic() - started:.1f} s")
+            return item
+
+    def _read_all(self) -> None:
+        """Runs in the thread: reads every step, then puts None, or an exception."""
+        try:
+            for step in self._steps:
+                batch = self._read(step)
+                if batch is None or not self._put(batch):
+                    return
+            self._put(None)
+        except Exception as error:  # Handed to the iteration, which raises it.
+            self._put(error)
+
+    def _read(self, step: int) -> Batch | None:
+        """Reads one batch as soon as it is there; None when told to stop."""
+        position = to_position(step, self._batches_per_epoch)
+        while not self._stop.is_set():
+            try:
+                images, labels = self._buffer.read(position, self._spec)
+            except FileNotFoundError:
+                self._stop.wait(self._sleep_seconds)
+                continue
+            return Batch(step, position, images, labels)
+        return None
+
+    def _put(self, item) -> bool:
+        """Hands an item over; False when told to stop."""
+        while not self._stop.is_set():
+            try:
+                self._queue.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False

@@ -1,0 +1,1 @@
+"""The preprocessing process: from image files to batch files. Never loads TensorFlow."""

@@ -1,0 +1,193 @@
+"""The six steps that each image goes through in each epoch.
+
+1. draw the shorter side         ``draw``
+2. resize to it                  ``resize_and_crop``
+3. random crop                   ``resize_and_crop``
+4. normalize                     ``normalization_table``
+5. random horizontal flip        ``augment``
+6. colour jitter                 ``colour_shift``
+
+Randomness and arithmetic are apart: ``draw`` takes a fixed count of numbers from a
+Generator, and the rest are pure functions of an image and a Draw. So an image that is
+replaced or has another size never changes what its neighbours in the batch get.
+
+Steps 4 and 6 are one affine map for each channel, and a crop has 256 levels: both
+together are a table of 256 values, and normalizing, jittering and converting a crop is
+one look-up in it.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from resnet50.config import AugmentationConfig
+
+
+class Draw(NamedTuple):
+    """The random choices for one image in one epoch."""
+
+    shorter_side: int
+    crop_fractions: tuple[float, float]  # down and right, [0, 1) of the free pixels
+    is_flipped: bool
+    colour_weights: tuple[float, float, float]  # one for each principal axis
+
+
+class ChannelStatistics(NamedTuple):
+    """The training set's mean and standard deviation: red, green, blue in 0..1."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+def draw(rng: np.random.Generator, settings: AugmentationConfig) -> Draw:
+    """Draws what happens to one image. Always consumes the same share of the stream.
+
+    Step 1 is here: the shorter side is uniform over {min, min + step, ..., max}.
+    """
+    uniform = rng.random(4)
+    colour_weights = rng.standard_normal(3) * settings.colour_jitter_stddev
+    span = settings.shorter_side_max - settings.shorter_side_min
+    num_sides = span // settings.shorter_side_step + 1
+    return Draw(
+        shorter_side=settings.shorter_side_min
+        + int(uniform[0] * num_sides) * settings.shorter_side_step,
+        crop_fractions=(float(uniform[1]), float(uniform[2])),
+        is_flipped=bool(uniform[3] < settings.flip_probability),
+        colour_weights=tuple(colour_weights.tolist()),
+    )
+
+
+def resized_size(width: int, height: int, shorter_side: int) -> tuple[int, int]:
+    """Width and height after a resize that keeps the aspect ratio.
+
+    The longer side is rounded down, as in torchvision.
+    """
+    shorter = min(width, height)
+    return width * shorter_side // shorter, height * shorter_side // shorter
+
+
+def crop_corner(
+    width: int, height: int, crop_size: int, fractions: tuple[float, float]
+) -> tuple[int, int]:
+    """Upper left corner (left, top) of a crop inside a width x height image.
+
+    Each of the (width - crop_size + 1) * (height - crop_size + 1) corners is equally
+    likely if the fractions, down and right, are uniform over [0, 1).
+    """
+    down, right = fractions
+    return int(right * (width - crop_size + 1)), int(down * (height - crop_size + 1))
+
+
+def crop_of_resized(
+    image: Image.Image, shorter_side: int, crop_size: int, corner
+) -> np.ndarray:
+    """Steps 2 and 3 in one: the pixels of a crop of the resized image.
+
+    Only the crop's source region is resampled. The result is that of resizing the whole
+    (bilinear, with antialiasing) and cropping, to 2 of 255 levels.
+
+    Args:
+        image: RGB, any size.
+        shorter_side: Of the resized image, pixels, at least crop_size.
+        crop_size: Side of the crop, pixels.
+        corner: Takes width and height of the resized image, returns the crop's
+            upper left corner in it, (left, top).
+
+    Returns:
+        uint8 [crop_size, crop_size, 3].
+    """
+    width, height = resized_size(*image.size, shorter_side)
+    left, top = corner(width, height)
+    scale_x, scale_y = image.width / width, image.height / height
+    box = (
+        left * scale_x,
+        top * scale_y,
+        # The product may be above the image's edge by a rounding error.
+        min((left + crop_size) * scale_x, image.width),
+        min((top + crop_size) * scale_y, image.height),
+    )
+    size = (crop_size, crop_size)
+    return np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=box))
+
+
+def resize_and_crop(image: Image.Image, choice: Draw, crop_size: int) -> np.ndarray:
+    """Steps 2 and 3: resizes the shorter side as drawn, and takes the drawn crop.
+
+    Returns:
+        uint8 [crop_size, crop_size, 3], RGB.
+    """
+    return crop_of_resized(
+        image,
+        choice.shorter_side,
+        crop_size,
+        lambda w, h: crop_corner(w, h, crop_size, choice.crop_fractions),
+    )
+
+
+def normalization_table(statistics: ChannelStatistics) -> np.ndarray:
+    """Step 4 for each level and channel: (level / 255 - mean) / std.
+
+    Returns:
+        float64 [3, 256].
+    """
+    levels = np.arange(256) / 255
+    mean = np.asarray(statistics.mean)[:, None]
+    return (levels - mean) / np.asarray(statistics.std)[:, None]
+
+
+def colour_shift(
+    crop: np.ndarray, std: tuple[float, float, float], weights
+) -> np.ndarray:
+    """Step 6: the shift of a normalized crop along its own principal RGB axes.
+
+    Krizhevsky et al. 2012, section 4.1: the sum over the axes of (weight * eigenvalue *
+    eigenvector) of the pixels' covariance. There the axes come from the whole training
+    set, here from this crop after normalization. An eigenvector's sign, which no
+    definition fixes, is such that its largest component is positive.
+
+    Args:
+        crop: uint8 [H, W, 3], RGB, before normalization.
+        std: The channels' standard deviations that step 4 divides by, in 0..1.
+        weights: Three normal draws, one for each axis, smallest eigenvalue first.
+
+    Returns:
+        float32 [3], what to add to each normalized channel.
+    """
+    # Sums of whole numbers below 2**53 are exact in float64, so no machine's order of
+    # summation can change the result.
+    pixels = np.ascontiguousarray(crop.reshape(-1, 3).T).astype(np.float64)  # [3, H*W]
+    num_pixels = pixels.shape[1]
+    sums = pixels.sum(axis=1)
+    products = pixels @ pixels.T
+    covariance = (products - np.outer(sums, sums) / num_pixels) / num_pixels
+    scale = 255 * np.asarray(std)
+    eigenvalues, eigenvectors = np.linalg.eigh(covariance / np.outer(scale, scale))
+    largest = np.abs(eigenvectors).argmax(axis=0)
+    signs = np.sign(eigenvectors[largest, np.arange(3)])
+    return (eigenvectors @ (signs * eigenvalues * np.asarray(weights))).astype("f4")
+
+
+def augment(
+    image: Image.Image,
+    choice: Draw,
+    crop_size: int,
+    statistics: ChannelStatistics,
+    out: np.ndarray,
+) -> None:
+    """All six steps of one image, straight into its place in the batch.
+
+    Args:
+        image: RGB, any size. Not modified.
+        choice: What was drawn for it.
+        crop_size: Side of the crop, pixels.
+        statistics: The training set's.
+        out: float16 or float32 [crop_size, crop_size, 3]; overwritten.
+    """
+    crop = resize_and_crop(image, choice, crop_size)
+    shift = colour_shift(crop, statistics.std, choice.colour_weights)
+    table = (normalization_table(statistics) + shift[:, None]).astype(out.dtype)
+    if choice.is_flipped:
+        crop = crop[:, ::-1]
+    for channel in range(3):
+        out[:, :, channel] = table[channel].take(crop[:, :, channel])

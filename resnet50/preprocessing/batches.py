@@ -1,0 +1,177 @@
+"""One batch from its address, and all that its content depends on.
+
+The content is a pure function of (dataset, settings, seed, epoch, batch_index): any
+worker, on any machine, after any restart, makes the same bytes.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+import PIL
+
+from resnet50.config import AugmentationConfig, Config
+from resnet50.errors import UserError
+from resnet50.handoff.buffer import BatchSpec
+from resnet50.handoff.progress import Position
+from resnet50.preprocessing.augmentation import (
+    ChannelStatistics,
+    Draw,
+    augment,
+    draw,
+)
+from resnet50.preprocessing.decoding import UndecodableImageError, decode_rgb
+from resnet50.preprocessing.imagenet import Dataset, epoch_order
+
+# Purpose tag of the augmentation's random streams; see imagenet.EPOCH_ORDER.
+AUGMENTATION = 2
+
+# Raised when a change of the code changes the content of batches.
+FORMAT_VERSION = 1
+
+
+class NothingReadableError(UserError):
+    """Not one image of a batch can be read: the disk is gone, not an image."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """The settings that a batch's content depends on, besides the dataset."""
+
+    seed: int
+    batch_size: int
+    dtype: str
+    statistics: ChannelStatistics
+    augmentation: AugmentationConfig
+
+    @classmethod
+    def from_config(cls, config: Config) -> "Recipe":
+        """Picks the settings from all of config.txt."""
+        return cls(
+            seed=config.train.seed,
+            batch_size=config.train.batch_size,
+            dtype=config.train.dtype,
+            statistics=ChannelStatistics(
+                config.dataset.channel_mean, config.dataset.channel_std
+            ),
+            augmentation=config.augmentation,
+        )
+
+    def spec(self, dataset: Dataset) -> BatchSpec:
+        """What every batch of this recipe looks like."""
+        return BatchSpec(
+            batch_size=self.batch_size,
+            crop_size=self.augmentation.crop_size,
+            dtype=self.dtype,
+            num_classes=dataset.num_classes,
+        )
+
+    def manifest(self, dataset: Dataset) -> dict:
+        """Everything that the content depends on, as a flat mapping for the buffer.
+
+        Pillow's version is part of it, because its decoders decide the pixels.
+        """
+        return {
+            "format_version": FORMAT_VERSION,
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "dtype": self.dtype,
+            **dataclasses.asdict(self.augmentation),
+            "channel_mean": list(self.statistics.mean),
+            "channel_std": list(self.statistics.std),
+            "num_images": dataset.num_images,
+            "num_classes": dataset.num_classes,
+            "dataset_fingerprint": dataset.fingerprint,
+            "pillow_version": PIL.__version__,
+        }
+
+
+class Assignment(NamedTuple):
+    """What a worker needs to make one batch. Small, so that sending it costs nothing."""
+
+    position: Position
+    paths: list[str]
+    labels: np.ndarray  # int32 [N]
+
+
+class MadeBatch(NamedTuple):
+    """A batch, and which of its images could not be read."""
+
+    images: np.ndarray  # recipe.dtype [N, crop, crop, 3], RGB, normalized
+    labels: np.ndarray  # int32 [N]
+    unreadable: list[tuple[str, str]]  # path and reason
+
+
+class Assignments:
+    """Looks up the images of any batch. Remembers the last epoch's order."""
+
+    def __init__(self, dataset: Dataset, recipe: Recipe):
+        self._dataset = dataset
+        self._recipe = recipe
+        self._epoch = -1
+        self._order = np.empty(0, np.int64)
+
+    def __getitem__(self, position: Position) -> Assignment:
+        """The images and labels that belong to a position."""
+        epoch, batch_index = position
+        if epoch != self._epoch:
+            self._order = epoch_order(
+                self._dataset.num_images, self._recipe.seed, epoch
+            )
+            self._epoch = epoch
+        size = self._recipe.batch_size
+        indices = self._order[batch_index * size : (batch_index + 1) * size]
+        return Assignment(
+            position, self._dataset.paths(indices), self._dataset.labels[indices]
+        )
+
+
+def draws(recipe: Recipe, position: Position) -> list[Draw]:
+    """The random choices for each image of a batch."""
+    rng = np.random.default_rng([recipe.seed, AUGMENTATION, *position])
+    return [draw(rng, recipe.augmentation) for _ in range(recipe.batch_size)]
+
+
+def make_batch(recipe: Recipe, assignment: Assignment) -> MadeBatch:
+    """Makes one batch.
+
+    An image that cannot be read is replaced by the next one of the batch that can
+    (after the last comes the first), with that one's label and the first one's draw.
+
+    Raises:
+        NothingReadableError: Not one image of the batch can be read.
+    """
+    position, paths, labels = assignment
+    size = recipe.augmentation.crop_size
+    images = np.empty((len(paths), size, size, 3), recipe.dtype)
+    choices = draws(recipe, position)
+    reasons: dict[int, str] = {}
+
+    def place(index: int, source: int) -> bool:
+        """Puts an image into a slot of the batch; False if it cannot be read."""
+        try:
+            image = decode_rgb(paths[source])
+        except UndecodableImageError as error:
+            reasons[source] = str(error)
+            return False
+        augment(image, choices[index], size, recipe.statistics, out=images[index])
+        return True
+
+    sources = np.arange(len(paths))
+    for index in range(len(paths)):
+        place(index, index)
+    if len(reasons) == len(paths):
+        raise NothingReadableError(
+            f"none of the {len(paths)} images of {position} can be read; the first is "
+            f"{paths[0]}: {reasons[0]} (is the disk with the images there?)"
+        )
+    for index in sorted(reasons):
+        source = index
+        # An image that vanishes just now is found unreadable here and passed over too.
+        while source in reasons or not place(index, source):
+            source = (source + 1) % len(paths)
+            if source == index:
+                raise NothingReadableError(f"the images of {position} are vanishing")
+        sources[index] = source
+    unreadable = [(paths[index], reasons[index]) for index in sorted(reasons)]
+    return MadeBatch(images, labels[sources], unreadable)

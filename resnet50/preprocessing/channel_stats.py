@@ -1,0 +1,97 @@
+"""Mean and standard deviation of each channel over all training images.
+
+Each worker counts how often each of 256 levels occurs. Whole numbers add up to the same
+in any order, so the result depends on neither the order nor the number of workers.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Executor, wait
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+
+from resnet50.preprocessing.augmentation import ChannelStatistics
+from resnet50.preprocessing.decoding import UndecodableImageError, decode_rgb
+from resnet50.preprocessing.imagenet import Dataset
+
+# Images in one task: a second of work, so that the bar moves and sending costs nothing.
+_CHUNK_SIZE = 128
+
+
+class Histograms(NamedTuple):
+    """How often each level of each channel occurs, over some images."""
+
+    counts: np.ndarray  # int64 [3, 256]
+    num_images: int
+    unreadable: list[tuple[str, str]]  # path and reason
+
+
+def count_levels(paths: list[str]) -> Histograms:
+    """Counts the levels of all pixels of some images. Runs in a worker."""
+    counts = np.zeros(768, np.int64)
+    unreadable = []
+    for path in paths:
+        try:
+            counts += decode_rgb(path).histogram()
+        except UndecodableImageError as error:
+            unreadable.append((path, str(error)))
+    return Histograms(counts.reshape(3, 256), len(paths), unreadable)
+
+
+def statistics_of(counts: np.ndarray) -> ChannelStatistics:
+    """Mean and standard deviation from exact level counts.
+
+    Args:
+        counts: int64 [3, 256], not all zero in a channel.
+
+    Returns:
+        Of levels scaled to 0..1. Each pixel of each image has the same weight. Computed
+        as fractions of whole numbers and rounded once.
+    """
+    means, stds = [], []
+    for channel in counts:
+        number = int(channel.sum())
+        total = sum(level * int(count) for level, count in enumerate(channel))
+        squares = sum(level**2 * int(count) for level, count in enumerate(channel))
+        mean = Fraction(total, number)
+        variance = Fraction(squares, number) - mean**2
+        means.append(float(mean / 255))
+        stds.append(float(variance / 255**2) ** 0.5)
+    return ChannelStatistics(tuple(means), tuple(stds))
+
+
+def count_dataset(
+    dataset: Dataset,
+    pool: Executor,
+    *,
+    num_workers: int,
+    advance: Callable[[int], None],
+) -> Histograms:
+    """Counts the levels of all images of a dataset.
+
+    Args:
+        dataset: Whose images.
+        pool: Where the counting runs.
+        num_workers: Processes in the pool.
+        advance: Called with the number of images of each finished task.
+    """
+    starts = iter(range(0, dataset.num_images, _CHUNK_SIZE))
+    counts = np.zeros((3, 256), np.int64)
+    unreadable: list[tuple[str, str]] = []
+    running = set()
+    while True:
+        # A few tasks ahead of the workers, not all 10,000 at once.
+        for start in starts:
+            chunk = range(start, min(start + _CHUNK_SIZE, dataset.num_images))
+            running.add(pool.submit(count_levels, dataset.paths(chunk)))
+            if len(running) >= 2 * num_workers:
+                break
+        if not running:
+            return Histograms(counts, dataset.num_images, sorted(unreadable))
+        done, running = wait(running, return_when=FIRST_COMPLETED)
+        for future in done:
+            part = future.result()
+            counts += part.counts
+            unreadable.extend(part.unreadable)
+            advance(part.num_images)

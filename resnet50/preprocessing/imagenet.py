@@ -1,0 +1,241 @@
+"""The images of a dataset with their labels, and each epoch's order of them.
+
+Two layouts: class folders (``n01440764/n01440764_10026.JPEG``; a class's label is the
+rank of its folder's name), and a list file with ``relative/path label`` a line.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from resnet50.errors import UserError
+
+# Purpose tag of the order's random stream. Without it default_rng([7, 2]) and
+# default_rng([7, 2, 0]) would be the same stream.
+EPOCH_ORDER = 1
+
+
+class DatasetError(UserError):
+    """The images of config.txt's [dataset] cannot be used as they are."""
+
+
+class Dataset:
+    """Image paths and labels, compact: ImageNet's 1.28 million take about 50 MB.
+
+    Attributes:
+        folder: What the paths are relative to.
+        labels: int32 [num_images], 0 <= label < num_classes.
+        class_names: One for each label.
+        fingerprint: Changes with any relative path, label or class name.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        names: list[str],
+        labels: np.ndarray,
+        class_names: tuple[str, ...],
+    ):
+        """Stores images by their paths relative to a folder.
+
+        Args:
+            folder: What the names are relative to.
+            names: Relative paths, in the order that the labels have.
+            labels: int32 [num_images].
+            class_names: One for each label.
+        """
+        self.folder = folder
+        self.labels = labels
+        self.class_names = class_names
+        encoded = [os.fsencode(name) for name in names]
+        self._names = b"".join(encoded)
+        ends = np.cumsum([len(name) for name in encoded], dtype=np.int64)
+        self._ends = np.concatenate([[0], ends])
+        digest = hashlib.sha256()
+        for part in (
+            "\0".join(class_names).encode("utf-8", "surrogateescape"),
+            self._names,
+            self._ends.astype("<i8").tobytes(),
+            labels.astype("<i4").tobytes(),
+        ):
+            digest.update(len(part).to_bytes(8, "little") + part)
+        self.fingerprint = digest.hexdigest()[:16]
+
+    @property
+    def num_images(self) -> int:
+        """How many images there are."""
+        return len(self.labels)
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are."""
+        return len(self.class_names)
+
+    def paths(self, indices: Iterable[int]) -> list[str]:
+        """Absolute paths of some images."""
+        ends = self._ends
+        return [
+            os.path.join(self.folder, os.fsdecode(self._names[ends[i] : ends[i + 1]]))
+            for i in indices
+        ]
+
+    def batches_per_epoch(self, batch_size: int) -> int:
+        """Whole batches in an epoch; the incomplete last one is dropped.
+
+        Raises:
+            DatasetError: There are fewer images than one batch takes.
+        """
+        if self.num_images < batch_size:
+            raise DatasetError(
+                f"{self.folder}: {self.num_images} images, but --batch_size is "
+                f"{batch_size} (lower it, or add images)"
+            )
+        return self.num_images // batch_size
+
+
+def epoch_order(num_images: int, seed: int, epoch: int) -> np.ndarray:
+    """The order in which an epoch visits the images.
+
+    Returns:
+        int64 [num_images], a permutation; a pure function of the arguments.
+    """
+    return np.random.default_rng([seed, EPOCH_ORDER, epoch]).permutation(num_images)
+
+
+def _scan(folder: Path) -> list[os.DirEntry]:
+    """Entries of a folder but hidden ones, sorted by the bytes of their names."""
+    try:
+        with os.scandir(folder) as entries:
+            visible = [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        raise DatasetError(
+            f"{folder}: cannot be read: {error.strerror} (see [dataset] in config.txt)"
+        ) from None
+    return sorted(visible, key=lambda entry: os.fsencode(entry.name))
+
+
+def _files_below(folder: Path, relative: str) -> list[str]:
+    names = []
+    for entry in _scan(folder):
+        name = f"{relative}/{entry.name}"
+        if entry.is_dir():
+            names.extend(_files_below(Path(entry.path), name))
+        else:
+            names.append(name)
+    return names
+
+
+def list_class_folders(folder: Path, class_names: tuple[str, ...] = ()) -> Dataset:
+    """Lists a folder with one subfolder of images for each class.
+
+    Args:
+        folder: Holds the class folders. Hidden entries and loose files are ignored;
+            folders inside a class folder belong to the class.
+        class_names: The training set's, if this is the validation set; then a class
+            may be absent here, but no new one may appear.
+
+    Raises:
+        DatasetError: The folder is unreadable, holds no class, an empty class or an
+            unknown one.
+    """
+    found = [entry.name for entry in _scan(folder) if entry.is_dir()]
+    if not found:
+        raise DatasetError(
+            f"{folder}: holds no class folders (expected one folder of images for each "
+            "class; see [dataset] in config.txt)"
+        )
+    unknown = sorted(set(found) - set(class_names)) if class_names else []
+    if unknown:
+        raise DatasetError(
+            f"{folder}: class folder {unknown[0]} is not among the "
+            f"{len(class_names)} classes of the training images"
+        )
+    class_names = class_names or tuple(found)
+    rank = {name: label for label, name in enumerate(class_names)}
+    names: list[str] = []
+    labels: list[np.ndarray] = []
+    for name in found:
+        files = _files_below(folder / name, name)
+        if not files:
+            raise DatasetError(
+                f"{folder / name}: class folder without images (add some, or remove it)"
+            )
+        names.extend(files)
+        labels.append(np.full(len(files), rank[name], np.int32))
+    return Dataset(folder, names, np.concatenate(labels), class_names)
+
+
+def _parse_line(line: bytes, where: str) -> tuple[str, int]:
+    parts = line.rsplit(maxsplit=1)
+    if len(parts) != 2 or not parts[1].isdigit() or len(parts[1]) > 9:
+        raise DatasetError(
+            f"{where}: {os.fsdecode(line)[:80]!r} (expected 'relative/path label', the "
+            "label a whole number from 0)"
+        )
+    name = os.fsdecode(parts[0].strip())
+    if os.path.isabs(name) or ".." in Path(name).parts or "\0" in name:
+        raise DatasetError(
+            f"{where}: {name[:80]!r} points outside the images' folder (paths in the "
+            "list must be relative and inside it)"
+        )
+    return name, int(parts[1])
+
+
+def read_list(
+    list_path: Path, folder: Path, class_names: tuple[str, ...] = ()
+) -> Dataset:
+    """Reads a list file: ``relative/path label`` a line, labels from 0.
+
+    Args:
+        list_path: The text file. Empty lines are ignored; a path may hold spaces.
+        folder: What its paths are relative to.
+        class_names: The training set's, if this is the validation set.
+
+    Raises:
+        DatasetError: The file or a line is unusable, a label is out of range, or (in a
+            training list) a label between 0 and the highest one has no image.
+    """
+    try:
+        lines = list_path.read_bytes().splitlines()
+    except OSError as error:
+        raise DatasetError(f"{list_path}: cannot be read: {error.strerror}") from None
+    numbered = [(i, line) for i, line in enumerate(lines, 1) if line.strip()]
+    if not numbered:
+        raise DatasetError(f"{list_path}: lists no images")
+    parsed = [_parse_line(line, f"{list_path}, line {i}") for i, line in numbered]
+    labels = np.array([label for _, label in parsed], np.int64)
+    if class_names and labels.max() >= len(class_names):
+        number = numbered[int(labels.argmax())][0]
+        raise DatasetError(
+            f"{list_path}, line {number}: label {labels.max()}, but the training images "
+            f"have the labels 0 to {len(class_names) - 1}"
+        )
+    if not class_names:
+        used = np.unique(labels)
+        if len(used) != used[-1] + 1:
+            gap = int(np.argmax(used != np.arange(len(used))))
+            raise DatasetError(
+                f"{list_path}: no image has label {gap}, but the highest is {used[-1]} "
+                "(labels must be 0, 1, 2, ... without a gap)"
+            )
+        class_names = tuple(str(label) for label in used)
+    names = [name for name, _ in parsed]
+    return Dataset(folder, names, labels.astype(np.int32), class_names)
+
+
+def open_dataset(
+    folder: Path, list_path: Path | None, class_names: tuple[str, ...] = ()
+) -> Dataset:
+    """Opens a dataset in whichever of the two layouts the settings name.
+
+    Args:
+        folder: [dataset] training_images or validation_images.
+        list_path: [dataset] training_list or validation_list; None for class folders.
+        class_names: The training set's, if this is the validation set.
+    """
+    if list_path is None:
+        return list_class_folders(folder, class_names)
+    return read_list(list_path, folder, class_names)

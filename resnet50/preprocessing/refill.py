@@ -1,0 +1,352 @@
+"""Keeps the buffer filled ahead of the trainer.
+
+The refill is stateless. At each look it compares the folder with the window
+[trained, min(trained + buffer_size, end)), deletes what is outside and makes what is
+missing, nearest first. So a restart, a trainer that resumes from an older checkpoint,
+and a file deleted by hand need no special case.
+"""
+
+import shutil
+import time
+from collections.abc import Callable, Collection
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import NamedTuple
+
+from resnet50.errors import UserError
+from resnet50.handoff import locks
+from resnet50.handoff.buffer import BatchBuffer
+from resnet50.handoff.progress import (
+    FILE_NAME,
+    Position,
+    ProgressError,
+    read_progress,
+    to_position,
+    to_step,
+)
+from resnet50.preprocessing.batches import (
+    Assignment,
+    Assignments,
+    NothingReadableError,
+    Recipe,
+    make_batch,
+)
+from resnet50.preprocessing.unreadable import UnreadableLog
+from resnet50.preprocessing.workers import worker_pool
+
+# What must stay free on the buffer's disk besides the buffer.
+_RESERVE_BYTES = 64 * 2**20
+
+# Pools of workers that may die one after another without making a single batch.
+_MAX_BROKEN_POOLS = 3
+
+
+class DiskSpaceError(UserError):
+    """The buffer's disk has no room for even a small buffer."""
+
+
+class WorkersDyingError(UserError):
+    """Workers die again and again before they finish a batch."""
+
+
+class Plan(NamedTuple):
+    """What a look at the buffer says must be done."""
+
+    delete: list[int]  # steps outside the window
+    make: list[int]  # missing steps, nearest first
+    num_ahead: int  # ready without a gap from the trainer's next step on
+
+
+class Status(NamedTuple):
+    """What the preprocessing is at, for a person to read."""
+
+    num_ready: int
+    window_size: int
+    trained: Position
+    trainer_is_alive: bool
+    num_made: int
+    num_unreadable: int
+
+
+def plan_refill(
+    window: range,
+    ready: Collection[int],
+    present: Collection[int],
+    in_progress: Collection[int] = (),
+) -> Plan:
+    """Compares the buffer with the window; pure.
+
+    Args:
+        window: The steps that shall be in the buffer.
+        ready: Steps whose batch is complete.
+        present: Steps that have any file at all.
+        in_progress: Steps that a worker is making.
+    """
+    first_gap = next((step for step in window if step not in ready), window.stop)
+    return Plan(
+        delete=sorted(step for step in present if step not in window),
+        make=[s for s in window if s not in ready and s not in in_progress],
+        num_ahead=first_gap - window.start,
+    )
+
+
+def fitting_buffer_size(buffer: BatchBuffer, buffer_size: int, batch_bytes: int) -> int:
+    """How many batches, at most buffer_size, the buffer's disk has room for.
+
+    Batches that are already there count as room.
+
+    Raises:
+        DiskSpaceError: Not even two batches fit.
+    """
+    free = shutil.disk_usage(buffer.folder).free - _RESERVE_BYTES
+    fitting = len(buffer.ready()) + max(0, free) // batch_bytes
+    if fitting < min(2, buffer_size):
+        raise DiskSpaceError(
+            f"{buffer.folder}: {free / 1e6:.0f} MB free besides a reserve of "
+            f"{_RESERVE_BYTES / 1e6:.0f} MB, but one batch takes "
+            f"{batch_bytes / 1e6:.1f} MB (free some, or change [train] buffer_folder)"
+        )
+    return min(buffer_size, fitting)
+
+
+class ProgressFollower:
+    """Decides which position of the trainer to believe.
+
+    A living trainer's position is believed anywhere in the training. What a dead one
+    left is believed from epoch_start up to, but not at, the end: "finished" is believed
+    only from a trainer that finished while this process watched. Otherwise an old
+    file would end a new training before it began.
+    """
+
+    def __init__(
+        self,
+        buffer: BatchBuffer,
+        *,
+        batches_per_epoch: int,
+        start_step: int,
+        end_step: int,
+        notify: Callable[[str], None],
+    ):
+        """Starts at start_step, until the file says otherwise."""
+        self._buffer = buffer
+        self._batches_per_epoch = batches_per_epoch
+        self._start_step = start_step
+        self._end_step = end_step
+        self._notify = notify
+        self._trained = start_step
+        self._complaint = ""
+        self._first_seen = self._signature()
+        self.trainer_is_alive = False
+
+    def _signature(self):
+        try:
+            stat = (self._buffer.folder / FILE_NAME).stat()
+        except OSError:
+            return None
+        return stat.st_ino, stat.st_mtime_ns
+
+    def _doubt(self, step: int) -> str:
+        """Why a step is not believed; "" if it is."""
+        changed = self._signature() != self._first_seen
+        if self.trainer_is_alive or changed:
+            return ""
+        position = to_position(step, self._batches_per_epoch)
+        path = self._buffer.folder / FILE_NAME
+        start = to_position(self._start_step, self._batches_per_epoch)
+        if step == self._end_step:
+            return f"{path}: says that the training has finished; starting at {start}"
+        if step < self._start_step:
+            return f"{path}: says {position}, before --epoch_start; starting at {start}"
+        return ""
+
+    def trained_step(self) -> int:
+        """The step of the next batch that the trainer needs, as far as known.
+
+        Says once what is wrong with the file, and then keeps the last known step.
+        """
+        # Asked first: a trainer that ends between the two questions has written before.
+        self.trainer_is_alive = locks.is_alive(self._buffer.folder, locks.TRAINER)
+        try:
+            step = read_progress(
+                self._buffer.folder, self._batches_per_epoch, self._end_step
+            )
+            complaint = self._doubt(step)
+        except ProgressError as error:
+            complaint = str(error)
+        if not complaint:
+            self._trained = step
+        elif complaint != self._complaint:
+            self._notify(complaint)
+        self._complaint = complaint
+        return self._trained
+
+
+def make_and_write(
+    recipe: Recipe, buffer: BatchBuffer, assignment: Assignment
+) -> list[tuple[str, str]]:
+    """Makes one batch and commits it. Runs in a worker.
+
+    Returns:
+        Path and reason of each image that could not be read.
+    """
+    batch = make_batch(recipe, assignment)
+    buffer.write(assignment.position, batch.images, batch.labels)
+    return batch.unreadable
+
+
+class Refill:
+    """The preprocessing process: looks, deletes, makes, sleeps, until all is trained."""
+
+    def __init__(
+        self,
+        buffer: BatchBuffer,
+        assignments: Assignments,
+        recipe: Recipe,
+        follower: ProgressFollower,
+        *,
+        batches_per_epoch: int,
+        end_step: int,
+        buffer_size: int,
+        refill_below: float,
+        sleep_seconds: float,
+        num_workers: int,
+        notify: Callable[[str], None],
+        report: Callable[[Status], None],
+    ):
+        """Prepares; nothing happens before ``run``.
+
+        Args:
+            buffer: Where the batches go. This process holds its lock.
+            assignments: Which images belong to a batch.
+            recipe: How they become one.
+            follower: Knows what the trainer is at.
+            batches_per_epoch: For the addresses.
+            end_step: The step after the last one of the training.
+            buffer_size: Batches to keep ahead.
+            refill_below: Share of buffer_size; with more than it ahead, sleep.
+            sleep_seconds: Between two looks with nothing to do.
+            num_workers: Worker processes.
+            notify: Takes a line for the user.
+            report: Takes the status, at each look.
+        """
+        self._buffer = buffer
+        self._assignments = assignments
+        self._recipe = recipe
+        self._follower = follower
+        self._batches_per_epoch = batches_per_epoch
+        self._end_step = end_step
+        self._buffer_size = buffer_size
+        self._refill_below = refill_below
+        self._sleep_seconds = sleep_seconds
+        self._num_workers = num_workers
+        self._notify = notify
+        self._report = report
+        self._log = UnreadableLog(buffer.folder)
+        self._num_made = 0
+        self._obstacle = ""
+
+    def run(self) -> None:
+        """Returns when the trainer has finished the last epoch.
+
+        Raises:
+            WorkersDyingError: Worker processes die again and again.
+        """
+        broken_in_a_row = 0
+        while True:
+            made_before = self._num_made
+            try:
+                with worker_pool(self._num_workers) as pool:
+                    self._run_with(pool)
+                return
+            except BrokenProcessPool:
+                # Nothing to repair: what is missing is found by looking.
+                broken_in_a_row = (
+                    1 if self._num_made > made_before else broken_in_a_row + 1
+                )
+            if broken_in_a_row == _MAX_BROKEN_POOLS:
+                raise WorkersDyingError(
+                    "worker processes die before they finish a batch (out of memory? "
+                    "lower [runtime_preprocessing] num_workers)"
+                )
+            self._notify("a worker process died (out of memory?); starting new ones")
+
+    def _run_with(self, pool: Executor) -> None:
+        running: dict[Future, int] = {}
+        is_refilling = True
+        while True:
+            plan = self._look(running.values())
+            if plan is None:
+                return
+            if plan.num_ahead < self._refill_below * self._buffer_size:
+                is_refilling = True
+            if not plan.make:
+                is_refilling = False
+            if is_refilling:
+                # As many again wait in line, so that no worker waits for this process.
+                for step in plan.make[: 2 * self._num_workers - len(running)]:
+                    position = to_position(step, self._batches_per_epoch)
+                    task = (self._recipe, self._buffer, self._assignments[position])
+                    running[pool.submit(make_and_write, *task)] = step
+            if running:
+                done, _ = wait(running, self._sleep_seconds, FIRST_COMPLETED)
+                if not all(
+                    [self._finish(future, running.pop(future)) for future in done]
+                ):
+                    time.sleep(self._sleep_seconds)
+            else:
+                time.sleep(self._sleep_seconds)
+
+    def _steps(self, positions: Collection[Position]) -> set[int]:
+        # A batch index past the epoch's end is of no step: no window may hold it.
+        return {
+            to_step(position, self._batches_per_epoch)
+            for position in positions
+            if position.batch_index < self._batches_per_epoch
+        }
+
+    def _look(self, in_progress: Collection[int]) -> Plan | None:
+        """Compares, deletes and reports; returns None when all is trained."""
+        trained = self._follower.trained_step()
+        window = range(trained, min(trained + self._buffer_size, self._end_step))
+        present = self._buffer.present()
+        ready = self._steps(self._buffer.ready())
+        plan = plan_refill(window, ready, self._steps(present), set(in_progress))
+        for step in plan.delete:
+            self._buffer.delete(to_position(step, self._batches_per_epoch))
+        self._report(
+            Status(
+                num_ready=sum(step in ready for step in window),
+                window_size=len(window),
+                trained=to_position(trained, self._batches_per_epoch),
+                trainer_is_alive=self._follower.trainer_is_alive,
+                num_made=self._num_made,
+                num_unreadable=len(self._log),
+            )
+        )
+        return plan if window else None
+
+    def _finish(self, future: Future, step: int) -> bool:
+        """Takes a worker's result; False if the disk stood in the way.
+
+        Nothing needs to be undone or remembered: the batch is still missing.
+        """
+        try:
+            unreadable = future.result()
+        except BrokenProcessPool:
+            raise
+        except (OSError, NothingReadableError) as error:
+            if str(error) != self._obstacle:
+                self._obstacle = str(error)
+                self._notify(
+                    f"{to_position(step, self._batches_per_epoch)} cannot be made: "
+                    f"{error}; trying again every {self._sleep_seconds:g} s"
+                )
+            return False
+        if self._obstacle:
+            self._notify("batches are being made again")
+            self._obstacle = ""
+        self._num_made += 1
+        for path, reason in unreadable:
+            if self._log.add(path, reason):
+                self._notify(f"{path}: unreadable, replaced: {reason}")
+        return True

@@ -1,0 +1,86 @@
+"""Worker processes that live as long as their pool and never longer than its owner.
+
+A concurrent.futures.Executor, so that a cluster's executor can take its place.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from multiprocessing.connection import wait
+
+# Each worker computes on one core; these keep a BLAS from starting threads of its own.
+_ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "VECLIB_MAXIMUM_THREADS": "1",
+    "NUMEXPR_NUM_THREADS": "1",
+}
+
+
+def _die_with(parent_sentinel: int) -> None:
+    wait([parent_sentinel])
+    os._exit(1)
+
+
+def _start_worker() -> None:
+    """Runs first in each worker."""
+    # Ctrl-C goes to every process of the terminal; only the owner of the pool answers.
+    # Workers start with the signal blocked (see _interrupts_blocked).
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+    # A worker of a killed owner would otherwise wait for its next task for ever.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
+
+
+@contextlib.contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Delays Ctrl-C, so that a process started inside inherits that, until the end."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _QuietPool(ProcessPoolExecutor):
+    """A process pool whose workers, started when work is submitted, miss no Ctrl-C."""
+
+    def submit(self, *args, **kwargs):
+        with _interrupts_blocked():
+            return super().submit(*args, **kwargs)
+
+
+def _set_environment(values: dict[str, str | None]) -> dict[str, str | None]:
+    """Sets or (None) unsets variables; returns what they were."""
+    before = {name: os.environ.get(name) for name in values}
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    return before
+
+
+@contextlib.contextmanager
+def worker_pool(num_workers: int) -> Iterator[Executor]:
+    """Yields a pool of worker processes, started as work arrives and kept alive.
+
+    When the block ends, work that has not started is dropped, and running tasks end.
+    """
+    before = _set_environment(_ONE_THREAD)  # Workers inherit it.
+    # Spawned, not forked: a forked worker would share the parent's threads' locks.
+    context = multiprocessing.get_context("spawn")
+    pool = _QuietPool(num_workers, context, initializer=_start_worker)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        _set_environment(before)
