@@ -4,6 +4,7 @@ Only the top-level scripts and ``resnet50.commands`` use this module.
 """
 
 import argparse
+import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -90,9 +91,15 @@ def epoch_range(args: argparse.Namespace, config: Config) -> range:
 
 
 def command_for(script: str, args: argparse.Namespace, **flags) -> str:
-    """The command line that starts another script with the same configuration."""
+    """The command line that starts a script with the same configuration.
+
+    A flag whose value is None is one without a value.
+    """
     given = {"config": args.config} if args.config != "config.txt" else {}
-    words = [f"--{name}={value}" for name, value in {**given, **flags}.items()]
+    words = [
+        f"--{name}" if value is None else f"--{name}={shlex.quote(str(value))}"
+        for name, value in {**given, **flags}.items()
+    ]
     return " ".join(["python3", script, *words])
 
 

@@ -55,11 +55,15 @@ def _as_real(value) -> float:
     return float(value)
 
 
-def _real(minimum: float, maximum: float | None = None, *, above=False) -> Any:
+def _real(
+    minimum: float, maximum: float | None = None, *, above=False, below=False
+) -> Any:
     def check(value, folder):
         number = _as_real(value)
         if above and number <= minimum:
             raise ValueError(f"must be above {minimum:g}")
+        if below and number >= maximum:
+            raise ValueError(f"must be below {maximum:g}")
         return _in_range(number, minimum, maximum)
 
     return _setting(check)
@@ -165,7 +169,7 @@ class ModelConfig:
 
     variant: str = _choice("v1.5", "v1")
     normalization: str = _choice("batch_norm", "batch_renorm")
-    moving_average_decay: float = _real(0, 1)
+    moving_average_decay: float = _real(0, 1, above=True, below=True)
     epsilon: float = _real(0, 1, above=True)
     zero_init_last_gamma: bool = _flag()
 
@@ -201,6 +205,7 @@ class TrainConfig:
     saved_models_folder: Path = _path()
     seed: int = _whole(0, 2**63 - 1)
     deterministic: bool = _flag()
+    checkpoint_minutes: float = _real(0)
     batch_size: int = _whole(1, 100_000)
     epochs: int = _whole(1)
     learning_rate: float = _real(0, above=True)
@@ -208,9 +213,9 @@ class TrainConfig:
     warmup_epochs: float = _real(0)
     decay_epochs: tuple[float, ...] = _ascending_reals()
     decay_factor: float = _real(0, 1, above=True)
-    momentum: float = _real(0, 1)
+    momentum: float = _real(0, 1, below=True)
     l2_penalty: float = _real(0)
-    label_smoothing: float = _real(0, 1)
+    label_smoothing: float = _real(0, 1, below=True)
 
     def faults(self):
         """Yields (key, what it must be) for values that do not fit together."""
@@ -249,7 +254,7 @@ class Config:
     evaluation: EvaluationConfig
 
     def faults(self):
-        """Yields (section, key, what it must be) for values that do not fit together."""
+        """Yields (section, key, what it must be) where values do not fit together."""
         for section in dataclasses.fields(self):
             values = getattr(self, section.name)
             if hasattr(values, "faults"):

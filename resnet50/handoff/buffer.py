@@ -114,9 +114,9 @@ class BatchBuffer:
                 )
         if labels.min() < 0 or labels.max() >= spec.num_classes:
             raise BatchFileError(
-                f"{labels_path}: labels from {labels.min()} to {labels.max()}, expected "
-                f"0 to {spec.num_classes - 1} (is the dataset the same in both "
-                "terminals?)"
+                f"{labels_path}: labels from {labels.min()} to {labels.max()}, "
+                f"expected 0 to {spec.num_classes - 1} (is the dataset the same in "
+                "both terminals?)"
             )
         return images, labels
 

@@ -19,6 +19,9 @@ from resnet50.handoff.progress import Position, to_position
 # A wait shorter than this is not worth a line on the terminal.
 _SPEAK_AFTER_SECONDS = 3.0
 
+# How often a waiting trainer looks whether it shall stop.
+_LOOK_SECONDS = 0.2
+
 
 class Batch(NamedTuple):
     """One batch as the trainer gets it; see handoff.buffer for shapes and dtypes."""
@@ -45,6 +48,8 @@ class BatchReader:
         batches_per_epoch: int,
         read_ahead: int,
         sleep_seconds: float,
+        is_buffer_ready: Callable[[], bool],
+        should_stop: Callable[[], bool],
         notify: Callable[[str], None],
         how_to_start: str,
     ):
@@ -57,6 +62,9 @@ class BatchReader:
             batches_per_epoch: For the addresses.
             read_ahead: Batches to hold in memory before they are asked for.
             sleep_seconds: Between two looks for a batch that is not there.
+            is_buffer_ready: Asked before the first batch until it says yes; may raise
+                what the iteration shall raise.
+            should_stop: Asked while waiting; when it says yes the iteration ends.
             notify: Takes a line for the user when a long wait starts and ends.
             how_to_start: Command that starts the preprocessor, for that line.
         """
@@ -65,6 +73,8 @@ class BatchReader:
         self._steps = steps
         self._batches_per_epoch = batches_per_epoch
         self._sleep_seconds = sleep_seconds
+        self._is_buffer_ready = is_buffer_ready
+        self._should_stop = should_stop
         self._notify = notify
         self._how_to_start = how_to_start
         # Holds batches, and at last an exception, or None for the end.
@@ -95,33 +105,37 @@ class BatchReader:
         return item
 
     def _next_item(self, started: float):
-        """Waits for the thread; speaks once when it takes long and once when it ends."""
-        try:
-            return self._queue.get(timeout=_SPEAK_AFTER_SECONDS)
-        except queue.Empty:
-            pass
-        folder = self._buffer.folder
-        warned_of_absence = False
-        self._notify(f"waiting for the next batch in {folder} ...")
-        while True:
-            # Only a preprocessor seen dead in the wait is worth the second line: one
-            # that is alive is simply slower than the trainer, or just starting.
-            if not warned_of_absence and not locks.is_alive(folder, locks.PREPROCESSOR):
-                warned_of_absence = True
-                self._notify(
-                    "runtime_preprocessing.py is not running; start it in another "
-                    f"terminal:\n    {self._how_to_start}"
-                )
+        """Waits for the thread; speaks when a long wait starts and when it ends."""
+        is_long, is_absence_told = False, False
+        while not self._should_stop():
             try:
-                item = self._queue.get(timeout=_SPEAK_AFTER_SECONDS)
+                item = self._queue.get(timeout=_LOOK_SECONDS)
             except queue.Empty:
+                waited = time.monotonic() - started
+                if waited > _SPEAK_AFTER_SECONDS and not is_long:
+                    is_long = True
+                    self._notify(f"waiting for the next batch in {self._buffer.folder}")
+                if is_long and not is_absence_told and not self._has_preprocessor():
+                    is_absence_told = True
+                    self._notify(
+                        "runtime_preprocessing.py is not running; start it in another "
+                        f"terminal:\n    {self._how_to_start}"
+                    )
                 continue
-            self._notify(f"... waited {time.monotonic() - started:.1f} s")
+            if is_long:
+                self._notify(f"waited {time.monotonic() - started:.1f} s")
             return item
+        return None
+
+    def _has_preprocessor(self) -> bool:
+        return locks.is_alive(self._buffer.folder, locks.PREPROCESSOR)
 
     def _read_all(self) -> None:
         """Runs in the thread: reads every step, then puts None, or an exception."""
         try:
+            while not self._is_buffer_ready():
+                if self._stop.wait(self._sleep_seconds):
+                    return
             for step in self._steps:
                 batch = self._read(step)
                 if batch is None or not self._put(batch):

@@ -1,1 +1,4 @@
-"""The preprocessing process: from image files to batch files. Never loads TensorFlow."""
+"""The preprocessing process: from image files to batch files.
+
+Never loads TensorFlow.
+"""

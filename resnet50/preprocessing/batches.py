@@ -87,7 +87,7 @@ class Recipe:
 
 
 class Assignment(NamedTuple):
-    """What a worker needs to make one batch. Small, so that sending it costs nothing."""
+    """What a worker needs to make one batch; small, so that sending it is cheap."""
 
     position: Position
     paths: list[str]

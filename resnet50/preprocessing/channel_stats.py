@@ -5,7 +5,7 @@ in any order, so the result depends on neither the order nor the number of worke
 """
 
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Executor, wait
+from concurrent.futures import Executor
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ import numpy as np
 from resnet50.preprocessing.augmentation import ChannelStatistics
 from resnet50.preprocessing.decoding import UndecodableImageError, decode_rgb
 from resnet50.preprocessing.imagenet import Dataset
+from resnet50.preprocessing.workers import map_in_order
 
 # Images in one task: a second of work, so that the bar moves and sending costs nothing.
 _CHUNK_SIZE = 128
@@ -76,22 +77,14 @@ def count_dataset(
         num_workers: Processes in the pool.
         advance: Called with the number of images of each finished task.
     """
-    starts = iter(range(0, dataset.num_images, _CHUNK_SIZE))
+    chunks = (
+        dataset.paths(range(start, min(start + _CHUNK_SIZE, dataset.num_images)))
+        for start in range(0, dataset.num_images, _CHUNK_SIZE)
+    )
     counts = np.zeros((3, 256), np.int64)
     unreadable: list[tuple[str, str]] = []
-    running = set()
-    while True:
-        # A few tasks ahead of the workers, not all 10,000 at once.
-        for start in starts:
-            chunk = range(start, min(start + _CHUNK_SIZE, dataset.num_images))
-            running.add(pool.submit(count_levels, dataset.paths(chunk)))
-            if len(running) >= 2 * num_workers:
-                break
-        if not running:
-            return Histograms(counts, dataset.num_images, sorted(unreadable))
-        done, running = wait(running, return_when=FIRST_COMPLETED)
-        for future in done:
-            part = future.result()
-            counts += part.counts
-            unreadable.extend(part.unreadable)
-            advance(part.num_images)
+    for part in map_in_order(pool, count_levels, chunks, num_ahead=4 * num_workers):
+        counts += part.counts
+        unreadable.extend(part.unreadable)
+        advance(part.num_images)
+    return Histograms(counts, dataset.num_images, unreadable)

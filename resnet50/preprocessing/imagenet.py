@@ -78,7 +78,7 @@ class Dataset:
         """Absolute paths of some images."""
         ends = self._ends
         return [
-            os.path.join(self.folder, os.fsdecode(self._names[ends[i] : ends[i + 1]]))
+            f"{self.folder}/{os.fsdecode(self._names[ends[i] : ends[i + 1]])}"
             for i in indices
         ]
 
@@ -176,7 +176,7 @@ def _parse_line(line: bytes, where: str) -> tuple[str, int]:
             "label a whole number from 0)"
         )
     name = os.fsdecode(parts[0].strip())
-    if os.path.isabs(name) or ".." in Path(name).parts or "\0" in name:
+    if name.startswith("/") or ".." in Path(name).parts or "\0" in name:
         raise DatasetError(
             f"{where}: {name[:80]!r} points outside the images' folder (paths in the "
             "list must be relative and inside it)"
@@ -210,8 +210,8 @@ def read_list(
     if class_names and labels.max() >= len(class_names):
         number = numbered[int(labels.argmax())][0]
         raise DatasetError(
-            f"{list_path}, line {number}: label {labels.max()}, but the training images "
-            f"have the labels 0 to {len(class_names) - 1}"
+            f"{list_path}, line {number}: label {labels.max()}, but the training "
+            f"images have the labels 0 to {len(class_names) - 1}"
         )
     if not class_names:
         used = np.unique(labels)

@@ -195,7 +195,7 @@ def make_and_write(
 
 
 class Refill:
-    """The preprocessing process: looks, deletes, makes, sleeps, until all is trained."""
+    """The preprocessing process: look, delete, make, sleep, until all is trained."""
 
     def __init__(
         self,
@@ -289,9 +289,8 @@ class Refill:
                     running[pool.submit(make_and_write, *task)] = step
             if running:
                 done, _ = wait(running, self._sleep_seconds, FIRST_COMPLETED)
-                if not all(
-                    [self._finish(future, running.pop(future)) for future in done]
-                ):
+                successes = [self._finish(f, running.pop(f)) for f in done]
+                if not all(successes):
                     time.sleep(self._sleep_seconds)
             else:
                 time.sleep(self._sleep_seconds)

@@ -1,0 +1,202 @@
+"""Checkpoints: everything a resumed run needs, in a run's folder, whole or not at all.
+
+    saved_models/RUN/3/         after epoch 3
+    saved_models/RUN/4_00120/   inside epoch 4; batch 120 is the next
+        variables.index, variables.data-...   written by tf.train.Checkpoint: weights,
+                                              moving statistics, momentum, totals
+        state.json                            position, and what was being trained
+
+A checkpoint is written into a temporary folder, flushed to the disk and renamed.
+Checkpoints inside an epoch are deleted once a later checkpoint is there.
+TensorFlow verifies a checksum of each variable when it is read.
+"""
+
+import json
+import re
+import shutil
+import uuid
+from pathlib import Path
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from resnet50.errors import UserError
+from resnet50.handoff.atomic_io import fsync
+from resnet50.handoff.progress import Position
+from resnet50.training.model import ResNet50
+from resnet50.training.step import Training
+
+_NAME = re.compile(r"([0-9]+)(?:_([0-9]+))?")
+_TEMPORARY_PREFIX = ".writing-"
+
+# What a checkpoint must have in common with the program that loads it.
+_MODEL_KEYS = ("num_classes", "variant", "normalization")
+
+
+class CheckpointError(UserError):
+    """A checkpoint is missing, damaged, or of another training."""
+
+
+class Checkpoint(NamedTuple):
+    """A checkpoint's folder, and the batch that comes next after it."""
+
+    path: Path
+    position: Position
+
+    @property
+    def is_after_epoch(self) -> bool:
+        """Whether it was saved between two epochs."""
+        return "_" not in self.path.name
+
+
+def checkpoint_path(run_folder: Path, position: Position) -> Path:
+    """The folder of the checkpoint before the batch of some position."""
+    epoch, batch_index = position
+    if batch_index:
+        return run_folder / f"{epoch}_{batch_index:05d}"
+    return run_folder / str(epoch - 1)
+
+
+def list_checkpoints(run_folder: Path) -> list[Checkpoint]:
+    """All checkpoints of a run, oldest first."""
+    found = []
+    for path in run_folder.iterdir() if run_folder.is_dir() else ():
+        match = _NAME.fullmatch(path.name)
+        if match and path.is_dir():
+            epoch, batch_index = int(match[1]), match[2]
+            position = (
+                Position(epoch + 1, 0)
+                if batch_index is None
+                else Position(epoch, int(batch_index))
+            )
+            found.append(Checkpoint(path, position))
+    return sorted(found, key=lambda checkpoint: checkpoint.position)
+
+
+def save(
+    training: Training, run_folder: Path, position: Position, description: dict
+) -> Path:
+    """Saves a checkpoint, and deletes those inside an epoch that came before it.
+
+    Args:
+        training: What to save.
+        run_folder: Created if missing.
+        position: Of the next batch.
+        description: What makes it this training and no other: num_classes, variant,
+            normalization, seed, batches_per_epoch, ...
+
+    Returns:
+        The checkpoint's folder.
+    """
+    run_folder.mkdir(parents=True, exist_ok=True)
+    path = checkpoint_path(run_folder, position)
+    temporary = run_folder / f"{_TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+    temporary.mkdir()
+    try:
+        tf.train.Checkpoint(training=training).write(str(temporary / "variables"))
+        state = {**description, "epoch": position.epoch, "batch": position.batch_index}
+        (temporary / "state.json").write_text(json.dumps(state, indent=2) + "\n")
+        for file in temporary.iterdir():
+            fsync(file)
+        fsync(temporary)
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.rename(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    fsync(run_folder)
+    for checkpoint in list_checkpoints(run_folder):
+        if not checkpoint.is_after_epoch and checkpoint.position < position:
+            shutil.rmtree(checkpoint.path)
+    return path
+
+
+def remove_temporaries(run_folder: Path) -> None:
+    """Deletes what a killed trainer was writing. For the only trainer of a run."""
+    for path in run_folder.glob(f"{_TEMPORARY_PREFIX}*"):
+        shutil.rmtree(path)
+
+
+def _read_state(path: Path) -> dict:
+    if not path.is_dir():
+        raise CheckpointError(
+            f"{path}: no such checkpoint (train the epoch before, or use --resume for "
+            "the newest one)"
+        )
+    try:
+        state = json.loads((path / "state.json").read_bytes())
+        Position(int(state["epoch"]), int(state["batch"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}/state.json: is damaged: {error!r}") from None
+    return state
+
+
+def _require_equal(path: Path, state: dict, description: dict, keys) -> None:
+    for key in keys:
+        if state.get(key) != description[key]:
+            raise CheckpointError(
+                f"{path}: was trained with {key} = {state.get(key)}, here it is "
+                f"{description[key]} (change that back, or use another --run_folder)"
+            )
+
+
+def _restore(path: Path, **objects: tf.Module):
+    try:
+        status = tf.train.Checkpoint(**objects).read(str(path / "variables"))
+        status.assert_existing_objects_matched()
+    except (tf.errors.OpError, AssertionError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(
+            f"{path}: is damaged, or of another network: {reason}"
+        ) from None
+    return status
+
+
+def load(training: Training, checkpoint: Checkpoint, description: dict) -> None:
+    """Restores everything from a checkpoint.
+
+    Args:
+        training: Overwritten.
+        checkpoint: Which one.
+        description: Of the training here; the checkpoint's must agree. Between two
+            epochs another batch size, and so another batches_per_epoch, will do.
+
+    Raises:
+        CheckpointError: It is missing, damaged, or of another training.
+    """
+    state = _read_state(checkpoint.path)
+    keys = [key for key in description if key != "batches_per_epoch"]
+    if not checkpoint.is_after_epoch:
+        keys.append("batches_per_epoch")
+    _require_equal(checkpoint.path, state, description, keys)
+    _restore(checkpoint.path, training=training).assert_consumed()
+
+
+def load_model(model: ResNet50, path: Path, description: dict) -> None:
+    """Restores only the network's weights and moving statistics.
+
+    Args:
+        model: Overwritten.
+        path: The checkpoint's folder.
+        description: Has at least num_classes, variant and normalization.
+
+    Raises:
+        CheckpointError: It is missing, damaged, or of another network.
+    """
+    _require_equal(path, _read_state(path), description, _MODEL_KEYS)
+    holder = tf.Module()
+    holder.model = model
+    _restore(path, training=holder).expect_partial()
+
+
+def set_aside(run_folder: Path, checkpoints: list[Checkpoint]) -> Path:
+    """Moves checkpoints into a new folder superseded-N of the run, and returns it."""
+    number = 1
+    while (run_folder / f"superseded-{number}").exists():
+        number += 1
+    folder = run_folder / f"superseded-{number}"
+    folder.mkdir()
+    for checkpoint in checkpoints:
+        checkpoint.path.rename(folder / checkpoint.path.name)
+    return folder

@@ -1,0 +1,281 @@
+"""The epoch loop: batches in, weights, progress, checkpoints and metrics out."""
+
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from resnet50.config import BatchRenormConfig, TrainConfig
+from resnet50.errors import UserError
+from resnet50.handoff.buffer import BatchBuffer
+from resnet50.handoff.progress import (
+    Position,
+    to_position,
+    to_step,
+    write_progress,
+)
+from resnet50.handoff.reader import Batch, BatchReader
+from resnet50.training import checkpoint
+from resnet50.training.metrics import METRICS_FILE, record_epoch
+from resnet50.training.schedules import learning_rate_at, renorm_limits_at
+from resnet50.training.step import Training
+
+
+class LossError(UserError):
+    """The loss is infinite or not a number: the weights are lost."""
+
+
+class StopRequest:
+    """Whether Ctrl-C or SIGTERM has come. The second Ctrl-C interrupts at once."""
+
+    def __init__(self):
+        self.is_made = False
+
+    def _note(self, signal_number, frame) -> None:
+        if self.is_made and signal_number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.is_made = True
+
+    @contextlib.contextmanager
+    def caught(self) -> Iterator[None]:
+        """Catches both signals inside the block."""
+        signals = (signal.SIGINT, signal.SIGTERM)
+        before = [signal.signal(number, self._note) for number in signals]
+        try:
+            yield
+        finally:
+            for number, handler in zip(signals, before):
+                signal.signal(number, handler)
+
+
+class PerStepNumbers:
+    """Learning rate and batch renormalization's limits at each step."""
+
+    def __init__(
+        self, train: TrainConfig, renorm: BatchRenormConfig, batches_per_epoch: int
+    ):
+        """Turns the configuration's epochs into steps."""
+        self._schedule = {
+            "base_learning_rate": train.learning_rate,
+            "schedule": train.schedule,
+            "total_steps": train.epochs * batches_per_epoch,
+            "warmup_steps": round(train.warmup_epochs * batches_per_epoch),
+            "decay_steps": [round(e * batches_per_epoch) for e in train.decay_epochs],
+            "decay_factor": train.decay_factor,
+        }
+        self._renorm = {
+            "r_max": renorm.r_max,
+            "r_start_step": renorm.r_start_step,
+            "r_end_step": renorm.r_end_step,
+            "d_max": renorm.d_max,
+            "d_start_step": renorm.d_start_step,
+            "d_end_step": renorm.d_end_step,
+        }
+
+    def learning_rate(self, step: int) -> float:
+        """Of a step."""
+        return learning_rate_at(step, **self._schedule)
+
+    def tensors(self, step: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Learning rate, r_max and d_max of a step; float32 scalars."""
+        limits = renorm_limits_at(step, **self._renorm)
+        return tuple(
+            tf.constant(x, tf.float32) for x in (self.learning_rate(step), *limits)
+        )
+
+
+class Clock:
+    """Images and seconds since the start of an epoch, or of this session in it."""
+
+    def __init__(self, reader: BatchReader):
+        self._reader = reader
+        self.restart()
+
+    def restart(self) -> None:
+        """Starts to count anew."""
+        self._started = time.monotonic()
+        self._waited_before = self._reader.waited_seconds
+        self.num_images = 0
+
+    def figures(self) -> dict[str, float]:
+        """Seconds, images_per_second, and waiting, the share of the time in 0..1."""
+        seconds = max(time.monotonic() - self._started, 1e-9)
+        waited = self._reader.waited_seconds - self._waited_before
+        return {
+            "seconds": seconds,
+            "images_per_second": self.num_images / seconds,
+            "waiting": waited / seconds,
+        }
+
+
+class Run(NamedTuple):
+    """Where a run stands and what belongs to it."""
+
+    folder: Path
+    description: dict  # see checkpoint.save
+    batches_per_epoch: int
+    buffer_size: int
+    checkpoint_minutes: float
+
+
+class Loop:
+    """Trains on the batches of a reader until they end or a stop is requested."""
+
+    # Seconds between two drawings of the bar. Each makes the host wait for the device.
+    _DRAW_SECONDS = 1.0
+
+    def __init__(
+        self,
+        training: Training,
+        reader: BatchReader,
+        buffer: BatchBuffer,
+        run: Run,
+        numbers: PerStepNumbers,
+        bar: tqdm,
+        *,
+        should_stop: Callable[[], bool],
+        notify: Callable[[str], None],
+    ):
+        """Prepares; nothing happens before ``run``.
+
+        Args:
+            training: What is trained.
+            reader: Delivers the batches, in order.
+            buffer: Where the progress is written.
+            run: Where checkpoints and metrics go.
+            numbers: What changes from step to step.
+            bar: Shows the current epoch.
+            should_stop: Asked after each step.
+            notify: Takes a line for the user.
+        """
+        self._training = training
+        self._reader = reader
+        self._buffer = buffer
+        self._run = run
+        self._numbers = numbers
+        self._bar = bar
+        self._should_stop = should_stop
+        self._notify = notify
+        self._clock = Clock(reader)
+        self._unchecked: list[tuple[Position, tf.Tensor]] = []
+        self._drawn_at = self._saved_at = time.monotonic()
+
+    def run(self, start: Position) -> Position:
+        """Trains from a position on.
+
+        Returns:
+            The position of the next batch; a checkpoint of it is on the disk.
+
+        Raises:
+            LossError: The loss has become infinite or not a number.
+            UserError: What the reader raises.
+        """
+        position = saved = start
+        self._show_epoch(start)
+        for batch in self._reader:
+            self._train(batch)
+            position = self._after(batch)
+            if position.batch_index == 0:
+                self._finish_epoch(batch.position.epoch, position)
+                saved = position
+            elif self._is_checkpoint_due():
+                self._save(position)
+                saved = position
+            elif time.monotonic() - self._drawn_at > self._DRAW_SECONDS:
+                self._check_losses()
+                self._draw(position)
+            if self._should_stop():
+                break
+        if position != saved:
+            self._save(position)
+        return position
+
+    def _after(self, batch: Batch) -> Position:
+        """Tells the other process which batch is next."""
+        position = to_position(batch.step + 1, self._run.batches_per_epoch)
+        write_progress(self._buffer.folder, position)
+        return position
+
+    def _train(self, batch: Batch) -> None:
+        loss = self._training.step(
+            tf.constant(batch.images),
+            tf.constant(batch.labels),
+            *self._numbers.tensors(batch.step),
+        )
+        self._unchecked.append((batch.position, loss))
+        self._clock.num_images += len(batch.labels)
+
+    def _check_losses(self) -> None:
+        """Looks at the losses since the last look; waits for the device."""
+        losses = np.array([float(loss) for _, loss in self._unchecked])
+        bad = np.flatnonzero(~np.isfinite(losses))
+        if len(bad):
+            position = self._unchecked[bad[0]][0]
+            raise LossError(
+                f"{position} (step {to_step(position, self._run.batches_per_epoch)}): "
+                f"the loss is {losses[bad[0]]} (resume from the last checkpoint with "
+                "--resume and a lower --learning_rate)"
+            )
+        self._unchecked.clear()
+
+    def _is_checkpoint_due(self) -> bool:
+        minutes = self._run.checkpoint_minutes
+        return minutes > 0 and time.monotonic() - self._saved_at > 60 * minutes
+
+    def _save(self, position: Position) -> None:
+        # Never saves weights that a loss since the last look has destroyed.
+        self._check_losses()
+        checkpoint.save(
+            self._training, self._run.folder, position, self._run.description
+        )
+        self._saved_at = time.monotonic()
+
+    def _finish_epoch(self, epoch: int, position: Position) -> None:
+        self._check_losses()
+        step = to_step(position, self._run.batches_per_epoch) - 1
+        means, figures = self._training.totals.means(), self._clock.figures()
+        self._draw(position)
+        self._training.totals.reset()
+        self._save(position)
+        row = {
+            "epoch": epoch,
+            "steps": step + 1,
+            **{name: f"{value:.6g}" for name, value in means.items()},
+            "learning_rate": f"{self._numbers.learning_rate(step):.6g}",
+            "images_per_second": f"{figures['images_per_second']:.2f}",
+            "waiting": f"{figures['waiting']:.4f}",
+            "seconds": f"{figures['seconds']:.1f}",
+        }
+        record_epoch(self._run.folder / METRICS_FILE, row)
+        self._notify(
+            f"epoch {epoch}: loss {means['loss']:.3f}, top-1 {means['top1']:.1%}, "
+            f"top-5 {means['top5']:.1%}, {figures['images_per_second']:.1f} images/s, "
+            f"waiting {figures['waiting']:.1%}"
+        )
+        self._clock.restart()
+        self._show_epoch(position)
+
+    def _show_epoch(self, position: Position) -> None:
+        self._bar.reset(total=self._run.batches_per_epoch)
+        self._bar.set_description(f"epoch {position.epoch}", refresh=False)
+        self._bar.n = position.batch_index
+
+    def _draw(self, position: Position) -> None:
+        means, figures = self._training.totals.means(), self._clock.figures()
+        done = position.batch_index or self._run.batches_per_epoch
+        num_ready = sum(ready >= position for ready in self._buffer.ready())
+        self._bar.set_postfix_str(
+            f"loss {means['loss']:.3f}, top-1 {means['top1']:.1%}, "
+            f"{figures['images_per_second']:.1f} images/s, "
+            f"buffer {num_ready}/{self._run.buffer_size}, "
+            f"waiting {figures['waiting']:.1%}",
+            refresh=False,
+        )
+        self._bar.update(done - self._bar.n)
+        self._drawn_at = time.monotonic()

@@ -1,0 +1,50 @@
+"""CSV tables of a run: metrics.csv and evaluation.csv, one row an epoch.
+
+A table is replaced whole, so a reader never sees half a row, and an epoch that is
+trained or evaluated again replaces its row.
+"""
+
+import csv
+import io
+from pathlib import Path
+
+from resnet50.handoff.atomic_io import atomic_file
+
+METRICS_FILE, EVALUATION_FILE = "metrics.csv", "evaluation.csv"
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Rows of a table, by column name; none if there is no file."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except FileNotFoundError:
+        return []
+
+
+def write_table(path: Path, rows: list[dict]) -> None:
+    """Replaces a table; the first row's keys are its columns."""
+    text = io.StringIO()
+    writer = csv.DictWriter(
+        text, rows[0].keys(), restval="", extrasaction="ignore", lineterminator="\n"
+    )
+    writer.writeheader()
+    writer.writerows(rows)
+    with atomic_file(path) as file:
+        file.write(text.getvalue().encode())
+
+
+def record_epoch(path: Path, row: dict) -> None:
+    """Adds an epoch's row to metrics.csv; its and later epochs' old rows go."""
+    earlier = [r for r in read_table(path) if int(r["epoch"]) < row["epoch"]]
+    write_table(path, [*earlier, row])
+
+
+def record_evaluation(path: Path, row: dict) -> None:
+    """Adds a row to evaluation.csv, in place of that epoch's with as many crops."""
+
+    def key(row):
+        return int(row["epoch"]), int(row["crops"])
+
+    others = [r for r in read_table(path) if key(r) != key(row)]
+    write_table(path, sorted([*others, row], key=key))

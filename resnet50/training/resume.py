@@ -1,0 +1,87 @@
+"""From which checkpoint a training starts, and what must agree with it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from resnet50.config import Config
+from resnet50.handoff.progress import Position
+from resnet50.preprocessing.imagenet import Dataset
+from resnet50.training import checkpoint
+from resnet50.training.checkpoint import Checkpoint, CheckpointError
+from resnet50.training.step import Training
+
+
+def describe(config: Config, dataset: Dataset, batches_per_epoch: int) -> dict:
+    """What makes it this training and no other; goes into each checkpoint."""
+    return {
+        "num_classes": dataset.num_classes,
+        "variant": config.model.variant,
+        "normalization": config.model.normalization,
+        "dataset_fingerprint": dataset.fingerprint,
+        "seed": config.train.seed,
+        "batches_per_epoch": batches_per_epoch,
+    }
+
+
+def _find(run_folder: Path, epoch_start: int | None) -> Checkpoint | None:
+    """The checkpoint to start from; None for a new training."""
+    checkpoints = checkpoint.list_checkpoints(run_folder)
+    if epoch_start is None:
+        if not checkpoints:
+            raise CheckpointError(
+                f"{run_folder}: holds no checkpoint to resume from (start without "
+                "--resume)"
+            )
+        return checkpoints[-1]
+    if epoch_start == 0:
+        if checkpoints:
+            raise CheckpointError(
+                f"{run_folder}: already holds a training, up to "
+                f"{checkpoints[-1].position} (go on with --resume, or start another "
+                "--run_folder)"
+            )
+        return None
+    position = Position(epoch_start, 0)
+    return Checkpoint(checkpoint.checkpoint_path(run_folder, position), position)
+
+
+def restore(
+    training: Training,
+    run_folder: Path,
+    description: dict,
+    *,
+    epoch_start: int | None,
+    notify: Callable[[str], None],
+) -> Position:
+    """Restores the checkpoint that a training shall start from.
+
+    Args:
+        training: Overwritten, unless the training is new.
+        run_folder: Of the run; this process is its only trainer.
+        description: From ``describe``.
+        epoch_start: 0 for a new training, N for the checkpoint after epoch N-1, None
+            for the newest one. Checkpoints after the chosen one are set aside.
+        notify: Takes a line for the user.
+
+    Returns:
+        The position of the next batch.
+
+    Raises:
+        CheckpointError: There is none, it is damaged or of another training; or a new
+            training would overwrite one.
+    """
+    checkpoint.remove_temporaries(run_folder)
+    found = _find(run_folder, epoch_start)
+    if found is None:
+        return Position(0, 0)
+    checkpoint.load(training, found, description)
+    notify(f"{found.path}: resumed; next is {found.position}")
+    later = [
+        other
+        for other in checkpoint.list_checkpoints(run_folder)
+        if other.position > found.position
+    ]
+    if later:
+        folder = checkpoint.set_aside(run_folder, later)
+        notify(f"{folder}: holds the {len(later)} later checkpoints now")
+    return found.position

@@ -1,0 +1,152 @@
+"""The training step: loss, gradients, one update; and the epoch's totals.
+
+Everything that a resumed run needs is a variable of ``Training``; see ``checkpoint``.
+"""
+
+import tensorflow as tf
+
+from resnet50.config import ModelConfig, TrainConfig
+from resnet50.training.model import ResNet50
+from resnet50.training.optimizer import SGDMomentum, l2_loss
+
+
+def cross_entropy(
+    logits: tf.Tensor, labels: tf.Tensor, label_smoothing: float
+) -> tf.Tensor:
+    """The batch's mean cross-entropy of softmax(logits) against smoothed labels.
+
+    Szegedy et al. 2015, section 7: the target is 1 - label_smoothing for the label plus
+    label_smoothing / K for each of the K classes.
+
+    Args:
+        logits: float32 [N, K].
+        labels: int32 [N].
+        label_smoothing: 0 for the plain cross-entropy.
+
+    Returns:
+        float32 scalar.
+    """
+    num_classes = logits.shape[-1]
+    spread = label_smoothing / num_classes
+    targets = tf.one_hot(labels, num_classes, 1 - label_smoothing + spread, spread)
+    return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
+
+
+def count_correct(predictions: tf.Tensor, labels: tf.Tensor, k: int) -> tf.Tensor:
+    """How many of the labels are among the k highest predictions.
+
+    Args:
+        predictions: float32 [N, K], logits or probabilities.
+        labels: int32 [N].
+        k: With fewer than k classes, all of them count.
+
+    Returns:
+        int64 scalar.
+    """
+    hits = tf.math.in_top_k(labels, predictions, min(k, predictions.shape[-1]))
+    return tf.math.count_nonzero(hits)
+
+
+class Totals(tf.Module):
+    """Sums over the batches of an epoch so far, kept on the device.
+
+    Reading them is what makes the host wait for the device, so it is done only when
+    somebody looks.
+    """
+
+    def __init__(self):
+        super().__init__(name="totals")
+        self.num_batches = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.num_images = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.loss = tf.Variable(0, dtype=tf.float64, trainable=False)
+        self.l2_loss = tf.Variable(0, dtype=tf.float64, trainable=False)
+        self.top1 = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.top5 = tf.Variable(0, dtype=tf.int64, trainable=False)
+
+    def add(self, loss, penalty, logits, labels) -> None:
+        """Adds one batch; runs inside the training step."""
+        self.num_batches.assign_add(1)
+        self.num_images.assign_add(tf.size(labels, out_type=tf.int64))
+        self.loss.assign_add(tf.cast(loss, tf.float64))
+        self.l2_loss.assign_add(tf.cast(penalty, tf.float64))
+        self.top1.assign_add(count_correct(logits, labels, 1))
+        self.top5.assign_add(count_correct(logits, labels, 5))
+
+    def reset(self) -> None:
+        """Starts an epoch."""
+        for variable in self.variables:
+            variable.assign(tf.zeros_like(variable))
+
+    def means(self) -> dict[str, float]:
+        """Means so far: loss (cross-entropy), l2_loss, and top1 and top5 in 0..1."""
+        num_batches = max(int(self.num_batches), 1)
+        num_images = max(int(self.num_images), 1)
+        return {
+            "loss": float(self.loss) / num_batches,
+            "l2_loss": float(self.l2_loss) / num_batches,
+            "top1": int(self.top1) / num_images,
+            "top5": int(self.top5) / num_images,
+        }
+
+
+class Training(tf.Module):
+    """A network in training: model, optimizer, totals, and the step.
+
+    Attributes:
+        model: The ResNet50.
+        optimizer: Its SGDMomentum.
+        totals: Of the epoch so far.
+    """
+
+    def __init__(self, num_classes: int, model: ModelConfig, train: TrainConfig):
+        """Creates all variables, the weights drawn from the seed."""
+        super().__init__(name="training")
+        self.model = create_model(num_classes, model, train.seed)
+        self.optimizer = SGDMomentum(self.model.trainable_variables, train.momentum)
+        self.totals = Totals()
+        self._l2_penalty = train.l2_penalty
+        self._label_smoothing = train.label_smoothing
+
+    @tf.function
+    def step(
+        self,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        learning_rate: tf.Tensor,
+        r_max: tf.Tensor,
+        d_max: tf.Tensor,
+    ) -> tf.Tensor:
+        """Trains on one batch: one forward and one backward pass, one update.
+
+        Args:
+            images: float16 or float32 [N, H, W, 3], RGB, normalized.
+            labels: int32 [N].
+            learning_rate: float32 scalar; a tensor, so that no value traces anew.
+            r_max: float32 scalar; see layers.BatchRenormalization.
+            d_max: float32 scalar.
+
+        Returns:
+            float32 scalar, the batch's loss with the l2 penalty.
+        """
+        with tf.GradientTape() as tape:
+            logits = self.model(images, is_training=True, limits=(r_max, d_max))
+            loss = cross_entropy(logits, labels, self._label_smoothing)
+            penalty = l2_loss(self.model.kernels, self._l2_penalty)
+            total_loss = loss + penalty
+        gradients = tape.gradient(total_loss, self.model.trainable_variables)
+        self.optimizer.apply_gradients(gradients, learning_rate)
+        self.totals.add(loss, penalty, logits, labels)
+        return total_loss
+
+
+def create_model(num_classes: int, settings: ModelConfig, seed: int = 0) -> ResNet50:
+    """The network that [model] in config.txt describes."""
+    return ResNet50(
+        num_classes,
+        variant=settings.variant,
+        normalization=settings.normalization,
+        moving_average_decay=settings.moving_average_decay,
+        epsilon=settings.epsilon,
+        zero_init_last_gamma=settings.zero_init_last_gamma,
+        seed=seed,
+    )
