@@ -9,10 +9,8 @@ restarted at any moment.
 import time
 from collections import deque
 
-from tqdm import tqdm
-
 from resnet50 import command_line
-from resnet50.command_line import say
+from resnet50.command_line import StatusBar, say
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.manifest import adopt_buffer
@@ -26,17 +24,15 @@ from resnet50.preprocessing.refill import (
 )
 
 
-class BufferBar:
+class BufferReport:
     """Shows a Status as a bar: how full the buffer is, the speed, the trainer."""
 
     # Batches a second are of the last this many seconds in which any were made.
     _SPEED_SECONDS = 20
 
-    def __init__(self, bar: tqdm):
+    def __init__(self, bar: StatusBar):
         self._bar = bar
-        bar.bar_format = "{desc} {n_fmt}/{total_fmt} |{bar:30}|{postfix}"
         self._made = deque([(time.monotonic(), 0)])
-        self._shown_at = float("-inf")
 
     def __call__(self, status: Status) -> None:
         """Takes the newest status; draws it if the last drawing is old enough."""
@@ -45,17 +41,15 @@ class BufferBar:
             self._made.append((now, status.num_made))
         while len(self._made) > 2 and now - self._made[0][0] > self._SPEED_SECONDS:
             self._made.popleft()
-        if now - self._shown_at < self._bar.mininterval:
+        if not self._bar.is_due():
             return
-        self._shown_at = now
         (first, made_first), (last, made_last) = self._made[0], self._made[-1]
         speed = (made_last - made_first) / max(last - first, 1e-9)
-        self._bar.n, self._bar.total = status.num_ready, status.window_size
         trainer = "trainer" if status.trainer_is_alive else "trainer (not running)"
         text = f"{speed:.2f} batches/s, {trainer} at {status.trained}"
         if status.num_unreadable:
-            text += f", {status.num_unreadable} images unreadable"
-        self._bar.set_postfix_str(text)
+            text += f", {status.num_unreadable} unreadable"
+        self._bar.draw("buffer", status.num_ready, status.window_size, text)
 
 
 def main() -> None:
@@ -93,7 +87,7 @@ def main() -> None:
             end_step=end_step,
             notify=say,
         )
-        with command_line.progress_bar(desc="buffer", unit="batch") as bar:
+        with StatusBar("{desc} {n_fmt}/{total_fmt} |{bar:30}|{postfix}") as bar:
             Refill(
                 buffer,
                 Assignments(dataset, recipe),
@@ -106,7 +100,7 @@ def main() -> None:
                 sleep_seconds=config.runtime_preprocessing.sleep_time,
                 num_workers=config.runtime_preprocessing.num_workers,
                 notify=say,
-                report=BufferBar(bar),
+                report=BufferReport(bar),
             ).run()
     say(f"training up to epoch {epochs.stop} has finished")
 

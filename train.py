@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 from resnet50 import command_line
-from resnet50.command_line import say
+from resnet50.command_line import StatusBar, say
 from resnet50.config import Config
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
@@ -118,7 +118,7 @@ def train(
                 batch_size=recipe.batch_size,
             ),
         ) as reader,
-        command_line.progress_bar(unit="batch") as bar,
+        StatusBar("{desc} {n_fmt}/{total_fmt} |{bar:20}|{postfix}") as bar,
     ):
         position = Loop(
             training,
@@ -132,7 +132,10 @@ def train(
                 config.train.checkpoint_minutes,
             ),
             PerStepNumbers(config.train, config.batch_renorm, batches_per_epoch),
-            bar,
+            draw=lambda position, text: bar.draw(
+                f"epoch {position.epoch}", position.batch_index, batches_per_epoch, text
+            ),
+            is_draw_due=bar.is_due,
             should_stop=lambda: stop.is_made,
             notify=say,
         ).run(start)

@@ -7,6 +7,7 @@ import argparse
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Callable
 from typing import TextIO
 
@@ -23,6 +24,15 @@ _OVERRIDES = {
 }
 
 
+def make_plain_parser(description: str) -> argparse.ArgumentParser:
+    """A parser without flags; the description is shown as it stands."""
+    return argparse.ArgumentParser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
 def make_parser(description: str, *overrides: str) -> argparse.ArgumentParser:
     """A parser with --config and flags that go before keys of config.txt.
 
@@ -30,11 +40,7 @@ def make_parser(description: str, *overrides: str) -> argparse.ArgumentParser:
         description: For --help.
         overrides: Keys, of _OVERRIDES, that are flags too.
     """
-    parser = argparse.ArgumentParser(
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = make_plain_parser(description)
     parser.add_argument(
         "--config", default="config.txt", metavar="PATH", help="default: config.txt"
     )
@@ -126,9 +132,46 @@ class _LogLines:
 def progress_bar(**settings) -> tqdm:
     """A tqdm bar; one line every half minute where stderr is not a terminal."""
     if sys.stderr.isatty():
-        return tqdm(mininterval=0.2, maxinterval=1, dynamic_ncols=True, **settings)
+        return tqdm(mininterval=0.2, dynamic_ncols=True, **settings)
+    # The delay keeps the empty bar at the start out of the file.
     lines = _LogLines(sys.stderr)
-    return tqdm(mininterval=30, maxinterval=60, file=lines, ncols=120, **settings)
+    return tqdm(
+        mininterval=30, maxinterval=60, delay=1, file=lines, ncols=120, **settings
+    )
+
+
+class StatusBar:
+    """A bar whose position may go either way, with a line of text behind it."""
+
+    def __init__(self, bar_format: str):
+        """Draws nothing yet.
+
+        Args:
+            bar_format: tqdm's, with {desc}, {n_fmt}, {total_fmt}, {bar}, {postfix}.
+        """
+        self._bar = progress_bar(bar_format=bar_format, total=1)
+        # Once a second is enough: what is drawn may be costly to find out.
+        self._interval_seconds = max(1.0, self._bar.mininterval)
+        self._drawn_at = time.monotonic() - self._interval_seconds
+
+    def __enter__(self) -> "StatusBar":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        # What it shows last is old news by now, and tqdm would draw it once more.
+        self._bar.leave = False
+        self._bar.close()
+
+    def is_due(self) -> bool:
+        """Whether the last drawing is old enough for another."""
+        return time.monotonic() - self._drawn_at >= self._interval_seconds
+
+    def draw(self, description: str, done: int, total: int, text: str) -> None:
+        """Draws the bar anew, whether it is due or not."""
+        self._drawn_at = time.monotonic()
+        self._bar.n, self._bar.total = done, total
+        self._bar.set_description_str(description, refresh=False)
+        self._bar.set_postfix_str(text)
 
 
 def run(main: Callable[[], int | None]) -> None:

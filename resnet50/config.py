@@ -8,13 +8,15 @@ config.txt, as shipped, explains each of them to its user.
 import dataclasses
 import difflib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import tomli
+import tomlkit
 
 from resnet50.errors import UserError
+from resnet50.handoff.atomic_io import atomic_file
 
 
 class ConfigError(UserError):
@@ -379,3 +381,30 @@ def override(config: Config, section: str, key: str, value, *, flag: str) -> Con
     config = dataclasses.replace(config, **{section: changed})
     _raise_first_fault(flag, config)
     return config
+
+
+def write_channel_statistics(
+    path: Path | str, mean: Sequence[float], std: Sequence[float]
+) -> None:
+    """Replaces [dataset] channel_mean and channel_std in a valid configuration file.
+
+    Every comment and all other values stay as they are.
+
+    Args:
+        path: The file, which ``read_config`` accepts.
+        mean: Of red, green and blue, in 0..1; written with six decimals.
+        std: Likewise.
+
+    Raises:
+        ConfigError: The file cannot be written.
+    """
+    path = Path(path)
+    document = tomlkit.parse(path.read_bytes().decode("utf-8"))
+    for key, values in (("channel_mean", mean), ("channel_std", std)):
+        for channel, value in enumerate(values):
+            document["dataset"][key][channel] = round(value, 6)
+    try:
+        with atomic_file(path) as file:
+            file.write(tomlkit.dumps(document).encode("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None

@@ -4,13 +4,14 @@
     saved_models/RUN/4_00120/   inside epoch 4; batch 120 is the next
         variables.index, variables.data-...   written by tf.train.Checkpoint: weights,
                                               moving statistics, momentum, totals
-        state.json                            position, and what was being trained
+        state.json                            position, what was being trained, and
+                                              the SHA-256 of the other files
 
 A checkpoint is written into a temporary folder, flushed to the disk and renamed.
 Checkpoints inside an epoch are deleted once a later checkpoint is there.
-TensorFlow verifies a checksum of each variable when it is read.
 """
 
+import hashlib
 import json
 import re
 import shutil
@@ -28,9 +29,7 @@ from resnet50.training.step import Training
 
 _NAME = re.compile(r"([0-9]+)(?:_([0-9]+))?")
 _TEMPORARY_PREFIX = ".writing-"
-
-# What a checkpoint must have in common with the program that loads it.
-_MODEL_KEYS = ("num_classes", "variant", "normalization")
+_VARIABLES = "variables"  # prefix of the files that tf.train.Checkpoint writes
 
 
 class CheckpointError(UserError):
@@ -93,8 +92,13 @@ def save(
     temporary = run_folder / f"{_TEMPORARY_PREFIX}{uuid.uuid4().hex}"
     temporary.mkdir()
     try:
-        tf.train.Checkpoint(training=training).write(str(temporary / "variables"))
-        state = {**description, "epoch": position.epoch, "batch": position.batch_index}
+        tf.train.Checkpoint(training=training).write(str(temporary / _VARIABLES))
+        state = {
+            "epoch": position.epoch,
+            "batch": position.batch_index,
+            "training": description,
+            "sha256": {file.name: _sha256(file) for file in temporary.iterdir()},
+        }
         (temporary / "state.json").write_text(json.dumps(state, indent=2) + "\n")
         for file in temporary.iterdir():
             fsync(file)
@@ -118,7 +122,16 @@ def remove_temporaries(run_folder: Path) -> None:
         shutil.rmtree(path)
 
 
-def _read_state(path: Path) -> dict:
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _read_description(path: Path) -> dict:
+    """What a checkpoint was trained on, once each of its files is proven whole."""
     if not path.is_dir():
         raise CheckpointError(
             f"{path}: no such checkpoint (train the epoch before, or use --resume for "
@@ -126,31 +139,27 @@ def _read_state(path: Path) -> dict:
         )
     try:
         state = json.loads((path / "state.json").read_bytes())
-        Position(int(state["epoch"]), int(state["batch"]))
+        checksums, description = dict(state["sha256"]), dict(state["training"])
+        damaged = [
+            name for name in checksums if _sha256(path / name) != checksums[name]
+        ]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}/state.json: is damaged: {error!r}") from None
-    return state
-
-
-def _require_equal(path: Path, state: dict, description: dict, keys) -> None:
-    for key in keys:
-        if state.get(key) != description[key]:
-            raise CheckpointError(
-                f"{path}: was trained with {key} = {state.get(key)}, here it is "
-                f"{description[key]} (change that back, or use another --run_folder)"
-            )
-
-
-def _restore(path: Path, **objects: tf.Module):
-    try:
-        status = tf.train.Checkpoint(**objects).read(str(path / "variables"))
-        status.assert_existing_objects_matched()
-    except (tf.errors.OpError, AssertionError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(f"{path}: is damaged: {error!r}") from None
+    if damaged:
         raise CheckpointError(
-            f"{path}: is damaged, or of another network: {reason}"
-        ) from None
-    return status
+            f"{path}: is damaged: {', '.join(sorted(damaged))} does not have the "
+            "checksum in state.json (use an older checkpoint)"
+        )
+    return description
+
+
+def _require_equal(path: Path, theirs: dict, ours: dict, keys) -> None:
+    for key in keys:
+        if theirs.get(key) != ours[key]:
+            raise CheckpointError(
+                f"{path}: was trained with {key} = {theirs.get(key)}, here it is "
+                f"{ours[key]} (change that back, or use another --run_folder)"
+            )
 
 
 def load(training: Training, checkpoint: Checkpoint, description: dict) -> None:
@@ -165,12 +174,13 @@ def load(training: Training, checkpoint: Checkpoint, description: dict) -> None:
     Raises:
         CheckpointError: It is missing, damaged, or of another training.
     """
-    state = _read_state(checkpoint.path)
+    theirs = _read_description(checkpoint.path)
     keys = [key for key in description if key != "batches_per_epoch"]
     if not checkpoint.is_after_epoch:
         keys.append("batches_per_epoch")
-    _require_equal(checkpoint.path, state, description, keys)
-    _restore(checkpoint.path, training=training).assert_consumed()
+    _require_equal(checkpoint.path, theirs, description, keys)
+    reader = tf.train.Checkpoint(training=training)
+    reader.read(str(checkpoint.path / _VARIABLES)).assert_consumed()
 
 
 def load_model(model: ResNet50, path: Path, description: dict) -> None:
@@ -179,15 +189,16 @@ def load_model(model: ResNet50, path: Path, description: dict) -> None:
     Args:
         model: Overwritten.
         path: The checkpoint's folder.
-        description: Has at least num_classes, variant and normalization.
+        description: What the network's variables depend on; the checkpoint's must
+            agree.
 
     Raises:
         CheckpointError: It is missing, damaged, or of another network.
     """
-    _require_equal(path, _read_state(path), description, _MODEL_KEYS)
-    holder = tf.Module()
-    holder.model = model
-    _restore(path, training=holder).expect_partial()
+    _require_equal(path, _read_description(path), description, description)
+    reader = tf.train.Checkpoint(training=tf.train.Checkpoint(model=model))
+    status = reader.read(str(path / _VARIABLES))
+    status.assert_existing_objects_matched().expect_partial()
 
 
 def set_aside(run_folder: Path, checkpoints: list[Checkpoint]) -> Path:

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from resnet50.config import BatchRenormConfig, TrainConfig
 from resnet50.errors import UserError
@@ -127,9 +126,6 @@ class Run(NamedTuple):
 class Loop:
     """Trains on the batches of a reader until they end or a stop is requested."""
 
-    # Seconds between two drawings of the bar. Each makes the host wait for the device.
-    _DRAW_SECONDS = 1.0
-
     def __init__(
         self,
         training: Training,
@@ -137,8 +133,9 @@ class Loop:
         buffer: BatchBuffer,
         run: Run,
         numbers: PerStepNumbers,
-        bar: tqdm,
         *,
+        draw: Callable[[Position, str], None],
+        is_draw_due: Callable[[], bool],
         should_stop: Callable[[], bool],
         notify: Callable[[str], None],
     ):
@@ -150,7 +147,9 @@ class Loop:
             buffer: Where the progress is written.
             run: Where checkpoints and metrics go.
             numbers: What changes from step to step.
-            bar: Shows the current epoch.
+            draw: Shows what the training is at: takes a position and a line of text.
+            is_draw_due: Whether somebody wants to see that now. Asked at each step;
+                drawing makes the host wait for the device.
             should_stop: Asked after each step.
             notify: Takes a line for the user.
         """
@@ -159,12 +158,13 @@ class Loop:
         self._buffer = buffer
         self._run = run
         self._numbers = numbers
-        self._bar = bar
+        self._show = draw
+        self._is_draw_due = is_draw_due
         self._should_stop = should_stop
         self._notify = notify
         self._clock = Clock(reader)
         self._unchecked: list[tuple[Position, tf.Tensor]] = []
-        self._drawn_at = self._saved_at = time.monotonic()
+        self._saved_at = time.monotonic()
 
     def run(self, start: Position) -> Position:
         """Trains from a position on.
@@ -177,7 +177,6 @@ class Loop:
             UserError: What the reader raises.
         """
         position = saved = start
-        self._show_epoch(start)
         for batch in self._reader:
             self._train(batch)
             position = self._after(batch)
@@ -187,7 +186,7 @@ class Loop:
             elif self._is_checkpoint_due():
                 self._save(position)
                 saved = position
-            elif time.monotonic() - self._drawn_at > self._DRAW_SECONDS:
+            elif self._is_draw_due():
                 self._check_losses()
                 self._draw(position)
             if self._should_stop():
@@ -240,7 +239,6 @@ class Loop:
         self._check_losses()
         step = to_step(position, self._run.batches_per_epoch) - 1
         means, figures = self._training.totals.means(), self._clock.figures()
-        self._draw(position)
         self._training.totals.reset()
         self._save(position)
         row = {
@@ -259,23 +257,14 @@ class Loop:
             f"waiting {figures['waiting']:.1%}"
         )
         self._clock.restart()
-        self._show_epoch(position)
-
-    def _show_epoch(self, position: Position) -> None:
-        self._bar.reset(total=self._run.batches_per_epoch)
-        self._bar.set_description(f"epoch {position.epoch}", refresh=False)
-        self._bar.n = position.batch_index
 
     def _draw(self, position: Position) -> None:
         means, figures = self._training.totals.means(), self._clock.figures()
-        done = position.batch_index or self._run.batches_per_epoch
         num_ready = sum(ready >= position for ready in self._buffer.ready())
-        self._bar.set_postfix_str(
+        self._show(
+            position,
             f"loss {means['loss']:.3f}, top-1 {means['top1']:.1%}, "
             f"{figures['images_per_second']:.1f} images/s, "
             f"buffer {num_ready}/{self._run.buffer_size}, "
             f"waiting {figures['waiting']:.1%}",
-            refresh=False,
         )
-        self._bar.update(done - self._bar.n)
-        self._drawn_at = time.monotonic()

@@ -11,12 +11,19 @@ from resnet50.training.checkpoint import Checkpoint, CheckpointError
 from resnet50.training.step import Training
 
 
-def describe(config: Config, dataset: Dataset, batches_per_epoch: int) -> dict:
-    """What makes it this training and no other; goes into each checkpoint."""
+def describe_model(config: Config, dataset: Dataset) -> dict:
+    """What the network's variables depend on."""
     return {
         "num_classes": dataset.num_classes,
         "variant": config.model.variant,
         "normalization": config.model.normalization,
+    }
+
+
+def describe(config: Config, dataset: Dataset, batches_per_epoch: int) -> dict:
+    """What makes it this training and no other; goes into each checkpoint."""
+    return {
+        **describe_model(config, dataset),
         "dataset_fingerprint": dataset.fingerprint,
         "seed": config.train.seed,
         "batches_per_epoch": batches_per_epoch,

@@ -1,0 +1,29 @@
+"""The side door: ``python -m resnet50 NAME``, installed also as ``resnet50``."""
+
+import importlib
+import sys
+
+from resnet50 import command_line
+
+COMMANDS = {
+    "evaluate": "top-1 and top-5 accuracy of a run's checkpoints",
+    "demo": "the whole pipeline on generated images, in some minutes on a CPU",
+}
+
+
+def main() -> None:
+    """Hands over to the module of the command that the first argument names."""
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    if name not in COMMANDS:
+        print("usage: python -m resnet50 COMMAND [--help]\n", file=sys.stderr)
+        for command, meaning in COMMANDS.items():
+            print(f"  {command:10} {meaning}", file=sys.stderr)
+        sys.exit(0 if name in ("-h", "--help") else 2)
+    # Only the chosen one: some need TensorFlow, which takes seconds to load.
+    module = importlib.import_module(f"resnet50.commands.{name}")
+    sys.argv = [f"resnet50 {name}", *sys.argv[2:]]
+    command_line.run(module.main)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""The whole pipeline on generated images, as its user would run it.
+
+    python -m resnet50 demo
+
+Makes ten classes of pictures, computes the channel statistics, starts the two scripts
+as two processes, trains the real ResNet-50 on 64-pixel crops, interrupts the training
+in the middle of an epoch, resumes it, and evaluates what came out on pictures that it
+has not seen. Some minutes on two CPU cores.
+"""
+
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import tomlkit
+
+import resnet50
+from resnet50 import command_line
+from resnet50.commands.demo_images import PATTERNS, make_images
+from resnet50.config import Config, read_config
+from resnet50.errors import UserError
+from resnet50.handoff.progress import ProgressError, read_progress, to_position
+from resnet50.preprocessing.imagenet import open_dataset
+
+PROJECT = Path(resnet50.__file__).parent.parent
+RUN, EPOCHS, INTERRUPTED_EPOCH = "demo", 14, 5
+TRAINING_PER_CLASS, VALIDATION_PER_CLASS = 40, 20
+
+# What the demo's config.txt has that the one as shipped has not.
+_CHANGES = {
+    "dataset": {"training_images": "images/train", "validation_images": "images/val"},
+    "augmentation": {
+        "shorter_side_min": 68,
+        "shorter_side_max": 82,
+        "shorter_side_step": 7,
+        "crop_size": 64,
+    },
+    "train": {
+        "buffer_size": 40,
+        "batch_size": 16,
+        "epochs": EPOCHS,
+        "learning_rate": 0.04,
+        "schedule": "cosine",
+        "warmup_epochs": 1,
+    },
+    "runtime_preprocessing": {"num_workers": 1, "sleep_time": 1},
+    "evaluation": {"shorter_side": 72, "num_workers": 2},
+}
+
+# TensorFlow's remarks about the machine, before it can be told to be quiet.
+_NOISE = re.compile(r"[IWE]0000 00:00|WARNING: All log messages before absl")
+
+
+class DemoError(UserError):
+    """The demo cannot start, or one of its programs has failed."""
+
+
+def say(line: str) -> None:
+    """Prints a line of the demo's own."""
+    print(f"demo  | {line}", flush=True)
+
+
+class Program:
+    """One of the project's programs, running, its output shown line by line."""
+
+    def __init__(self, label: str, *arguments: str):
+        words = [sys.executable, *arguments]
+        say(f"$ {shlex.join(['python3', *arguments])}")
+        self._label = label
+        self._process = subprocess.Popen(
+            words,
+            cwd=PROJECT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        self._printer = threading.Thread(target=self._print, daemon=True)
+        self._printer.start()
+
+    def _print(self) -> None:
+        for line in self._process.stdout:
+            if not _NOISE.match(line):
+                print(f"{self._label:5} | {line.rstrip()}", flush=True)
+
+    def is_running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
+    def interrupt(self) -> None:
+        """Does what Ctrl-C does."""
+        self._process.send_signal(signal.SIGINT)
+
+    def wait(self, *expected: int) -> None:
+        """Waits for its end.
+
+        Raises:
+            DemoError: It ended with another status than expected, which is 0.
+        """
+        status = self._process.wait()
+        self._printer.join()
+        if status not in (expected or (0,)):
+            raise DemoError(f"demo: {self._label} ended with status {status}")
+
+    def stop(self) -> None:
+        """Ends it, if it is still running."""
+        if self.is_running():
+            self._process.terminate()
+            self._process.wait()
+
+
+def prepare_folder(folder: Path) -> Path:
+    """Makes the images and config.txt; returns the latter's path.
+
+    Raises:
+        DemoError: The folder holds something else, or the scripts are not at hand.
+    """
+    if not (PROJECT / "train.py").exists():
+        raise DemoError(
+            f"{PROJECT}: train.py is not here (run the demo in a clone of the project)"
+        )
+    marker = folder / ".made-by-demo"
+    if folder.exists() and not marker.exists():
+        raise DemoError(
+            f"{folder}: exists and is not a demo's (move it away, or give --folder)"
+        )
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    marker.touch()
+    for name, per_class, seed in (
+        ("train", TRAINING_PER_CLASS, 1),
+        ("val", VALIDATION_PER_CLASS, 2),
+    ):
+        count = make_images(
+            folder / "images" / name, per_class, seed, with_odd_files=name == "train"
+        )
+        say(f"{count} images of {len(PATTERNS)} classes in {folder / 'images' / name}")
+    document = tomlkit.parse((PROJECT / "config.txt").read_text(encoding="utf-8"))
+    for section, values in _CHANGES.items():
+        document[section].update(values)
+    path = folder / "config.txt"
+    path.write_text(tomlkit.dumps(document), encoding="utf-8")
+    return path
+
+
+def wait_for_middle_of_epoch(config: Config, epoch: int, trainer: Program) -> None:
+    """Waits until the trainer is half way through an epoch."""
+    dataset = open_dataset(config.dataset.training_images, None)
+    batches = dataset.batches_per_epoch(config.train.batch_size)
+    goal = epoch * batches + batches // 2
+    while trainer.is_running():
+        try:
+            step = read_progress(
+                config.train.buffer_folder, batches, config.train.epochs * batches
+            )
+        except ProgressError:
+            step = 0
+        if step >= goal:
+            say(f"interrupting the trainer at {to_position(step, batches)}: Ctrl-C")
+            return
+        time.sleep(0.1)
+
+
+def train(config_path: Path) -> None:
+    """Runs the two scripts; interrupts the trainer once, and resumes it."""
+    config = read_config(config_path)
+    flag = f"--config={config_path}"
+    preprocessor = Program("prep", "runtime_preprocessing.py", flag)
+    try:
+        trainer = Program("train", "train.py", flag, f"--run_folder={RUN}")
+        try:
+            wait_for_middle_of_epoch(config, INTERRUPTED_EPOCH, trainer)
+            trainer.interrupt()
+            trainer.wait(130)
+            trainer = Program(
+                "train", "train.py", flag, f"--run_folder={RUN}", "--resume"
+            )
+            trainer.wait()
+        finally:
+            trainer.stop()
+        preprocessor.wait()
+    finally:
+        preprocessor.stop()
+
+
+def main() -> None:
+    """Runs the demo."""
+    parser = command_line.make_plain_parser(__doc__)
+    parser.add_argument("--folder", default="demo", help="default: demo")
+    folder = Path(parser.parse_args().folder).absolute()
+    started = time.monotonic()
+    config_path = prepare_folder(folder)
+    flag = f"--config={config_path}"
+    Program("stats", "compute_channel_stats.py", flag, "--write").wait()
+    train(config_path)
+    evaluation = ["-m", "resnet50", "evaluate", flag, f"--run_folder={RUN}"]
+    last = [f"--epoch_start={EPOCHS - 1}", f"--epoch_end={EPOCHS}"]
+    Program("eval", *evaluation, *last).wait()
+    Program("eval", *evaluation, *last, "--crops=10").wait()
+    run_folder = read_config(config_path).train.saved_models_folder / RUN
+    say(f"took {time.monotonic() - started:.0f} s. What you have seen:")
+    for line in (
+        "two processes that share a folder of batches and a two-line text file,",
+        "an unreadable image replaced, named and counted,",
+        "a training stopped in the middle of an epoch and resumed from that batch on,",
+        f"accuracy on {VALIDATION_PER_CLASS * len(PATTERNS)} images it has never seen: "
+        f"chance is {1 / len(PATTERNS):.0%}, measured is what 'eval' says above.",
+        f"The numbers of each epoch are in {run_folder / 'metrics.csv'}",
+    ):
+        say(f"  {line}")

@@ -1,0 +1,123 @@
+"""Ten classes of generated pictures that a network can tell apart, as JPEG files.
+
+Each picture is a pattern or a shape of random size, place and colours on a random
+background with noise. As in ImageNet, sizes and aspect ratios vary, some files are
+greyscale or CMYK, one is a PNG named .JPEG, and one cannot be read.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+# A pattern maps pixel coordinates x and y, float64 [H, W] in units of the picture's
+# shorter side and centred, and a Generator, to a mask, bool [H, W].
+Pattern = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
+
+
+def _stripes(coordinate: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return (coordinate * rng.uniform(5, 8) + rng.random()) % 1 < 0.5
+
+
+def _diagonal(x, y, rng):
+    return _stripes((x + rng.choice([-1, 1]) * y) / 2**0.5, rng)
+
+
+def _checkerboard(x, y, rng):
+    size = rng.uniform(4, 6)
+    return (np.floor(x * size + rng.random()) + np.floor(y * size)) % 2 < 1
+
+
+def _dots(x, y, rng):
+    size = rng.uniform(4, 6)
+    return np.hypot((x * size + rng.random()) % 1 - 0.5, y * size % 1 - 0.5) < 0.3
+
+
+def _disc(x, y, rng):
+    return np.hypot(x, y) < rng.uniform(0.2, 0.35)
+
+
+def _ring(x, y, rng):
+    outer = rng.uniform(0.25, 0.38)
+    distance = np.hypot(x, y)
+    return (distance < outer) & (distance > 0.6 * outer)
+
+
+def _triangle(x, y, rng):
+    size = rng.uniform(0.25, 0.38)
+    return (y < 0.7 * size) & (y > 2 * np.abs(x) - size)
+
+
+def _plus(x, y, rng):
+    arm = rng.uniform(0.25, 0.38)
+    wide, high = np.abs(x), np.abs(y)
+    return (np.minimum(wide, high) < 0.28 * arm) & (np.maximum(wide, high) < arm)
+
+
+PATTERNS: dict[str, Pattern] = {
+    "checkerboard": _checkerboard,
+    "diagonal-stripes": _diagonal,
+    "disc": _disc,
+    "dots": _dots,
+    "horizontal-stripes": lambda x, y, rng: _stripes(y, rng),
+    "plus": _plus,
+    "ring": _ring,
+    "triangle": _triangle,
+    "vertical-stripes": lambda x, y, rng: _stripes(x, rng),
+    "waves": lambda x, y, rng: _stripes(y + 0.06 * np.sin(x * 20), rng),
+}
+
+
+def draw_picture(pattern: Pattern, rng: np.random.Generator) -> Image.Image:
+    """Draws one picture of a class.
+
+    Returns:
+        RGB, its shorter side 80 to 160 pixels, its longer side up to 1.5 times that.
+    """
+    shorter = int(rng.integers(80, 161))
+    longer = int(shorter * rng.uniform(1, 1.5))
+    width, height = (longer, shorter) if rng.random() < 0.5 else (shorter, longer)
+    place_x, place_y = rng.uniform(-0.08, 0.08, 2)
+    y, x = np.mgrid[:height, :width]
+    mask = pattern(
+        (x - width / 2) / shorter - place_x, (y - height / 2) / shorter - place_y, rng
+    )
+    # Two colours that differ clearly in brightness, either of them the brighter one.
+    dark, bright = rng.uniform(0, 110, 3), rng.uniform(145, 255, 3)
+    if rng.random() < 0.5:
+        dark, bright = bright, dark
+    pixels = np.where(mask[..., None], bright, dark)
+    pixels += rng.normal(0, rng.uniform(2, 20), pixels.shape)
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+
+
+def make_images(
+    folder: Path, images_per_class: int, seed: int, *, with_odd_files: bool
+) -> int:
+    """Fills class folders with pictures; the same arguments give the same files.
+
+    Args:
+        folder: Created; holds a subfolder for each class.
+        images_per_class: Pictures in each.
+        seed: Of all of them.
+        with_odd_files: Whether one file is a PNG named .JPEG, and one is cut off.
+
+    Returns:
+        The number of files.
+    """
+    rng = np.random.default_rng(seed)
+    for name, pattern in PATTERNS.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(images_per_class):
+            image = draw_picture(pattern, rng)
+            mode = rng.choice(["RGB", "L", "CMYK"], p=[0.85, 0.1, 0.05])
+            path = folder / name / f"{name}_{number:04d}.JPEG"
+            image.convert(mode).save(path, "JPEG", quality=90)
+    if with_odd_files:
+        png, cut = (folder / name / f"{name}_0000.JPEG" for name in list(PATTERNS)[:2])
+        with Image.open(png) as image:
+            image.load()
+        image.save(png, "PNG")
+        cut.write_bytes(cut.read_bytes()[:500])
+    return len(PATTERNS) * images_per_class

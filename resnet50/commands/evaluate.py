@@ -1,0 +1,120 @@
+"""Accuracy of a run's checkpoints on the validation images.
+
+    python -m resnet50 evaluate --run_folder=mytestrun --epoch_start=0 --epoch_end=30
+
+Prints a line for each epoch and writes evaluation.csv in the run's folder. With --wait
+it can run beside a training, on another GPU.
+"""
+
+import time
+from pathlib import Path
+
+from resnet50 import command_line
+from resnet50.command_line import say
+from resnet50.config import Config
+from resnet50.handoff.progress import Position
+from resnet50.preprocessing.augmentation import ChannelStatistics
+from resnet50.preprocessing.imagenet import Dataset, open_dataset
+from resnet50.preprocessing.validation import NUM_CROPS
+from resnet50.training.checkpoint import CheckpointError, checkpoint_path, load_model
+from resnet50.training.devices import prepare_device
+from resnet50.training.evaluation import Accuracy, Evaluator
+from resnet50.training.metrics import EVALUATION_FILE, record_evaluation
+from resnet50.training.resume import describe_model
+from resnet50.training.step import create_model
+
+_WAIT_SECONDS = 1.0
+
+
+def find_checkpoint(run_folder: Path, epoch: int, *, wait: bool) -> Path | None:
+    """The checkpoint after an epoch; None if there is none and nobody waits."""
+    path = checkpoint_path(run_folder, Position(epoch + 1, 0))
+    if not path.exists() and wait:
+        say(f"{path}: waiting for it")
+        while not path.exists():
+            time.sleep(_WAIT_SECONDS)
+    return path if path.exists() else None
+
+
+def open_datasets(config: Config) -> tuple[Dataset, Dataset]:
+    """The training images, which define the classes, and the validation images."""
+    names = config.dataset
+    training = open_dataset(names.training_images, names.training_list)
+    validation = open_dataset(
+        names.validation_images, names.validation_list, training.class_names
+    )
+    return training, validation
+
+
+def record(run_folder: Path, epoch: int, num_crops: int, accuracy: Accuracy) -> None:
+    """Prints an epoch's accuracy and adds it to evaluation.csv."""
+    row = {
+        "epoch": epoch,
+        "crops": num_crops,
+        "top1": f"{accuracy.top1:.6f}",
+        "top5": f"{accuracy.top5:.6f}",
+        "num_images": accuracy.num_images,
+    }
+    record_evaluation(run_folder / EVALUATION_FILE, row)
+    print(
+        f"epoch {epoch}: top-1 {accuracy.top1:.2%}, top-5 {accuracy.top5:.2%} "
+        f"({accuracy.num_images:,} images, {num_crops} "
+        f"{'crop' if num_crops == 1 else 'crops'})",
+        flush=True,
+    )
+    for path, reason in accuracy.unreadable:
+        say(f"{path}: unreadable, does not count: {reason}")
+
+
+def main() -> None:
+    """Evaluates each checkpoint that the command line names."""
+    parser = command_line.make_parser(__doc__)
+    parser.add_argument("--run_folder", required=True, help="name of the run")
+    command_line.add_epoch_flags(parser)
+    parser.add_argument(
+        "--crops",
+        type=int,
+        choices=NUM_CROPS,
+        default=1,
+        help="1: the centre; 10: corners, centre and their mirrors; default: 1",
+    )
+    parser.add_argument(
+        "--wait",
+        action="store_true",
+        help="wait for checkpoints that are still to come",
+    )
+    args = parser.parse_args()
+    config = command_line.load_config(args)
+    epochs = command_line.epoch_range(args, config)
+    run_folder = config.train.saved_models_folder / args.run_folder
+    training_set, validation_set = open_datasets(config)
+
+    prepare_device(deterministic=False, notify=say)
+    model = create_model(training_set.num_classes, config.model)
+    evaluator = Evaluator(
+        model,
+        ChannelStatistics(config.dataset.channel_mean, config.dataset.channel_std),
+        shorter_side=config.evaluation.shorter_side,
+        crop_size=config.augmentation.crop_size,
+        num_crops=args.crops,
+        batch_size=config.evaluation.batch_size,
+        num_workers=config.evaluation.num_workers,
+    )
+    num_evaluated = 0
+    for epoch in epochs:
+        path = find_checkpoint(run_folder, epoch, wait=args.wait)
+        if path is None:
+            continue
+        load_model(model, path, describe_model(config, training_set))
+        with command_line.progress_bar(
+            total=validation_set.num_images, unit=" images", leave=False
+        ) as bar:
+            accuracy = evaluator.evaluate(validation_set, bar.update)
+        record(run_folder, epoch, args.crops, accuracy)
+        num_evaluated += 1
+    if num_evaluated < len(epochs):
+        missing = len(epochs) - num_evaluated
+        raise CheckpointError(
+            f"{run_folder}: {missing} of the epochs {epochs.start} to "
+            f"{epochs.stop - 1} have no checkpoint (--wait waits for them)"
+        )

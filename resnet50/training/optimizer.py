@@ -1,0 +1,79 @@
+"""Stochastic gradient descent with momentum, and the l2 penalty.
+
+What the learning rate is at a step is left to ``schedules``; the loss to ``loop``.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import tensorflow as tf
+
+
+class SGDMomentum(tf.Module):
+    """Trains variables by SGD with momentum, in PyTorch's and TensorFlow's convention.
+
+        velocity = momentum * velocity + gradient
+        variable = variable - learning_rate * velocity
+
+    The learning rate is outside the velocity, so that a change of it acts at once and
+    needs no correction (Goyal et al. 2017, arXiv 1706.02677, section 3, equation 9).
+
+    Attributes:
+        momentum: Share of the velocity that a step keeps.
+        velocities: One for each variable, 0 at the start; part of a checkpoint.
+    """
+
+    def __init__(
+        self,
+        variables: Sequence[tf.Variable],
+        momentum: float,
+        name: str = "sgd_momentum",
+    ):
+        """Creates the velocities.
+
+        Args:
+            variables: The variables to train. Not part of this module's checkpoint.
+            momentum: Share of the velocity that a step keeps, at least 0, below 1.
+            name: A Python identifier, the prefix of the velocities' names.
+        """
+        super().__init__(name=name)
+        assert 0 <= momentum < 1, momentum
+        self.momentum = momentum
+        with self.name_scope:
+            self.velocities = [
+                tf.Variable(tf.zeros_like(variable), trainable=False, name="velocity")
+                for variable in variables
+            ]
+        # Behind a function, because a checkpoint calls a variable by its shortest path:
+        # the model's weights would be optimizer/variables/0, 1, 2 and so on.
+        self._get_variables = lambda: variables
+
+    def apply_gradients(
+        self, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor | float
+    ) -> None:
+        """Makes one step.
+
+        Args:
+            gradients: Of the loss, in the order of the variables.
+            learning_rate: float32 scalar; a tensor, where a tf.function must not be
+                traced again for each new value.
+        """
+        updates = zip(self._get_variables(), self.velocities, gradients, strict=True)
+        for variable, velocity, gradient in updates:
+            # One fused op for both lines of the formula in the class's docstring.
+            tf.raw_ops.ResourceApplyMomentum(
+                var=variable.handle,
+                accum=velocity.handle,
+                lr=learning_rate,
+                grad=gradient,
+                momentum=self.momentum,
+            )
+
+
+def l2_loss(kernels: Iterable[tf.Variable], l2_penalty: float) -> tf.Tensor:
+    """Returns l2_penalty / 2 times the sum of all squares, float32 scalar.
+
+    With the half, the gradient is l2_penalty * kernel: the same l2_penalty as
+    "weight_decay" of torch.optim.SGD, and the 1e-4 of He et al. 2015.
+    """
+    # tf.nn.l2_loss contains the half.
+    return l2_penalty * tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])

@@ -1,0 +1,211 @@
+"""Proves that a checkpoint holds everything, is whole or not there, and is checked."""
+
+import errno
+import json
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from resnet50.handoff.progress import Position
+from resnet50.training import checkpoint, resume
+from resnet50.training.checkpoint import CheckpointError
+from tests.training.tiny import TinyTraining
+
+DESCRIPTION = {"num_classes": 3, "variant": "v1.5", "seed": 0, "batches_per_epoch": 7}
+
+
+def train_a_step(training):
+    training.step(
+        np.full((2, 4, 4, 3), 0.5, np.float16),
+        np.array([0, 1], np.int32),
+        *(tf.constant(number) for number in (0.1, 1.0, 0.0)),
+    )
+
+
+def values(training):
+    return [variable.numpy() for variable in training.variables]
+
+
+def assert_equal(first, second):
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def found(run_folder):
+    return [
+        (c.path.name, tuple(c.position))
+        for c in checkpoint.list_checkpoints(run_folder)
+    ]
+
+
+def test_everything_comes_back(tmp_path):
+    training = TinyTraining(seed=1)
+    train_a_step(training)
+    assert any(velocity.numpy().any() for velocity in training.optimizer.velocities)
+    checkpoint.save(training, tmp_path, Position(1, 0), DESCRIPTION)
+
+    other = TinyTraining(seed=2)
+    (newest,) = checkpoint.list_checkpoints(tmp_path)
+    checkpoint.load(other, newest, DESCRIPTION)
+    assert_equal(values(training), values(other))
+    train_a_step(training)
+    train_a_step(other)
+    assert_equal(values(training), values(other))
+
+
+def test_names_and_order(tmp_path):
+    training = TinyTraining()
+    for position in ((1, 0), (1, 3), (2, 0), (10, 0), (10, 2), (10, 5)):
+        checkpoint.save(training, tmp_path, Position(*position), DESCRIPTION)
+    # Those inside an epoch go as soon as a later one is there.
+    assert found(tmp_path) == [
+        ("0", (1, 0)),
+        ("1", (2, 0)),
+        ("9", (10, 0)),
+        ("10_00005", (10, 5)),
+    ]
+
+
+@pytest.mark.parametrize("failing", ["fsync", "write"])
+def test_a_full_disk_leaves_the_old_checkpoint_and_nothing_else(
+    tmp_path, monkeypatch, failing
+):
+    training = TinyTraining()
+    checkpoint.save(training, tmp_path, Position(1, 0), DESCRIPTION)
+    before = sorted(tmp_path.iterdir())
+
+    def fail(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    if failing == "fsync":
+        monkeypatch.setattr(os, "fsync", fail)
+    else:
+        monkeypatch.setattr(tf.train.Checkpoint, "write", fail)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint.save(training, tmp_path, Position(2, 0), DESCRIPTION)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_what_a_killed_trainer_left_is_no_checkpoint_and_goes(tmp_path):
+    training = TinyTraining()
+    checkpoint.save(training, tmp_path, Position(1, 0), DESCRIPTION)
+    (tmp_path / "0").rename(tmp_path / ".writing-0123")
+    assert found(tmp_path) == []
+    checkpoint.remove_temporaries(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def saved(tmp_path):
+    checkpoint.save(TinyTraining(), tmp_path, Position(1, 0), DESCRIPTION)
+    return checkpoint.list_checkpoints(tmp_path)[0]
+
+
+def test_a_flipped_bit_is_found(saved):
+    data = saved.path / "variables.data-00000-of-00001"
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 1
+    data.write_bytes(content)
+    with pytest.raises(
+        CheckpointError, match=r"0: is damaged: variables\.data.*checksum"
+    ):
+        checkpoint.load(TinyTraining(), saved, DESCRIPTION)
+
+
+@pytest.mark.parametrize("name", ["variables.index", "variables.data-00000-of-00001"])
+def test_a_torn_file_is_found(saved, name):
+    os.truncate(saved.path / name, (saved.path / name).stat().st_size // 2)
+    with pytest.raises(CheckpointError, match="is damaged"):
+        checkpoint.load(TinyTraining(), saved, DESCRIPTION)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "{}", '{"epoch": null, "batch": 0}']
+)
+def test_a_damaged_state_is_found(saved, content):
+    (saved.path / "state.json").write_text(content)
+    with pytest.raises(CheckpointError, match=r"0: is damaged: "):
+        checkpoint.load(TinyTraining(), saved, DESCRIPTION)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("num_classes", 4), ("variant", "v1"), ("seed", 5)]
+)
+def test_another_training_is_refused_with_both_values(saved, key, value):
+    expected = f"{key} = {DESCRIPTION[key]}, here it is {value}"
+    with pytest.raises(CheckpointError, match=expected):
+        checkpoint.load(TinyTraining(), saved, {**DESCRIPTION, key: value})
+
+
+def test_another_batch_size_will_do_between_epochs_only(tmp_path):
+    other = {**DESCRIPTION, "batches_per_epoch": 14}
+    checkpoint.save(TinyTraining(), tmp_path, Position(1, 0), DESCRIPTION)
+    checkpoint.save(TinyTraining(), tmp_path, Position(1, 3), DESCRIPTION)
+    between, inside = checkpoint.list_checkpoints(tmp_path)
+    checkpoint.load(TinyTraining(), between, other)
+    with pytest.raises(CheckpointError, match="batches_per_epoch = 7, here it is 14"):
+        checkpoint.load(TinyTraining(), inside, other)
+
+
+def test_state_is_readable_by_a_person(saved):
+    state = json.loads((saved.path / "state.json").read_text())
+    assert (state["epoch"], state["batch"]) == (1, 0)
+    assert state["training"] == DESCRIPTION
+
+
+def restore(run_folder, epoch_start):
+    lines = []
+    position = resume.restore(
+        TinyTraining(),
+        run_folder,
+        DESCRIPTION,
+        epoch_start=epoch_start,
+        notify=lines.append,
+    )
+    return tuple(position), lines
+
+
+@pytest.fixture
+def run_folder(tmp_path):
+    """After epochs 0, 1 and 2, and a part of epoch 3."""
+    for position in ((1, 0), (2, 0), (3, 0), (3, 4)):
+        checkpoint.save(TinyTraining(), tmp_path, Position(*position), DESCRIPTION)
+    return tmp_path
+
+
+def test_a_new_training_starts_at_the_first_batch(tmp_path):
+    assert restore(tmp_path, 0) == ((0, 0), [])
+
+
+def test_a_new_training_never_overwrites_one(run_folder):
+    with pytest.raises(
+        CheckpointError, match="already holds a training, up to epoch 3"
+    ):
+        restore(run_folder, 0)
+
+
+def test_resume_takes_the_newest(run_folder):
+    position, lines = restore(run_folder, None)
+    assert position == (3, 4)
+    assert len(lines) == 1
+
+
+def test_resume_without_a_checkpoint_is_an_error(tmp_path):
+    with pytest.raises(CheckpointError, match="holds no checkpoint to resume from"):
+        restore(tmp_path, None)
+
+
+def test_epoch_start_takes_the_epoch_before_and_loses_none(run_folder):
+    position, lines = restore(run_folder, 2)
+    assert position == (2, 0)
+    assert found(run_folder) == [("0", (1, 0)), ("1", (2, 0))]
+    aside = run_folder / "superseded-1"
+    assert found(aside) == [("2", (3, 0)), ("3_00004", (3, 4))]
+    assert str(aside) in lines[-1]
+
+
+def test_epoch_start_without_its_checkpoint_is_an_error(run_folder):
+    with pytest.raises(CheckpointError, match="8: no such checkpoint"):
+        restore(run_folder, 9)

@@ -1,0 +1,81 @@
+"""Proves that loss and hits are as by hand, and a step is one pass and one trace."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from resnet50.training.step import Totals, Training, count_correct, cross_entropy
+from tests.settings import SETTINGS
+
+
+def test_cross_entropy_by_hand():
+    logits = tf.constant([[0.0, 0.0], [np.log(3), 0.0]])  # p = 1/2, 1/2 and 3/4, 1/4
+    loss = cross_entropy(logits, tf.constant([0, 1]), 0.0)
+    assert float(loss) == pytest.approx((np.log(2) + np.log(4)) / 2, rel=1e-6)
+
+
+def test_label_smoothing_by_hand():
+    logits = tf.constant([[np.log(3), 0.0]])
+    loss = cross_entropy(logits, tf.constant([0]), 0.2)
+    # The targets are 0.8 + 0.2 / 2 and 0.2 / 2.
+    assert float(loss) == pytest.approx(-0.9 * np.log(3 / 4) - 0.1 * np.log(1 / 4))
+
+
+def test_hits_among_the_k_highest():
+    predictions = tf.constant([[0.1, 0.5, 0.4], [0.1, 0.5, 0.4], [0.7, 0.1, 0.2]])
+    labels = tf.constant([1, 2, 1])
+    assert [int(count_correct(predictions, labels, k)) for k in (1, 2, 3)] == [1, 2, 3]
+    assert int(count_correct(predictions, labels, 5)) == 3  # fewer than five classes
+
+
+def test_totals_are_means_over_the_batches_and_the_images():
+    totals = Totals()
+    totals.add(1.0, 0.5, tf.constant([[1.0, 0.0], [0.0, 1.0]]), tf.constant([0, 0]))
+    totals.add(2.0, 0.5, tf.constant([[1.0, 0.0], [0.0, 1.0]]), tf.constant([0, 1]))
+    assert totals.means() == {"loss": 1.5, "l2_loss": 0.5, "top1": 0.75, "top5": 1.0}
+    totals.reset()
+    assert totals.means() == {"loss": 0, "l2_loss": 0, "top1": 0, "top5": 0}
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A training after three steps of different learning rates, with its start."""
+    train = dataclasses.replace(SETTINGS.train, l2_penalty=1e-4)
+    training = Training(10, SETTINGS.model, train)
+    mean_before = training.model.stem_normalization.moving_mean.numpy()
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((4, 32, 32, 3)).astype(np.float16)
+    losses = [
+        float(training.step(images, np.array([0, 1, 2, 3], np.int32), rate, 1.0, 0.0))
+        for rate in tf.unstack(tf.constant([0.0, 0.01, 0.02]))
+    ]
+    return training, images, mean_before, losses
+
+
+def test_no_step_traces_anew(trained):
+    training, *_ = trained
+    assert training.step.experimental_get_tracing_count() == 1
+
+
+def test_moving_statistics_move_once_a_step(trained):
+    training, images, mean_before, _ = trained
+    fresh = Training(10, SETTINGS.model, SETTINGS.train)
+    layer = fresh.model.stem_normalization
+    stem = fresh.model.stem_convolution(tf.cast(images, tf.float32))
+    batch_mean = tf.reduce_mean(stem, [0, 1, 2]).numpy()
+    assert np.all(mean_before == 0)
+    zero = tf.constant(0.0)
+    fresh.step(images, np.zeros(4, np.int32), zero, tf.constant(1.0), zero)
+    decay = SETTINGS.model.moving_average_decay
+    expected = (1 - decay) * batch_mean
+    np.testing.assert_allclose(layer.moving_mean.numpy(), expected, atol=1e-6)
+
+
+def test_the_returned_loss_has_the_l2_penalty(trained):
+    training, _, _, losses = trained
+    means = training.totals.means()
+    expected = means["loss"] + means["l2_loss"]
+    assert np.mean(losses) == pytest.approx(expected, rel=1e-5)
+    assert means["l2_loss"] > 0.1
