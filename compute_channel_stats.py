@@ -8,6 +8,7 @@ Prints the two lines for [dataset] in config.txt; --write puts them there.
 from resnet50 import command_line
 from resnet50.config import ConfigError, write_channel_statistics
 from resnet50.errors import UserError
+from resnet50.preprocessing.augmentation import ChannelStatistics
 from resnet50.preprocessing.channel_stats import count_dataset, statistics_of
 from resnet50.preprocessing.imagenet import open_dataset
 from resnet50.preprocessing.workers import worker_pool
@@ -40,9 +41,10 @@ def main() -> None:
             f"{dataset.folder}: none of the {dataset.num_images} images can be read; "
             f"the first is {path}: {reason}"
         )
-    statistics = statistics_of(histograms.counts)
+    exact = statistics_of(histograms.counts)
+    statistics = ChannelStatistics(*([round(v, 6) for v in part] for part in exact))
     for name, values in statistics._asdict().items():
-        print(f"channel_{name} = [{', '.join(f'{value:.6f}' for value in values)}]")
+        print(f"channel_{name} = [{', '.join(map(str, values))}]")
     if min(statistics.std) == 0:
         raise ConfigError(
             "channel_std: a channel is the same everywhere, nothing can be divided by "

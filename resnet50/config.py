@@ -392,7 +392,7 @@ def write_channel_statistics(
 
     Args:
         path: The file, which ``read_config`` accepts.
-        mean: Of red, green and blue, in 0..1; written with six decimals.
+        mean: Of red, green and blue, in 0..1.
         std: Likewise.
 
     Raises:
@@ -402,7 +402,7 @@ def write_channel_statistics(
     document = tomlkit.parse(path.read_bytes().decode("utf-8"))
     for key, values in (("channel_mean", mean), ("channel_std", std)):
         for channel, value in enumerate(values):
-            document["dataset"][key][channel] = round(value, 6)
+            document["dataset"][key][channel] = value
     try:
         with atomic_file(path) as file:
             file.write(tomlkit.dumps(document).encode("utf-8"))

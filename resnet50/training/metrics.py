@@ -23,11 +23,10 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
 
 def write_table(path: Path, rows: list[dict]) -> None:
-    """Replaces a table; the first row's keys are its columns."""
+    """Replaces a table; a cell whose row lacks the column stays empty."""
+    columns = dict.fromkeys(column for row in rows for column in row)
     text = io.StringIO()
-    writer = csv.DictWriter(
-        text, rows[0].keys(), restval="", extrasaction="ignore", lineterminator="\n"
-    )
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     with atomic_file(path) as file:

@@ -1,0 +1,243 @@
+"""Proves that the scripts work as their user runs them, as real processes.
+
+The ResNet-50 is the real one, on 32-pixel crops.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from resnet50.commands.demo_images import PATTERNS, make_images
+from resnet50.handoff.progress import read_progress
+from resnet50.training.metrics import read_table
+from tests.settings import PROJECT, write_small_config
+
+NUM_CLASSES, PER_CLASS, BATCH_SIZE = len(PATTERNS), 2, 4
+BATCHES_PER_EPOCH = NUM_CLASSES * PER_CLASS // BATCH_SIZE
+SECONDS = 120  # No program here takes a third of it.
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    make_images(folder / "train", PER_CLASS, 1, with_odd_files=True)
+    make_images(folder / "val", PER_CLASS, 2, with_odd_files=False)
+    return folder
+
+
+@pytest.fixture
+def config(tmp_path, images):
+    (tmp_path / "images").symlink_to(images)
+    return write_small_config(tmp_path)
+
+
+def start(*arguments):
+    return subprocess.Popen(
+        [sys.executable, *map(str, arguments)],
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process, status=0):
+    """Waits for a program, checks its exit status, returns what it printed."""
+    output, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode == status, output
+    return output
+
+
+def preprocess(config, *flags):
+    return start("runtime_preprocessing.py", f"--config={config}", *flags)
+
+
+def train(config, run, *flags):
+    return start("train.py", f"--config={config}", f"--run_folder={run}", *flags)
+
+
+def weights(config, run, name):
+    """All variables of a checkpoint, by name."""
+    path = config.parent / "saved_models" / run / name / "variables"
+    reader = tf.train.load_checkpoint(str(path))
+    names = [n for n in reader.get_variable_to_shape_map() if "VARIABLE_VALUE" in n]
+    assert len(names) > 400  # 53 convolutions with normalizations, and velocities.
+    return {name: reader.get_tensor(name) for name in names}
+
+
+def assert_equal_weights(first, second):
+    assert first.keys() == second.keys()
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+
+
+def wait_for_step(config, step, *processes):
+    """Waits until the trainer is at a step or past it."""
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        for process in processes:
+            assert process.poll() is None, process.communicate()[0]
+        try:
+            if read_progress(config.parent / "buffer", BATCHES_PER_EPOCH, 99) >= step:
+                return
+        except Exception:
+            pass
+        time.sleep(0.02)
+    raise AssertionError(f"step {step} was not reached")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, images):
+    """A training of two epochs, the preprocessor started first."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    (folder / "images").symlink_to(images)
+    config = write_small_config(folder)
+    preprocessor = preprocess(config)
+    trainer = train(config, "whole")
+    output = finish(trainer)
+    return config, output, finish(preprocessor)
+
+
+def test_both_scripts_end_by_themselves_and_say_what_was(undisturbed):
+    config, trained, preprocessed = undisturbed
+    assert "warning: TensorFlow finds no GPU" in trained
+    assert "trained up to epoch 2" in trained
+    assert "20 images of 10 classes, 5 batches of 4 an epoch" in preprocessed
+    assert "unreadable, replaced" in preprocessed
+    assert "training up to epoch 2 has finished" in preprocessed
+    rows = read_table(config.parent / "saved_models" / "whole" / "metrics.csv")
+    assert [row["steps"] for row in rows] == ["5", "10"]
+    assert list((config.parent / "buffer").glob("*.npy")) == []
+
+
+def test_resuming_at_an_epoch_gives_the_same_weights(undisturbed, config):
+    reference = undisturbed[0]
+    # The trainer first this time, and two preprocessors one after the other.
+    trainer = train(config, "parts", "--epoch_end=1")
+    finish(preprocess(config, "--epoch_end=1"))
+    finish(trainer)
+    preprocessor = preprocess(config, "--epoch_start=1", "--num_workers=2")
+    assert "next is epoch 1, batch 0" in finish(
+        train(config, "parts", "--epoch_start=1")
+    )
+    finish(preprocessor)
+    for name in ("0", "1"):
+        assert_equal_weights(
+            weights(reference, "whole", name), weights(config, "parts", name)
+        )
+
+
+def test_stopping_and_killing_inside_an_epoch_gives_the_same_weights(
+    undisturbed, config
+):
+    reference = undisturbed[0]
+    preprocessor = preprocess(config)
+    trainer = train(config, "parts")
+    wait_for_step(config, 2, trainer, preprocessor)
+    trainer.send_signal(signal.SIGINT)
+    output = finish(trainer, 130)
+    assert "--resume" in output
+    assert list((config.parent / "saved_models" / "parts").glob("0_0000*"))
+
+    preprocessor.kill()
+    preprocessor.wait()
+    preprocessor.stdout.close()
+    preprocessor = preprocess(config)
+    trainer = train(config, "parts", "--resume")
+    wait_for_step(config, BATCHES_PER_EPOCH + 1, trainer, preprocessor)
+    trainer.kill()
+    trainer.wait()
+    trainer.stdout.close()
+
+    finish(train(config, "parts", "--resume"))
+    finish(preprocessor)
+    for name in ("0", "1"):
+        assert_equal_weights(
+            weights(reference, "whole", name), weights(config, "parts", name)
+        )
+
+
+def test_evaluation_of_a_run(undisturbed):
+    config = undisturbed[0]
+    flags = (f"--config={config}", "--run_folder=whole", "--epoch_start=1")
+    output = finish(start("-m", "resnet50", "evaluate", *flags, "--crops=10", "--wait"))
+    assert "(20 images, 10 crops)" in output
+    (row,) = read_table(config.parent / "saved_models" / "whole" / "evaluation.csv")
+    assert (row["epoch"], row["crops"], row["num_images"]) == ("1", "10", "20")
+    assert 0 <= float(row["top1"]) <= float(row["top5"]) <= 1
+
+
+def test_channel_statistics_are_written_and_comments_stay(config):
+    before = config.read_text()
+    output = finish(start("compute_channel_stats.py", f"--config={config}", "--write"))
+    assert "1 images could not be read" in output
+    after = config.read_text()
+    changed = [
+        new
+        for old, new in zip(before.splitlines(), after.splitlines(), strict=True)
+        if old != new
+    ]
+    assert [line.split(" = ")[0] for line in changed] == ["channel_mean", "channel_std"]
+    for line in changed:
+        assert line in output
+
+
+def test_ctrl_c_leaves_a_valid_buffer(config):
+    preprocessor = preprocess(config)
+    buffer = config.parent / "buffer"
+    deadline = time.monotonic() + SECONDS
+    while not list(buffer.glob("images_*.npy")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    preprocessor.send_signal(signal.SIGINT)
+    output = finish(preprocessor, 130)
+    assert output.endswith("stopped\n")
+    assert "Traceback" not in output
+    names = {path.name for path in buffer.iterdir()}
+    images = {name for name in names if name.startswith("images_")}
+    assert images
+    assert {name.replace("images", "labels") for name in images} <= names
+    assert not [name for name in names if name.endswith(".tmp")]
+
+
+def test_different_settings_are_refused_with_both_values(undisturbed):
+    output = finish(train(undisturbed[0], "other", "--batch_size=5"), status=1)
+    assert "batch_size is 4 there and 5 here" in output
+    assert "Traceback" not in output
+
+
+def test_a_second_preprocessor_is_refused_with_the_first_ones_id(config):
+    first = preprocess(config)
+    buffer = config.parent / "buffer"
+    deadline = time.monotonic() + SECONDS
+    while not list(buffer.glob("images_*.npy")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    output = finish(preprocess(config), status=1)
+    assert f"already runs here, process {first.pid}" in output
+    first.send_signal(signal.SIGTERM)
+    finish(first, 130)
+
+
+@pytest.mark.parametrize(
+    "script", ["runtime_preprocessing.py", "train.py", "compute_channel_stats.py"]
+)
+def test_bad_settings_end_with_one_line(tmp_path, script):
+    flags = ["--run_folder=x"] if script == "train.py" else []
+    process = subprocess.run(
+        [sys.executable, script, f"--config={tmp_path / 'none.txt'}", *flags],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    assert process.returncode == 1
+    assert process.stderr.splitlines()[-1] == (
+        f"{tmp_path / 'none.txt'}: cannot be read: No such file or directory "
+        "(give it as --config=PATH)"
+    )

@@ -1,0 +1,126 @@
+"""Proves which pixels the crops of a validation image are, and how hits are counted."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from resnet50.preprocessing.augmentation import ChannelStatistics
+from resnet50.preprocessing.imagenet import list_class_folders
+from resnet50.preprocessing.validation import views
+from resnet50.training.evaluation import EvaluationError, Evaluator
+
+PLAIN = ChannelStatistics((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+
+def coordinates(width, height):
+    """An image whose red is the column and whose green is the row."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[..., 0] = np.arange(width)
+    pixels[..., 1] = np.arange(height)[:, None]
+    return Image.fromarray(pixels)
+
+
+def corners(crops):
+    """(left, top) of each crop of ``coordinates``, of its pixel at the upper left."""
+    return [(int(crop[0, 0, 0]), int(crop[0, 0, 1])) for crop in crops]
+
+
+def test_the_one_crop_is_the_centre():
+    crops = views(coordinates(60, 40), shorter_side=40, crop_size=32, num_crops=1)
+    assert crops.shape == (1, 32, 32, 3)
+    assert corners(crops) == [(14, 4)]
+
+
+def test_the_ten_crops_are_corners_centre_and_mirrors():
+    crops = views(coordinates(60, 40), shorter_side=40, crop_size=32, num_crops=10)
+    assert corners(crops[:5]) == [(0, 0), (28, 0), (0, 8), (28, 8), (14, 4)]
+    np.testing.assert_array_equal(crops[5:], crops[:5, :, ::-1])
+
+
+def test_the_shorter_side_is_resized_whichever_it_is():
+    for size in ((120, 80), (80, 120), (30, 20)):
+        image = Image.new("RGB", size, (10, 20, 30))
+        crops = views(image, shorter_side=40, crop_size=40, num_crops=10)
+        assert crops.shape == (10, 40, 40, 3)
+        assert np.all(crops == (10, 20, 30))
+
+
+class ColourModel(tf.Module):
+    """Takes the share of a colour for the logit of its class."""
+
+    def __call__(self, images, is_training):
+        assert not is_training
+        return 10 * tf.reduce_mean(images, [1, 2])
+
+
+def make_images(folder, names, colours):
+    """Writes flat images into class folders; a colour of None is a broken file."""
+    for number, (name, colour) in enumerate(zip(names, colours, strict=True)):
+        (folder / name).mkdir(exist_ok=True, parents=True)
+        path = folder / name / f"{number}.png"
+        if colour is None:
+            path.write_bytes(b"not an image")
+        else:
+            Image.new("RGB", (50, 40), colour).save(path)
+    return list_class_folders(folder, ("blue", "green", "red"))
+
+
+def evaluator(num_crops, batch_size):
+    return Evaluator(
+        ColourModel(),
+        PLAIN,
+        shorter_side=36,
+        crop_size=32,
+        num_crops=num_crops,
+        batch_size=batch_size,
+        num_workers=2,
+    )
+
+
+RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+
+
+@pytest.mark.parametrize(("num_crops", "batch_size"), [(1, 2), (10, 20), (10, 3)])
+def test_hits_are_counted_over_incomplete_batches(tmp_path, num_crops, batch_size):
+    # ColourModel says class 0 to red, 1 to green, 2 to blue.
+    names = ["blue", "blue", "green", "red", "red"]
+    dataset = make_images(tmp_path, names, [RED, GREEN, GREEN, BLUE, RED])
+    advanced = []
+    accuracy = evaluator(num_crops, batch_size).evaluate(dataset, advanced.append)
+    assert accuracy.top1 == pytest.approx(3 / 5)
+    assert accuracy.top5 == 1  # of three classes
+    assert accuracy.num_images == sum(advanced) == 5
+
+
+def test_unreadable_images_are_named_and_do_not_count(tmp_path):
+    names = ["blue", "green", "green", "red"]
+    dataset = make_images(tmp_path, names, [RED, GREEN, None, BLUE])
+    accuracy = evaluator(1, 2).evaluate(dataset, lambda n: None)
+    assert (accuracy.top1, accuracy.num_images) == (1, 3)
+    ((path, reason),) = accuracy.unreadable
+    assert path == str(tmp_path / "green" / "2.png")
+    assert "cannot identify" in reason
+
+
+def test_nothing_readable_is_an_error(tmp_path):
+    dataset = make_images(tmp_path, ["blue"], [None])
+    with pytest.raises(EvaluationError, match="none of the 1 validation images"):
+        evaluator(1, 2).evaluate(dataset, lambda n: None)
+
+
+def test_probabilities_are_averaged_not_votes():
+    """Nine crops a little for class 0, one nearly sure of class 1: class 1 has more."""
+
+    class Unsure(tf.Module):
+        def __call__(self, images, is_training):
+            sure = tf.cast(images[:, 0, 0, 0] > 0.5, tf.float32)
+            return tf.stack([0.2 * (1 - sure), 20 * sure], axis=1)
+
+    images = np.zeros((1, 10, 32, 32, 3), np.float32)
+    images[0, 3] = 1
+    subject = evaluator(10, 10)
+    subject._model = Unsure()
+    # Means: class 0 has 0.9 * 0.55 = 0.495, class 1 has 0.9 * 0.45 + 0.1 = 0.505.
+    top1, _ = subject._count(images, np.array([1], np.int32))
+    assert int(top1) == 1

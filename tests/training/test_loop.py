@@ -1,0 +1,174 @@
+"""Proves what the epoch loop writes and when: progress, checkpoints, metrics."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from resnet50.config import override
+from resnet50.handoff.buffer import BatchBuffer, BatchSpec
+from resnet50.handoff.progress import FILE_NAME, Position, to_position, to_step
+from resnet50.handoff.reader import BatchReader
+from resnet50.training import checkpoint
+from resnet50.training.loop import Loop, LossError, PerStepNumbers, Run, StopRequest
+from resnet50.training.metrics import METRICS_FILE, read_table
+from tests.settings import SETTINGS
+from tests.training.tiny import TinyTraining
+
+BATCHES_PER_EPOCH = 3
+SPEC = BatchSpec(batch_size=2, crop_size=4, dtype="float16", num_classes=3)
+DESCRIPTION = {"num_classes": 3, "batches_per_epoch": BATCHES_PER_EPOCH}
+
+
+def write_batches(buffer, num_steps):
+    rng = np.random.default_rng(0)
+    for step in range(num_steps):
+        images = rng.standard_normal((2, 4, 4, 3)).astype(np.float16)
+        labels = rng.integers(0, 3, 2, np.int32)
+        buffer.write(to_position(step, BATCHES_PER_EPOCH), images, labels)
+
+
+class Session:
+    """A run of the loop over batches that are all there; remembers what it did."""
+
+    def __init__(self, folder, *, minutes=0.0, stop_after=None, training=None):
+        self.folder = folder
+        self.run_folder = folder / "run"
+        self.buffer = BatchBuffer(folder / "buffer")
+        self.buffer.folder.mkdir(exist_ok=True)
+        self.training = training or TinyTraining()
+        self.progress, self.lines = [], []
+        self._minutes, self._stop_after = minutes, stop_after
+
+    def _look(self):
+        content = (self.buffer.folder / FILE_NAME).read_text()
+        self.progress.append(tuple(int(line) for line in content.split()))
+        return len(self.progress) == self._stop_after
+
+    def train(self, start, end):
+        start_step, end_step = (to_step(p, BATCHES_PER_EPOCH) for p in (start, end))
+        with BatchReader(
+            self.buffer,
+            SPEC,
+            range(start_step, end_step),
+            batches_per_epoch=BATCHES_PER_EPOCH,
+            read_ahead=2,
+            sleep_seconds=0.01,
+            is_buffer_ready=lambda: True,
+            should_stop=lambda: False,
+            notify=self.lines.append,
+            how_to_start="",
+        ) as reader:
+            return Loop(
+                self.training,
+                reader,
+                self.buffer,
+                Run(self.run_folder, DESCRIPTION, BATCHES_PER_EPOCH, 9, self._minutes),
+                PerStepNumbers(
+                    SETTINGS.train, SETTINGS.batch_renorm, BATCHES_PER_EPOCH
+                ),
+                draw=lambda position, text: self.lines.append(text),
+                is_draw_due=lambda: True,
+                should_stop=self._look,
+                notify=self.lines.append,
+            ).run(start)
+
+    @property
+    def checkpoints(self):
+        return [c.path.name for c in checkpoint.list_checkpoints(self.run_folder)]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "buffer").mkdir()
+    write_batches(BatchBuffer(tmp_path / "buffer"), 2 * BATCHES_PER_EPOCH)
+    return tmp_path
+
+
+def test_progress_names_the_next_batch_after_each_step(folder):
+    session = Session(folder)
+    assert session.train(Position(0, 0), Position(2, 0)) == (2, 0)
+    assert session.progress == [(0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0)]
+
+
+def test_each_epoch_has_a_checkpoint_and_a_row(folder):
+    session = Session(folder)
+    session.train(Position(0, 0), Position(2, 0))
+    assert session.checkpoints == ["0", "1"]
+    rows = read_table(session.run_folder / METRICS_FILE)
+    assert [(row["epoch"], row["steps"]) for row in rows] == [("0", "3"), ("1", "6")]
+    for row in rows:
+        assert float(row["loss"]) > 0
+        assert 0 <= float(row["top1"]) <= float(row["top5"]) == 1
+        assert 0 <= float(row["waiting"]) <= 1
+
+
+def test_checkpoints_inside_an_epoch_come_by_the_clock(folder):
+    session = Session(folder, minutes=1e-9, stop_after=2)
+    assert session.train(Position(0, 0), Position(2, 0)) == (0, 2)
+    assert session.checkpoints == ["0_00002"]
+
+
+def test_a_stop_saves_and_going_on_gives_the_same_weights(folder):
+    undisturbed = Session(folder)
+    undisturbed.train(Position(0, 0), Position(2, 0))
+    rows = read_table(undisturbed.run_folder / METRICS_FILE)
+    undisturbed.run_folder.rename(folder / "undisturbed")
+
+    position = Position(0, 0)
+    for _ in range(6):  # Stopped after each single step.
+        session = Session(folder, stop_after=1, training=TinyTraining(seed=9))
+        if position == (0, 0):
+            session.training = TinyTraining()
+        else:
+            newest = checkpoint.list_checkpoints(session.run_folder)[-1]
+            checkpoint.load(session.training, newest, DESCRIPTION)
+        position = session.train(position, Position(2, 0))
+    assert position == (2, 0)
+    assert session.checkpoints == ["0", "1"]
+    pairs = zip(undisturbed.training.variables, session.training.variables, strict=True)
+    for expected, variable in pairs:
+        np.testing.assert_array_equal(expected.numpy(), variable.numpy())
+    for expected, row in zip(
+        rows, read_table(session.run_folder / METRICS_FILE), strict=True
+    ):
+        for name in ("epoch", "steps", "loss", "l2_loss", "top1", "top5"):
+            assert row[name] == expected[name], name
+
+
+def test_a_loss_that_is_no_number_stops_and_names_the_batch(folder):
+    buffer = BatchBuffer(folder / "buffer")
+    images = np.full((2, 4, 4, 3), np.nan, np.float16)
+    buffer.write(Position(1, 1), images, np.zeros(2, np.int32))
+    session = Session(folder)
+    with pytest.raises(
+        LossError, match=r"epoch 1, batch 1 \(step 4\): the loss is nan"
+    ):
+        session.train(Position(0, 0), Position(2, 0))
+    assert session.checkpoints == ["0"]  # The last good one.
+
+
+def test_learning_rates_follow_the_epochs_of_config_txt():
+    config = SETTINGS
+    for key, value in {"warmup_epochs": 2, "schedule": "step"}.items():
+        config = override(config, "train", key, value, flag=key)
+    numbers = PerStepNumbers(config.train, config.batch_renorm, batches_per_epoch=10)
+    base = config.train.learning_rate
+    assert numbers.learning_rate(0) == pytest.approx(base / 21)
+    assert numbers.learning_rate(20) == base
+    assert numbers.learning_rate(299) == base
+    assert numbers.learning_rate(300) == pytest.approx(base / 10)
+    rate, r_max, d_max = numbers.tensors(20)
+    assert (float(rate), float(r_max), float(d_max)) == (np.float32(base), 1, 0)
+
+
+def test_the_first_signal_asks_and_the_second_interrupts():
+    stop = StopRequest()
+    before = signal.getsignal(signal.SIGINT)
+    with stop.caught():
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.is_made
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) == before
