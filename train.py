@@ -8,19 +8,21 @@ after epoch N-1. Ctrl-C finishes the step and saves.
 """
 
 import argparse
+import shutil
 from pathlib import Path
 
 from resnet50 import command_line
 from resnet50.command_line import StatusBar, say
 from resnet50.config import Config
 from resnet50.handoff import locks
+from resnet50.handoff.atomic_io import remove_temporaries
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.manifest import require_same
 from resnet50.handoff.progress import Position, to_step, write_progress
 from resnet50.handoff.reader import BatchReader
-from resnet50.preprocessing.batches import Recipe
+from resnet50.preprocessing.batches import Assignments, Recipe
 from resnet50.preprocessing.imagenet import Dataset, open_dataset
-from resnet50.training import resume
+from resnet50.training import checkpoint, resume
 from resnet50.training.devices import prepare_device
 from resnet50.training.loop import Loop, PerStepNumbers, Run, StopRequest
 from resnet50.training.step import Training
@@ -44,6 +46,20 @@ def parse_arguments() -> argparse.Namespace:
     return args
 
 
+def describe_batch(
+    args: argparse.Namespace, position: Position, paths: list[str]
+) -> str:
+    """Lines that name a batch's images, and the command that shows them."""
+    command = command_line.command_for(
+        "-m resnet50 preview",
+        args,
+        epoch=position.epoch,
+        batch=position.batch_index,
+        batch_size=len(paths),
+    )
+    return "\n".join(["its images:", *paths, f"see them with:\n    {command}"])
+
+
 def main() -> None:
     """Reads the settings, restores a checkpoint if asked to, and trains."""
     args = parse_arguments()
@@ -58,6 +74,9 @@ def main() -> None:
         locks.exclusive_role(buffer.folder, locks.TRAINER),
         locks.exclusive_role(run_folder, locks.TRAINER),
     ):
+        # What a killed trainer was writing: progress and metrics.
+        remove_temporaries(buffer.folder, ".txt")
+        remove_temporaries(run_folder, ".csv")
         train(args, config, epochs, dataset, buffer, run_folder)
 
 
@@ -83,6 +102,9 @@ def train(
         f"parameters, {dataset.num_classes:,} classes, {batches_per_epoch:,} batches "
         f"of {recipe.batch_size} an epoch"
     )
+    size = checkpoint.size_bytes(training)
+    room = shutil.disk_usage(run_folder).free // size
+    say(f"{run_folder}: a checkpoint takes {size / 1e6:.0f} MB, {room:,} more fit")
     start = resume.restore(
         training,
         run_folder,
@@ -130,8 +152,14 @@ def train(
                 batches_per_epoch,
                 config.train.buffer_size,
                 config.train.checkpoint_minutes,
+                config.train.keep_checkpoints,
             ),
             PerStepNumbers(config.train, config.batch_renorm, batches_per_epoch),
+            describe_batch=lambda position: describe_batch(
+                args,
+                position,
+                Assignments(dataset, recipe)[position].paths[: recipe.batch_size],
+            ),
             draw=lambda position, text: bar.draw(
                 f"epoch {position.epoch}", position.batch_index, batches_per_epoch, text
             ),

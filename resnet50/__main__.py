@@ -7,6 +7,7 @@ from resnet50 import command_line
 
 COMMANDS = {
     "evaluate": "top-1 and top-5 accuracy of a run's checkpoints",
+    "preview": "draws the images of a batch, rebuilt from its address",
     "demo": "the whole pipeline on generated images, in some minutes on a CPU",
 }
 

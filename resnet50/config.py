@@ -50,8 +50,10 @@ def _whole(minimum: int, maximum: int | None = None) -> Any:
 
 
 def _as_real(value) -> float:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
+    if not isinstance(value, int | float) or isinstance(value, bool):
         raise ValueError("must be a number")
+    if isinstance(value, int) and abs(value) > 2**63:
+        raise ValueError("must be at most 2**63")
     if not math.isfinite(value):
         raise ValueError("must be a finite number")
     return float(value)
@@ -97,7 +99,10 @@ def _path(*, optional: bool = False) -> Any:
             return None
         if not value or "\0" in value:
             raise ValueError("must be the path of a folder")
-        return (folder / Path(value).expanduser()).absolute()
+        try:
+            return (folder / Path(value).expanduser()).absolute()
+        except RuntimeError:
+            raise ValueError("must not start with the ~ of an unknown user") from None
 
     return _setting(check)
 
@@ -208,6 +213,7 @@ class TrainConfig:
     seed: int = _whole(0, 2**63 - 1)
     deterministic: bool = _flag()
     checkpoint_minutes: float = _real(0)
+    keep_checkpoints: int = _whole(0)
     batch_size: int = _whole(1, 100_000)
     epochs: int = _whole(1)
     learning_rate: float = _real(0, above=True)
@@ -279,10 +285,16 @@ def _did_you_mean(name: str, known) -> str:
     return f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
 
 
+def _one_line(text: str) -> str:
+    """The text with everything that moves a terminal's cursor as an escape."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def _shown(value) -> str:
     """A value as a user wrote it in TOML, shortened."""
     text = {True: "true", False: "false"}[value] if isinstance(value, bool) else None
     text = text or (f'"{value}"' if isinstance(value, str | Path) else str(value))
+    text = _one_line(text)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
@@ -294,7 +306,9 @@ def _read_section(where: str, name: str, raw, folder: Path):
     for key in raw:
         if key not in fields:
             hint = _did_you_mean(key, fields)
-            raise ConfigError(f"{where}: unknown key [{name}] {key} ({hint})")
+            raise ConfigError(
+                f"{where}: unknown key [{name}] {_one_line(key)} ({hint})"
+            )
     values = {}
     for key, field in fields.items():
         if key not in raw:
@@ -329,7 +343,7 @@ def read_config(path: Path | str) -> Config:
     """
     path = Path(path)
     try:
-        raw = tomli.loads(path.read_bytes().decode("utf-8"))
+        raw = tomli.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise ConfigError(
             f"{path}: cannot be read: {error.strerror} (give it as --config=PATH)"
@@ -338,12 +352,17 @@ def read_config(path: Path | str) -> Config:
         raise ConfigError(
             f"{path}: byte {error.start} is not UTF-8 (save it as UTF-8 text)"
         ) from None
-    except (tomli.TOMLDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path}: is not valid TOML: {error}") from None
+    # ValueError: of which TOMLDecodeError is one, and another is a number of more than
+    # 4,300 digits.
+    except (ValueError, RecursionError) as error:
+        reason = _one_line(str(error))
+        raise ConfigError(f"{path}: is not valid TOML: {reason}") from None
     for name in raw:
         if name not in SECTIONS:
             hint = _did_you_mean(name, SECTIONS)
-            kind = f"section [{name}]" if isinstance(raw[name], dict) else f"key {name}"
+            is_section = isinstance(raw[name], dict)
+            shown = _one_line(name)
+            kind = f"section [{shown}]" if is_section else f"key {shown}"
             raise ConfigError(f"{path}: unknown {kind} ({hint})")
     for name in SECTIONS:
         if name not in raw:
@@ -399,7 +418,7 @@ def write_channel_statistics(
         ConfigError: The file cannot be written.
     """
     path = Path(path)
-    document = tomlkit.parse(path.read_bytes().decode("utf-8"))
+    document = tomlkit.parse(path.read_bytes().decode("utf-8-sig"))
     for key, values in (("channel_mean", mean), ("channel_std", std)):
         for channel, value in enumerate(values):
             document["dataset"][key][channel] = value

@@ -28,8 +28,8 @@ def atomic_file(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     Raises:
         OSError: The folder is missing or full. Nothing is left behind.
     """
-    # The name holds nothing of path's own: that may already be as long as allowed.
-    temporary = path.parent / f"{_PREFIX}{uuid.uuid4().hex}{_SUFFIX}"
+    # Of path's own name only the suffix: the whole may be as long as is allowed.
+    temporary = path.parent / f"{_PREFIX}{uuid.uuid4().hex}{path.suffix}{_SUFFIX}"
     try:
         with temporary.open("xb") as file:
             yield file
@@ -51,12 +51,15 @@ def fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-def remove_temporaries(folder: Path) -> int:
+def remove_temporaries(folder: Path, suffix: str) -> int:
     """Deletes what killed writers left in a folder; returns how many files.
 
-    Only for a process that knows that no other one writes there.
+    Args:
+        folder: Where to look.
+        suffix: Of the files that were being written, such as ".npy". Nobody else may
+            write such files there.
     """
-    leftovers = list(folder.glob(f"{_PREFIX}*{_SUFFIX}"))
+    leftovers = list(folder.glob(f"{_PREFIX}*{suffix}{_SUFFIX}"))
     for path in leftovers:
         path.unlink(missing_ok=True)
     return len(leftovers)

@@ -9,9 +9,10 @@ with the epoch and the batch index, zero-padded to at least 4 and 5 digits. Labe
 committed first and deleted last, so a reader that finds the images file has both.
 """
 
+import os
 import re
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -45,15 +46,58 @@ def _file_name(kind: str, position: Position) -> str:
     return f"{kind}_{position.epoch:04d}_{position.batch_index:05d}.npy"
 
 
-def _load(file: BinaryIO, path: Path) -> np.ndarray:
-    try:
-        # Not np.load, which also opens archives and falls back to pickle.
-        return np.lib.format.read_array(file, allow_pickle=False)
-    except (ValueError, OSError, MemoryError) as error:
-        raise BatchFileError(
-            f"{path}: is damaged: {error} (delete it: runtime_preprocessing.py makes "
-            "it anew)"
-        ) from None
+# A float's exponent bits, all of them 1 in an infinity and in what is not a number. As
+# whole numbers these compare ten times faster than numpy.isfinite on float16.
+_EXPONENTS = {2: (np.uint16, 0x7C00), 4: (np.uint32, 0x7F800000)}
+
+# Values looked at together, so that they stay in the processor's cache.
+_CHECKED_AT_ONCE = 2**16
+
+
+def _is_finite(images: np.ndarray) -> bool:
+    kind, exponent = _EXPONENTS[images.dtype.itemsize]
+    flat = images.reshape(-1).view(kind)
+    return all(
+        (flat[start : start + _CHECKED_AT_ONCE] & exponent).max() < exponent
+        for start in range(0, len(flat), _CHECKED_AT_ONCE)
+    )
+
+
+def _load(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """Reads an array whose header says just what is expected, and nothing else.
+
+    Not numpy.load: that believes the header, allocates what it says, and also opens
+    archives and pickles.
+    """
+    with path.open("rb") as file:
+        try:
+            version = np.lib.format.read_magic(file)
+            if version != (1, 0):
+                raise ValueError(f"is .npy format {version}")
+            found_shape, is_fortran, found_dtype = np.lib.format.read_array_header_1_0(
+                file
+            )
+        # numpy's parser of a damaged header raises nearly anything.
+        except Exception as error:
+            reason = " ".join(str(error).split())[:100]
+            raise BatchFileError(f"{path}: is no batch file: {reason}") from None
+        if found_shape != shape or found_dtype != dtype or is_fortran:
+            raise BatchFileError(
+                f"{path}: {found_dtype} {list(found_shape)}, expected {dtype} "
+                f"{list(shape)} (are --batch_size and config.txt the same in both "
+                "terminals?)"
+            )
+        array = np.empty(shape, dtype)
+        try:
+            num_bytes = file.readinto(array.reshape(-1).view(np.uint8))
+        except OSError as error:
+            raise BatchFileError(f"{path}: cannot be read: {error.strerror}") from None
+        if num_bytes < array.nbytes or file.read(1):
+            raise BatchFileError(
+                f"{path}: {os.fstat(file.fileno()).st_size} bytes, of which the values "
+                f"should be {array.nbytes} (torn?)"
+            )
+    return array
 
 
 class BatchBuffer:
@@ -91,27 +135,19 @@ class BatchBuffer:
 
         Raises:
             FileNotFoundError: The batch is not there (yet).
-            BatchFileError: A file is damaged, or of another shape, dtype or range.
+            BatchFileError: A file is damaged, or of another shape, dtype or range, or
+                holds a value that is not finite.
         """
-        images_path, labels_path = (
-            self.images_path(position),
-            self.labels_path(position),
-        )
-        with images_path.open("rb") as file:
-            images = _load(file, images_path)
-        with labels_path.open("rb") as file:
-            labels = _load(file, labels_path)
+        images_path = self.images_path(position)
+        labels_path = self.labels_path(position)
         size = spec.crop_size
-        for path, array, shape, dtype in (
-            (images_path, images, (spec.batch_size, size, size, 3), spec.dtype),
-            (labels_path, labels, (spec.batch_size,), "int32"),
-        ):
-            if array.shape != shape or array.dtype != dtype:
-                raise BatchFileError(
-                    f"{path}: {array.dtype} {list(array.shape)}, expected {dtype} "
-                    f"{list(shape)} (are --batch_size and config.txt the same in both "
-                    "terminals?)"
-                )
+        images = _load(images_path, (spec.batch_size, size, size, 3), spec.dtype)
+        labels = _load(labels_path, (spec.batch_size,), "int32")
+        if not _is_finite(images):
+            raise BatchFileError(
+                f"{images_path}: has a value that is infinite or not a number (are "
+                "channel_mean and channel_std in config.txt right?)"
+            )
         if labels.min() < 0 or labels.max() >= spec.num_classes:
             raise BatchFileError(
                 f"{labels_path}: labels from {labels.min()} to {labels.max()}, "

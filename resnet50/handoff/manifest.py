@@ -57,6 +57,12 @@ def differences(theirs: dict, ours: dict) -> list[str]:
     ]
 
 
+def remove_batch_temporaries(buffer: BatchBuffer) -> None:
+    """Deletes what killed preprocessors and their workers were writing."""
+    for suffix in (".npy", ".json"):
+        remove_temporaries(buffer.folder, suffix)
+
+
 def adopt_buffer(
     buffer: BatchBuffer, manifest: dict, notify: Callable[[str], None]
 ) -> None:
@@ -75,7 +81,7 @@ def adopt_buffer(
             is alive.
     """
     folder = buffer.folder
-    remove_temporaries(folder)
+    remove_batch_temporaries(buffer)
     found = read_manifest(folder)
     # Without a manifest nobody knows what the batches hold.
     changed = differences({} if found is None else found, manifest)
@@ -87,6 +93,9 @@ def adopt_buffer(
             f"process {locks.owner(folder, locks.TRAINER)}; start this with its "
             "settings, or stop it)"
         )
+    # First the manifest: batches without one are nobody's, and a trainer that starts
+    # just now waits, instead of believing in what is being deleted.
+    (folder / FILE_NAME).unlink(missing_ok=True)
     num_deleted = buffer.clear()
     if found:
         notify(f"{folder}: {'; '.join(changed)}; replacing {num_deleted} stale batches")

@@ -48,9 +48,21 @@ def write_progress(folder: Path, position: Position) -> None:
 
     Not durable: written at each step, and after a power cut a reader that finds it
     empty takes the position from elsewhere.
+
+    Raises:
+        OSError: It cannot be written.
     """
-    with atomic_file(folder / FILE_NAME, durable=False) as file:
-        file.write(f"{position.epoch}\n{position.batch_index}\n".encode("ascii"))
+    content = f"{position.epoch}\n{position.batch_index}\n".encode("ascii")
+    path = folder / FILE_NAME
+    try:
+        with atomic_file(path, durable=False) as file:
+            file.write(content)
+    except OSError:
+        # A full disk has no room for a second file, but without progress the
+        # preprocessor would never delete a batch and the disk would stay full.
+        with path.open("r+b") as file:
+            file.write(content)
+            file.truncate()
 
 
 def read_progress(folder: Path, batches_per_epoch: int, end_step: int) -> int:

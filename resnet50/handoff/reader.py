@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from resnet50.handoff import locks
-from resnet50.handoff.buffer import BatchBuffer, BatchSpec
+from resnet50.handoff.buffer import BatchBuffer, BatchFileError, BatchSpec
 from resnet50.handoff.progress import Position, to_position
 
 # A wait shorter than this is not worth a line on the terminal.
@@ -81,6 +81,9 @@ class BatchReader:
         self._queue: queue.Queue = queue.Queue(maxsize=read_ahead)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._read_all, daemon=True)
+        self._is_finished = False
+        # So that one that has not been started yet is spoken of too.
+        self._had_preprocessor = True
         self.waited_seconds = 0.0
 
     def __enter__(self) -> "BatchReader":
@@ -95,18 +98,19 @@ class BatchReader:
         return self
 
     def __next__(self) -> Batch:
+        if self._is_finished:
+            raise StopIteration
         started = time.monotonic()
         item = self._next_item(started)
         self.waited_seconds += time.monotonic() - started
-        if isinstance(item, BaseException):
-            raise item
-        if item is None:
-            raise StopIteration
-        return item
+        if isinstance(item, Batch):
+            return item
+        self._is_finished = True
+        raise item or StopIteration
 
     def _next_item(self, started: float):
         """Waits for the thread; speaks when a long wait starts and when it ends."""
-        is_long, is_absence_told = False, False
+        is_long = False
         while not self._should_stop():
             try:
                 item = self._queue.get(timeout=_LOOK_SECONDS)
@@ -115,20 +119,23 @@ class BatchReader:
                 if waited > _SPEAK_AFTER_SECONDS and not is_long:
                     is_long = True
                     self._notify(f"waiting for the next batch in {self._buffer.folder}")
-                if is_long and not is_absence_told and not self._has_preprocessor():
-                    is_absence_told = True
-                    self._notify(
-                        "runtime_preprocessing.py is not running; start it in another "
-                        f"terminal:\n    {self._how_to_start}"
-                    )
+                if is_long:
+                    self.check_preprocessor()
                 continue
             if is_long:
                 self._notify(f"waited {time.monotonic() - started:.1f} s")
             return item
         return None
 
-    def _has_preprocessor(self) -> bool:
-        return locks.is_alive(self._buffer.folder, locks.PREPROCESSOR)
+    def check_preprocessor(self) -> None:
+        """Tells the user, once each time, that the preprocessor has gone or come."""
+        is_alive = locks.is_alive(self._buffer.folder, locks.PREPROCESSOR)
+        if self._had_preprocessor and not is_alive:
+            self._notify(
+                "runtime_preprocessing.py is not running; start it in another "
+                f"terminal:\n    {self._how_to_start}"
+            )
+        self._had_preprocessor = is_alive
 
     def _read_all(self) -> None:
         """Runs in the thread: reads every step, then puts None, or an exception."""
@@ -145,13 +152,24 @@ class BatchReader:
             self._put(error)
 
     def _read(self, step: int) -> Batch | None:
-        """Reads one batch as soon as it is there; None when told to stop."""
+        """Reads one batch as soon as it is there; None when told to stop.
+
+        A damaged file is deleted, once: the preprocessor makes anew what is missing.
+        """
         position = to_position(step, self._batches_per_epoch)
+        is_second_try = False
         while not self._stop.is_set():
             try:
                 images, labels = self._buffer.read(position, self._spec)
             except FileNotFoundError:
                 self._stop.wait(self._sleep_seconds)
+                continue
+            except BatchFileError as error:
+                if is_second_try:
+                    raise
+                is_second_try = True
+                self._notify(f"{error}; deleted, to be made anew")
+                self._buffer.delete(position)
                 continue
             return Batch(step, position, images, labels)
         return None

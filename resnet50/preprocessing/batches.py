@@ -31,7 +31,7 @@ FORMAT_VERSION = 1
 
 
 class NothingReadableError(UserError):
-    """Not one image of a batch can be read: the disk is gone, not an image."""
+    """Not one of many images can be read: the disk is gone, not an image."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,8 @@ class Recipe:
     def manifest(self, dataset: Dataset) -> dict:
         """Everything that the content depends on, as a flat mapping for the buffer.
 
-        Pillow's version is part of it, because its decoders decide the pixels.
+        numpy's and Pillow's versions are part of it, because the one's random streams
+        and the other's decoders decide the pixels.
         """
         return {
             "format_version": FORMAT_VERSION,
@@ -82,16 +83,22 @@ class Recipe:
             "num_images": dataset.num_images,
             "num_classes": dataset.num_classes,
             "dataset_fingerprint": dataset.fingerprint,
+            "numpy_version": np.__version__,
             "pillow_version": PIL.__version__,
         }
+
+
+# Images behind a batch's own, in the epoch's order, that may replace unreadable ones.
+# If not one of the batch and of so many more can be read, it is the disk that is gone.
+_NUM_SPARES = 16
 
 
 class Assignment(NamedTuple):
     """What a worker needs to make one batch; small, so that sending it is cheap."""
 
     position: Position
-    paths: list[str]
-    labels: np.ndarray  # int32 [N]
+    paths: list[str]  # of the batch's images, then of the spares
+    labels: np.ndarray  # int32 [len(paths)]
 
 
 class MadeBatch(NamedTuple):
@@ -120,7 +127,9 @@ class Assignments:
             )
             self._epoch = epoch
         size = self._recipe.batch_size
-        indices = self._order[batch_index * size : (batch_index + 1) * size]
+        first = batch_index * size
+        places = np.arange(first, first + size + _NUM_SPARES) % len(self._order)
+        indices = self._order[places]
         return Assignment(
             position, self._dataset.paths(indices), self._dataset.labels[indices]
         )
@@ -135,43 +144,35 @@ def draws(recipe: Recipe, position: Position) -> list[Draw]:
 def make_batch(recipe: Recipe, assignment: Assignment) -> MadeBatch:
     """Makes one batch.
 
-    An image that cannot be read is replaced by the next one of the batch that can
-    (after the last comes the first), with that one's label and the first one's draw.
+    An image that cannot be read is replaced by the next one in the epoch's order that
+    can, with that one's label; what was drawn for its place stays.
 
     Raises:
-        NothingReadableError: Not one image of the batch can be read.
+        NothingReadableError: Not one image, of the batch and the spares, can be read.
     """
     position, paths, labels = assignment
-    size = recipe.augmentation.crop_size
-    images = np.empty((len(paths), size, size, 3), recipe.dtype)
-    choices = draws(recipe, position)
+    crop_size = recipe.augmentation.crop_size
+    shape = (recipe.batch_size, crop_size, crop_size, 3)
+    images = np.empty(shape, recipe.dtype)
+    sources = np.arange(recipe.batch_size)
     reasons: dict[int, str] = {}
-
-    def place(index: int, source: int) -> bool:
-        """Puts an image into a slot of the batch; False if it cannot be read."""
-        try:
-            image = decode_rgb(paths[source])
-        except UndecodableImageError as error:
-            reasons[source] = str(error)
-            return False
-        augment(image, choices[index], size, recipe.statistics, out=images[index])
-        return True
-
-    sources = np.arange(len(paths))
-    for index in range(len(paths)):
-        place(index, index)
-    if len(reasons) == len(paths):
-        raise NothingReadableError(
-            f"none of the {len(paths)} images of {position} can be read; the first is "
-            f"{paths[0]}: {reasons[0]} (is the disk with the images there?)"
-        )
-    for index in sorted(reasons):
-        source = index
-        # An image that vanishes just now is found unreadable here and passed over too.
-        while source in reasons or not place(index, source):
-            source = (source + 1) % len(paths)
-            if source == index:
-                raise NothingReadableError(f"the images of {position} are vanishing")
-        sources[index] = source
-    unreadable = [(paths[index], reasons[index]) for index in sorted(reasons)]
+    for place, choice in enumerate(draws(recipe, position)):
+        for source in (*range(place, len(paths)), *range(place)):
+            if source in reasons:
+                continue
+            try:
+                image = decode_rgb(paths[source])
+            except UndecodableImageError as error:
+                reasons[source] = str(error)
+                continue
+            augment(image, choice, crop_size, recipe.statistics, out=images[place])
+            sources[place] = source
+            break
+        else:
+            raise NothingReadableError(
+                f"none of the {recipe.batch_size} images of {position} can be read, "
+                f"nor the next {len(paths) - recipe.batch_size}; the first is "
+                f"{paths[0]}: {reasons[0]} (is the disk with the images there?)"
+            )
+    unreadable = [(paths[source], reasons[source]) for source in sorted(reasons)]
     return MadeBatch(images, labels[sources], unreadable)

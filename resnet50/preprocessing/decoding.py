@@ -1,7 +1,12 @@
 """Image files to RGB, by what they contain and not by how they are named."""
 
+import errno
+import io
 import os
+import stat
+import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -9,18 +14,58 @@ from PIL import Image
 # Wider than 8 bits a channel: Pillow's own conversion to RGB clips these at 255.
 _SIXTEEN_BIT_MODES = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
 
+# No photograph is larger; a file that is would fill a worker's memory.
+_MAX_FILE_BYTES = 2**30
+
+# A file that is not there, or not for us, stays so. Any other failure of the disk or
+# the network is given this many seconds, one after the other, to pass.
+_LASTING_ERRORS = {
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+}
+_RETRY_SECONDS = (0.1, 1.0)
+
 
 class UndecodableImageError(Exception):
     """A file cannot be opened, is no image, is damaged, or is dangerously large."""
+
+
+def _read_once(path: Path) -> bytes:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        # Opening a pipe would wait for ever for somebody to write into it.
+        raise UndecodableImageError("is not a regular file")
+    if status.st_size > _MAX_FILE_BYTES:
+        raise UndecodableImageError(f"has {status.st_size:,} bytes, more than a GiB")
+    return path.read_bytes()
+
+
+def read_file(path: str | os.PathLike) -> bytes:
+    """Reads an image file whole; patient with disks and networks that hiccup.
+
+    Raises:
+        UndecodableImageError: It cannot be read, with the reason, without the path.
+    """
+    for pause in (*_RETRY_SECONDS, None):
+        try:
+            return _read_once(Path(path))
+        except OSError as error:
+            if error.errno in _LASTING_ERRORS or pause is None:
+                reason = error.strerror or type(error).__name__
+                raise UndecodableImageError(reason) from None
+            time.sleep(pause)
+    raise AssertionError("the last pause is None")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in _SIXTEEN_BIT_MODES:
         high_bytes = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255)
         image = Image.fromarray(high_bytes.astype(np.uint8))
-    elif image.mode == "P" and "transparency" in image.info:
-        # Straight to RGB Pillow warns; alpha is dropped either way.
-        image = image.convert("RGBA")
     return image.convert("RGB")
 
 
@@ -29,7 +74,8 @@ def decode_rgb(path: str | os.PathLike) -> Image.Image:
 
     Greyscale is repeated, CMYK converted, palettes looked up, an alpha channel dropped,
     16 bits cut to the upper 8. The first frame of several. EXIF rotation is ignored, as
-    is usual with ImageNet. Pillow's guard against decompression bombs stays on.
+    is usual with ImageNet (but not a TIFF's orientation, which Pillow applies).
+    Pillow's guard against decompression bombs stays on.
 
     Returns:
         A loaded image of mode "RGB".
@@ -37,16 +83,18 @@ def decode_rgb(path: str | os.PathLike) -> Image.Image:
     Raises:
         UndecodableImageError: With the reason, without the path.
     """
+    data = io.BytesIO(read_file(path))
     try:
-        with warnings.catch_warnings(), Image.open(path) as image:
+        with warnings.catch_warnings(), Image.open(data) as image:
             # Pillow warns of what it forgives (odd metadata, a large image).
             warnings.simplefilter("ignore")
             return _to_rgb(image)
     except MemoryError:
         raise UndecodableImageError("does not fit into memory") from None
+    except Image.UnidentifiedImageError:
+        raise UndecodableImageError("is no image that Pillow knows") from None
     # Pillow's decoders raise nearly anything on damaged data: OSError, SyntaxError,
     # ValueError, struct.error, zlib.error, DecompressionBombError, ...
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        reason = reason.replace(repr(os.fspath(path)), "the file")
         raise UndecodableImageError(reason) from None

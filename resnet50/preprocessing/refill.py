@@ -16,6 +16,7 @@ from typing import NamedTuple
 from resnet50.errors import UserError
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
+from resnet50.handoff.manifest import remove_batch_temporaries
 from resnet50.handoff.progress import (
     FILE_NAME,
     Position,
@@ -39,6 +40,10 @@ _RESERVE_BYTES = 64 * 2**20
 
 # Pools of workers that may die one after another without making a single batch.
 _MAX_BROKEN_POOLS = 3
+
+
+# How often a sleeping preprocessor looks whether the trainer has come or gone.
+_LOOK_SECONDS = 1.0
 
 
 class DiskSpaceError(UserError):
@@ -112,10 +117,10 @@ def fitting_buffer_size(buffer: BatchBuffer, buffer_size: int, batch_bytes: int)
 class ProgressFollower:
     """Decides which position of the trainer to believe.
 
-    A living trainer's position is believed anywhere in the training. What a dead one
-    left is believed from epoch_start up to, but not at, the end: "finished" is believed
-    only from a trainer that finished while this process watched. Otherwise an old
-    file would end a new training before it began.
+    A position that a trainer has written while this process watched is believed
+    anywhere in the training. One that was there before is believed from epoch_start up
+    to, but not at, the end: otherwise the file of a finished training would end a new
+    one before it began.
     """
 
     def __init__(
@@ -147,8 +152,7 @@ class ProgressFollower:
 
     def _doubt(self, step: int) -> str:
         """Why a step is not believed; "" if it is."""
-        changed = self._signature() != self._first_seen
-        if self.trainer_is_alive or changed:
+        if self._signature() != self._first_seen:
             return ""
         position = to_position(step, self._batches_per_epoch)
         path = self._buffer.folder / FILE_NAME
@@ -165,7 +169,8 @@ class ProgressFollower:
         Says once what is wrong with the file, and then keeps the last known step.
         """
         # Asked first: a trainer that ends between the two questions has written before.
-        self.trainer_is_alive = locks.is_alive(self._buffer.folder, locks.TRAINER)
+        was_alive = self.trainer_is_alive
+        self.trainer_is_alive = self._is_trainer_alive()
         try:
             step = read_progress(
                 self._buffer.folder, self._batches_per_epoch, self._end_step
@@ -178,7 +183,21 @@ class ProgressFollower:
         elif complaint != self._complaint:
             self._notify(complaint)
         self._complaint = complaint
+        if was_alive and not self.trainer_is_alive and self._trained < self._end_step:
+            position = to_position(self._trained, self._batches_per_epoch)
+            self._notify(f"train.py has gone; it was at {position}")
         return self._trained
+
+    def _is_trainer_alive(self) -> bool:
+        return locks.is_alive(self._buffer.folder, locks.TRAINER)
+
+    def sleep(self, seconds: float) -> None:
+        """Sleeps, but no longer than until the trainer comes or goes."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, _LOOK_SECONDS))
+            if self._is_trainer_alive() != self.trainer_is_alive:
+                return
 
 
 def make_and_write(
@@ -243,7 +262,7 @@ class Refill:
         self._report = report
         self._log = UnreadableLog(buffer.folder)
         self._num_made = 0
-        self._obstacle = ""
+        self._obstacle: tuple | None = None
 
     def run(self) -> None:
         """Returns when the trainer has finished the last epoch.
@@ -269,6 +288,7 @@ class Refill:
                     "lower [runtime_preprocessing] num_workers)"
                 )
             self._notify("a worker process died (out of memory?); starting new ones")
+            remove_batch_temporaries(self._buffer)
 
     def _run_with(self, pool: Executor) -> None:
         running: dict[Future, int] = {}
@@ -291,25 +311,27 @@ class Refill:
                 done, _ = wait(running, self._sleep_seconds, FIRST_COMPLETED)
                 successes = [self._finish(f, running.pop(f)) for f in done]
                 if not all(successes):
-                    time.sleep(self._sleep_seconds)
+                    self._follower.sleep(self._sleep_seconds)
             else:
-                time.sleep(self._sleep_seconds)
+                self._follower.sleep(self._sleep_seconds)
 
     def _steps(self, positions: Collection[Position]) -> set[int]:
-        # A batch index past the epoch's end is of no step: no window may hold it.
-        return {
-            to_step(position, self._batches_per_epoch)
-            for position in positions
-            if position.batch_index < self._batches_per_epoch
-        }
+        return {to_step(position, self._batches_per_epoch) for position in positions}
+
+    def _present(self) -> set[Position]:
+        """What is in the buffer, rid of batch indices that no epoch has."""
+        present = self._buffer.present()
+        strays = {p for p in present if p.batch_index >= self._batches_per_epoch}
+        for position in strays:
+            self._buffer.delete(position)
+        return present - strays
 
     def _look(self, in_progress: Collection[int]) -> Plan | None:
         """Compares, deletes and reports; returns None when all is trained."""
         trained = self._follower.trained_step()
         window = range(trained, min(trained + self._buffer_size, self._end_step))
-        present = self._buffer.present()
-        ready = self._steps(self._buffer.ready())
-        plan = plan_refill(window, ready, self._steps(present), set(in_progress))
+        present, ready = self._steps(self._present()), self._steps(self._buffer.ready())
+        plan = plan_refill(window, ready, present, set(in_progress))
         for step in plan.delete:
             self._buffer.delete(to_position(step, self._batches_per_epoch))
         self._report(
@@ -334,8 +356,10 @@ class Refill:
         except BrokenProcessPool:
             raise
         except (OSError, NothingReadableError) as error:
-            if str(error) != self._obstacle:
-                self._obstacle = str(error)
+            # Not the text, which names a batch: several in turn would alternate.
+            obstacle = type(error), getattr(error, "errno", None)
+            if obstacle != self._obstacle:
+                self._obstacle = obstacle
                 self._notify(
                     f"{to_position(step, self._batches_per_epoch)} cannot be made: "
                     f"{error}; trying again every {self._sleep_seconds:g} s"
@@ -343,7 +367,7 @@ class Refill:
             return False
         if self._obstacle:
             self._notify("batches are being made again")
-            self._obstacle = ""
+            self._obstacle = None
         self._num_made += 1
         for path, reason in unreadable:
             if self._log.add(path, reason):

@@ -3,6 +3,7 @@
 One line an image, "path<TAB>reason", in the order of discovery, each image once.
 """
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -17,6 +18,7 @@ class UnreadableLog:
         self.path = folder / FILE_NAME
         content = self.path.read_bytes() if self.path.exists() else b""
         self._known = {line.split(b"\t")[0] for line in content.splitlines()}
+        self._unwritten = b""
 
     def __len__(self) -> int:
         """How many images are in the log."""
@@ -29,6 +31,10 @@ class UnreadableLog:
         if name in self._known:
             return False
         self._known.add(name)
-        with self.path.open("ab") as file:
-            file.write(name + b"\t" + reason.encode("utf-8", "replace") + b"\n")
+        self._unwritten += name + b"\t" + reason.encode("utf-8", "replace") + b"\n"
+        # On a full disk the line waits in memory for the next one.
+        with contextlib.suppress(OSError):
+            with self.path.open("ab") as file:
+                file.write(self._unwritten)
+            self._unwritten = b""
         return True

@@ -7,8 +7,9 @@
         state.json                            position, what was being trained, and
                                               the SHA-256 of the other files
 
-A checkpoint is written into a temporary folder, flushed to the disk and renamed.
-Checkpoints inside an epoch are deleted once a later checkpoint is there.
+A checkpoint is written into a temporary folder, flushed to the disk and renamed; to be
+deleted it is renamed first. Checkpoints inside an epoch are deleted once a later
+checkpoint is there.
 """
 
 import hashlib
@@ -24,6 +25,7 @@ import tensorflow as tf
 from resnet50.errors import UserError
 from resnet50.handoff.atomic_io import fsync
 from resnet50.handoff.progress import Position
+from resnet50.training.metrics import EVALUATION_FILE, best_epochs
 from resnet50.training.model import ResNet50
 from resnet50.training.step import Training
 
@@ -34,6 +36,14 @@ _VARIABLES = "variables"  # prefix of the files that tf.train.Checkpoint writes
 
 class CheckpointError(UserError):
     """A checkpoint is missing, damaged, or of another training."""
+
+
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint's files are not what was written."""
+
+
+class SaveError(UserError):
+    """A checkpoint cannot be written; the older ones are as they were."""
 
 
 class Checkpoint(NamedTuple):
@@ -86,12 +96,14 @@ def save(
 
     Returns:
         The checkpoint's folder.
+
+    Raises:
+        SaveError: The disk is full or broken. Nothing has changed on it.
     """
-    run_folder.mkdir(parents=True, exist_ok=True)
     path = checkpoint_path(run_folder, position)
     temporary = run_folder / f"{_TEMPORARY_PREFIX}{uuid.uuid4().hex}"
-    temporary.mkdir()
     try:
+        temporary.mkdir(parents=True)
         tf.train.Checkpoint(training=training).write(str(temporary / _VARIABLES))
         state = {
             "epoch": position.epoch,
@@ -103,17 +115,46 @@ def save(
         for file in temporary.iterdir():
             fsync(file)
         fsync(temporary)
-        if path.exists():
-            shutil.rmtree(path)
         temporary.rename(path)
-    except BaseException:
+        fsync(run_folder)
+    except (OSError, tf.errors.OpError) as error:
+        raise SaveError(f"{path}: {error}") from None
+    finally:
+        # Gone by now, unless something went wrong.
         shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    fsync(run_folder)
     for checkpoint in list_checkpoints(run_folder):
         if not checkpoint.is_after_epoch and checkpoint.position < position:
-            shutil.rmtree(checkpoint.path)
+            _delete(checkpoint.path)
     return path
+
+
+def _delete(path: Path) -> None:
+    # Renamed first: killed half way, it must not look like a checkpoint.
+    doomed = path.with_name(f"{_TEMPORARY_PREFIX}{uuid.uuid4().hex}")
+    path.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def prune(run_folder: Path, keep_checkpoints: int) -> None:
+    """Deletes old per-epoch checkpoints.
+
+    Args:
+        run_folder: Of the run.
+        keep_checkpoints: How many of the newest stay; 0 for all. The one with the
+            highest top-1 in evaluation.csv, for each number of crops, stays as well.
+    """
+    if not keep_checkpoints:
+        return
+    best = best_epochs(run_folder / EVALUATION_FILE)
+    after_epochs = [c for c in list_checkpoints(run_folder) if c.is_after_epoch]
+    for checkpoint in after_epochs[:-keep_checkpoints]:
+        if checkpoint.position.epoch - 1 not in best:
+            _delete(checkpoint.path)
+
+
+def size_bytes(training: Training) -> int:
+    """How much of a disk one checkpoint takes, to about a thousandth."""
+    return sum(v.dtype.size * v.shape.num_elements() for v in training.variables)
 
 
 def remove_temporaries(run_folder: Path) -> None:
@@ -144,9 +185,9 @@ def _read_description(path: Path) -> dict:
             name for name in checksums if _sha256(path / name) != checksums[name]
         ]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: is damaged: {error!r}") from None
+        raise DamagedCheckpointError(f"{path}: is damaged: {error!r}") from None
     if damaged:
-        raise CheckpointError(
+        raise DamagedCheckpointError(
             f"{path}: is damaged: {', '.join(sorted(damaged))} does not have the "
             "checksum in state.json (use an older checkpoint)"
         )

@@ -25,6 +25,12 @@ from resnet50.training.metrics import METRICS_FILE, record_epoch
 from resnet50.training.schedules import learning_rate_at, renorm_limits_at
 from resnet50.training.step import Training
 
+# How often the loop looks at the losses and at the other process.
+_LOOK_SECONDS = 1.0
+
+# After how long a checkpoint that could not be saved is tried again.
+_RETRY_SECONDS = 30.0
+
 
 class LossError(UserError):
     """The loss is infinite or not a number: the weights are lost."""
@@ -121,6 +127,7 @@ class Run(NamedTuple):
     batches_per_epoch: int
     buffer_size: int
     checkpoint_minutes: float
+    keep_checkpoints: int
 
 
 class Loop:
@@ -134,6 +141,7 @@ class Loop:
         run: Run,
         numbers: PerStepNumbers,
         *,
+        describe_batch: Callable[[Position], str],
         draw: Callable[[Position, str], None],
         is_draw_due: Callable[[], bool],
         should_stop: Callable[[], bool],
@@ -147,9 +155,9 @@ class Loop:
             buffer: Where the progress is written.
             run: Where checkpoints and metrics go.
             numbers: What changes from step to step.
+            describe_batch: Lines about the batch of a position, for LossError.
             draw: Shows what the training is at: takes a position and a line of text.
-            is_draw_due: Whether somebody wants to see that now. Asked at each step;
-                drawing makes the host wait for the device.
+            is_draw_due: Whether the last drawing is old enough for another.
             should_stop: Asked after each step.
             notify: Takes a line for the user.
         """
@@ -158,13 +166,17 @@ class Loop:
         self._buffer = buffer
         self._run = run
         self._numbers = numbers
+        self._describe_batch = describe_batch
         self._show = draw
         self._is_draw_due = is_draw_due
         self._should_stop = should_stop
         self._notify = notify
         self._clock = Clock(reader)
         self._unchecked: list[tuple[Position, tf.Tensor]] = []
-        self._saved_at = time.monotonic()
+        self._obstacles: set[str] = set()
+        self._checkpoint_seconds = 60 * run.checkpoint_minutes or float("inf")
+        self._looked_at = time.monotonic()
+        self._save_at = self._looked_at + self._checkpoint_seconds
 
     def run(self, start: Position) -> Position:
         """Trains from a position on.
@@ -174,31 +186,29 @@ class Loop:
 
         Raises:
             LossError: The loss has become infinite or not a number.
+            SaveError: A stop is requested and the checkpoint cannot be saved.
             UserError: What the reader raises.
         """
-        position = saved = start
+        position = self._saved = start
         for batch in self._reader:
             self._train(batch)
-            position = self._after(batch)
+            position = to_position(batch.step + 1, self._run.batches_per_epoch)
+            with self._obstacle_told("progress"):
+                write_progress(self._buffer.folder, position)
             if position.batch_index == 0:
                 self._finish_epoch(batch.position.epoch, position)
-                saved = position
-            elif self._is_checkpoint_due():
+            elif time.monotonic() > self._save_at:
                 self._save(position)
-                saved = position
-            elif self._is_draw_due():
-                self._check_losses()
-                self._draw(position)
+            elif time.monotonic() > self._looked_at + _LOOK_SECONDS:
+                self._look(position)
             if self._should_stop():
                 break
-        if position != saved:
-            self._save(position)
-        return position
-
-    def _after(self, batch: Batch) -> Position:
-        """Tells the other process which batch is next."""
-        position = to_position(batch.step + 1, self._run.batches_per_epoch)
-        write_progress(self._buffer.folder, position)
+        while self._saved != position and not self._save(position):
+            if self._should_stop():
+                raise checkpoint.SaveError(
+                    f"{self._run.folder}: what was trained since {self._saved} is lost"
+                )
+            time.sleep(_RETRY_SECONDS)
         return position
 
     def _train(self, batch: Batch) -> None:
@@ -210,37 +220,60 @@ class Loop:
         self._unchecked.append((batch.position, loss))
         self._clock.num_images += len(batch.labels)
 
+    def _look(self, position: Position) -> None:
+        """What is done once a second: it makes the host wait for the device."""
+        self._looked_at = time.monotonic()
+        self._check_losses()
+        self._reader.check_preprocessor()
+        if self._is_draw_due():
+            self._draw(position)
+
     def _check_losses(self) -> None:
-        """Looks at the losses since the last look; waits for the device."""
+        """Raises LossError if a loss since the last look is not finite."""
         losses = np.array([float(loss) for _, loss in self._unchecked])
         bad = np.flatnonzero(~np.isfinite(losses))
         if len(bad):
             position = self._unchecked[bad[0]][0]
+            step = to_step(position, self._run.batches_per_epoch)
             raise LossError(
-                f"{position} (step {to_step(position, self._run.batches_per_epoch)}): "
-                f"the loss is {losses[bad[0]]} (resume from the last checkpoint with "
-                "--resume and a lower --learning_rate)"
+                f"{position} (step {step}): the loss is {losses[bad[0]]} (go on from "
+                "the last checkpoint with --resume and a lower --learning_rate)\n"
+                + self._describe_batch(position)
             )
         self._unchecked.clear()
 
-    def _is_checkpoint_due(self) -> bool:
-        minutes = self._run.checkpoint_minutes
-        return minutes > 0 and time.monotonic() - self._saved_at > 60 * minutes
+    @contextlib.contextmanager
+    def _obstacle_told(self, what: str) -> Iterator[None]:
+        """Lets the training go on where a file cannot be written, and says so once."""
+        try:
+            yield
+        except (OSError, checkpoint.SaveError) as error:
+            if what not in self._obstacles:
+                self._obstacles.add(what)
+                self._notify(f"{what} cannot be saved, trying again later: {error}")
+        else:
+            if what in self._obstacles:
+                self._obstacles.remove(what)
+                self._notify(f"{what} saved")
 
-    def _save(self, position: Position) -> None:
+    def _save(self, position: Position) -> bool:
+        """Saves a checkpoint; False, having said why, if that is not possible now."""
         # Never saves weights that a loss since the last look has destroyed.
         self._check_losses()
-        checkpoint.save(
-            self._training, self._run.folder, position, self._run.description
-        )
-        self._saved_at = time.monotonic()
+        self._save_at = time.monotonic() + _RETRY_SECONDS
+        with self._obstacle_told("checkpoint"):
+            checkpoint.save(
+                self._training, self._run.folder, position, self._run.description
+            )
+            self._saved = position
+            self._save_at = time.monotonic() + self._checkpoint_seconds
+            checkpoint.prune(self._run.folder, self._run.keep_checkpoints)
+        return self._saved == position
 
     def _finish_epoch(self, epoch: int, position: Position) -> None:
         self._check_losses()
         step = to_step(position, self._run.batches_per_epoch) - 1
         means, figures = self._training.totals.means(), self._clock.figures()
-        self._training.totals.reset()
-        self._save(position)
         row = {
             "epoch": epoch,
             "steps": step + 1,
@@ -250,12 +283,17 @@ class Loop:
             "waiting": f"{figures['waiting']:.4f}",
             "seconds": f"{figures['seconds']:.1f}",
         }
-        record_epoch(self._run.folder / METRICS_FILE, row)
         self._notify(
             f"epoch {epoch}: loss {means['loss']:.3f}, top-1 {means['top1']:.1%}, "
             f"top-5 {means['top5']:.1%}, {figures['images_per_second']:.1f} images/s, "
             f"waiting {figures['waiting']:.1%}"
         )
+        # The row before the checkpoint: killed between them, a resumed training comes
+        # here again and replaces the row. The other way round it would be missing.
+        with self._obstacle_told(METRICS_FILE):
+            record_epoch(self._run.folder / METRICS_FILE, row)
+        self._training.totals.reset()
+        self._save(position)
         self._clock.restart()
 
     def _draw(self, position: Position) -> None:

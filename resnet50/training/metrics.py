@@ -47,3 +47,12 @@ def record_evaluation(path: Path, row: dict) -> None:
 
     others = [r for r in read_table(path) if key(r) != key(row)]
     write_table(path, sorted([*others, row], key=key))
+
+
+def best_epochs(path: Path) -> set[int]:
+    """Epochs with the highest top-1 in evaluation.csv, one for each number of crops."""
+    best: dict[str, tuple[float, int]] = {}
+    for row in read_table(path):
+        candidate = float(row["top1"]), int(row["epoch"])
+        best[row["crops"]] = max(candidate, best.get(row["crops"], candidate))
+    return {epoch for _, epoch in best.values()}

@@ -7,7 +7,11 @@ from resnet50.config import Config
 from resnet50.handoff.progress import Position
 from resnet50.preprocessing.imagenet import Dataset
 from resnet50.training import checkpoint
-from resnet50.training.checkpoint import Checkpoint, CheckpointError
+from resnet50.training.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    DamagedCheckpointError,
+)
 from resnet50.training.step import Training
 
 
@@ -30,8 +34,8 @@ def describe(config: Config, dataset: Dataset, batches_per_epoch: int) -> dict:
     }
 
 
-def _find(run_folder: Path, epoch_start: int | None) -> Checkpoint | None:
-    """The checkpoint to start from; None for a new training."""
+def _candidates(run_folder: Path, epoch_start: int | None) -> list[Checkpoint]:
+    """The checkpoints to start from, the first choice first; none: a new training."""
     checkpoints = checkpoint.list_checkpoints(run_folder)
     if epoch_start is None:
         if not checkpoints:
@@ -39,7 +43,7 @@ def _find(run_folder: Path, epoch_start: int | None) -> Checkpoint | None:
                 f"{run_folder}: holds no checkpoint to resume from (start without "
                 "--resume)"
             )
-        return checkpoints[-1]
+        return checkpoints[::-1]
     if epoch_start == 0:
         if checkpoints:
             raise CheckpointError(
@@ -47,9 +51,26 @@ def _find(run_folder: Path, epoch_start: int | None) -> Checkpoint | None:
                 f"{checkpoints[-1].position} (go on with --resume, or start another "
                 "--run_folder)"
             )
-        return None
+        return []
     position = Position(epoch_start, 0)
-    return Checkpoint(checkpoint.checkpoint_path(run_folder, position), position)
+    return [Checkpoint(checkpoint.checkpoint_path(run_folder, position), position)]
+
+
+def _load_first_whole(
+    training: Training,
+    candidates: list[Checkpoint],
+    description: dict,
+    notify: Callable[[str], None],
+) -> Checkpoint:
+    for candidate in candidates:
+        try:
+            checkpoint.load(training, candidate, description)
+            return candidate
+        except DamagedCheckpointError as error:
+            if candidate == candidates[-1]:
+                raise
+            notify(f"{error}; trying the one before it")
+    raise AssertionError("no candidates")
 
 
 def restore(
@@ -67,7 +88,7 @@ def restore(
         run_folder: Of the run; this process is its only trainer.
         description: From ``describe``.
         epoch_start: 0 for a new training, N for the checkpoint after epoch N-1, None
-            for the newest one. Checkpoints after the chosen one are set aside.
+            for the newest whole one. Those after the chosen one are set aside.
         notify: Takes a line for the user.
 
     Returns:
@@ -78,10 +99,10 @@ def restore(
             training would overwrite one.
     """
     checkpoint.remove_temporaries(run_folder)
-    found = _find(run_folder, epoch_start)
-    if found is None:
+    candidates = _candidates(run_folder, epoch_start)
+    if not candidates:
         return Position(0, 0)
-    checkpoint.load(training, found, description)
+    found = _load_first_whole(training, candidates, description, notify)
     notify(f"{found.path}: resumed; next is {found.position}")
     later = [
         other

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from resnet50.handoff.progress import Position
 from resnet50.training import checkpoint, resume
-from resnet50.training.checkpoint import CheckpointError
+from resnet50.training.checkpoint import CheckpointError, SaveError
 from tests.training.tiny import TinyTraining
 
 DESCRIPTION = {"num_classes": 3, "variant": "v1.5", "seed": 0, "batches_per_epoch": 7}
@@ -83,7 +83,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_nothing_else(
         monkeypatch.setattr(os, "fsync", fail)
     else:
         monkeypatch.setattr(tf.train.Checkpoint, "write", fail)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(SaveError, match="No space left"):
         checkpoint.save(training, tmp_path, Position(2, 0), DESCRIPTION)
     assert sorted(tmp_path.iterdir()) == before
 
@@ -209,3 +209,39 @@ def test_epoch_start_takes_the_epoch_before_and_loses_none(run_folder):
 def test_epoch_start_without_its_checkpoint_is_an_error(run_folder):
     with pytest.raises(CheckpointError, match="8: no such checkpoint"):
         restore(run_folder, 9)
+
+
+def damage(path):
+    os.truncate(path / "variables.data-00000-of-00001", 10)
+
+
+def test_resume_takes_the_one_before_a_damaged_newest_and_names_that(run_folder):
+    damage(run_folder / "3_00004")
+    damage(run_folder / "2")
+    position, lines = restore(run_folder, None)
+    assert position == (2, 0)
+    for line, name in zip(lines, ("3_00004", "2")):
+        assert line.startswith(f"{run_folder / name}: is damaged")
+        assert line.endswith("; trying the one before it")
+    # Damaged or not, none is deleted.
+    assert found(run_folder / "superseded-1") == [("2", (3, 0)), ("3_00004", (3, 4))]
+
+
+def test_an_explicit_epoch_is_never_replaced(run_folder):
+    damage(run_folder / "1")
+    with pytest.raises(CheckpointError, match="1: is damaged"):
+        restore(run_folder, 2)
+    assert len(found(run_folder)) == 4
+
+
+def test_resume_with_all_damaged_is_an_error(run_folder):
+    for name, _ in found(run_folder):
+        damage(run_folder / name)
+    with pytest.raises(CheckpointError, match="0: is damaged"):
+        restore(run_folder, None)
+
+
+def test_size_is_that_on_the_disk(saved):
+    size = sum(path.stat().st_size for path in saved.path.glob("variables.data*"))
+    # The tiny network's variables are small beside TensorFlow's own bookkeeping.
+    assert 0 < checkpoint.size_bytes(TinyTraining()) < size

@@ -1,5 +1,6 @@
 """Proves what the epoch loop writes and when: progress, checkpoints, metrics."""
 
+import errno
 import os
 import signal
 
@@ -10,9 +11,15 @@ from resnet50.config import override
 from resnet50.handoff.buffer import BatchBuffer, BatchSpec
 from resnet50.handoff.progress import FILE_NAME, Position, to_position, to_step
 from resnet50.handoff.reader import BatchReader
-from resnet50.training import checkpoint
+from resnet50.training import checkpoint, loop
+from resnet50.training.checkpoint import SaveError
 from resnet50.training.loop import Loop, LossError, PerStepNumbers, Run, StopRequest
-from resnet50.training.metrics import METRICS_FILE, read_table
+from resnet50.training.metrics import (
+    EVALUATION_FILE,
+    METRICS_FILE,
+    read_table,
+    record_evaluation,
+)
 from tests.settings import SETTINGS
 from tests.training.tiny import TinyTraining
 
@@ -35,6 +42,7 @@ class Session:
     def __init__(self, folder, *, minutes=0.0, stop_after=None, training=None):
         self.folder = folder
         self.run_folder = folder / "run"
+        self.run_folder.mkdir(exist_ok=True)
         self.buffer = BatchBuffer(folder / "buffer")
         self.buffer.folder.mkdir(exist_ok=True)
         self.training = training or TinyTraining()
@@ -64,10 +72,13 @@ class Session:
                 self.training,
                 reader,
                 self.buffer,
-                Run(self.run_folder, DESCRIPTION, BATCHES_PER_EPOCH, 9, self._minutes),
+                Run(
+                    self.run_folder, DESCRIPTION, BATCHES_PER_EPOCH, 9, self._minutes, 0
+                ),
                 PerStepNumbers(
                     SETTINGS.train, SETTINGS.batch_renorm, BATCHES_PER_EPOCH
                 ),
+                describe_batch=lambda position: f"images of {position}",
                 draw=lambda position, text: self.lines.append(text),
                 is_draw_due=lambda: True,
                 should_stop=self._look,
@@ -138,15 +149,101 @@ def test_a_stop_saves_and_going_on_gives_the_same_weights(folder):
 
 
 def test_a_loss_that_is_no_number_stops_and_names_the_batch(folder):
-    buffer = BatchBuffer(folder / "buffer")
-    images = np.full((2, 4, 4, 3), np.nan, np.float16)
-    buffer.write(Position(1, 1), images, np.zeros(2, np.int32))
-    session = Session(folder)
-    with pytest.raises(
-        LossError, match=r"epoch 1, batch 1 \(step 4\): the loss is nan"
-    ):
+    class Diverging(TinyTraining):
+        """Its weights are lost in the fifth step."""
+
+        def step(self, images, labels, *numbers):
+            loss = super().step(images, labels, *numbers)
+            if int(self.totals.num_batches) == 2 and self.had_an_epoch:
+                self.model.kernel.assign(np.nan * self.model.kernel)
+                return loss * np.nan
+            self.had_an_epoch |= int(self.totals.num_batches) == 3
+            return loss
+
+        had_an_epoch = False
+
+    session = Session(folder, training=Diverging())
+    with pytest.raises(LossError) as caught:
         session.train(Position(0, 0), Position(2, 0))
+    line, description = str(caught.value).split("\n")
+    assert line.startswith("epoch 1, batch 1 (step 4): the loss is nan")
+    assert description == "images of epoch 1, batch 1"
     assert session.checkpoints == ["0"]  # The last good one.
+
+
+def fail_once(monkeypatch, module, name, error):
+    """Lets a function fail at its first call."""
+    real, calls = getattr(module, name), []
+
+    def function(*arguments, **keywords):
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise error
+        return real(*arguments, **keywords)
+
+    monkeypatch.setattr(module, name, function)
+    return calls
+
+
+def test_a_checkpoint_that_cannot_be_saved_is_tried_again(folder, monkeypatch):
+    monkeypatch.setattr(loop, "_RETRY_SECONDS", 0.0)
+    error = SaveError("run/0: No space left on device")
+    calls = fail_once(monkeypatch, checkpoint, "save", error)
+    session = Session(folder)
+    assert session.train(Position(0, 0), Position(2, 0)) == (2, 0)
+    # Epoch 0's own moment has passed; the state one step later is saved instead.
+    assert [tuple(call[2]) for call in calls] == [(1, 0), (1, 1), (2, 0)]
+    assert session.checkpoints == ["1"]
+    told = [line for line in session.lines if "checkpoint" in line]
+    assert told == [
+        f"checkpoint cannot be saved, trying again later: {error}",
+        "checkpoint saved",
+    ]
+
+
+def test_the_last_checkpoint_is_tried_until_it_is_there(folder, monkeypatch):
+    monkeypatch.setattr(loop, "_RETRY_SECONDS", 0.0)
+    calls = fail_once(monkeypatch, checkpoint, "save", SaveError("full"))
+    session = Session(folder)
+    assert session.train(Position(1, 2), Position(2, 0)) == (2, 0)
+    assert len(calls) == 2
+    assert session.checkpoints == ["1"]
+
+
+def test_a_stop_does_not_wait_for_a_full_disk(folder, monkeypatch):
+    def fail(*arguments):
+        raise SaveError("full")
+
+    monkeypatch.setattr(checkpoint, "save", fail)
+    session = Session(folder, stop_after=1)
+    session._look = lambda: True
+    with pytest.raises(SaveError, match="since epoch 0, batch 0 is lost"):
+        session.train(Position(0, 0), Position(2, 0))
+
+
+def test_training_goes_on_where_progress_cannot_be_written(folder, monkeypatch):
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    fail_once(monkeypatch, loop, "write_progress", error)
+    session = Session(folder)
+    session._look = lambda: False
+    session.train(Position(0, 0), Position(1, 0))
+    assert (folder / "buffer" / FILE_NAME).read_text() == "1\n0\n"
+    assert "progress saved" in session.lines
+
+
+def test_old_checkpoints_go_but_the_best_stays(folder):
+    session = Session(folder)
+    for epoch in range(5):
+        checkpoint.save(
+            session.training, session.run_folder, Position(epoch + 1, 0), DESCRIPTION
+        )
+        for crops, top1 in ((1, 0.5 - 0.01 * abs(epoch - 1)), (10, 0.1 * epoch)):
+            row = {"epoch": epoch, "crops": crops, "top1": top1}
+            record_evaluation(session.run_folder / EVALUATION_FILE, row)
+        checkpoint.prune(session.run_folder, 2)
+    assert session.checkpoints == ["1", "3", "4"]
+    checkpoint.prune(session.run_folder, 0)  # Keeps all there are.
+    assert session.checkpoints == ["1", "3", "4"]
 
 
 def test_learning_rates_follow_the_epochs_of_config_txt():

@@ -60,7 +60,7 @@ def test_no_step_traces_anew(trained):
 
 
 def test_moving_statistics_move_once_a_step(trained):
-    training, images, mean_before, _ = trained
+    _, images, mean_before, _ = trained
     fresh = Training(10, SETTINGS.model, SETTINGS.train)
     layer = fresh.model.stem_normalization
     stem = fresh.model.stem_convolution(tf.cast(images, tf.float32))

@@ -1,0 +1,158 @@
+"""Proves that batches of other settings are never used.
+
+The trainer refuses them; the preprocessor replaces them and says so, unless a living
+trainer needs them.
+"""
+
+import numpy as np
+import pytest
+
+from resnet50.handoff import locks
+from resnet50.handoff.buffer import BatchBuffer
+from resnet50.handoff.manifest import (
+    FILE_NAME,
+    ManifestError,
+    adopt_buffer,
+    differences,
+    read_manifest,
+    require_same,
+    write_manifest,
+)
+from resnet50.handoff.progress import Position
+
+OURS = {
+    "batch_size": 32,
+    "seed": 0,
+    "dtype": "float16",
+    "channel_mean": [0.1, 0.2, 0.3],
+}
+THEIRS = {**OURS, "batch_size": 64, "seed": 1}
+
+
+@pytest.fixture
+def buffer(tmp_path):
+    """A buffer with two batches, half a batch and a temporary, and no manifest."""
+    buffer = BatchBuffer(tmp_path)
+    for batch_index in range(3):
+        images = np.zeros((1, 2, 2, 3), np.float16)
+        buffer.write(Position(0, batch_index), images, np.zeros(1, np.int32))
+    buffer.images_path(Position(0, 2)).unlink()
+    (tmp_path / ".writing-killed.npy.tmp").touch()
+    return buffer
+
+
+def adopt(buffer, manifest=OURS) -> list[str]:
+    """Adopts a buffer and returns what was said."""
+    said = []
+    adopt_buffer(buffer, manifest, said.append)
+    assert read_manifest(buffer.folder) == manifest
+    assert list(buffer.folder.glob(".writing-*")) == []
+    return said
+
+
+def test_round_trip(tmp_path):
+    assert read_manifest(tmp_path) is None
+    write_manifest(tmp_path, OURS)
+    assert read_manifest(tmp_path) == OURS
+    assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
+
+
+def test_differences_name_both_values_in_our_order():
+    assert differences(OURS, OURS) == []
+    assert differences(THEIRS, OURS) == [
+        "batch_size is 64 there and 32 here",
+        "seed is 1 there and 0 here",
+    ]
+    assert differences({"old": 3, "seed": 0}, {"new": 4, "seed": 0}) == [
+        "new is absent there and 4 here",
+        "old is 3 there and absent here",
+    ]
+
+
+def test_tuples_equal_lists_as_in_json(tmp_path):
+    write_manifest(tmp_path, OURS)
+    assert require_same(tmp_path, {**OURS, "channel_mean": (0.1, 0.2, 0.3)})
+
+
+def test_same_settings_keep_the_batches(buffer):
+    write_manifest(buffer.folder, OURS)
+    assert adopt(buffer) == []
+    assert buffer.ready() == {(0, 0), (0, 1)}
+
+
+def test_stale_batches_are_replaced_and_said(buffer):
+    write_manifest(buffer.folder, THEIRS)
+    assert adopt(buffer) == [
+        f"{buffer.folder}: batch_size is 64 there and 32 here; seed is 1 there and 0 "
+        "here; replacing 3 stale batches"
+    ]
+    assert buffer.present() == set()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b'{"batch_size": 32, "se', b"[]", b"null", b"\xff\x00"], ids=repr
+)
+def test_batches_under_a_torn_manifest_are_not_believed(buffer, content):
+    (buffer.folder / FILE_NAME).write_bytes(content)
+    assert read_manifest(buffer.folder) == {}
+    with pytest.raises(ManifestError, match="batch_size is absent there and 32 here"):
+        require_same(buffer.folder, OURS)
+    adopt(buffer)
+    assert buffer.present() == set()
+
+
+def test_batches_without_a_manifest_are_not_believed(buffer):
+    assert not require_same(buffer.folder, OURS)
+    adopt(buffer)
+    assert buffer.present() == set()
+
+
+def test_batches_are_gone_before_the_manifest_says_ours(buffer, monkeypatch):
+    """Killed between the two, nobody believes in what is left."""
+    write_manifest(buffer.folder, THEIRS)
+
+    def die(folder):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(buffer, "clear", lambda: die(buffer.folder))
+    with pytest.raises(KeyboardInterrupt):
+        adopt_buffer(buffer, OURS, lambda line: None)
+    assert read_manifest(buffer.folder) is None
+
+
+def test_living_trainer_keeps_its_batches(buffer):
+    write_manifest(buffer.folder, THEIRS)
+    with locks.exclusive_role(buffer.folder, locks.TRAINER):
+        with pytest.raises(ManifestError) as caught:
+            adopt_buffer(buffer, OURS, lambda line: None)
+        trainer = locks.owner(buffer.folder, locks.TRAINER)
+    assert str(caught.value) == (
+        f"{buffer.folder}: batch_size is 64 there and 32 here; seed is 1 there and 0 "
+        f"here (there: the train.py that is running, process {trainer}; start this "
+        "with its settings, or stop it)"
+    )
+    assert buffer.ready() == {(0, 0), (0, 1)}
+    assert read_manifest(buffer.folder) == THEIRS
+
+
+def test_living_trainer_of_the_same_settings_is_no_obstacle(buffer):
+    write_manifest(buffer.folder, OURS)
+    with locks.exclusive_role(buffer.folder, locks.TRAINER):
+        assert adopt(buffer) == []
+    assert buffer.ready() == {(0, 0), (0, 1)}
+
+
+def test_living_trainer_that_waits_for_a_first_manifest_is_no_obstacle(buffer):
+    with locks.exclusive_role(buffer.folder, locks.TRAINER):
+        adopt(buffer)
+
+
+def test_trainer_refuses_other_settings_and_says_where_to_change_them(tmp_path):
+    write_manifest(tmp_path, THEIRS)
+    with pytest.raises(ManifestError) as caught:
+        require_same(tmp_path, OURS)
+    assert str(caught.value) == (
+        f"{tmp_path}: batch_size is 64 there and 32 here; seed is 1 there and 0 here "
+        "(there: the batches of runtime_preprocessing.py; restart that one with the "
+        "settings of this terminal, and it replaces them, or this one with those)"
+    )

@@ -1,0 +1,270 @@
+"""Proves that a batch is a pure function of its address and the settings.
+
+Whoever makes it, when, and after what, the bytes are the same. The images are flat
+colours that encode their own index, so each batch proves what it is made of.
+"""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from resnet50.config import AugmentationConfig, read_config
+from resnet50.handoff.buffer import BatchSpec
+from resnet50.handoff.progress import Position
+from resnet50.preprocessing import imagenet
+from resnet50.preprocessing.augmentation import ChannelStatistics, augment
+from resnet50.preprocessing.batches import (
+    AUGMENTATION,
+    Assignments,
+    NothingReadableError,
+    Recipe,
+    draws,
+    make_batch,
+)
+from resnet50.preprocessing.decoding import decode_rgb
+from resnet50.preprocessing.imagenet import epoch_order, list_class_folders
+from resnet50.preprocessing.workers import worker_pool
+from tests.images import indices_in_batch, make_class_folders, photograph
+from tests.preprocessing.recipes import STATISTICS, make_recipe
+from tests.test_config import SHIPPED
+
+NUM_CLASSES, IMAGES_PER_CLASS = 5, 5
+# 25 images in batches of 4: 6 whole batches, one image left over.
+BATCHES_PER_EPOCH = 6
+POSITIONS = [Position(e, b) for e in range(2) for b in range(BATCHES_PER_EPOCH)]
+
+
+@pytest.fixture
+def flat(tmp_path):
+    """25 images that encode their indices; and the list of their files."""
+    folder = tmp_path / "flat"
+    paths = make_class_folders(folder, NUM_CLASSES, IMAGES_PER_CLASS)
+    return list_class_folders(folder), paths
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """12 images of different sizes in 3 classes."""
+    folder = tmp_path_factory.mktemp("photographs")
+    for index in range(12):
+        path = folder / f"class_{index % 3}" / f"{index:02d}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(photograph(30 + 5 * index, 90 - 4 * index, index)).save(path)
+    return list_class_folders(folder)
+
+
+def make(dataset, position, **changes):
+    recipe = make_recipe(**changes)
+    return make_batch(recipe, Assignments(dataset, recipe)[Position(*position)])
+
+
+def content(batch) -> tuple[bytes, bytes]:
+    return batch.images.tobytes(), batch.labels.tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_batch_has_the_promised_form(photographs, dtype):
+    batch = make(photographs, (0, 1), dtype=dtype)
+    assert batch.images.shape == (4, 32, 32, 3)
+    assert (batch.images.dtype, batch.labels.dtype) == (dtype, np.int32)
+    assert np.isfinite(batch.images).all()
+    assert batch.unreadable == []
+
+
+def test_every_image_at_most_once_per_epoch_in_the_epochs_order(flat):
+    dataset, _ = flat
+    assert dataset.batches_per_epoch(4) == BATCHES_PER_EPOCH
+    for epoch in range(3):
+        seen = []
+        for batch_index in range(BATCHES_PER_EPOCH):
+            batch = make(dataset, (epoch, batch_index))
+            indices = indices_in_batch(batch.images, STATISTICS)
+            assert batch.labels.tolist() == [i // IMAGES_PER_CLASS for i in indices]
+            seen.extend(indices)
+        assert len(set(seen)) == len(seen) == 24
+        assert seen == epoch_order(25, 7, epoch)[:24].tolist()
+
+
+def test_same_bytes_when_made_twice_and_in_another_order(photographs):
+    positions = [Position(e, b) for e in range(2) for b in range(3)]
+    recipe = make_recipe()
+    forward, backward = (
+        Assignments(photographs, recipe),
+        Assignments(photographs, recipe),
+    )
+    first = {p: content(make_batch(recipe, forward[p])) for p in positions}
+    second = {p: content(make_batch(recipe, backward[p])) for p in positions[::-1]}
+    assert first == second
+    assert len(set(first.values())) == len(positions)
+
+
+def test_same_bytes_in_a_fresh_process(photographs):
+    recipe = make_recipe()
+    assignment = Assignments(photographs, recipe)[Position(1, 2)]
+    with worker_pool(1) as pool:
+        there = pool.submit(make_batch, recipe, assignment).result()
+    assert content(there) == content(make_batch(recipe, assignment))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"position": (1, 0)},
+        {"position": (0, 1)},
+        {"seed": 8},
+        {"dtype": "float16"},
+        {"shorter_side_max": 71},
+        {"flip_probability": 0.0},
+        {"colour_jitter_stddev": 0.2},
+        {"statistics": ChannelStatistics((0.4, 0.5, 0.6), STATISTICS.std)},
+    ],
+    ids=str,
+)
+def test_another_address_or_setting_gives_another_batch(photographs, change):
+    position = change.get("position", (0, 0))
+    settings = {key: value for key, value in change.items() if key != "position"}
+    batch = make(photographs, (0, 0))
+    assert content(make(photographs, position, **settings))[0] != content(batch)[0]
+
+
+def test_choices_are_of_the_designed_stream():
+    recipe = make_recipe(batch_size=2)
+    rng = np.random.default_rng([7, AUGMENTATION, 3, 5])
+    for choice in draws(recipe, Position(3, 5)):
+        uniform, normal = rng.random(4), rng.standard_normal(3)
+        assert choice.crop_fractions == (uniform[1], uniform[2])
+        assert choice.colour_weights == tuple(normal * 0.1)
+
+
+def test_purpose_tags_keep_the_streams_apart():
+    # This is what they are for: without a tag, a zero at the end is no difference.
+    numbers = [np.random.default_rng(seed).random() for seed in ([7, 2], [7, 2, 0])]
+    assert numbers[0] == numbers[1]
+    assert imagenet.EPOCH_ORDER != AUGMENTATION
+    streams = [[s, imagenet.EPOCH_ORDER, e] for s in range(4) for e in range(4)]
+    streams += [
+        [s, AUGMENTATION, e, b] for s in range(4) for e in range(4) for b in range(4)
+    ]
+    firsts = {np.random.default_rng(stream).random() for stream in streams}
+    assert len(firsts) == len(streams) == 80
+
+
+def test_unreadable_image_is_replaced_by_the_next_with_its_own_label(flat):
+    dataset, paths = flat
+    before = make(dataset, (0, 2))
+    indices = indices_in_batch(before.images, STATISTICS)
+    broken = paths[indices[1]]
+    broken.write_bytes(b"not an image")
+
+    after = make(dataset, (0, 2))
+    expected = [indices[0], indices[2], indices[2], indices[3]]
+    assert indices_in_batch(after.images, STATISTICS) == expected
+    assert after.labels.tolist() == [i // IMAGES_PER_CLASS for i in expected]
+    [(path, reason)] = after.unreadable
+    assert path == str(broken)
+    assert "no image" in reason
+    for index in (0, 2, 3):
+        assert after.images[index].tobytes() == before.images[index].tobytes()
+
+
+def test_replacement_passes_over_unreadable_ones_into_the_next_batch(flat):
+    dataset, paths = flat
+    indices = indices_in_batch(make(dataset, (0, 2)).images, STATISTICS)
+    following = indices_in_batch(make(dataset, (0, 3)).images, STATISTICS)
+    for index in (indices[0], indices[2], indices[3], following[0]):
+        paths[index].unlink()
+    batch = make(dataset, (0, 2))
+    expected = [indices[1], indices[1], following[1], following[1]]
+    assert indices_in_batch(batch.images, STATISTICS) == expected
+    assert batch.labels.tolist() == [i // IMAGES_PER_CLASS for i in expected]
+    assert [path for path, _ in batch.unreadable] == [
+        str(paths[index])
+        for index in (indices[0], indices[2], indices[3], following[0])
+    ]
+    assert all("No such file" in reason for _, reason in batch.unreadable)
+
+
+def test_replacement_of_the_last_goes_on_with_the_dropped_images(flat):
+    dataset, paths = flat
+    order = epoch_order(dataset.num_images, make_recipe().seed, 0)
+    last = dataset.batches_per_epoch(4) - 1
+    assert len(order) % 4  # Some are left over, in no batch of the epoch.
+    paths[order[4 * last + 3]].unlink()
+    batch = make(dataset, (0, last))
+    expected = [*order[4 * last : 4 * last + 3], order[4 * last + 4]]
+    assert indices_in_batch(batch.images, STATISTICS) == expected
+
+
+def test_replacement_gets_the_choices_of_the_place(tmp_path):
+    for index in range(3):
+        path = tmp_path / "class" / f"{index}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(photograph(70, 60, index)).save(path)
+    dataset = list_class_folders(tmp_path)
+    recipe = make_recipe(batch_size=3)
+    assignment = Assignments(dataset, recipe)[Position(0, 0)]
+    (tmp_path / "class" / assignment.paths[1]).write_bytes(b"")
+    batch = make_batch(recipe, assignment)
+    expected = np.empty((32, 32, 3), np.float32)
+    choice = draws(recipe, Position(0, 0))[1]
+    augment(decode_rgb(assignment.paths[2]), choice, 32, STATISTICS, expected)
+    assert batch.images[1].tobytes() == expected.tobytes()
+
+
+def test_nothing_readable_is_an_error_and_no_batch(flat):
+    dataset, paths = flat
+    for path in paths:
+        path.unlink()
+    recipe = make_recipe()
+    assignment = Assignments(dataset, recipe)[Position(1, 2)]
+    with pytest.raises(NothingReadableError) as caught:
+        make_batch(recipe, assignment)
+    assert str(caught.value) == (
+        f"none of the 4 images of epoch 1, batch 2 can be read, nor the next 16; the "
+        f"first is {assignment.paths[0]}: No such file or directory (is the disk with "
+        "the images there?)"
+    )
+
+
+def test_manifest_holds_every_setting_that_the_content_depends_on(photographs, flat):
+    """Every field of the recipe; a new field fails this test until it is there."""
+    changes = {
+        "seed": 8,
+        "batch_size": 5,
+        "dtype": "float16",
+        "statistics": STATISTICS._replace(std=(0.25, 0.3, 0.21)),
+        "shorter_side_min": 43,
+        "shorter_side_max": 71,
+        "shorter_side_step": 14,
+        "crop_size": 33,
+        "flip_probability": 0.4,
+        "colour_jitter_stddev": 0.2,
+    }
+    names = {field.name for field in dataclasses.fields(Recipe)} - {"augmentation"}
+    names |= {field.name for field in dataclasses.fields(AugmentationConfig)}
+    assert set(changes) == names
+    manifest = make_recipe().manifest(photographs)
+    for name, value in changes.items():
+        assert make_recipe(**{name: value}).manifest(photographs) != manifest, name
+    other_mean = STATISTICS._replace(mean=(0.45, 0.5, 0.41))
+    assert make_recipe(statistics=other_mean).manifest(photographs) != manifest
+    assert make_recipe().manifest(flat[0]) != manifest
+    assert manifest["dataset_fingerprint"] == photographs.fingerprint
+    assert {"format_version", "pillow_version"} <= set(manifest)
+    assert make_recipe().manifest(photographs) == manifest
+
+
+def test_spec_is_what_batches_look_like(photographs):
+    recipe = make_recipe(dtype="float16")
+    assert recipe.spec(photographs) == BatchSpec(4, 32, "float16", 3)
+
+
+def test_recipe_from_config():
+    config = read_config(SHIPPED)
+    recipe = Recipe.from_config(config)
+    assert (recipe.seed, recipe.batch_size, recipe.dtype) == (0, 64, "float16")
+    assert recipe.statistics.mean == config.dataset.channel_mean
+    assert recipe.statistics.std == config.dataset.channel_std
+    assert recipe.augmentation == config.augmentation

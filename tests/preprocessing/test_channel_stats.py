@@ -1,0 +1,88 @@
+"""Proves that the statistics are exactly those of all pixels of all images.
+
+They depend neither on the order of the images nor on the number of workers.
+"""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from resnet50.preprocessing import channel_stats
+from resnet50.preprocessing.channel_stats import (
+    count_dataset,
+    count_levels,
+    statistics_of,
+)
+from resnet50.preprocessing.decoding import decode_rgb
+from resnet50.preprocessing.imagenet import list_class_folders
+from resnet50.preprocessing.workers import worker_pool
+from tests.images import make_image_kinds, photograph
+
+
+@pytest.fixture
+def dataset(tmp_path, monkeypatch):
+    """Images of all modes and of different sizes, in chunks of 4."""
+    monkeypatch.setattr(channel_stats, "_CHUNK_SIZE", 4)
+    make_image_kinds(tmp_path / "kinds")
+    (tmp_path / "photographs").mkdir()
+    for index in range(5):
+        image = Image.fromarray(photograph(100 - 9 * index, 20 + 30 * index, index))
+        image.save(tmp_path / "photographs" / f"{index}.png")
+    return list_class_folders(tmp_path)
+
+
+def count(dataset, num_workers):
+    advances = []
+    with worker_pool(num_workers) as pool:
+        result = count_dataset(
+            dataset, pool, num_workers=num_workers, advance=advances.append
+        )
+    assert sum(advances) == result.num_images == dataset.num_images
+    assert max(advances) == 4
+    return result
+
+
+def test_equals_numpy_over_all_pixels(dataset):
+    paths = dataset.paths(range(dataset.num_images))
+    pixels = np.concatenate([np.asarray(decode_rgb(p)).reshape(-1, 3) for p in paths])
+    found = statistics_of(count_levels(paths).counts)
+    np.testing.assert_allclose(found.mean, (pixels / 255).mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(found.std, (pixels / 255).std(axis=0), rtol=1e-12)
+
+
+def test_one_worker_or_three_count_the_same_and_list_the_unreadable(dataset):
+    paths = dataset.paths(range(dataset.num_images))
+    broken = [paths[index] for index in (2, 9, 10)]
+    for path in broken:
+        with open(path, "wb") as file:  # noqa: PTH123 - a path of a dataset is a str.
+            file.write(b"not an image")
+    one, three = count(dataset, 1), count(dataset, 3)
+    np.testing.assert_array_equal(one.counts, three.counts)
+    assert one.unreadable == three.unreadable
+    assert [path for path, _ in one.unreadable] == broken
+    assert all("no image" in reason for _, reason in one.unreadable)
+    readable = [path for path in paths if path not in broken]
+    backwards = count_levels(readable[::-1])
+    np.testing.assert_array_equal(one.counts, backwards.counts)
+    assert backwards.unreadable == []
+
+
+def test_statistics_by_hand():
+    """Red half 0 and half 255, green all 51, blue two thirds 0 and one third 255."""
+    counts = np.zeros((3, 256), np.int64)
+    counts[0, [0, 255]] = 3
+    counts[1, 51] = 6
+    counts[2, [0, 255]] = 4, 2
+    found = statistics_of(counts)
+    assert found.mean == (0.5, 0.2, 1 / 3)
+    assert found.std[:2] == (0.5, 0.0)
+    assert found.std[2] == pytest.approx((2 / 9) ** 0.5, rel=1e-15)
+
+
+def test_counts_of_imagenets_size_are_exact():
+    """1e12 pixels that alternate by one level: a float sum would lose the variance."""
+    counts = np.zeros((3, 256), np.int64)
+    counts[:, [200, 201]] = 10**12
+    found = statistics_of(counts)
+    assert found.mean == pytest.approx((200.5 / 255,) * 3, rel=1e-15)
+    assert found.std == pytest.approx((0.5 / 255,) * 3, rel=1e-15)

@@ -1,0 +1,47 @@
+"""What tests give to worker processes, which import it by name. No test."""
+
+import errno
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+
+from resnet50.preprocessing.refill import make_and_write
+
+
+def square(number: int) -> int:
+    return number**2
+
+
+def wait_for_line(path: str) -> int:
+    """Opens a named pipe, which waits for a writer; returns the process id."""
+    with Path(path).open() as pipe:
+        pipe.readline()
+    return os.getpid()
+
+
+def exit_at_once(recipe, buffer, assignment):
+    """Stands for make_and_write in a worker that dies before it has made anything."""
+    os._exit(1)
+
+
+def die_once_half_way(recipe, buffer, assignment):
+    """Like make_and_write, but the third batch's first maker is killed half-way.
+
+    It leaves the labels without the images, and a temporary.
+    """
+    marker = buffer.folder / "has_died"
+    if assignment.position.batch_index == 2 and not marker.exists():
+        marker.touch()
+        np.save(buffer.labels_path(assignment.position), assignment.labels + 1)
+        (buffer.folder / ".writing-killed.npy.tmp").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return make_and_write(recipe, buffer, assignment)
+
+
+def fail_while_disk_is_full(recipe, buffer, assignment):
+    """Like make_and_write on a disk that is full while a certain file exists."""
+    if (buffer.folder / "disk_is_full").exists():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return make_and_write(recipe, buffer, assignment)

@@ -1,0 +1,110 @@
+"""Proves what the flags mean, and that a wrong one ends a program with one line."""
+
+import shlex
+import signal
+
+import pytest
+
+from resnet50 import command_line
+from resnet50.command_line import command_for, epoch_range, load_config
+from resnet50.config import ConfigError
+from resnet50.errors import UserError
+from tests.test_config import SHIPPED
+
+
+def parse(*flags):
+    parser = command_line.make_parser("A program.", "batch_size", "learning_rate")
+    command_line.add_epoch_flags(parser)
+    return parser.parse_args([f"--config={SHIPPED}", *flags])
+
+
+def epochs_of(*flags):
+    args = parse(*flags)
+    return epoch_range(args, load_config(args))
+
+
+def test_flags_go_before_the_file():
+    config = load_config(parse("--batch_size=32", "--learning_rate=0.01"))
+    assert (config.train.batch_size, config.train.learning_rate) == (32, 0.01)
+    config = load_config(parse())
+    assert (config.train.batch_size, config.train.learning_rate) == (64, 0.025)
+
+
+def test_wrong_flag_is_named():
+    with pytest.raises(ConfigError) as caught:
+        load_config(parse("--batch_size=0"))
+    assert str(caught.value) == "--batch_size = 0 (must be at least 1)"
+
+
+@pytest.mark.parametrize("flag", ["--batch_size=many", "--batch=32", "--epoch_end=1.5"])
+def test_unknown_and_mistyped_flags_are_refused(flag, capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse(flag)
+    assert caught.value.code == 2
+    assert flag.split("=")[0] in capsys.readouterr().err
+
+
+def test_epochs():
+    assert epochs_of() == range(90)
+    assert epochs_of("--epoch_start=0", "--epoch_end=30") == range(30)
+    assert epochs_of("--epoch_start=89") == range(89, 90)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--epoch_start=-1"], "--epoch_start = -1 (must be at least 0)"),
+        (["--epoch_end=0"], "--epoch_end = 0 (must be above --epoch_start = 0)"),
+        (
+            ["--epoch_start=5", "--epoch_end=5"],
+            "--epoch_end = 5 (must be above --epoch_start = 5)",
+        ),
+    ],
+)
+def test_epochs_that_are_none(flags, expected):
+    with pytest.raises(ConfigError) as caught:
+        epochs_of(*flags)
+    assert str(caught.value) == expected
+
+
+def test_command_for_another_terminal_survives_a_shell():
+    args = parse()
+    args.config = "my settings/config $1.txt"
+    command = command_for("train.py", args, run_folder="a b", resume=None, epoch_end=3)
+    assert shlex.split(command) == [
+        "python3",
+        "train.py",
+        "--config=my settings/config $1.txt",
+        "--run_folder=a b",
+        "--resume",
+        "--epoch_end=3",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (UserError("config.txt: wrong"), 1, "config.txt: wrong\n"),
+        (KeyboardInterrupt(), 130, "stopped\n"),
+    ],
+)
+def test_ends_with_one_line_and_a_status(monkeypatch, capsys, error, status, line):
+    monkeypatch.setattr(signal, "signal", lambda *args: None)
+
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        command_line.run(main)
+    assert caught.value.code == status
+    assert capsys.readouterr().err == line
+
+
+def test_unexpected_errors_keep_their_traceback(monkeypatch):
+    monkeypatch.setattr(signal, "signal", lambda *args: None)
+
+    def main():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        command_line.run(main)
