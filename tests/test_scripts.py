@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from resnet50.commands.demo_images import PATTERNS, make_images
 from resnet50.handoff.progress import read_progress
-from resnet50.training.metrics import read_table
+from resnet50.tables import read_table
 from tests.settings import PROJECT, write_small_config
 
 NUM_CLASSES, PER_CLASS, BATCH_SIZE = len(PATTERNS), 2, 4

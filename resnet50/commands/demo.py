@@ -27,10 +27,11 @@ from resnet50.config import Config, read_config
 from resnet50.errors import UserError
 from resnet50.handoff.progress import ProgressError, read_progress, to_position
 from resnet50.preprocessing.imagenet import open_dataset
+from resnet50.tables import EVALUATION_FILE, METRICS_FILE, read_table
 
 PROJECT = Path(resnet50.__file__).parent.parent
-RUN, EPOCHS, INTERRUPTED_EPOCH = "demo", 14, 5
-TRAINING_PER_CLASS, VALIDATION_PER_CLASS = 40, 20
+RUN, EPOCHS, INTERRUPTED_EPOCH = "demo", 16, 5
+TRAINING_PER_CLASS, VALIDATION_PER_CLASS = 60, 20
 
 # What the demo's config.txt has that the one as shipped has not.
 _CHANGES = {
@@ -205,12 +206,12 @@ def main() -> None:
     Program("eval", *evaluation, *last, "--crops=10").wait()
     run_folder = read_config(config_path).train.saved_models_folder / RUN
     say(f"took {time.monotonic() - started:.0f} s. What you have seen:")
-    for line in (
-        "two processes that share a folder of batches and a two-line text file,",
-        "an unreadable image replaced, named and counted,",
-        "a training stopped in the middle of an epoch and resumed from that batch on,",
-        f"accuracy on {VALIDATION_PER_CLASS * len(PATTERNS)} images it has never seen: "
-        f"chance is {1 / len(PATTERNS):.0%}, measured is what 'eval' says above.",
-        f"The numbers of each epoch are in {run_folder / 'metrics.csv'}",
-    ):
-        say(f"  {line}")
+    say("  two processes that share a folder of batches and a two-line text file;")
+    say("  an unreadable image replaced, named and counted;")
+    say("  a training stopped inside an epoch, and resumed with the next batch;")
+    num_images, num_classes = VALIDATION_PER_CLASS * len(PATTERNS), len(PATTERNS)
+    say(f"  {num_images} images of {num_classes} classes, new to the network;")
+    say(f"  by chance {1 / num_classes:.0%} would be recognized. It recognized:")
+    for row in read_table(run_folder / EVALUATION_FILE):
+        say(f"    {float(row['top1']):.1%} (crops of each image: {row['crops']})")
+    say(f"The numbers of each epoch are in {run_folder / METRICS_FILE}")

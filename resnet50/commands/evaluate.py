@@ -16,10 +16,10 @@ from resnet50.handoff.progress import Position
 from resnet50.preprocessing.augmentation import ChannelStatistics
 from resnet50.preprocessing.imagenet import Dataset, open_dataset
 from resnet50.preprocessing.validation import NUM_CROPS
+from resnet50.tables import EVALUATION_FILE, record_evaluation
 from resnet50.training.checkpoint import CheckpointError, checkpoint_path, load_model
 from resnet50.training.devices import prepare_device
 from resnet50.training.evaluation import Accuracy, Evaluator
-from resnet50.training.metrics import EVALUATION_FILE, record_evaluation
 from resnet50.training.resume import describe_model
 from resnet50.training.step import create_model
 

@@ -25,7 +25,7 @@ import tensorflow as tf
 from resnet50.errors import UserError
 from resnet50.handoff.atomic_io import fsync
 from resnet50.handoff.progress import Position
-from resnet50.training.metrics import EVALUATION_FILE, best_epochs
+from resnet50.tables import EVALUATION_FILE, best_epochs
 from resnet50.training.model import ResNet50
 from resnet50.training.step import Training
 

@@ -20,8 +20,8 @@ from resnet50.handoff.progress import (
     write_progress,
 )
 from resnet50.handoff.reader import Batch, BatchReader
+from resnet50.tables import METRICS_FILE, record_epoch
 from resnet50.training import checkpoint
-from resnet50.training.metrics import METRICS_FILE, record_epoch
 from resnet50.training.schedules import learning_rate_at, renorm_limits_at
 from resnet50.training.step import Training
 

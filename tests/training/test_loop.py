@@ -11,15 +11,15 @@ from resnet50.config import override
 from resnet50.handoff.buffer import BatchBuffer, BatchSpec
 from resnet50.handoff.progress import FILE_NAME, Position, to_position, to_step
 from resnet50.handoff.reader import BatchReader
-from resnet50.training import checkpoint, loop
-from resnet50.training.checkpoint import SaveError
-from resnet50.training.loop import Loop, LossError, PerStepNumbers, Run, StopRequest
-from resnet50.training.metrics import (
+from resnet50.tables import (
     EVALUATION_FILE,
     METRICS_FILE,
     read_table,
     record_evaluation,
 )
+from resnet50.training import checkpoint, loop
+from resnet50.training.checkpoint import SaveError
+from resnet50.training.loop import Loop, LossError, PerStepNumbers, Run, StopRequest
 from tests.settings import SETTINGS
 from tests.training.tiny import TinyTraining
 

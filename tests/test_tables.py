@@ -2,7 +2,7 @@
 
 import pytest
 
-from resnet50.training.metrics import read_table, record_epoch, record_evaluation
+from resnet50.tables import read_table, record_epoch, record_evaluation
 
 
 def test_an_epoch_trained_again_replaces_its_row_and_later_ones(tmp_path):
