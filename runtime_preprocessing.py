@@ -69,7 +69,7 @@ def main() -> None:
         f"{batches_per_epoch:,} batches of {recipe.batch_size} an epoch"
     )
     buffer = BatchBuffer(config.train.buffer_folder)
-    buffer.folder.mkdir(parents=True, exist_ok=True)
+    command_line.make_folder(buffer.folder, "[train] buffer_folder")
     with locks.exclusive_role(buffer.folder, locks.PREPROCESSOR):
         adopt_buffer(buffer, recipe.manifest(dataset), say)
         wanted = config.train.buffer_size

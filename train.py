@@ -67,9 +67,9 @@ def main() -> None:
     epochs = command_line.epoch_range(args, config)
     dataset = open_dataset(config.dataset.training_images, config.dataset.training_list)
     buffer = BatchBuffer(config.train.buffer_folder)
-    buffer.folder.mkdir(parents=True, exist_ok=True)
+    command_line.make_folder(buffer.folder, "[train] buffer_folder")
     run_folder = config.train.saved_models_folder / args.run_folder
-    run_folder.mkdir(parents=True, exist_ok=True)
+    command_line.make_folder(run_folder, "[train] saved_models_folder")
     with (
         locks.exclusive_role(buffer.folder, locks.TRAINER),
         locks.exclusive_role(run_folder, locks.TRAINER),

@@ -4,11 +4,13 @@ Only the top-level scripts and ``resnet50.commands`` use this module.
 """
 
 import argparse
+import os
 import shlex
 import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TextIO
 
 from tqdm import tqdm
@@ -96,6 +98,26 @@ def epoch_range(args: argparse.Namespace, config: Config) -> range:
     return range(args.epoch_start, end)
 
 
+def make_folder(path: Path, setting: str) -> None:
+    """Creates a folder to write to, unless it is there.
+
+    Args:
+        path: The folder.
+        setting: Where the user gave it, such as "[train] buffer_folder".
+
+    Raises:
+        ConfigError: It cannot be created, or not be written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be created: {error.strerror} (see {setting})"
+        ) from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise ConfigError(f"{path}: cannot be written to (see {setting})")
+
+
 def command_for(script: str, args: argparse.Namespace, **flags) -> str:
     """The command line that starts a script with the same configuration.
 
@@ -181,6 +203,8 @@ def run(main: Callable[[], int | None]) -> None:
     here are the same, with status 130. Anything else keeps its traceback.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A file's name may hold bytes that are no text; stderr copes with them as it is.
+    sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = main()
     except UserError as error:

@@ -121,11 +121,18 @@ def _files_below(folder: Path, relative: str) -> list[str]:
     names = []
     for entry in _scan(folder):
         name = f"{relative}/{entry.name}"
-        if entry.is_dir():
+        if _is_folder(entry):
             names.extend(_files_below(Path(entry.path), name))
         else:
             names.append(name)
     return names
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # A link to itself: not readable, and told when it is read.
+        return False
 
 
 def list_class_folders(folder: Path, class_names: tuple[str, ...] = ()) -> Dataset:
@@ -141,7 +148,7 @@ def list_class_folders(folder: Path, class_names: tuple[str, ...] = ()) -> Datas
         DatasetError: The folder is unreadable, holds no class, an empty class or an
             unknown one.
     """
-    found = [entry.name for entry in _scan(folder) if entry.is_dir()]
+    found = [entry.name for entry in _scan(folder) if _is_folder(entry)]
     if not found:
         raise DatasetError(
             f"{folder}: holds no class folders (expected one folder of images for each "
@@ -235,7 +242,16 @@ def open_dataset(
         folder: [dataset] training_images or validation_images.
         list_path: [dataset] training_list or validation_list; None for class folders.
         class_names: The training set's, if this is the validation set.
+
+    Raises:
+        DatasetError: The images cannot be used as they are.
     """
     if list_path is None:
-        return list_class_folders(folder, class_names)
-    return read_list(list_path, folder, class_names)
+        dataset = list_class_folders(folder, class_names)
+    else:
+        dataset = read_list(list_path, folder, class_names)
+    if dataset.num_classes < 2:
+        raise DatasetError(
+            f"{list_path or folder}: has one class only, nothing to tell apart"
+        )
+    return dataset

@@ -35,8 +35,10 @@ from resnet50.preprocessing.batches import (
 from resnet50.preprocessing.unreadable import UnreadableLog
 from resnet50.preprocessing.workers import worker_pool
 
-# What must stay free on the buffer's disk besides the buffer.
-_RESERVE_BYTES = 64 * 2**20
+# What must stay free on the buffer's disk besides the buffer: for the folder's other
+# files, and for what others write there. The share is for small disks, such as the
+# /dev/shm of 64 MB that containers have.
+_RESERVE_BYTES, _RESERVE_SHARE = 64 * 2**20, 0.02
 
 # Pools of workers that may die one after another without making a single batch.
 _MAX_BROKEN_POOLS = 3
@@ -103,13 +105,14 @@ def fitting_buffer_size(buffer: BatchBuffer, buffer_size: int, batch_bytes: int)
     Raises:
         DiskSpaceError: Not even two batches fit.
     """
-    free = shutil.disk_usage(buffer.folder).free - _RESERVE_BYTES
-    fitting = len(buffer.ready()) + max(0, free) // batch_bytes
+    disk = shutil.disk_usage(buffer.folder)
+    reserve = min(_RESERVE_BYTES, int(_RESERVE_SHARE * disk.total))
+    fitting = len(buffer.ready()) + max(0, disk.free - reserve) // batch_bytes
     if fitting < min(2, buffer_size):
         raise DiskSpaceError(
-            f"{buffer.folder}: {free / 1e6:.0f} MB free besides a reserve of "
-            f"{_RESERVE_BYTES / 1e6:.0f} MB, but one batch takes "
-            f"{batch_bytes / 1e6:.1f} MB (free some, or change [train] buffer_folder)"
+            f"{buffer.folder}: {disk.free / 1e6:.1f} MB free, but two batches take "
+            f"{2 * batch_bytes / 1e6:.1f} MB and {reserve / 1e6:.1f} MB are a reserve "
+            "(free some, change [train] buffer_folder, or lower --batch_size)"
         )
     return min(buffer_size, fitting)
 

@@ -115,6 +115,8 @@ def save(
         for file in temporary.iterdir():
             fsync(file)
         fsync(temporary)
+        if path.exists():  # Saved before, with its name perhaps not yet on the disk.
+            _delete(path)
         temporary.rename(path)
         fsync(run_folder)
     except (OSError, tf.errors.OpError) as error:

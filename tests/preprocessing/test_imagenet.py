@@ -195,9 +195,17 @@ def test_validation_list_may_lack_a_class_but_have_no_new_one(tmp_path):
 def test_open_dataset_chooses_the_layout(tmp_path):
     touch(tmp_path, "a/1", "b/2")
     assert open_dataset(tmp_path, None).class_names == ("a", "b")
-    path = list_file(tmp_path, "b/2 0\n")
-    assert relative_paths(open_dataset(tmp_path, path)) == ["b/2"]
+    path = list_file(tmp_path, "b/2 0\na/1 1\n")
+    assert relative_paths(open_dataset(tmp_path, path)) == ["b/2", "a/1"]
     assert open_dataset(tmp_path, path, ("x", "y")).class_names == ("x", "y")
+
+
+def test_one_class_is_nothing_to_learn(tmp_path):
+    touch(tmp_path, "a/1", "a/2")
+    with pytest.raises(DatasetError, match="has one class only"):
+        open_dataset(tmp_path, None)
+    with pytest.raises(DatasetError, match=r"list\.txt: has one class only"):
+        open_dataset(tmp_path, list_file(tmp_path, "a/1 0\na/2 0\n"))
 
 
 def test_fingerprint_changes_with_any_path_label_or_class_name(tmp_path):

@@ -495,16 +495,18 @@ def test_buffer_that_is_smaller_than_asked_if_the_disk_is(tmp_path, monkeypatch)
     buffer = BatchBuffer(tmp_path)
     reserve = 64 * 2**20
 
-    def fit(free, wanted=1000):
-        usage = type("Usage", (), {"free": free})
+    def fit(free, wanted=1000, total=10**12):
+        usage = type("Usage", (), {"free": free, "total": total})
         monkeypatch.setattr(refill.shutil, "disk_usage", lambda folder: usage)
         return fitting_buffer_size(buffer, wanted, batch_bytes=1_000_000)
 
     assert fit(reserve + 2_000_000_000) == 1000
     assert fit(reserve + 7_999_999) == 7
     assert fit(reserve + 1_000_000, wanted=1) == 1
-    with pytest.raises(DiskSpaceError, match=r"1 MB free besides a reserve of 67 MB"):
+    with pytest.raises(DiskSpaceError, match=r"68\.5 MB free, but two batches"):
         fit(reserve + 1_400_000)
+    # On a container's /dev/shm of 64 MB the reserve is two hundredths of that.
+    assert fit(64 * 2**20, total=64 * 2**20) == 65
     # What is there already has its room.
     for batch_index in range(3):
         buffer.images_path(Position(0, batch_index)).touch()
