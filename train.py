@@ -18,7 +18,12 @@ from resnet50.handoff import locks
 from resnet50.handoff.atomic_io import remove_temporaries
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.manifest import require_same
-from resnet50.handoff.progress import Position, to_step, write_progress
+from resnet50.handoff.progress import (
+    Position,
+    ProgressError,
+    to_step,
+    write_progress,
+)
 from resnet50.handoff.reader import BatchReader
 from resnet50.preprocessing.batches import Assignments, Recipe
 from resnet50.preprocessing.imagenet import Dataset, open_dataset
@@ -114,7 +119,12 @@ def train(
     )
     end = Position(epochs.stop, 0)
     # Also tells a preprocessor that runs already, or has yet to start, where to begin.
-    write_progress(buffer.folder, min(start, end))
+    try:
+        write_progress(buffer.folder, min(start, end))
+    except OSError as error:
+        raise ProgressError(
+            f"{buffer.folder}: the progress cannot be written: {error.strerror}"
+        ) from None
     if start >= end:
         say(f"{run_folder}: is trained up to {end} already (raise --epoch_end)")
         return

@@ -196,7 +196,7 @@ class StatusBar:
         self._bar.set_postfix_str(text)
 
 
-def run(main: Callable[[], int | None]) -> None:
+def run(main: Callable[[], None]) -> None:
     """Runs a program's main function and exits with its status.
 
     A UserError ends it with one line on stderr and status 1; Ctrl-C and SIGTERM, which
@@ -205,8 +205,9 @@ def run(main: Callable[[], int | None]) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # A file's name may hold bytes that are no text; stderr copes with them as it is.
     sys.stdout.reconfigure(errors="backslashreplace")
+    status = 0
     try:
-        status = main()
+        main()
     except UserError as error:
         print(error, file=sys.stderr)
         status = 1

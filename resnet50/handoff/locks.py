@@ -10,6 +10,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 
 from resnet50.errors import UserError
@@ -23,6 +24,10 @@ _RETRY_SECONDS = 0.5
 
 class AlreadyRunningError(UserError):
     """Another living process has this role in the folder."""
+
+
+class LockError(UserError):
+    """The lock file cannot be opened."""
 
 
 def _lock_path(folder: Path, role: str) -> Path:
@@ -39,28 +44,38 @@ def exclusive_role(folder: Path, role: str) -> Iterator[None]:
 
     Raises:
         AlreadyRunningError: A living process has the role; names its process id.
+        LockError: The folder cannot be written to.
     """
     path = _lock_path(folder, role)
-    with path.open("a+") as file:
+    try:
+        # Without a buffer, which a full disk would keep from being emptied at the end.
+        file = path.open("a+b", buffering=0)
+    except OSError as error:
+        raise LockError(f"{path}: cannot be opened: {error.strerror}") from None
+    with file:
         deadline = time.monotonic() + _RETRY_SECONDS
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise AlreadyRunningError(
-                        f"{folder}: {role}.py already runs here, process "
-                        f"{owner(folder, role)} (stop it, or give this one another "
-                        "[train] buffer_folder)"
-                    ) from None
-                time.sleep(0.02)
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+        while not _try_lock(file):
+            if time.monotonic() > deadline:
+                raise AlreadyRunningError(
+                    f"{folder}: {role}.py already runs here, process "
+                    f"{owner(folder, role)} (stop it, or give this one a folder of its "
+                    "own)"
+                )
+            time.sleep(0.02)
+        with contextlib.suppress(OSError):  # A full disk: the number is missing then.
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n".encode())
         # Closing the file ends the lock, here or when the process dies. The file
         # itself stays: deleting it would let two processes lock two files.
         yield
+
+
+def _try_lock(file: FileIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def is_alive(folder: Path, role: str) -> bool:

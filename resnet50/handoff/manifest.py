@@ -33,7 +33,7 @@ def read_manifest(folder: Path) -> dict | None:
         manifest = json.loads((folder / FILE_NAME).read_bytes())
     except FileNotFoundError:
         return None
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return manifest if isinstance(manifest, dict) else {}
 

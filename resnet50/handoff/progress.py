@@ -57,11 +57,14 @@ def write_progress(folder: Path, position: Position) -> None:
     try:
         with atomic_file(path, durable=False) as file:
             file.write(content)
-    except OSError:
+    except OSError as error:
+        if not path.exists():
+            raise
         # A full disk has no room for a second file, but without progress the
         # preprocessor would never delete a batch and the disk would stay full.
-        with path.open("r+b") as file:
-            file.write(content)
+        with path.open("r+b", buffering=0) as file:
+            if file.write(content) != len(content):
+                raise error from None
             file.truncate()
 
 

@@ -85,10 +85,11 @@ def decode_rgb(path: str | os.PathLike) -> Image.Image:
     """
     data = io.BytesIO(read_file(path))
     try:
-        with warnings.catch_warnings(), Image.open(data) as image:
+        with warnings.catch_warnings():
             # Pillow warns of what it forgives (odd metadata, a large image).
             warnings.simplefilter("ignore")
-            return _to_rgb(image)
+            with Image.open(data) as image:
+                return _to_rgb(image)
     except MemoryError:
         raise UndecodableImageError("does not fit into memory") from None
     except Image.UnidentifiedImageError:

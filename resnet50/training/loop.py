@@ -20,7 +20,7 @@ from resnet50.handoff.progress import (
     write_progress,
 )
 from resnet50.handoff.reader import Batch, BatchReader
-from resnet50.tables import METRICS_FILE, record_epoch
+from resnet50.tables import METRICS_FILE, TableError, record_epoch
 from resnet50.training import checkpoint
 from resnet50.training.schedules import learning_rate_at, renorm_limits_at
 from resnet50.training.step import Training
@@ -193,7 +193,7 @@ class Loop:
         for batch in self._reader:
             self._train(batch)
             position = to_position(batch.step + 1, self._run.batches_per_epoch)
-            with self._obstacle_told("progress"):
+            with self._obstacle_told("writing the progress"):
                 write_progress(self._buffer.folder, position)
             if position.batch_index == 0:
                 self._finish_epoch(batch.position.epoch, position)
@@ -247,26 +247,27 @@ class Loop:
         """Lets the training go on where a file cannot be written, and says so once."""
         try:
             yield
-        except (OSError, checkpoint.SaveError) as error:
+        except (OSError, checkpoint.SaveError, TableError) as error:
             if what not in self._obstacles:
                 self._obstacles.add(what)
-                self._notify(f"{what} cannot be saved, trying again later: {error}")
+                self._notify(f"{what} failed, trying again later: {error}")
         else:
             if what in self._obstacles:
                 self._obstacles.remove(what)
-                self._notify(f"{what} saved")
+                self._notify(f"{what} works again")
 
     def _save(self, position: Position) -> bool:
         """Saves a checkpoint; False, having said why, if that is not possible now."""
         # Never saves weights that a loss since the last look has destroyed.
         self._check_losses()
         self._save_at = time.monotonic() + _RETRY_SECONDS
-        with self._obstacle_told("checkpoint"):
+        with self._obstacle_told("saving a checkpoint"):
             checkpoint.save(
                 self._training, self._run.folder, position, self._run.description
             )
             self._saved = position
             self._save_at = time.monotonic() + self._checkpoint_seconds
+        with self._obstacle_told("deleting old checkpoints"):
             checkpoint.prune(self._run.folder, self._run.keep_checkpoints)
         return self._saved == position
 
@@ -290,7 +291,7 @@ class Loop:
         )
         # The row before the checkpoint: killed between them, a resumed training comes
         # here again and replaces the row. The other way round it would be missing.
-        with self._obstacle_told(METRICS_FILE):
+        with self._obstacle_told(f"writing {METRICS_FILE}"):
             record_epoch(self._run.folder / METRICS_FILE, row)
         self._training.totals.reset()
         self._save(position)

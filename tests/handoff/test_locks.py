@@ -41,7 +41,7 @@ def test_second_process_is_refused_and_told_the_first_ones_id(tmp_path):
             pass
         assert str(caught.value) == (
             f"{tmp_path}: runtime_preprocessing.py already runs here, process "
-            f"{first.pid} (stop it, or give this one another [train] buffer_folder)"
+            f"{first.pid} (stop it, or give this one a folder of its own)"
         )
         # The refusal has not broken the first one's lock.
         assert is_alive(tmp_path, PREPROCESSOR)

@@ -196,8 +196,8 @@ def test_a_checkpoint_that_cannot_be_saved_is_tried_again(folder, monkeypatch):
     assert session.checkpoints == ["1"]
     told = [line for line in session.lines if "checkpoint" in line]
     assert told == [
-        f"checkpoint cannot be saved, trying again later: {error}",
-        "checkpoint saved",
+        f"saving a checkpoint failed, trying again later: {error}",
+        "saving a checkpoint works again",
     ]
 
 
@@ -228,7 +228,7 @@ def test_training_goes_on_where_progress_cannot_be_written(folder, monkeypatch):
     session._look = lambda: False
     session.train(Position(0, 0), Position(1, 0))
     assert (folder / "buffer" / FILE_NAME).read_text() == "1\n0\n"
-    assert "progress saved" in session.lines
+    assert "writing the progress works again" in session.lines
 
 
 def test_old_checkpoints_go_but_the_best_stays(folder):

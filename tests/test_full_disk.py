@@ -1,0 +1,37 @@
+"""Proves that both programs live through a disk that is full, on a real small disk.
+
+Each test runs a scenario in a mount namespace of its own, in which it may mount a tmpfs
+of some megabytes: root and, on most Linux systems, any user can make one.
+"""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.settings import PROJECT
+
+_UNSHARE = ["unshare", "--user", "--map-root-user", "--mount"]
+
+
+def can_mount() -> bool:
+    try:
+        trial = [*_UNSHARE, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+        return subprocess.run(trial, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+pytestmark = pytest.mark.skipif(
+    not can_mount(), reason="this user may not mount a tmpfs (unshare --user --mount)"
+)
+
+
+@pytest.mark.parametrize("name", ["buffer", "container", "checkpoints"])
+def test_scenario(tmp_path, name):
+    command = [*_UNSHARE, sys.executable, "-m", "tests.full_disk", name, str(tmp_path)]
+    result = subprocess.run(
+        command, cwd=PROJECT, capture_output=True, text=True, timeout=240
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.endswith("as it should be\n")
