@@ -86,9 +86,9 @@ def buffer(folder: Path, config: Path) -> None:
     while not (disk / "training_progress.txt").exists():
         time.sleep(0.05)
     message = "No space left on device; trying again every 0.2 s"
-    while message not in preprocessor.output:
+    while "waiting for the next batch" not in trainer.output:
         fill(disk)  # Again and again: the trainer's steps make room.
-    trainer.wait_for("waiting for the next batch")
+    assert message in preprocessor.output
     assert not list(disk.glob(".writing-*.npy.tmp")), list(disk.iterdir())
     (disk / "ballast").unlink()
     trainer.finish()

@@ -54,12 +54,28 @@ def finish(process, status=0):
     return output
 
 
+def finish_early(preprocessor):
+    """Ends a preprocessor whose trainer will not come back."""
+    preprocessor.send_signal(signal.SIGTERM)
+    assert "train.py has gone; it was at" in finish(preprocessor, 130)
+
+
 def preprocess(config, *flags):
     return start("runtime_preprocessing.py", f"--config={config}", *flags)
 
 
 def train(config, run, *flags):
     return start("train.py", f"--config={config}", f"--run_folder={run}", *flags)
+
+
+def read_until(process, text):
+    """Reads what a program prints, up to the line that has the text."""
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if text in line:
+            return lines
+    raise AssertionError(f"no {text!r} in:\n{''.join(lines)}")
 
 
 def weights(config, run, name):
@@ -148,8 +164,12 @@ def test_stopping_and_killing_inside_an_epoch_gives_the_same_weights(
     preprocessor.kill()
     preprocessor.wait()
     preprocessor.stdout.close()
-    preprocessor = preprocess(config)
     trainer = train(config, "parts", "--resume")
+    said = read_until(trainer, "runtime_preprocessing.py is not running")
+    command = read_until(trainer, "python3 runtime_preprocessing.py")[-1]
+    assert f"--config={config} --epoch_start=0 --epoch_end=2 --batch_size=4" in command
+    assert not any("Traceback" in line for line in said)
+    preprocessor = preprocess(config)
     wait_for_step(config, BATCHES_PER_EPOCH + 1, trainer, preprocessor)
     trainer.kill()
     trainer.wait()
@@ -203,6 +223,24 @@ def test_ctrl_c_leaves_a_valid_buffer(config):
     assert images
     assert {name.replace("images", "labels") for name in images} <= names
     assert not [name for name in names if name.endswith(".tmp")]
+
+
+def test_a_lost_loss_names_the_batch_and_how_to_see_it(undisturbed, config):
+    preprocessor = preprocess(config)
+    output = finish(train(config, "lost", "--learning_rate=1e20"), status=1)
+    finish_early(preprocessor)
+    assert "Traceback" not in output
+    assert "the loss is nan" in output or "the loss is inf" in output
+    lines = output.splitlines()
+    first = lines.index("its images:") + 1
+    names = lines[first : lines.index("see them with:")]
+    assert len(names) == BATCH_SIZE
+    words = lines[-1].split()
+    assert words[:4] == ["python3", "-m", "resnet50", "preview"]
+    picture = config.parent / "batch.png"
+    shown = finish(start(*words[1:], f"--output={picture}"))
+    assert shown.splitlines()[:BATCH_SIZE] == names
+    assert picture.exists()
 
 
 def test_different_settings_are_refused_with_both_values(undisturbed):
