@@ -16,6 +16,8 @@ together are a table of 256 values, and normalizing, jittering and converting a 
 one look-up in it.
 """
 
+import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -79,13 +81,33 @@ def crop_corner(
     return int(right * (width - crop_size + 1)), int(down * (height - crop_size + 1))
 
 
+def _interval(start: int, length: int, source_size: int, resized_size: int):
+    """Where a piece of the resized image comes from, along one axis.
+
+    Returns:
+        The piece's ends in the source, and whole pixels around them that hold all that
+        the bilinear filter looks at; (start, end, first, last).
+    """
+    scale = source_size / resized_size
+    # The product may be above the image's edge by a rounding error.
+    ends = start * scale, min((start + length) * scale, source_size)
+    reach = math.ceil(max(scale, 1))
+    first = max(math.floor(ends[0]) - reach, 0)
+    last = min(math.ceil(ends[1]) + reach, source_size)
+    return *ends, first, last
+
+
 def crop_of_resized(
-    image: Image.Image, shorter_side: int, crop_size: int, corner
+    image: Image.Image,
+    shorter_side: int,
+    crop_size: int,
+    corner: Callable[[int, int], tuple[int, int]],
 ) -> np.ndarray:
     """Steps 2 and 3 in one: the pixels of a crop of the resized image.
 
     Only the crop's source region is resampled. The result is that of resizing the whole
-    (bilinear, with antialiasing) and cropping, to 2 of 255 levels.
+    (bilinear, with antialiasing, first along x and then along y) and cropping: to 2 of
+    255 levels, and for 99 % of the values exactly.
 
     Args:
         image: RGB, any size.
@@ -98,17 +120,23 @@ def crop_of_resized(
         uint8 [crop_size, crop_size, 3].
     """
     width, height = resized_size(*image.size, shorter_side)
-    left, top = corner(width, height)
-    scale_x, scale_y = image.width / width, image.height / height
-    box = (
-        left * scale_x,
-        top * scale_y,
-        # The product may be above the image's edge by a rounding error.
-        min((left + crop_size) * scale_x, image.width),
-        min((top + crop_size) * scale_y, image.height),
+    x, y = corner(width, height)
+    left, right, first_column, last_column = _interval(x, crop_size, image.width, width)
+    top, bottom, first_row, last_row = _interval(y, crop_size, image.height, height)
+    region = image.crop((first_column, first_row, last_column, last_row))
+    # One axis after the other, because which comes first decides the rounding between
+    # them, and Pillow (since 13) decides that by the region's shape.
+    region = region.resize(
+        (crop_size, region.height),
+        Image.Resampling.BILINEAR,
+        box=(left - first_column, 0, right - first_column, region.height),
     )
-    size = (crop_size, crop_size)
-    return np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=box))
+    region = region.resize(
+        (crop_size, crop_size),
+        Image.Resampling.BILINEAR,
+        box=(0, top - first_row, crop_size, bottom - first_row),
+    )
+    return np.asarray(region)
 
 
 def resize_and_crop(image: Image.Image, choice: Draw, crop_size: int) -> np.ndarray:

@@ -30,13 +30,18 @@ SIZES = [(50, 41), (41, 50), (64, 64), (200, 37), (20, 31), (1, 1), (1, 700), (7
 
 
 def reference_crop(image: Image.Image, choice: Draw, crop_size: int) -> np.ndarray:
-    """Steps 2 and 3, one after the other: resizes all of the image, then crops."""
+    """Steps 2 and 3, one after the other: resizes all of the image, then crops.
+
+    Along x and then along y, as Pillow did in one call before version 13, which may
+    turn the order round and so round other values.
+    """
     shorter, longer = sorted(image.size)
     longer = longer * choice.shorter_side // shorter
     size = (choice.shorter_side, longer)
     if image.width > image.height:
         size = size[::-1]
-    resized = np.asarray(image.resize(size, Image.Resampling.BILINEAR))
+    wide = image.resize((size[0], image.height), Image.Resampling.BILINEAR)
+    resized = np.asarray(wide.resize(size, Image.Resampling.BILINEAR))
     down, right = choice.crop_fractions
     top = int(down * (size[1] - crop_size + 1))
     left = int(right * (size[0] - crop_size + 1))
