@@ -10,7 +10,7 @@ from resnet50.config import ConfigError, write_channel_statistics
 from resnet50.errors import UserError
 from resnet50.preprocessing.augmentation import ChannelStatistics
 from resnet50.preprocessing.channel_stats import count_dataset, statistics_of
-from resnet50.preprocessing.imagenet import open_dataset
+from resnet50.preprocessing.dataset_index import open_training_set
 from resnet50.preprocessing.workers import worker_pool
 
 
@@ -26,7 +26,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     config = command_line.load_config(args)
-    dataset = open_dataset(config.dataset.training_images, config.dataset.training_list)
+    dataset = open_training_set(config.dataset, config.train.buffer_folder)
     num_workers = config.runtime_preprocessing.num_workers
     with (
         worker_pool(num_workers) as pool,

@@ -15,7 +15,7 @@ from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.manifest import adopt_buffer
 from resnet50.preprocessing.batches import Assignments, Recipe
-from resnet50.preprocessing.imagenet import open_dataset
+from resnet50.preprocessing.dataset_index import open_training_set
 from resnet50.preprocessing.refill import (
     ProgressFollower,
     Refill,
@@ -60,7 +60,7 @@ def main() -> None:
     config = command_line.load_config(args)
     epochs = command_line.epoch_range(args, config)
 
-    dataset = open_dataset(config.dataset.training_images, config.dataset.training_list)
+    dataset = open_training_set(config.dataset, config.train.buffer_folder)
     recipe = Recipe.from_config(config)
     batches_per_epoch = dataset.batches_per_epoch(recipe.batch_size)
     spec = recipe.spec(dataset)

@@ -26,7 +26,8 @@ from resnet50.handoff.progress import (
 )
 from resnet50.handoff.reader import BatchReader
 from resnet50.preprocessing.batches import Assignments, Recipe
-from resnet50.preprocessing.imagenet import Dataset, open_dataset
+from resnet50.preprocessing.dataset_index import open_training_set
+from resnet50.preprocessing.imagenet import Dataset
 from resnet50.training import checkpoint, resume
 from resnet50.training.devices import prepare_device
 from resnet50.training.loop import Loop, PerStepNumbers, Run, StopRequest
@@ -70,7 +71,7 @@ def main() -> None:
     args = parse_arguments()
     config = command_line.load_config(args)
     epochs = command_line.epoch_range(args, config)
-    dataset = open_dataset(config.dataset.training_images, config.dataset.training_list)
+    dataset = open_training_set(config.dataset, config.train.buffer_folder)
     buffer = BatchBuffer(config.train.buffer_folder)
     command_line.make_folder(buffer.folder, "[train] buffer_folder")
     run_folder = config.train.saved_models_folder / args.run_folder

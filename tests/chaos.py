@@ -24,7 +24,7 @@ import tensorflow as tf
 from resnet50.commands.demo_images import make_images
 from resnet50.config import read_config
 from resnet50.handoff.progress import ProgressError, read_progress
-from resnet50.preprocessing.imagenet import open_dataset
+from resnet50.preprocessing.dataset_index import open_training_set
 from resnet50.tables import METRICS_FILE, read_table
 from resnet50.training.checkpoint import list_checkpoints
 from tests.settings import PROJECT, write_small_config
@@ -91,7 +91,7 @@ class Battle:
             PREPROCESSOR: Program(PREPROCESSOR, folder, [flag]),
             TRAINER: Program(TRAINER, folder, [flag, "--run_folder=run"]),
         }
-        dataset = open_dataset(self.config.dataset.training_images, None)
+        dataset = open_training_set(self.config.dataset, None)
         self._batches = dataset.batches_per_epoch(self.config.train.batch_size)
         self._num_steps = self._batches * self.config.train.epochs
         self.counts = collections.Counter()

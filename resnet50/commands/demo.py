@@ -26,7 +26,7 @@ from resnet50.commands.demo_images import PATTERNS, make_images
 from resnet50.config import Config, read_config
 from resnet50.errors import UserError
 from resnet50.handoff.progress import ProgressError, read_progress, to_position
-from resnet50.preprocessing.imagenet import open_dataset
+from resnet50.preprocessing.dataset_index import open_training_set
 from resnet50.tables import EVALUATION_FILE, METRICS_FILE, read_table
 
 PROJECT = Path(resnet50.__file__).parent.parent
@@ -152,7 +152,7 @@ def prepare_folder(folder: Path) -> Path:
 
 def wait_for_middle_of_epoch(config: Config, epoch: int, trainer: Program) -> None:
     """Waits until the trainer is half way through an epoch."""
-    dataset = open_dataset(config.dataset.training_images, None)
+    dataset = open_training_set(config.dataset, None)
     batches = dataset.batches_per_epoch(config.train.batch_size)
     goal = epoch * batches + batches // 2
     while trainer.is_running():

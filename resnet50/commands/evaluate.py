@@ -14,7 +14,11 @@ from resnet50.command_line import say
 from resnet50.config import Config
 from resnet50.handoff.progress import Position
 from resnet50.preprocessing.augmentation import ChannelStatistics
-from resnet50.preprocessing.imagenet import Dataset, open_dataset
+from resnet50.preprocessing.dataset_index import (
+    open_training_set,
+    open_validation_set,
+)
+from resnet50.preprocessing.imagenet import Dataset
 from resnet50.preprocessing.validation import NUM_CROPS
 from resnet50.tables import EVALUATION_FILE, record_evaluation
 from resnet50.training.checkpoint import CheckpointError, checkpoint_path, load_model
@@ -38,11 +42,9 @@ def find_checkpoint(run_folder: Path, epoch: int, *, wait: bool) -> Path | None:
 
 def open_datasets(config: Config) -> tuple[Dataset, Dataset]:
     """The training images, which define the classes, and the validation images."""
-    names = config.dataset
-    training = open_dataset(names.training_images, names.training_list)
-    validation = open_dataset(
-        names.validation_images, names.validation_list, training.class_names
-    )
+    index_folder = config.train.buffer_folder
+    training = open_training_set(config.dataset, index_folder)
+    validation = open_validation_set(config.dataset, training.class_names, index_folder)
     return training, validation
 
 

@@ -16,7 +16,7 @@ from resnet50.config import ConfigError
 from resnet50.handoff.progress import Position
 from resnet50.preprocessing.augmentation import ChannelStatistics
 from resnet50.preprocessing.batches import Assignments, Recipe, draws, make_batch
-from resnet50.preprocessing.imagenet import open_dataset
+from resnet50.preprocessing.dataset_index import open_training_set
 
 _COLUMNS = 8
 _CAPTION_PIXELS = 14
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--output", help="default: preview_EPOCH_BATCH.png")
     args = parser.parse_args()
     config = command_line.load_config(args)
-    dataset = open_dataset(config.dataset.training_images, config.dataset.training_list)
+    dataset = open_training_set(config.dataset, config.train.buffer_folder)
     recipe = Recipe.from_config(config)
     batches_per_epoch = dataset.batches_per_epoch(recipe.batch_size)
     if args.epoch < 0 or not 0 <= args.batch < batches_per_epoch:

@@ -59,7 +59,7 @@ def differences(theirs: dict, ours: dict) -> list[str]:
 
 def remove_batch_temporaries(buffer: BatchBuffer) -> None:
     """Deletes what killed preprocessors and their workers were writing."""
-    for suffix in (".npy", ".json"):
+    for suffix in (".npy", ".npz", ".json"):
         remove_temporaries(buffer.folder, suffix)
 
 

@@ -4,9 +4,10 @@ Two layouts: class folders (``n01440764/n01440764_10026.JPEG``; a class's label 
 rank of its folder's name), and a list file with ``relative/path label`` a line.
 """
 
+import array
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +23,43 @@ class DatasetError(UserError):
     """The images of config.txt's [dataset] cannot be used as they are."""
 
 
+class PackedNames:
+    """Many file names in one block of bytes; 1.28 million take about 50 MB."""
+
+    def __init__(self, block: bytes, ends: np.ndarray):
+        """Takes names that are packed already.
+
+        Args:
+            block: All names, encoded as the file system has them, one after the other.
+            ends: int64 [len + 1]; name i is block[ends[i] : ends[i + 1]].
+        """
+        self.block = block
+        self.ends = ends
+
+    @classmethod
+    def pack(cls, names: Iterable[str]) -> "PackedNames":
+        """Packs names one by one, so that they need never be in memory together."""
+        block, ends = bytearray(), array.array("q", [0])
+        for name in names:
+            block += os.fsencode(name)
+            ends.append(len(block))
+        return cls(bytes(block), np.frombuffer(ends, np.int64))
+
+    def __len__(self) -> int:
+        """How many names there are."""
+        return len(self.ends) - 1
+
+    def __getitem__(self, index: int) -> str:
+        """One name."""
+        return os.fsdecode(self.block[self.ends[index] : self.ends[index + 1]])
+
+
 class Dataset:
-    """Image paths and labels, compact: ImageNet's 1.28 million take about 50 MB.
+    """Image paths and labels.
 
     Attributes:
         folder: What the paths are relative to.
+        names: Relative paths.
         labels: int32 [num_images], 0 <= label < num_classes.
         class_names: One for each label.
         fingerprint: Changes with any relative path, label or class name.
@@ -35,33 +68,24 @@ class Dataset:
     def __init__(
         self,
         folder: Path,
-        names: list[str],
+        names: PackedNames,
         labels: np.ndarray,
         class_names: tuple[str, ...],
     ):
-        """Stores images by their paths relative to a folder.
-
-        Args:
-            folder: What the names are relative to.
-            names: Relative paths, in the order that the labels have.
-            labels: int32 [num_images].
-            class_names: One for each label.
-        """
+        """Stores what a listing has found; see the class for the arguments."""
         self.folder = folder
+        self.names = names
         self.labels = labels
         self.class_names = class_names
-        encoded = [os.fsencode(name) for name in names]
-        self._names = b"".join(encoded)
-        ends = np.cumsum([len(name) for name in encoded], dtype=np.int64)
-        self._ends = np.concatenate([[0], ends])
         digest = hashlib.sha256()
         for part in (
             "\0".join(class_names).encode("utf-8", "surrogateescape"),
-            self._names,
-            self._ends.astype("<i8").tobytes(),
+            names.block,
+            names.ends.astype("<i8").tobytes(),
             labels.astype("<i4").tobytes(),
         ):
-            digest.update(len(part).to_bytes(8, "little") + part)
+            digest.update(len(part).to_bytes(8, "little"))
+            digest.update(part)
         self.fingerprint = digest.hexdigest()[:16]
 
     @property
@@ -76,11 +100,7 @@ class Dataset:
 
     def paths(self, indices: Iterable[int]) -> list[str]:
         """Absolute paths of some images."""
-        ends = self._ends
-        return [
-            f"{self.folder}/{os.fsdecode(self._names[ends[i] : ends[i + 1]])}"
-            for i in indices
-        ]
+        return [f"{self.folder}/{self.names[index]}" for index in indices]
 
     def batches_per_epoch(self, batch_size: int) -> int:
         """Whole batches in an epoch; the incomplete last one is dropped.
@@ -105,27 +125,37 @@ def epoch_order(num_images: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, EPOCH_ORDER, epoch]).permutation(num_images)
 
 
-def _scan(folder: Path) -> list[os.DirEntry]:
-    """Entries of a folder but hidden ones, sorted by the bytes of their names."""
-    try:
-        with os.scandir(folder) as entries:
-            visible = [entry for entry in entries if not entry.name.startswith(".")]
-    except OSError as error:
-        raise DatasetError(
-            f"{folder}: cannot be read: {error.strerror} (see [dataset] in config.txt)"
-        ) from None
-    return sorted(visible, key=lambda entry: os.fsencode(entry.name))
+class FolderWalk:
+    """Lists folders, and remembers when each of them was changed before that.
 
+    Attributes:
+        changed_ns: For each folder that was listed, its time of modification.
+    """
 
-def _files_below(folder: Path, relative: str) -> list[str]:
-    names = []
-    for entry in _scan(folder):
-        name = f"{relative}/{entry.name}"
-        if _is_folder(entry):
-            names.extend(_files_below(Path(entry.path), name))
-        else:
-            names.append(name)
-    return names
+    def __init__(self):
+        self.changed_ns: dict[str, int] = {}
+
+    def entries(self, folder: str) -> list[os.DirEntry]:
+        """Entries of a folder but hidden ones, sorted by the bytes of their names."""
+        try:
+            self.changed_ns[folder] = Path(folder).stat().st_mtime_ns
+            with os.scandir(folder) as entries:
+                visible = [entry for entry in entries if entry.name[0] != "."]
+        except OSError as error:
+            raise DatasetError(
+                f"{folder}: cannot be read: {error.strerror} (see [dataset] in "
+                "config.txt)"
+            ) from None
+        return sorted(visible, key=lambda entry: os.fsencode(entry.name))
+
+    def files_below(self, folder: str, relative: str) -> Iterator[str]:
+        """Relative paths of all files of a folder and the folders in it."""
+        for entry in self.entries(folder):
+            name = f"{relative}/{entry.name}"
+            if _is_folder(entry):
+                yield from self.files_below(entry.path, name)
+            else:
+                yield name
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
@@ -135,7 +165,9 @@ def _is_folder(entry: os.DirEntry) -> bool:
         return False
 
 
-def list_class_folders(folder: Path, class_names: tuple[str, ...] = ()) -> Dataset:
+def list_class_folders(
+    folder: Path, class_names: tuple[str, ...] = (), walk: FolderWalk | None = None
+) -> Dataset:
     """Lists a folder with one subfolder of images for each class.
 
     Args:
@@ -143,12 +175,14 @@ def list_class_folders(folder: Path, class_names: tuple[str, ...] = ()) -> Datas
             folders inside a class folder belong to the class.
         class_names: The training set's, if this is the validation set; then a class
             may be absent here, but no new one may appear.
+        walk: Lists the folders, and so knows them afterwards.
 
     Raises:
         DatasetError: The folder is unreadable, holds no class, an empty class or an
             unknown one.
     """
-    found = [entry.name for entry in _scan(folder) if _is_folder(entry)]
+    walk = walk or FolderWalk()
+    found = [e.name for e in walk.entries(str(folder)) if _is_folder(e)]
     if not found:
         raise DatasetError(
             f"{folder}: holds no class folders (expected one folder of images for each "
@@ -162,17 +196,24 @@ def list_class_folders(folder: Path, class_names: tuple[str, ...] = ()) -> Datas
         )
     class_names = class_names or tuple(found)
     rank = {name: label for label, name in enumerate(class_names)}
-    names: list[str] = []
-    labels: list[np.ndarray] = []
-    for name in found:
-        files = _files_below(folder / name, name)
-        if not files:
-            raise DatasetError(
-                f"{folder / name}: class folder without images (add some, or remove it)"
-            )
-        names.extend(files)
-        labels.append(np.full(len(files), rank[name], np.int32))
-    return Dataset(folder, names, np.concatenate(labels), class_names)
+    counts: list[int] = []
+
+    def all_files() -> Iterator[str]:
+        for name in found:
+            count = 0
+            for file in walk.files_below(f"{folder}/{name}", name):
+                count += 1
+                yield file
+            if not count:
+                raise DatasetError(
+                    f"{folder / name}: class folder without images (add some, or "
+                    "remove it)"
+                )
+            counts.append(count)
+
+    names = PackedNames.pack(all_files())
+    labels = np.repeat([rank[name] for name in found], counts).astype(np.int32)
+    return Dataset(folder, names, labels, class_names)
 
 
 def _parse_line(line: bytes, where: str) -> tuple[str, int]:
@@ -229,29 +270,5 @@ def read_list(
                 "(labels must be 0, 1, 2, ... without a gap)"
             )
         class_names = tuple(str(label) for label in used)
-    names = [name for name, _ in parsed]
+    names = PackedNames.pack(name for name, _ in parsed)
     return Dataset(folder, names, labels.astype(np.int32), class_names)
-
-
-def open_dataset(
-    folder: Path, list_path: Path | None, class_names: tuple[str, ...] = ()
-) -> Dataset:
-    """Opens a dataset in whichever of the two layouts the settings name.
-
-    Args:
-        folder: [dataset] training_images or validation_images.
-        list_path: [dataset] training_list or validation_list; None for class folders.
-        class_names: The training set's, if this is the validation set.
-
-    Raises:
-        DatasetError: The images cannot be used as they are.
-    """
-    if list_path is None:
-        dataset = list_class_folders(folder, class_names)
-    else:
-        dataset = read_list(list_path, folder, class_names)
-    if dataset.num_classes < 2:
-        raise DatasetError(
-            f"{list_path or folder}: has one class only, nothing to tell apart"
-        )
-    return dataset

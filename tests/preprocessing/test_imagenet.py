@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from resnet50.preprocessing.dataset_index import open_dataset
 from resnet50.preprocessing.imagenet import (
     EPOCH_ORDER,
     DatasetError,
     epoch_order,
     list_class_folders,
-    open_dataset,
     read_list,
 )
 
