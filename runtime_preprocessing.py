@@ -87,7 +87,7 @@ def main() -> None:
             end_step=end_step,
             notify=say,
         )
-        with StatusBar("{desc} {n_fmt}/{total_fmt} |{bar:30}|{postfix}") as bar:
+        with StatusBar("{desc} {n_fmt}/{total_fmt} |{bar:20}| {unit}") as bar:
             Refill(
                 buffer,
                 Assignments(dataset, recipe),

@@ -102,7 +102,9 @@ def train(
     description = resume.describe(config, dataset, batches_per_epoch)
 
     prepare_device(deterministic=config.train.deterministic, notify=say)
-    training = Training(dataset.num_classes, config.model, config.train)
+    training = Training(
+        dataset.num_classes, config.model, config.train, recipe.statistics
+    )
     say(
         f"ResNet-50 {config.model.variant}, {training.model.num_parameters:,} "
         f"parameters, {dataset.num_classes:,} classes, {batches_per_epoch:,} batches "
@@ -151,7 +153,7 @@ def train(
                 batch_size=recipe.batch_size,
             ),
         ) as reader,
-        StatusBar("{desc} {n_fmt}/{total_fmt} |{bar:20}|{postfix}") as bar,
+        StatusBar("{desc} {n_fmt}/{total_fmt} |{bar:10}| {unit}") as bar,
     ):
         position = Loop(
             training,

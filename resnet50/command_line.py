@@ -169,7 +169,8 @@ class StatusBar:
         """Draws nothing yet.
 
         Args:
-            bar_format: tqdm's, with {desc}, {n_fmt}, {total_fmt}, {bar}, {postfix}.
+            bar_format: tqdm's, with {desc}, {n_fmt}, {total_fmt}, {bar}, and {unit}
+                for the text (before {postfix}, its proper place, tqdm puts a comma).
         """
         self._bar = progress_bar(bar_format=bar_format, total=1)
         # Once a second is enough: what is drawn may be costly to find out.
@@ -192,8 +193,8 @@ class StatusBar:
         """Draws the bar anew, whether it is due or not."""
         self._drawn_at = time.monotonic()
         self._bar.n, self._bar.total = done, total
-        self._bar.set_description_str(description, refresh=False)
-        self._bar.set_postfix_str(text)
+        self._bar.unit = text
+        self._bar.set_description_str(description)
 
 
 def run(main: Callable[[], None]) -> None:

@@ -206,7 +206,7 @@ class TrainConfig:
 
     buffer_folder: Path = _path()
     buffer_size: int = _whole(1)
-    dtype: str = _choice("float16", "float32")
+    dtype: str = _choice("uint8", "float16", "float32")
     sleep_time: float = _real(0, 3600, above=True)
     read_ahead: int = _whole(1, 1000)
     saved_models_folder: Path = _path()
@@ -417,7 +417,7 @@ def write_channel_statistics(
     Raises:
         ConfigError: The file cannot be written.
     """
-    path = Path(path)
+    path = Path(path).resolve()  # Of a link, what it leads to is replaced.
     document = tomlkit.parse(path.read_bytes().decode("utf-8-sig"))
     for key, values in (("channel_mean", mean), ("channel_std", std)):
         for channel, value in enumerate(values):

@@ -38,6 +38,9 @@ _PAUSE_SECONDS = (0.2, 14.0)
 # Two programs that make no step for so long, and are not being killed, hang.
 _STUCK_SECONDS = 180
 
+# How long after the trainer the preprocessor ends at the latest.
+_END_SECONDS = 20
+
 
 class ChaosError(Exception):
     """What must not happen has happened."""
@@ -148,7 +151,22 @@ class Battle:
             if now - moved_at > _STUCK_SECONDS:
                 raise ChaosError(f"no step since step {last_step}; see the logs")
             time.sleep(0.02)
-        self.programs[PREPROCESSOR].wait(_STUCK_SECONDS)
+        self._end_preprocessor()
+
+    def _end_preprocessor(self) -> None:
+        """Waits for its end, which does not come if it was started after the trainer's.
+
+        Then it cannot know whether the training has ended or a new one is to begin.
+        """
+        program = self.programs[PREPROCESSOR]
+        try:
+            program.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            log = program.log.read_text(errors="replace")
+            if "says that the training has finished" not in log:
+                raise ChaosError("the preprocessor does not end") from None
+            self.counts["preprocessor started again after the training's end"] += 1
+            program.kill()
 
     def result(self) -> tuple[dict[str, np.ndarray], list[tuple[str, ...]]]:
         """All variables of the last checkpoint, and the losses of each epoch."""

@@ -177,12 +177,12 @@ FAULTS = [
     (
         'dtype = "float16"',
         'dtype = "float64"',
-        '[train] dtype = "float64" (must be one of float16, float32)',
+        '[train] dtype = "float64" (must be one of uint8, float16, float32)',
     ),
     (
         'dtype = "float16"',
         "dtype = [16]",
-        "[train] dtype = [16] (must be one of float16, float32)",
+        "[train] dtype = [16] (must be one of uint8, float16, float32)",
     ),
     # Ranges, at both ends.
     (

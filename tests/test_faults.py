@@ -75,7 +75,7 @@ class Batch:
 
     def read(self, folder):
         newest = max(BatchBuffer(folder).ready())
-        images, labels = BatchBuffer(folder).read(newest, SPEC)
+        images, labels, _ = BatchBuffer(folder).read(newest, SPEC)
         assert (images == newest.batch_index).all()
         assert (labels == newest.batch_index).all()
         return newest.batch_index

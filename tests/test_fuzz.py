@@ -168,7 +168,7 @@ def test_batch_files(tmp_path, images, labels):
     buffer.images_path(POSITION).write_bytes(images)
     buffer.labels_path(POSITION).write_bytes(labels)
     try:
-        found_images, found_labels = buffer.read(POSITION, SPEC)
+        found_images, found_labels, _ = buffer.read(POSITION, SPEC)
     except BatchFileError as error:
         assert_one_line(error)
         return

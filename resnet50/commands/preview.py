@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from resnet50 import command_line
 from resnet50.config import ConfigError
 from resnet50.handoff.progress import Position
-from resnet50.preprocessing.augmentation import ChannelStatistics
+from resnet50.preprocessing.augmentation import ChannelStatistics, normalize
 from resnet50.preprocessing.batches import Assignments, Recipe, draws, make_batch
 from resnet50.preprocessing.dataset_index import open_training_set
 
@@ -80,7 +80,10 @@ def main() -> None:
         + (" flipped" if choice.is_flipped else "")
         for label, choice in zip(batch.labels, draws(recipe, position))
     ]
-    sheet = contact_sheet(denormalize(batch.images, recipe.statistics), captions)
+    images = batch.images
+    if batch.shifts is not None:
+        images = normalize(images, batch.shifts, recipe.statistics)
+    sheet = contact_sheet(denormalize(images, recipe.statistics), captions)
     output = Path(args.output or f"preview_{position.epoch}_{position.batch_index}.png")
     try:
         sheet.save(output)

@@ -5,7 +5,14 @@ A batch is two files, written by numpy.save:
     labels_EEEE_BBBBB.npy   int32 [N], 0 <= label < num_classes
     images_EEEE_BBBBB.npy   float16 or float32 [N, H, W, 3], RGB, normalized
 
-with the epoch and the batch index, zero-padded to at least 4 and 5 digits. Labels are
+with the epoch and the batch index, zero-padded to at least 4 and 5 digits. Images may
+also be uint8, not normalized; then the other file holds for each image a record of its
+label and of its colour's shift, which the trainer adds after it has normalized:
+
+    labels_EEEE_BBBBB.npy   (label int32, shift float32 [3]) [N]
+    images_EEEE_BBBBB.npy   uint8 [N, H, W, 3], RGB
+
+Labels are
 committed first and deleted last, so a reader that finds the images file has both.
 """
 
@@ -20,11 +27,26 @@ from resnet50.errors import UserError
 from resnet50.handoff.atomic_io import atomic_file
 from resnet50.handoff.progress import Position
 
+# Files of a batch, labels and images.
+NUM_KINDS = 2
+
 _NAME = re.compile(r"(images|labels)_([0-9]{4,})_([0-9]{5,})\.npy")
 
 
 class BatchFileError(UserError):
     """A batch file is not what the settings say that it must be."""
+
+
+LABELS = np.dtype("<i4")
+LABELS_AND_SHIFTS = np.dtype([("label", "<i4"), ("shift", "<f4", (3,))])
+
+
+class StoredBatch(NamedTuple):
+    """The arrays of a batch; see the module for their shapes and dtypes."""
+
+    images: np.ndarray
+    labels: np.ndarray  # int32 [N]
+    shifts: np.ndarray | None  # float32 [N, 3], with uint8 images only
 
 
 class BatchSpec(NamedTuple):
@@ -36,10 +58,15 @@ class BatchSpec(NamedTuple):
     num_classes: int
 
     @property
+    def labels_dtype(self) -> np.dtype:
+        """What a labels file holds for each image."""
+        return LABELS_AND_SHIFTS if self.dtype == "uint8" else LABELS
+
+    @property
     def batch_bytes(self) -> int:
         """Size of one batch on disk: values, labels and two headers of 128 bytes."""
-        values = self.batch_size * self.crop_size**2 * 3
-        return values * np.dtype(self.dtype).itemsize + 4 * self.batch_size + 256
+        image_bytes = self.crop_size**2 * 3 * np.dtype(self.dtype).itemsize
+        return self.batch_size * (image_bytes + self.labels_dtype.itemsize) + 256
 
 
 def _file_name(kind: str, position: Position) -> str:
@@ -55,6 +82,8 @@ _CHECKED_AT_ONCE = 2**16
 
 
 def _is_finite(images: np.ndarray) -> bool:
+    if images.dtype == np.uint8:
+        return True
     kind, exponent = _EXPONENTS[images.dtype.itemsize]
     flat = images.reshape(-1).view(kind)
     return all(
@@ -63,7 +92,7 @@ def _is_finite(images: np.ndarray) -> bool:
     )
 
 
-def _load(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+def _load(path: Path, shape: tuple[int, ...], dtype: str | np.dtype) -> np.ndarray:
     """Reads an array whose header says just what is expected, and nothing else.
 
     Not numpy.load: that believes the header, allocates what it says, and also opens
@@ -114,8 +143,18 @@ class BatchBuffer:
         """Where a batch's labels are, or will be."""
         return self.folder / _file_name("labels", position)
 
-    def write(self, position: Position, images: np.ndarray, labels: np.ndarray) -> None:
-        """Commits a batch; see the module for shapes and dtypes."""
+    def write(
+        self,
+        position: Position,
+        images: np.ndarray,
+        labels: np.ndarray,
+        shifts: np.ndarray | None = None,
+    ) -> None:
+        """Commits a batch; see StoredBatch for the arrays."""
+        if shifts is not None:
+            records = np.empty(len(labels), LABELS_AND_SHIFTS)
+            records["label"], records["shift"] = labels, shifts
+            labels = records
         # Labels first: a reader that finds the images file has both.
         for path, array in (
             (self.labels_path(position), labels),
@@ -125,13 +164,8 @@ class BatchBuffer:
                 # An open file, because np.save appends .npy to a name without it.
                 np.save(file, array, allow_pickle=False)
 
-    def read(
-        self, position: Position, spec: BatchSpec
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, position: Position, spec: BatchSpec) -> StoredBatch:
         """Reads and checks a batch.
-
-        Returns:
-            images: spec.dtype [N, H, W, 3]; labels: int32 [N].
 
         Raises:
             FileNotFoundError: The batch is not there (yet).
@@ -142,8 +176,11 @@ class BatchBuffer:
         labels_path = self.labels_path(position)
         size = spec.crop_size
         images = _load(images_path, (spec.batch_size, size, size, 3), spec.dtype)
-        labels = _load(labels_path, (spec.batch_size,), "int32")
-        if not _is_finite(images):
+        labels = _load(labels_path, (spec.batch_size,), spec.labels_dtype)
+        shifts = None
+        if spec.labels_dtype == LABELS_AND_SHIFTS:
+            labels, shifts = labels["label"].copy(), labels["shift"].copy()
+        if not (_is_finite(images) and (shifts is None or _is_finite(shifts))):
             raise BatchFileError(
                 f"{images_path}: has a value that is infinite or not a number (are "
                 "channel_mean and channel_std in config.txt right?)"
@@ -154,9 +191,9 @@ class BatchBuffer:
                 f"expected 0 to {spec.num_classes - 1} (is the dataset the same in "
                 "both terminals?)"
             )
-        return images, labels
+        return StoredBatch(images, labels, shifts)
 
-    def _files(self) -> dict[Position, set[str]]:
+    def files(self) -> dict[Position, set[str]]:
         """The kinds of file, images and labels, that each position has."""
         found: dict[Position, set[str]] = {}
         for path in self.folder.iterdir():
@@ -168,13 +205,11 @@ class BatchBuffer:
 
     def ready(self) -> set[Position]:
         """Positions of the batches that are there, both files of them."""
-        return {
-            position for position, kinds in self._files().items() if len(kinds) == 2
-        }
+        return {p for p, kinds in self.files().items() if len(kinds) == NUM_KINDS}
 
     def present(self) -> set[Position]:
         """Positions of which any file is there."""
-        return set(self._files())
+        return set(self.files())
 
     def delete(self, position: Position) -> None:
         """Removes a batch, or what there is of it."""

@@ -30,6 +30,7 @@ class Batch(NamedTuple):
     position: Position
     images: np.ndarray
     labels: np.ndarray
+    shifts: np.ndarray | None
 
 
 class BatchReader:
@@ -62,8 +63,9 @@ class BatchReader:
             batches_per_epoch: For the addresses.
             read_ahead: Batches to hold in memory before they are asked for.
             sleep_seconds: Between two looks for a batch that is not there.
-            is_buffer_ready: Asked before the first batch until it says yes; may raise
-                what the iteration shall raise.
+            is_buffer_ready: Asked for each batch whether it is of the right settings;
+                while it says no the batch does not count. May raise what the iteration
+                shall raise.
             should_stop: Asked while waiting; when it says yes the iteration ends.
             notify: Takes a line for the user when a long wait starts and ends.
             how_to_start: Command that starts the preprocessor, for that line.
@@ -140,9 +142,6 @@ class BatchReader:
     def _read_all(self) -> None:
         """Runs in the thread: reads every step, then puts None, or an exception."""
         try:
-            while not self._is_buffer_ready():
-                if self._stop.wait(self._sleep_seconds):
-                    return
             for step in self._steps:
                 batch = self._read(step)
                 if batch is None or not self._put(batch):
@@ -157,11 +156,21 @@ class BatchReader:
         A damaged file is deleted, once: the preprocessor makes anew what is missing.
         """
         position = to_position(step, self._batches_per_epoch)
-        is_second_try = False
+        is_second_try = is_obstacle_told = False
         while not self._stop.is_set():
             try:
-                images, labels = self._buffer.read(position, self._spec)
+                self._require_buffer()
+                stored = self._buffer.read(position, self._spec)
+                # Once more: a preprocessor of other settings replaces the manifest
+                # before it makes the first batch.
+                self._require_buffer()
             except FileNotFoundError:
+                self._stop.wait(self._sleep_seconds)
+                continue
+            except OSError as error:
+                if not is_obstacle_told:
+                    is_obstacle_told = True
+                    self._notify(f"{position} cannot be read, trying again: {error}")
                 self._stop.wait(self._sleep_seconds)
                 continue
             except BatchFileError as error:
@@ -171,8 +180,12 @@ class BatchReader:
                 self._notify(f"{error}; deleted, to be made anew")
                 self._buffer.delete(position)
                 continue
-            return Batch(step, position, images, labels)
+            return Batch(step, position, *stored)
         return None
+
+    def _require_buffer(self) -> None:
+        if not self._is_buffer_ready():
+            raise FileNotFoundError
 
     def _put(self, item) -> bool:
         """Hands an item over; False when told to stop."""

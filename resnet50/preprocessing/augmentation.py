@@ -202,20 +202,47 @@ def augment(
     crop_size: int,
     statistics: ChannelStatistics,
     out: np.ndarray,
-) -> None:
+) -> np.ndarray:
     """All six steps of one image, straight into its place in the batch.
+
+    With uint8, steps 4 and 6 are left to whoever reads the batch; see ``normalize``.
 
     Args:
         image: RGB, any size. Not modified.
         choice: What was drawn for it.
         crop_size: Side of the crop, pixels.
         statistics: The training set's.
-        out: float16 or float32 [crop_size, crop_size, 3]; overwritten.
+        out: uint8, float16 or float32 [crop_size, crop_size, 3]; overwritten.
+
+    Returns:
+        float32 [3], the colour's shift of step 6.
     """
     crop = resize_and_crop(image, choice, crop_size)
     shift = colour_shift(crop, statistics.std, choice.colour_weights)
-    table = (normalization_table(statistics) + shift[:, None]).astype(out.dtype)
     if choice.is_flipped:
         crop = crop[:, ::-1]
+    if out.dtype == np.uint8:
+        out[:] = crop
+        return shift
+    table = (normalization_table(statistics) + shift[:, None]).astype(out.dtype)
     for channel in range(3):
         out[:, :, channel] = table[channel].take(crop[:, :, channel])
+    return shift
+
+
+def normalize(
+    crops: np.ndarray, shifts: np.ndarray, statistics: ChannelStatistics
+) -> np.ndarray:
+    """Steps 4 and 6 for crops that ``augment`` has left as uint8.
+
+    Args:
+        crops: uint8 [N, H, W, 3], RGB.
+        shifts: float32 [N, 3].
+        statistics: The training set's.
+
+    Returns:
+        float32 [N, H, W, 3].
+    """
+    table = normalization_table(statistics)
+    values = np.stack([table[c].take(crops[..., c]) for c in range(3)], axis=-1)
+    return (values + shifts[:, None, None, :]).astype(np.float32)

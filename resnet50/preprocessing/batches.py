@@ -104,8 +104,9 @@ class Assignment(NamedTuple):
 class MadeBatch(NamedTuple):
     """A batch, and which of its images could not be read."""
 
-    images: np.ndarray  # recipe.dtype [N, crop, crop, 3], RGB, normalized
+    images: np.ndarray  # recipe.dtype [N, crop, crop, 3], RGB; normalized unless uint8
     labels: np.ndarray  # int32 [N]
+    shifts: np.ndarray | None  # float32 [N, 3], with uint8 images only
     unreadable: list[tuple[str, str]]  # path and reason
 
 
@@ -154,6 +155,7 @@ def make_batch(recipe: Recipe, assignment: Assignment) -> MadeBatch:
     crop_size = recipe.augmentation.crop_size
     shape = (recipe.batch_size, crop_size, crop_size, 3)
     images = np.empty(shape, recipe.dtype)
+    shifts = np.empty((recipe.batch_size, 3), np.float32)
     sources = np.arange(recipe.batch_size)
     reasons: dict[int, str] = {}
     for place, choice in enumerate(draws(recipe, position)):
@@ -165,7 +167,9 @@ def make_batch(recipe: Recipe, assignment: Assignment) -> MadeBatch:
             except UndecodableImageError as error:
                 reasons[source] = str(error)
                 continue
-            augment(image, choice, crop_size, recipe.statistics, out=images[place])
+            shifts[place] = augment(
+                image, choice, crop_size, recipe.statistics, out=images[place]
+            )
             sources[place] = source
             break
         else:
@@ -175,4 +179,9 @@ def make_batch(recipe: Recipe, assignment: Assignment) -> MadeBatch:
                 f"{paths[0]}: {reasons[0]} (is the disk with the images there?)"
             )
     unreadable = [(paths[source], reasons[source]) for source in sorted(reasons)]
-    return MadeBatch(images, labels[sources], unreadable)
+    return MadeBatch(
+        images,
+        labels[sources],
+        shifts if images.dtype == np.uint8 else None,
+        unreadable,
+    )

@@ -6,11 +6,13 @@ in any order, so the result depends on neither the order nor the number of worke
 
 from collections.abc import Callable
 from concurrent.futures import Executor
+from concurrent.futures.process import BrokenProcessPool
 from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
 
+from resnet50.errors import UserError
 from resnet50.preprocessing.augmentation import ChannelStatistics
 from resnet50.preprocessing.decoding import UndecodableImageError, decode_rgb
 from resnet50.preprocessing.imagenet import Dataset
@@ -18,6 +20,10 @@ from resnet50.preprocessing.workers import map_in_order
 
 # Images in one task: a second of work, so that the bar moves and sending costs nothing.
 _CHUNK_SIZE = 128
+
+
+class WorkerDiedError(UserError):
+    """A worker process was killed; what it counted is lost."""
 
 
 class Histograms(NamedTuple):
@@ -76,6 +82,9 @@ def count_dataset(
         pool: Where the counting runs.
         num_workers: Processes in the pool.
         advance: Called with the number of images of each finished task.
+
+    Raises:
+        WorkerDiedError: A worker process was killed.
     """
     chunks = (
         dataset.paths(range(start, min(start + _CHUNK_SIZE, dataset.num_images)))
@@ -83,8 +92,14 @@ def count_dataset(
     )
     counts = np.zeros((3, 256), np.int64)
     unreadable: list[tuple[str, str]] = []
-    for part in map_in_order(pool, count_levels, chunks, num_ahead=4 * num_workers):
-        counts += part.counts
-        unreadable.extend(part.unreadable)
-        advance(part.num_images)
+    try:
+        for part in map_in_order(pool, count_levels, chunks, num_ahead=4 * num_workers):
+            counts += part.counts
+            unreadable.extend(part.unreadable)
+            advance(part.num_images)
+    except BrokenProcessPool:
+        raise WorkerDiedError(
+            "a worker process was killed (out of memory? start again with a lower "
+            "--num_workers)"
+        ) from None
     return Histograms(counts, dataset.num_images, unreadable)

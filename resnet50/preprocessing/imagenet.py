@@ -247,7 +247,7 @@ def read_list(
             training list) a label between 0 and the highest one has no image.
     """
     try:
-        lines = list_path.read_bytes().splitlines()
+        lines = list_path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
     except OSError as error:
         raise DatasetError(f"{list_path}: cannot be read: {error.strerror}") from None
     numbered = [(i, line) for i, line in enumerate(lines, 1) if line.strip()]

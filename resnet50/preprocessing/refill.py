@@ -6,16 +6,17 @@ missing, nearest first. So a restart, a trainer that resumes from an older check
 and a file deleted by hand need no special case.
 """
 
+import errno
 import shutil
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import NamedTuple
 
 from resnet50.errors import UserError
 from resnet50.handoff import locks
-from resnet50.handoff.buffer import BatchBuffer
+from resnet50.handoff.buffer import NUM_KINDS, BatchBuffer
 from resnet50.handoff.manifest import remove_batch_temporaries
 from resnet50.handoff.progress import (
     FILE_NAME,
@@ -120,10 +121,9 @@ def fitting_buffer_size(buffer: BatchBuffer, buffer_size: int, batch_bytes: int)
 class ProgressFollower:
     """Decides which position of the trainer to believe.
 
-    A position that a trainer has written while this process watched is believed
-    anywhere in the training. One that was there before is believed from epoch_start up
-    to, but not at, the end: otherwise the file of a finished training would end a new
-    one before it began.
+    A position that was written while this process watched is believed. One that was
+    there before is not, if it is the end: the file of a finished training would end a
+    new one before it began. Nor, without a living trainer, if it is before epoch_start.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class ProgressFollower:
         start = to_position(self._start_step, self._batches_per_epoch)
         if step == self._end_step:
             return f"{path}: says that the training has finished; starting at {start}"
-        if step < self._start_step:
+        if step < self._start_step and not self.trainer_is_alive:
             return f"{path}: says {position}, before --epoch_start; starting at {start}"
         return ""
 
@@ -212,7 +212,7 @@ def make_and_write(
         Path and reason of each image that could not be read.
     """
     batch = make_batch(recipe, assignment)
-    buffer.write(assignment.position, batch.images, batch.labels)
+    buffer.write(assignment.position, batch.images, batch.labels, batch.shifts)
     return batch.unreadable
 
 
@@ -297,7 +297,12 @@ class Refill:
         running: dict[Future, int] = {}
         is_refilling = True
         while True:
-            plan = self._look(running.values())
+            try:
+                plan = self._look(running.values())
+            except OSError as error:
+                self._tell_obstacle(error, f"{self._buffer.folder}: {error}")
+                self._follower.sleep(self._sleep_seconds)
+                continue
             if plan is None:
                 return
             if plan.num_ahead < self._refill_below * self._buffer_size:
@@ -318,22 +323,23 @@ class Refill:
             else:
                 self._follower.sleep(self._sleep_seconds)
 
-    def _steps(self, positions: Collection[Position]) -> set[int]:
-        return {to_step(position, self._batches_per_epoch) for position in positions}
-
-    def _present(self) -> set[Position]:
-        """What is in the buffer, rid of batch indices that no epoch has."""
-        present = self._buffer.present()
-        strays = {p for p in present if p.batch_index >= self._batches_per_epoch}
-        for position in strays:
-            self._buffer.delete(position)
-        return present - strays
+    def _steps(self, positions: Iterable[Position]) -> set[int]:
+        """Steps of some positions; deletes those that no epoch has."""
+        steps = set()
+        for position in positions:
+            if position.batch_index < self._batches_per_epoch:
+                steps.add(to_step(position, self._batches_per_epoch))
+            else:
+                self._buffer.delete(position)
+        return steps
 
     def _look(self, in_progress: Collection[int]) -> Plan | None:
         """Compares, deletes and reports; returns None when all is trained."""
         trained = self._follower.trained_step()
         window = range(trained, min(trained + self._buffer_size, self._end_step))
-        present, ready = self._steps(self._present()), self._steps(self._buffer.ready())
+        files = self._buffer.files()
+        ready = self._steps(p for p, kinds in files.items() if len(kinds) == NUM_KINDS)
+        present = self._steps(files)
         plan = plan_refill(window, ready, present, set(in_progress))
         for step in plan.delete:
             self._buffer.delete(to_position(step, self._batches_per_epoch))
@@ -349,6 +355,20 @@ class Refill:
         )
         return plan if window else None
 
+    def _tell_obstacle(self, error: Exception, text: str) -> None:
+        """Says what is in the way, once for each kind: its text may name a batch."""
+        obstacle = type(error), getattr(error, "errno", None)
+        if obstacle != self._obstacle:
+            self._obstacle = obstacle
+            self._notify(f"{text}; trying again every {self._sleep_seconds:g} s")
+
+    def _make_room(self, step: int) -> None:
+        """Deletes the farthest batch: on a full disk it keeps a nearer one out."""
+        farther = [other for other in self._steps(self._buffer.ready()) if other > step]
+        if farther:
+            farthest = to_position(max(farther), self._batches_per_epoch)
+            self._buffer.delete(farthest)
+
     def _finish(self, future: Future, step: int) -> bool:
         """Takes a worker's result; False if the disk stood in the way.
 
@@ -359,14 +379,10 @@ class Refill:
         except BrokenProcessPool:
             raise
         except (OSError, NothingReadableError) as error:
-            # Not the text, which names a batch: several in turn would alternate.
-            obstacle = type(error), getattr(error, "errno", None)
-            if obstacle != self._obstacle:
-                self._obstacle = obstacle
-                self._notify(
-                    f"{to_position(step, self._batches_per_epoch)} cannot be made: "
-                    f"{error}; trying again every {self._sleep_seconds:g} s"
-                )
+            position = to_position(step, self._batches_per_epoch)
+            self._tell_obstacle(error, f"{position} cannot be made: {error}")
+            if getattr(error, "errno", None) == errno.ENOSPC:
+                self._make_room(step)
             return False
         if self._obstacle:
             self._notify("batches are being made again")

@@ -199,9 +199,14 @@ def _read_description(path: Path) -> dict:
 def _require_equal(path: Path, theirs: dict, ours: dict, keys) -> None:
     for key in keys:
         if theirs.get(key) != ours[key]:
+            remedy = (
+                "restore the list of training images as it was"
+                if key == "dataset_fingerprint"
+                else "change that back"
+            )
             raise CheckpointError(
                 f"{path}: was trained with {key} = {theirs.get(key)}, here it is "
-                f"{ours[key]} (change that back, or use another --run_folder)"
+                f"{ours[key]} ({remedy}, or use another --run_folder)"
             )
 
 

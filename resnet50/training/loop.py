@@ -5,7 +5,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 import tensorflow as tf
@@ -30,6 +30,7 @@ _LOOK_SECONDS = 1.0
 
 # After how long a checkpoint that could not be saved is tried again.
 _RETRY_SECONDS = 30.0
+_END_RETRY_SECONDS = 3.0
 
 
 class LossError(UserError):
@@ -93,6 +94,10 @@ class PerStepNumbers:
         return tuple(
             tf.constant(x, tf.float32) for x in (self.learning_rate(step), *limits)
         )
+
+
+def _no_shifts(batch: Batch) -> np.ndarray:
+    return np.zeros((len(batch.labels), 3), np.float32)
 
 
 class Clock:
@@ -174,6 +179,7 @@ class Loop:
         self._clock = Clock(reader)
         self._unchecked: list[tuple[Position, tf.Tensor]] = []
         self._obstacles: set[str] = set()
+        self._obstacles_at_end = False
         self._checkpoint_seconds = 60 * run.checkpoint_minutes or float("inf")
         self._looked_at = time.monotonic()
         self._save_at = self._looked_at + self._checkpoint_seconds
@@ -186,7 +192,6 @@ class Loop:
 
         Raises:
             LossError: The loss has become infinite or not a number.
-            SaveError: A stop is requested and the checkpoint cannot be saved.
             UserError: What the reader raises.
         """
         position = self._saved = start
@@ -204,17 +209,21 @@ class Loop:
             if self._should_stop():
                 break
         while self._saved != position and not self._save(position):
-            if self._should_stop():
-                raise checkpoint.SaveError(
-                    f"{self._run.folder}: what was trained since {self._saved} is lost"
+            if not self._obstacles_at_end:
+                self._obstacles_at_end = True
+                self._notify(
+                    f"{self._run.folder}: free some room; what was trained since "
+                    f"{self._saved} is lost otherwise (trying again every "
+                    f"{_END_RETRY_SECONDS:g} s; Ctrl-C gives up)"
                 )
-            time.sleep(_RETRY_SECONDS)
+            time.sleep(_END_RETRY_SECONDS)
         return position
 
     def _train(self, batch: Batch) -> None:
         loss = self._training.step(
             tf.constant(batch.images),
             tf.constant(batch.labels),
+            tf.constant(_no_shifts(batch) if batch.shifts is None else batch.shifts),
             *self._numbers.tensors(batch.step),
         )
         self._unchecked.append((batch.position, loss))
@@ -234,13 +243,16 @@ class Loop:
         bad = np.flatnonzero(~np.isfinite(losses))
         if len(bad):
             position = self._unchecked[bad[0]][0]
-            step = to_step(position, self._run.batches_per_epoch)
-            raise LossError(
-                f"{position} (step {step}): the loss is {losses[bad[0]]} (go on from "
-                "the last checkpoint with --resume and a lower --learning_rate)\n"
-                + self._describe_batch(position)
-            )
+            self._raise_lost(position, f"the loss is {losses[bad[0]]}")
         self._unchecked.clear()
+
+    def _raise_lost(self, position: Position, what: str) -> NoReturn:
+        step = to_step(position, self._run.batches_per_epoch)
+        raise LossError(
+            f"{position} (step {step}): {what} (go on from the last checkpoint with "
+            "--resume, or from an earlier one with --epoch_start, and a lower "
+            "--learning_rate)\n" + self._describe_batch(position)
+        )
 
     @contextlib.contextmanager
     def _obstacle_told(self, what: str) -> Iterator[None]:
@@ -258,8 +270,13 @@ class Loop:
 
     def _save(self, position: Position) -> bool:
         """Saves a checkpoint; False, having said why, if that is not possible now."""
-        # Never saves weights that a loss since the last look has destroyed.
+        # A loss tells of the weights before its step; what that has made of them shows
+        # in themselves only. Lost weights must not replace a good checkpoint.
         self._check_losses()
+        if not self._training.is_finite():
+            step = to_step(position, self._run.batches_per_epoch) - 1
+            last = to_position(step, self._run.batches_per_epoch)
+            self._raise_lost(last, "the weights are not finite after it")
         self._save_at = time.monotonic() + _RETRY_SECONDS
         with self._obstacle_told("saving a checkpoint"):
             checkpoint.save(
@@ -299,11 +316,14 @@ class Loop:
 
     def _draw(self, position: Position) -> None:
         means, figures = self._training.totals.means(), self._clock.figures()
-        num_ready = sum(ready >= position for ready in self._buffer.ready())
+        try:
+            num_ready = sum(ready >= position for ready in self._buffer.ready())
+        except OSError:  # To be told by the reader, which needs the folder.
+            num_ready = "?"
         self._show(
             position,
-            f"loss {means['loss']:.3f}, top-1 {means['top1']:.1%}, "
-            f"{figures['images_per_second']:.1f} images/s, "
+            f"waiting {figures['waiting']:.1%}, "
             f"buffer {num_ready}/{self._run.buffer_size}, "
-            f"waiting {figures['waiting']:.1%}",
+            f"loss {means['loss']:.3f}, top-1 {means['top1']:.1%}, "
+            f"{figures['images_per_second']:.1f} images/s",
         )

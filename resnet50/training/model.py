@@ -18,7 +18,7 @@ moving means and variances come on top.
 Two variants differ in where a block of stride 2 has it: "v1", the paper's, in the first
 1 x 1 convolution, which leaves three quarters of the pixels unread; "v1.5", that of
 torchvision and NVIDIA, in the 3 x 3. Both have the same variables. Loss, l2 penalty and
-training step are left to ``loop``.
+training step are left to ``step``.
 """
 
 import functools

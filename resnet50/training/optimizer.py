@@ -1,6 +1,6 @@
 """Stochastic gradient descent with momentum, and the l2 penalty.
 
-What the learning rate is at a step is left to ``schedules``; the loss to ``loop``.
+What the learning rate is at a step is left to ``schedules``; the loss to ``step``.
 """
 
 from collections.abc import Iterable, Sequence

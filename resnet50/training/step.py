@@ -3,9 +3,11 @@
 Everything that a resumed run needs is a variable of ``Training``; see ``checkpoint``.
 """
 
+import numpy as np
 import tensorflow as tf
 
 from resnet50.config import ModelConfig, TrainConfig
+from resnet50.preprocessing.augmentation import ChannelStatistics
 from resnet50.training.model import ResNet50
 from resnet50.training.optimizer import SGDMomentum, l2_loss
 
@@ -45,6 +47,26 @@ def count_correct(predictions: tf.Tensor, labels: tf.Tensor, k: int) -> tf.Tenso
     """
     hits = tf.math.in_top_k(labels, predictions, min(k, predictions.shape[-1]))
     return tf.math.count_nonzero(hits)
+
+
+def normalize(
+    images: tf.Tensor, shifts: tf.Tensor, statistics: ChannelStatistics
+) -> tf.Tensor:
+    """Steps 4 and 6 on the device; preprocessing.augmentation.normalize on tensors.
+
+    Args:
+        images: uint8 [N, H, W, 3], RGB.
+        shifts: float32 [N, 3].
+        statistics: The training set's.
+
+    Returns:
+        float32 [N, H, W, 3].
+    """
+    # One product and one sum for each value: level / (255 std) + (shift - mean / std).
+    std = np.array(statistics.std)
+    scale = tf.constant(1 / (255 * std), tf.float32)
+    offsets = shifts - tf.constant(np.array(statistics.mean) / std, tf.float32)
+    return tf.cast(images, tf.float32) * scale + offsets[:, None, None, :]
 
 
 class Totals(tf.Module):
@@ -98,20 +120,35 @@ class Training(tf.Module):
         totals: Of the epoch so far.
     """
 
-    def __init__(self, num_classes: int, model: ModelConfig, train: TrainConfig):
-        """Creates all variables, the weights drawn from the seed."""
+    def __init__(
+        self,
+        num_classes: int,
+        model: ModelConfig,
+        train: TrainConfig,
+        statistics: ChannelStatistics,
+    ):
+        """Creates all variables, the weights drawn from the seed.
+
+        Args:
+            num_classes: Of the dataset.
+            model: [model] of config.txt.
+            train: [train] of config.txt.
+            statistics: The training set's, to normalize uint8 images with.
+        """
         super().__init__(name="training")
         self.model = create_model(num_classes, model, train.seed)
         self.optimizer = SGDMomentum(self.model.trainable_variables, train.momentum)
         self.totals = Totals()
         self._l2_penalty = train.l2_penalty
         self._label_smoothing = train.label_smoothing
+        self._statistics = statistics
 
     @tf.function
     def step(
         self,
         images: tf.Tensor,
         labels: tf.Tensor,
+        shifts: tf.Tensor,
         learning_rate: tf.Tensor,
         r_max: tf.Tensor,
         d_max: tf.Tensor,
@@ -119,8 +156,9 @@ class Training(tf.Module):
         """Trains on one batch: one forward and one backward pass, one update.
 
         Args:
-            images: float16 or float32 [N, H, W, 3], RGB, normalized.
+            images: float16 or float32 [N, H, W, 3], RGB, normalized; or uint8.
             labels: int32 [N].
+            shifts: float32 [N, 3], of uint8 images; of others not looked at.
             learning_rate: float32 scalar; a tensor, so that no value traces anew.
             r_max: float32 scalar; see layers.BatchRenormalization.
             d_max: float32 scalar.
@@ -128,6 +166,8 @@ class Training(tf.Module):
         Returns:
             float32 scalar, the batch's loss with the l2 penalty.
         """
+        if images.dtype == tf.uint8:
+            images = normalize(images, shifts, self._statistics)
         with tf.GradientTape() as tape:
             logits = self.model(images, is_training=True, limits=(r_max, d_max))
             loss = cross_entropy(logits, labels, self._label_smoothing)
@@ -137,6 +177,12 @@ class Training(tf.Module):
         self.optimizer.apply_gradients(gradients, learning_rate)
         self.totals.add(loss, penalty, logits, labels)
         return total_loss
+
+    @tf.function
+    def is_finite(self) -> tf.Tensor:
+        """Whether every variable is a finite number; bool scalar."""
+        floats = [v for v in self.variables if v.dtype.is_floating]
+        return tf.reduce_all([tf.reduce_all(tf.math.is_finite(v)) for v in floats])
 
 
 def create_model(num_classes: int, settings: ModelConfig, seed: int = 0) -> ResNet50:

@@ -57,7 +57,7 @@ def test_round_trip_is_bitwise(buffer, dtype):
     limits = np.finfo(dtype)
     images.flat[:4] = limits.max, limits.min, limits.smallest_subnormal, -0.0
     buffer.write(POSITION, images, labels)
-    read_images, read_labels = buffer.read(POSITION, SPEC._replace(dtype=dtype))
+    read_images, read_labels, _ = buffer.read(POSITION, SPEC._replace(dtype=dtype))
     assert (read_images.dtype, read_labels.dtype) == (dtype, "int32")
     assert read_images.tobytes() == images.tobytes()
     assert read_labels.tobytes() == labels.tobytes()
@@ -209,7 +209,7 @@ def test_flipped_header_bytes_never_raise_anything_else(written, seed):
         damaged[rng.integers(0, 128)] = rng.integers(0, 256)
         path.write_bytes(damaged)
         try:
-            found, _ = written.read(POSITION, SPEC)
+            found, *_ = written.read(POSITION, SPEC)
         except BatchFileError as error:
             assert str(error).startswith(f"{path}: ")
             num_refused += 1
@@ -304,3 +304,43 @@ def test_value_that_is_not_finite_is_refused(buffer, value, place, dtype):
         f"{buffer.images_path(POSITION)}: has a value that is infinite or not a number "
         "(are channel_mean and channel_std in config.txt right?)"
     )
+
+
+UINT8_SPEC = SPEC._replace(dtype="uint8")
+
+
+def uint8_batch():
+    rng = np.random.default_rng(3)
+    size = (UINT8_SPEC.batch_size, UINT8_SPEC.crop_size, UINT8_SPEC.crop_size, 3)
+    return (
+        rng.integers(0, 256, size, np.uint8),
+        rng.integers(0, UINT8_SPEC.num_classes, size[0], np.int32),
+        rng.standard_normal((size[0], 3)).astype(np.float32),
+    )
+
+
+def test_uint8_batch_comes_back_with_its_shifts(buffer):
+    arrays = uint8_batch()
+    buffer.write(POSITION, *arrays)
+    found = buffer.read(POSITION, UINT8_SPEC)
+    for array, expected in zip(found, arrays, strict=True):
+        assert array.dtype == expected.dtype
+        np.testing.assert_array_equal(array, expected)
+    paths = (buffer.images_path(POSITION), buffer.labels_path(POSITION))
+    assert sum(path.stat().st_size for path in paths) == UINT8_SPEC.batch_bytes
+    assert buffer.ready() == {POSITION}
+
+
+def test_uint8_images_without_shifts_are_refused(buffer):
+    images, labels, _ = uint8_batch()
+    buffer.write(POSITION, images, labels)
+    with pytest.raises(BatchFileError, match=r"labels_.*int32"):
+        buffer.read(POSITION, UINT8_SPEC)
+
+
+def test_a_shift_that_is_not_finite_is_refused(buffer):
+    images, labels, shifts = uint8_batch()
+    shifts[-1, 2] = np.nan
+    buffer.write(POSITION, images, labels, shifts)
+    with pytest.raises(BatchFileError, match="infinite or not a number"):
+        buffer.read(POSITION, UINT8_SPEC)

@@ -11,6 +11,7 @@ import pytest
 
 from resnet50.handoff import locks, reader
 from resnet50.handoff.buffer import BatchBuffer, BatchFileError, BatchSpec
+from resnet50.handoff.manifest import ManifestError
 from resnet50.handoff.progress import to_position
 from resnet50.handoff.reader import BatchReader
 
@@ -182,7 +183,7 @@ def test_short_waits_are_not_told(buffer):
 
 def test_nothing_is_read_before_the_buffer_is_ready(buffer):
     write(buffer, 0)
-    answers = iter([False, False, True])
+    answers = iter([False, False, True, True])
     num_read_when_asked = []
 
     def is_ready():
@@ -191,7 +192,23 @@ def test_nothing_is_read_before_the_buffer_is_ready(buffer):
 
     with make_reader(buffer, range(1), is_buffer_ready=is_ready) as batches:
         assert_is(next(batches), 0)
-    assert num_read_when_asked == [0, 0, 0]
+    assert num_read_when_asked == [0, 0, 0, 1]
+
+
+def test_batch_of_other_settings_is_not_delivered(buffer):
+    """A preprocessor replaces the manifest between the question and the reading."""
+    write(buffer, 0)
+
+    def is_ready():
+        if buffer.num_read:
+            raise ManifestError("seed is 99 there and 0 here")
+        return True
+
+    with (
+        make_reader(buffer, range(1), is_buffer_ready=is_ready) as batches,
+        pytest.raises(ManifestError),
+    ):
+        next(batches)
 
 
 def test_damaged_batch_is_deleted_once_to_be_made_anew(buffer):

@@ -14,7 +14,11 @@ from resnet50.config import AugmentationConfig, read_config
 from resnet50.handoff.buffer import BatchSpec
 from resnet50.handoff.progress import Position
 from resnet50.preprocessing import imagenet
-from resnet50.preprocessing.augmentation import ChannelStatistics, augment
+from resnet50.preprocessing.augmentation import (
+    ChannelStatistics,
+    augment,
+    normalize,
+)
 from resnet50.preprocessing.batches import (
     AUGMENTATION,
     Assignments,
@@ -268,3 +272,18 @@ def test_recipe_from_config():
     assert recipe.statistics.mean == config.dataset.channel_mean
     assert recipe.statistics.std == config.dataset.channel_std
     assert recipe.augmentation == config.augmentation
+
+
+def test_uint8_batch_is_the_float16_batch_before_it_is_normalized(photographs):
+    position = Position(2, 1)
+    made = {}
+    for dtype in ("uint8", "float16"):
+        recipe = make_recipe(dtype=dtype)
+        made[dtype] = make_batch(recipe, Assignments(photographs, recipe)[position])
+    raw, ready = made["uint8"], made["float16"]
+    assert ready.shifts is None
+    np.testing.assert_array_equal(raw.labels, ready.labels)
+    normalized = normalize(raw.images, raw.shifts, STATISTICS).astype(np.float16)
+    # Rounded twice, so the last bit of a float16 may differ.
+    np.testing.assert_allclose(normalized, ready.images, rtol=2**-10, atol=2**-14)
+    assert (normalized == ready.images).mean() > 0.99

@@ -152,8 +152,8 @@ def test_a_loss_that_is_no_number_stops_and_names_the_batch(folder):
     class Diverging(TinyTraining):
         """Its weights are lost in the fifth step."""
 
-        def step(self, images, labels, *numbers):
-            loss = super().step(images, labels, *numbers)
+        def step(self, *batch_and_numbers):
+            loss = super().step(*batch_and_numbers)
             if int(self.totals.num_batches) == 2 and self.had_an_epoch:
                 self.model.kernel.assign(np.nan * self.model.kernel)
                 return loss * np.nan
@@ -210,15 +210,52 @@ def test_the_last_checkpoint_is_tried_until_it_is_there(folder, monkeypatch):
     assert session.checkpoints == ["1"]
 
 
-def test_a_stop_does_not_wait_for_a_full_disk(folder, monkeypatch):
+def test_a_stop_on_a_full_disk_waits_for_room_or_the_second_ctrl_c(folder, monkeypatch):
+    monkeypatch.setattr(loop, "_END_RETRY_SECONDS", 0.0)
+    tries = []
+
     def fail(*arguments):
+        tries.append(arguments)
+        if len(tries) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
         raise SaveError("full")
 
     monkeypatch.setattr(checkpoint, "save", fail)
-    session = Session(folder, stop_after=1)
-    session._look = lambda: True
-    with pytest.raises(SaveError, match="since epoch 0, batch 0 is lost"):
+    session = Session(folder)
+    stop = StopRequest()
+    session._look = lambda: os.kill(os.getpid(), signal.SIGTERM) or True
+    with stop.caught(), pytest.raises(KeyboardInterrupt):
         session.train(Position(0, 0), Position(2, 0))
+    assert len(tries) == 3
+    (line,) = [line for line in session.lines if "free some room" in line]
+    assert "since epoch 0, batch 0 is lost otherwise" in line
+
+
+def test_weights_that_the_last_step_has_destroyed_are_not_saved(folder):
+    class Exploding(TinyTraining):
+        """Its loss is finite in the epoch's last step, what that leaves is not."""
+
+        def step(self, *batch_and_numbers):
+            loss = super().step(*batch_and_numbers)
+            if int(self.totals.num_batches) == BATCHES_PER_EPOCH:
+                self.optimizer.velocities[0].assign_add(np.full((3, 3), np.inf, "f4"))
+            return loss
+
+    session = Session(folder, training=Exploding())
+    with pytest.raises(LossError, match=r"epoch 0, batch 2 .*weights are not"):
+        session.train(Position(0, 0), Position(2, 0))
+    assert session.checkpoints == []
+
+
+def test_a_folder_that_cannot_be_listed_costs_a_figure_only(folder, monkeypatch):
+    def fail(buffer):
+        raise FileNotFoundError
+
+    session = Session(folder)
+    monkeypatch.setattr(loop, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(BatchBuffer, "ready", fail)
+    assert session.train(Position(0, 0), Position(1, 0)) == (1, 0)
+    assert any("buffer ?/9" in line for line in session.lines)
 
 
 def test_training_goes_on_where_progress_cannot_be_written(folder, monkeypatch):

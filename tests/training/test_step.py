@@ -6,8 +6,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from resnet50.training.step import Totals, Training, count_correct, cross_entropy
+from resnet50.preprocessing import augmentation
+from resnet50.training.step import (
+    Totals,
+    Training,
+    count_correct,
+    cross_entropy,
+    normalize,
+)
 from tests.settings import SETTINGS
+from tests.training.tiny import TinyTraining
+
+STATISTICS = augmentation.ChannelStatistics((0.48, 0.45, 0.40), (0.27, 0.26, 0.28))
+NO_SHIFTS = np.zeros((4, 3), np.float32)
 
 
 def test_cross_entropy_by_hand():
@@ -43,12 +54,13 @@ def test_totals_are_means_over_the_batches_and_the_images():
 def trained():
     """A training after three steps of different learning rates, with its start."""
     train = dataclasses.replace(SETTINGS.train, l2_penalty=1e-4)
-    training = Training(10, SETTINGS.model, train)
+    training = Training(10, SETTINGS.model, train, STATISTICS)
     mean_before = training.model.stem_normalization.moving_mean.numpy()
     rng = np.random.default_rng(0)
     images = rng.standard_normal((4, 32, 32, 3)).astype(np.float16)
+    labels = np.array([0, 1, 2, 3], np.int32)
     losses = [
-        float(training.step(images, np.array([0, 1, 2, 3], np.int32), rate, 1.0, 0.0))
+        float(training.step(images, labels, NO_SHIFTS, rate, 1.0, 0.0))
         for rate in tf.unstack(tf.constant([0.0, 0.01, 0.02]))
     ]
     return training, images, mean_before, losses
@@ -61,13 +73,14 @@ def test_no_step_traces_anew(trained):
 
 def test_moving_statistics_move_once_a_step(trained):
     _, images, mean_before, _ = trained
-    fresh = Training(10, SETTINGS.model, SETTINGS.train)
+    fresh = Training(10, SETTINGS.model, SETTINGS.train, STATISTICS)
     layer = fresh.model.stem_normalization
     stem = fresh.model.stem_convolution(tf.cast(images, tf.float32))
     batch_mean = tf.reduce_mean(stem, [0, 1, 2]).numpy()
     assert np.all(mean_before == 0)
     zero = tf.constant(0.0)
-    fresh.step(images, np.zeros(4, np.int32), zero, tf.constant(1.0), zero)
+    labels = np.zeros(4, np.int32)
+    fresh.step(images, labels, NO_SHIFTS, zero, tf.constant(1.0), zero)
     decay = SETTINGS.model.moving_average_decay
     expected = (1 - decay) * batch_mean
     np.testing.assert_allclose(layer.moving_mean.numpy(), expected, atol=1e-6)
@@ -79,3 +92,30 @@ def test_the_returned_loss_has_the_l2_penalty(trained):
     expected = means["loss"] + means["l2_loss"]
     assert np.mean(losses) == pytest.approx(expected, rel=1e-5)
     assert means["l2_loss"] > 0.1
+
+
+def all_levels():
+    """uint8 [2, 16, 16, 3]: each level in each channel, and a shift for each image."""
+    images = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, axis=3)
+    shifts = np.array([[0.1, -0.2, 0.05], [0, 0, 0]], np.float32)
+    return np.concatenate([images, images[:, ::-1]]), shifts
+
+
+def test_normalizing_on_the_device_is_normalizing_in_the_preprocessor():
+    images, shifts = all_levels()
+    expected = augmentation.normalize(images, shifts, STATISTICS)
+    found = normalize(tf.constant(images), tf.constant(shifts), STATISTICS)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-6)
+
+
+def test_a_step_on_uint8_images_is_one_on_normalized_images():
+    images, shifts = all_levels()
+    numbers = (np.array([0, 2], np.int32), shifts, *map(tf.constant, (0.1, 1.0, 0.0)))
+    raw, ready = TinyTraining(), TinyTraining()
+    normalized = augmentation.normalize(images, shifts, ready._statistics)
+    losses = [
+        float(training.step(pixels, *numbers))
+        for training, pixels in ((raw, images), (ready, normalized))
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    np.testing.assert_allclose(raw.model.kernel, ready.model.kernel, atol=1e-6)

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from resnet50.preprocessing.augmentation import ChannelStatistics
 from resnet50.training.optimizer import SGDMomentum
 from resnet50.training.step import Totals, Training
 
@@ -37,3 +38,4 @@ class TinyTraining(Training):
         self.totals = Totals()
         self._l2_penalty = 1e-4
         self._label_smoothing = 0.0
+        self._statistics = ChannelStatistics((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
