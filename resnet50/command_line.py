@@ -98,6 +98,21 @@ def epoch_range(args: argparse.Namespace, config: Config) -> range:
     return range(args.epoch_start, end)
 
 
+def run_folder(args: argparse.Namespace, config: Config) -> Path:
+    """The folder of the run that --run_folder names.
+
+    Raises:
+        ConfigError: That is no plain name.
+    """
+    name = args.run_folder
+    if name != Path(name).name or name.startswith("."):
+        raise ConfigError(
+            f"--run_folder = {name!r} (must be a plain name; its folder is in "
+            f"{config.train.saved_models_folder})"
+        )
+    return config.train.saved_models_folder / name
+
+
 def make_folder(path: Path, setting: str) -> None:
     """Creates a folder to write to, unless it is there.
 

@@ -279,6 +279,11 @@ CORPUS = {
     ),
     "torn manifest": (TRAIN, torn_manifest, "batch_size is absent there and 4 here"),
     # checkpoints
+    "a run outside": (
+        ("train", "--run_folder=../elsewhere"),
+        None,
+        "--run_folder = '../elsewhere' (must be a plain name",
+    ),
     "nothing to resume": (
         (*TRAIN, "--resume"),
         None,

@@ -12,6 +12,7 @@ from pathlib import Path
 from resnet50 import command_line
 from resnet50.command_line import say
 from resnet50.config import Config
+from resnet50.handoff.locks import exclusive_role
 from resnet50.handoff.progress import Position
 from resnet50.preprocessing.augmentation import ChannelStatistics
 from resnet50.preprocessing.dataset_index import (
@@ -21,7 +22,12 @@ from resnet50.preprocessing.dataset_index import (
 from resnet50.preprocessing.imagenet import Dataset
 from resnet50.preprocessing.validation import NUM_CROPS
 from resnet50.tables import EVALUATION_FILE, record_evaluation
-from resnet50.training.checkpoint import CheckpointError, checkpoint_path, load_model
+from resnet50.training.checkpoint import (
+    CheckpointError,
+    checkpoint_path,
+    list_checkpoints,
+    load_model,
+)
 from resnet50.training.devices import prepare_device
 from resnet50.training.evaluation import Accuracy, Evaluator
 from resnet50.training.resume import describe_model
@@ -31,13 +37,18 @@ _WAIT_SECONDS = 1.0
 
 
 def find_checkpoint(run_folder: Path, epoch: int, *, wait: bool) -> Path | None:
-    """The checkpoint after an epoch; None if there is none and nobody waits."""
-    path = checkpoint_path(run_folder, Position(epoch + 1, 0))
-    if not path.exists() and wait:
+    """The checkpoint after an epoch; None if there is none and none to wait for."""
+    position = Position(epoch + 1, 0)
+    path = checkpoint_path(run_folder, position)
+    if wait and not path.exists():
         say(f"{path}: waiting for it")
-        while not path.exists():
-            time.sleep(_WAIT_SECONDS)
-    return path if path.exists() else None
+    while not path.exists():
+        # What is not there although a later one is was deleted: keep_checkpoints.
+        found = list_checkpoints(run_folder)
+        if not wait or (found and found[-1].position > position):
+            return None
+        time.sleep(_WAIT_SECONDS)
+    return path
 
 
 def open_datasets(config: Config) -> tuple[Dataset, Dataset]:
@@ -57,7 +68,9 @@ def record(run_folder: Path, epoch: int, num_crops: int, accuracy: Accuracy) -> 
         "top5": f"{accuracy.top5:.6f}",
         "num_images": accuracy.num_images,
     }
-    record_evaluation(run_folder / EVALUATION_FILE, row)
+    # Two evaluations, of one crop and of ten, may run side by side.
+    with exclusive_role(run_folder, EVALUATION_FILE):
+        record_evaluation(run_folder / EVALUATION_FILE, row)
     print(
         f"epoch {epoch}: top-1 {accuracy.top1:.2%}, top-5 {accuracy.top5:.2%} "
         f"({accuracy.num_images:,} images, {num_crops} "
@@ -88,7 +101,7 @@ def main() -> None:
     args = parser.parse_args()
     config = command_line.load_config(args)
     epochs = command_line.epoch_range(args, config)
-    run_folder = config.train.saved_models_folder / args.run_folder
+    run_folder = command_line.run_folder(args, config)
     training_set, validation_set = open_datasets(config)
 
     prepare_device(deterministic=False, notify=say)
@@ -106,6 +119,7 @@ def main() -> None:
     for epoch in epochs:
         path = find_checkpoint(run_folder, epoch, wait=args.wait)
         if path is None:
+            say(f"{run_folder}: no checkpoint after epoch {epoch}; passed over")
             continue
         load_model(model, path, describe_model(config, training_set))
         with command_line.progress_bar(
@@ -118,5 +132,5 @@ def main() -> None:
         missing = len(epochs) - num_evaluated
         raise CheckpointError(
             f"{run_folder}: {missing} of the epochs {epochs.start} to "
-            f"{epochs.stop - 1} have no checkpoint (--wait waits for them)"
+            f"{epochs.stop - 1} have no checkpoint (--wait waits for those to come)"
         )

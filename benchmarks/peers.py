@@ -1,0 +1,239 @@
+"""Other programs' ways to make a batch, for benchmarks/preprocessing.py.
+
+Each ``make_*`` prepares whatever its users have ready before the first batch, and
+returns a function of (epoch, batch index) that makes one batch. It raises ImportError
+if what it measures is not installed.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from resnet50.preprocessing.batches import Recipe, draws
+
+MakeBatch = Callable[[int, int], None]
+
+
+class Workload(NamedTuple):
+    """What every variant is given."""
+
+    batches: list[list[Path]]  # of the same images in the same order
+    recipe: Recipe
+    scratch_dir: Path  # for batch files and what is prepared beforehand
+
+    @property
+    def sides(self) -> range:
+        """The shorter sides of step 1."""
+        settings = self.recipe.augmentation
+        return range(
+            settings.shorter_side_min,
+            settings.shorter_side_max + 1,
+            settings.shorter_side_step,
+        )
+
+
+def make_bare_decoding(workload: Workload) -> MakeBatch:
+    """Reads and decodes the files to RGB with Pillow, and nothing else."""
+
+    def make_batch(epoch: int, batch_index: int) -> None:
+        for path in workload.batches[batch_index]:
+            with Image.open(path) as image:
+                image.convert("RGB")
+
+    return make_batch
+
+
+def _import_torchvision():
+    """The package, also if its compiled operators are not for the installed torch.
+
+    The wheel on PyPI is for torch with CUDA; beside torch for the CPU it misses two
+    operators of object detection. The transforms of images use none.
+    """
+    import torch
+
+    try:
+        import torchvision
+    except RuntimeError:
+        operators = torch.library.Library("torchvision", "FRAGMENT")
+        for name in ("nms", "qnms"):
+            operators.define(f"{name}(Tensor a, Tensor b, float c) -> Tensor")
+        import torchvision
+
+        # Else the operators go with the variable.
+        torchvision.benchmark_operators = operators
+    return torch, torchvision
+
+
+def make_torchvision(workload: Workload) -> MakeBatch:
+    """Steps 1-5 with torchvision.transforms on Pillow images, stacked to a batch."""
+    torch, torchvision = _import_torchvision()
+    torch.set_num_threads(1)
+    transforms = torchvision.transforms
+    rng = np.random.default_rng(0)
+    statistics = workload.recipe.statistics
+    after_resize = transforms.Compose(
+        [
+            transforms.RandomCrop(workload.recipe.augmentation.crop_size),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize(statistics.mean, statistics.std),
+        ]
+    )
+
+    def make_image(path: Path):
+        with Image.open(path) as file:
+            image = file.convert("RGB")
+        image = transforms.functional.resize(
+            image,
+            int(rng.choice(workload.sides)),
+            transforms.InterpolationMode.BILINEAR,
+            antialias=True,
+        )
+        return after_resize(image)
+
+    def make_batch(epoch: int, batch_index: int) -> None:
+        torch.stack([make_image(path) for path in workload.batches[batch_index]])
+
+    return make_batch
+
+
+def make_dali(workload: Workload) -> MakeBatch:
+    """Steps 1-5 with NVIDIA DALI's operators on the CPU, one thread.
+
+    Synchronous, so that it computes only while its own time is taken. The result stays
+    in DALI's memory.
+    """
+    from nvidia.dali import Pipeline, fn, types
+
+    size = workload.recipe.augmentation.crop_size
+    statistics = workload.recipe.statistics
+    files: list[Path] = []
+    pipeline = Pipeline(
+        batch_size=workload.recipe.batch_size,
+        num_threads=1,
+        device_id=None,
+        exec_async=False,
+        exec_pipelined=False,
+        prefetch_queue_depth=1,
+    )
+    with pipeline:
+        encoded = fn.external_source(
+            source=lambda: [np.fromfile(path, np.uint8) for path in files],
+            batch=True,
+            dtype=types.UINT8,
+        )
+        images = fn.decoders.image(encoded, device="cpu", output_type=types.RGB)
+        images = fn.resize(
+            images,
+            resize_shorter=fn.random.uniform(values=[float(s) for s in workload.sides]),
+            interp_type=types.INTERP_LINEAR,
+            antialias=True,
+        )
+        images = fn.crop_mirror_normalize(
+            images,
+            crop=(size, size),
+            crop_pos_x=fn.random.uniform(range=(0.0, 1.0)),
+            crop_pos_y=fn.random.uniform(range=(0.0, 1.0)),
+            mirror=fn.random.coin_flip(),
+            mean=[255 * value for value in statistics.mean],
+            std=[255 * value for value in statistics.std],
+            dtype=types.FLOAT,
+            output_layout="HWC",
+        )
+        pipeline.set_outputs(images)
+    pipeline.build()
+
+    def make_batch(epoch: int, batch_index: int) -> None:
+        files[:] = workload.batches[batch_index]
+        pipeline.run()
+
+    return make_batch
+
+
+def _resized_size(height: int, width: int, shorter_side: int) -> tuple[int, int]:
+    scale = shorter_side / min(height, width)
+    return round(height * scale), round(width * scale)
+
+
+def _make_float64(workload: Workload, prepare) -> MakeBatch:
+    """Crop, normalize, flip and jitter one image after the other, float64, and save.
+
+    Args:
+        workload: What to work on.
+        prepare: From (batch index, place in it) to an image whose shorter side is at
+            least the crop's: uint8 in 0..255 or float64 in 0..1, [H, W] or [H, W, 3].
+    """
+    rng = np.random.default_rng(0)
+    size = workload.recipe.augmentation.crop_size
+    mean, std = (np.asarray(values) for values in workload.recipe.statistics)
+
+    def make_image(image: np.ndarray) -> np.ndarray:
+        if image.ndim == 2:
+            image = np.stack([image] * 3, axis=-1)
+        top = rng.integers(image.shape[0] - size + 1)
+        left = rng.integers(image.shape[1] - size + 1)
+        crop = image[top : top + size, left : left + size]
+        if crop.dtype == np.uint8:
+            crop = crop / 255.0
+        crop = (crop - mean) / std
+        if rng.random() < 0.5:
+            crop = crop[:, ::-1]
+        covariance = np.cov(crop.reshape(-1, 3), rowvar=False)
+        eigenvalues, eigenvectors = np.linalg.eigh(covariance)
+        return crop + eigenvectors @ (eigenvalues * rng.normal(0, 0.1, 3))
+
+    def make_batch(epoch: int, batch_index: int) -> None:
+        batch = np.empty((workload.recipe.batch_size, size, size, 3), np.float16)
+        for place in range(len(batch)):
+            batch[place] = make_image(prepare(batch_index, place))
+        np.save(workload.scratch_dir / "model_project.npy", batch)
+
+    return make_batch
+
+
+def make_model_project_resized_beforehand(workload: Workload) -> MakeBatch:
+    """The model project's way: skimage, float64, from images resized beforehand.
+
+    Each image has one random side here. The resized JPEGs have Pillow's quality of 75,
+    which favours the peer: a higher one takes longer to decode.
+    """
+    import skimage.io
+
+    folder = workload.scratch_dir / "resized"
+    folder.mkdir()
+
+    def path_of(batch_index: int, place: int) -> Path:
+        return folder / f"{batch_index:04d}_{place:04d}.jpg"
+
+    for batch_index, paths in enumerate(workload.batches):
+        choices = draws(workload.recipe, (0, batch_index))
+        for place, (path, choice) in enumerate(zip(paths, choices)):
+            with Image.open(path) as file:
+                image = file.convert("RGB")
+            height, width = _resized_size(
+                image.height, image.width, choice.shorter_side
+            )
+            image.resize((width, height), Image.Resampling.BILINEAR).save(
+                path_of(batch_index, place)
+            )
+    return _make_float64(
+        workload, lambda *address: skimage.io.imread(path_of(*address))
+    )
+
+
+def make_model_project_resizing(workload: Workload) -> MakeBatch:
+    """The model project's way, resizing at run time with skimage.transform.resize."""
+    import skimage.io
+    import skimage.transform
+
+    rng = np.random.default_rng(0)
+
+    def prepare(batch_index: int, place: int) -> np.ndarray:
+        image = skimage.io.imread(workload.batches[batch_index][place])
+        side = int(rng.choice(workload.sides))
+        return skimage.transform.resize(image, _resized_size(*image.shape[:2], side))
+
+    return _make_float64(workload, prepare)

@@ -1,0 +1,332 @@
+"""Images/s of making batches, beside bare decoding and other programs' ways.
+
+One process, one thread, files in the page cache. All variants in one run: a round takes
+each batch in turn and makes it with every variant before the next batch, so that a busy
+machine slows all of them alike. A variant's figure is the median over the rounds, a
+ratio's is the median of the rounds' ratios.
+
+    python3 -m benchmarks.preprocessing --images FOLDER --rounds 7
+
+`pip install '.[bench]'` installs the peers; those that are missing are skipped.
+"""
+
+import argparse
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
+
+import numpy as np
+
+from benchmarks import peers
+from benchmarks.peers import MakeBatch, Workload
+from benchmarks.photographs import find_images, make_photographs
+from resnet50.config import read_config
+from resnet50.handoff.buffer import BatchBuffer
+from resnet50.handoff.progress import Position
+from resnet50.preprocessing import decoding
+from resnet50.preprocessing.batches import (
+    Assignment,
+    MadeBatch,
+    Recipe,
+    make_batch,
+)
+
+_PACKAGES = (
+    "numpy",
+    "pillow",
+    "simplejpeg",
+    "torch",
+    "torchvision",
+    "nvidia-dali-cuda120",
+    "scikit-image",
+)
+
+# The name under which resnet50.preprocessing.decoding imports the fast extra's decoder,
+# None there if it is not installed.
+FAST_DECODER = "simplejpeg"
+
+OURS, OURS_NO_WRITE = "ours, six steps + write", "ours, six steps"
+FAST, FAST_NO_WRITE = "ours, fast extra, + write", "ours, fast extra"
+BARE = "bare Pillow decode"
+
+
+class Peer(NamedTuple):
+    """Something to compare with."""
+
+    name: str
+    make: Callable[[Workload], MakeBatch]
+    target: float | None  # least ratio of our images/s to its, default install
+    fast_target: float | None  # with the fast extra
+
+
+PEERS = (
+    # At most 1.25 times its time is at least 0.8 times its images/s.
+    Peer(BARE, peers.make_bare_decoding, None, 1 / 1.25),
+    Peer("torchvision, steps 1-5", peers.make_torchvision, 1.4, 2.0),
+    Peer("DALI on the CPU, steps 1-5", peers.make_dali, 1.3, 1.8),
+    Peer(
+        "model project, resized beforehand",
+        peers.make_model_project_resized_beforehand,
+        2.0,
+        2.5,
+    ),
+    Peer(
+        "model project, resizing at run time",
+        peers.make_model_project_resizing,
+        15.0,
+        15.0,
+    ),
+)
+
+
+class Measurement(NamedTuple):
+    """Seconds for each round, all batches of it together."""
+
+    wall_seconds: list[float]
+    cpu_seconds: list[float]
+
+
+def _make_without_write(workload: Workload) -> MakeBatch:
+    labels = np.zeros(workload.recipe.batch_size, np.int32)
+
+    def run(epoch: int, batch_index: int) -> MadeBatch:
+        paths = [str(path) for path in workload.batches[batch_index]]
+        assignment = Assignment(Position(epoch, batch_index), paths, labels)
+        batch = make_batch(workload.recipe, assignment)
+        if batch.unreadable:
+            sys.exit(": ".join(batch.unreadable[0]) + " (remove it)")
+        return batch
+
+    return run
+
+
+def _make_and_write(workload: Workload) -> MakeBatch:
+    make = _make_without_write(workload)
+    buffer = BatchBuffer(workload.scratch_dir)
+
+    def run(epoch: int, batch_index: int) -> None:
+        batch = make(epoch, batch_index)
+        # Each batch replaces the one before, so that no run needs more memory.
+        buffer.write(Position(0, 0), batch.images, batch.labels)
+
+    return run
+
+
+def _without_extra(make: MakeBatch) -> MakeBatch:
+    """The same as on a machine that lacks the fast decoder."""
+
+    def run(epoch: int, batch_index: int) -> None:
+        with mock.patch.object(decoding, FAST_DECODER, None):
+            make(epoch, batch_index)
+
+    return run
+
+
+def our_variants(workload: Workload) -> dict[str, MakeBatch]:
+    """Ours with the default install and, where it is installed, with the fast extra."""
+    make, write = _make_without_write(workload), _make_and_write(workload)
+    if getattr(decoding, FAST_DECODER, None) is None:
+        print(f"skipped: {FAST}: {FAST_DECODER} is not installed, or not used")
+        return {OURS: write, OURS_NO_WRITE: make}
+    return {
+        OURS: _without_extra(write),
+        OURS_NO_WRITE: _without_extra(make),
+        FAST: write,
+        FAST_NO_WRITE: make,
+    }
+
+
+def peer_variants(workload: Workload) -> dict[str, MakeBatch]:
+    """The peers that are installed; says which are not."""
+    variants = {}
+    for peer in PEERS:
+        try:
+            variants[peer.name] = peer.make(workload)
+        except ImportError as error:
+            print(f"skipped: {peer.name}: {error}")
+    return variants
+
+
+def measure(
+    variants: dict[str, MakeBatch], num_batches: int, num_rounds: int
+) -> dict[str, Measurement]:
+    """Times all variants, batch by batch in turn. A round before the first is not kept.
+
+    The order of the variants is shifted by one from batch to batch, so that none of
+    them always follows the same other one.
+    """
+    names = list(variants)
+    measured = {name: Measurement([], []) for name in names}
+    for number in range(num_rounds + 1):
+        wall, cpu = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
+        for batch_index in range(num_batches):
+            shift = (number * num_batches + batch_index) % len(names)
+            for name in names[shift:] + names[:shift]:
+                wall_start, cpu_start = time.perf_counter(), time.process_time()
+                variants[name](number, batch_index)
+                wall[name] += time.perf_counter() - wall_start
+                cpu[name] += time.process_time() - cpu_start
+        if number:
+            for name in names:
+                measured[name].wall_seconds.append(wall[name])
+                measured[name].cpu_seconds.append(cpu[name])
+    return measured
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":")[1].strip() for line in lines if "model name" in line]
+    return names[0] if names else platform.machine()
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions
+
+
+def _header(arguments: argparse.Namespace, workload: Workload) -> dict:
+    num_images = sum(len(batch) for batch in workload.batches)
+    num_bytes = sum(p.stat().st_size for batch in workload.batches for p in batch)
+    return {
+        "command": shlex.join(
+            ["python3", "-m", "benchmarks.preprocessing", *sys.argv[1:]]
+        ),
+        "processor": f"{_cpu_model()}, {os.cpu_count()} cores, 1 thread used",
+        "load at start": f"{os.getloadavg()[0]:.1f}",
+        "versions": ", ".join(f"{k} {v}" for k, v in _versions().items()),
+        "images": f"{num_images} of {arguments.images or 'generated photographs'}, "
+        f"{num_bytes / num_images / 1e3:.0f} kB each",
+        "batches": f"{len(workload.batches)} of {workload.recipe.batch_size}, "
+        f"{arguments.rounds} rounds",
+        "written to": str(workload.scratch_dir.parent),
+        "clock": f"{arguments.clock} time",
+    }
+
+
+def _print_speeds(seconds: dict[str, list[float]], num_images: int) -> None:
+    bare = seconds[BARE]
+    print(f"\n{'variant':36} {'images/s':>9} {'ms/image':>9} {'time / decode':>14}")
+    for name, values in seconds.items():
+        middle = statistics.median(values)
+        print(
+            f"{name:36} {num_images / middle:9.0f} {1e3 * middle / num_images:9.2f}"
+            f" {_ratio(values, bare):14.2f}"
+        )
+
+
+def _ratio(seconds: list[float], other: list[float]) -> float:
+    return statistics.median(a / b for a, b in zip(seconds, other))
+
+
+def _print_ratios(seconds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+    """Prints how many times a peer's images/s ours are; returns the same."""
+    columns = [
+        (name, has_fast_target)
+        for name, has_fast_target in ((OURS, False), (FAST, True))
+        if name in seconds
+    ]
+    print("\ntimes a peer's images/s (target)")
+    print(f"{'':36}" + "".join(f" {name:>27}" for name, _ in columns))
+    ratios: dict[str, dict[str, float]] = {}
+    for peer in PEERS:
+        if peer.name not in seconds:
+            continue
+        cells = []
+        for name, has_fast_target in columns:
+            target = peer.fast_target if has_fast_target else peer.target
+            ratio = _ratio(seconds[peer.name], seconds[name])
+            ratios.setdefault(name, {})[peer.name] = ratio
+            goal = f"({target:.2f})" if target else "(none)"
+            cells.append(f" {ratio:19.2f} {goal:>7}")
+        print(f"{peer.name:36}" + "".join(cells))
+    return ratios
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=Path, help="default: generated photographs")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--num_images", type=int, default=192)
+    parser.add_argument(
+        "--clock",
+        choices=("wall", "cpu"),
+        default="wall",
+        help="cpu: the process's own time, for a machine that others use too",
+    )
+    parser.add_argument("--output", type=Path, help="JSON with every round's seconds")
+    arguments = parser.parse_args()
+    if arguments.rounds < 1 or arguments.num_images < 64:
+        parser.error("--rounds must be at least 1, and --num_images at least 64")
+    return arguments
+
+
+def _scratch_parent(num_bytes: int) -> Path | None:
+    """A RAM disk with room, or None for the usual temporary folder."""
+    memory = Path("/dev/shm")
+    has_room = memory.is_dir() and shutil.disk_usage(memory).free > num_bytes
+    return memory if has_room else None
+
+
+def _prepare(arguments: argparse.Namespace, scratch_dir: Path) -> Workload:
+    config = read_config(Path(__file__).parents[1] / "config.txt")
+    recipe = dataclasses.replace(Recipe.from_config(config), dtype="float16")
+    folder = arguments.images
+    if folder is None:
+        folder = scratch_dir / "photographs"
+        folder.mkdir()
+        make_photographs(folder, arguments.num_images)
+    paths = find_images(folder)[: arguments.num_images]
+    size = recipe.batch_size
+    if len(paths) < size:
+        sys.exit(f"{folder}: {len(paths)} images, expected at least {size}")
+    starts = range(0, len(paths) - size + 1, size)
+    return Workload([paths[s : s + size] for s in starts], recipe, scratch_dir)
+
+
+def main() -> None:
+    """Measures and prints."""
+    arguments = _parse_arguments()
+    # The images, resized copies of them, and two batches.
+    num_bytes = arguments.num_images * 400_000 + 100_000_000
+    with tempfile.TemporaryDirectory(dir=_scratch_parent(num_bytes)) as folder:
+        workload = _prepare(arguments, Path(folder))
+        header = _header(arguments, workload)
+        for key, value in header.items():
+            print(f"{key + ':':15} {value}")
+        variants = {**our_variants(workload), **peer_variants(workload)}
+        measured = measure(variants, len(workload.batches), arguments.rounds)
+    seconds = {
+        name: getattr(measurement, f"{arguments.clock}_seconds")
+        for name, measurement in measured.items()
+    }
+    _print_speeds(seconds, sum(len(batch) for batch in workload.batches))
+    ratios = _print_ratios(seconds)
+    if arguments.output:
+        results = {name: m._asdict() for name, m in measured.items()}
+        arguments.output.write_text(
+            json.dumps({**header, "ratios": ratios, "results": results}, indent=1)
+        )
+
+
+if __name__ == "__main__":
+    main()

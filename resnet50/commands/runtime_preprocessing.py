@@ -1,0 +1,105 @@
+"""Keeps the buffer of ready batches filled ahead of train.py.
+
+    python3 runtime_preprocessing.py --epoch_start=0 --epoch_end=30 --batch_size=64
+
+Ends by itself when the trainer has finished the last epoch. Can be stopped, killed and
+restarted at any moment.
+"""
+
+import time
+from collections import deque
+
+from resnet50 import command_line
+from resnet50.command_line import StatusBar, say
+from resnet50.handoff import locks
+from resnet50.handoff.buffer import BatchBuffer
+from resnet50.handoff.manifest import adopt_buffer
+from resnet50.preprocessing.batches import Assignments, Recipe
+from resnet50.preprocessing.dataset_index import open_training_set
+from resnet50.preprocessing.refill import (
+    ProgressFollower,
+    Refill,
+    Status,
+    fitting_buffer_size,
+)
+
+
+class BufferReport:
+    """Shows a Status as a bar: how full the buffer is, the speed, the trainer."""
+
+    # Batches a second are of the last this many seconds in which any were made.
+    _SPEED_SECONDS = 20
+
+    def __init__(self, bar: StatusBar):
+        self._bar = bar
+        self._made = deque([(time.monotonic(), 0)])
+
+    def __call__(self, status: Status) -> None:
+        """Takes the newest status; draws it if the last drawing is old enough."""
+        now = time.monotonic()
+        if status.num_made > self._made[-1][1]:
+            self._made.append((now, status.num_made))
+        while len(self._made) > 2 and now - self._made[0][0] > self._SPEED_SECONDS:
+            self._made.popleft()
+        if not self._bar.is_due():
+            return
+        (first, made_first), (last, made_last) = self._made[0], self._made[-1]
+        speed = (made_last - made_first) / max(last - first, 1e-9)
+        trainer = "trainer" if status.trainer_is_alive else "trainer (not running)"
+        text = f"{speed:.2f} batches/s, {trainer} at {status.trained}"
+        if status.num_unreadable:
+            text += f", {status.num_unreadable} unreadable"
+        self._bar.draw("buffer", status.num_ready, status.window_size, text)
+
+
+def main() -> None:
+    """Reads the settings, takes the buffer, and refills it until all is trained."""
+    parser = command_line.make_parser(__doc__, "batch_size", "num_workers")
+    command_line.add_epoch_flags(parser)
+    args = parser.parse_args()
+    config = command_line.load_config(args)
+    epochs = command_line.epoch_range(args, config)
+
+    dataset = open_training_set(config.dataset, config.train.buffer_folder)
+    recipe = Recipe.from_config(config)
+    batches_per_epoch = dataset.batches_per_epoch(recipe.batch_size)
+    spec = recipe.spec(dataset)
+    say(
+        f"{dataset.num_images:,} images of {dataset.num_classes:,} classes, "
+        f"{batches_per_epoch:,} batches of {recipe.batch_size} an epoch"
+    )
+    buffer = BatchBuffer(config.train.buffer_folder)
+    command_line.make_folder(buffer.folder, "[train] buffer_folder")
+    with locks.exclusive_role(buffer.folder, locks.PREPROCESSOR):
+        adopt_buffer(buffer, recipe.manifest(dataset), say)
+        wanted = config.train.buffer_size
+        buffer_size = fitting_buffer_size(buffer, wanted, spec.batch_bytes)
+        say(
+            f"{buffer.folder}: {wanted} batches of {spec.batch_bytes / 1e6:.1f} MB "
+            f"take {wanted * spec.batch_bytes / 1e9:.1f} GB"
+            + ("" if buffer_size == wanted else f"; only {buffer_size} fit")
+        )
+        end_step = epochs.stop * batches_per_epoch
+        follower = ProgressFollower(
+            buffer,
+            batches_per_epoch=batches_per_epoch,
+            start_step=epochs.start * batches_per_epoch,
+            end_step=end_step,
+            notify=say,
+        )
+        with StatusBar("{desc} {n_fmt}/{total_fmt} |{bar:20}| {unit}") as bar:
+            Refill(
+                buffer,
+                Assignments(dataset, recipe),
+                recipe,
+                follower,
+                batches_per_epoch=batches_per_epoch,
+                end_step=end_step,
+                buffer_size=buffer_size,
+                refill_below=config.runtime_preprocessing.refill_below,
+                sleep_seconds=config.runtime_preprocessing.sleep_time,
+                num_workers=config.runtime_preprocessing.num_workers,
+                notify=say,
+                report=BufferReport(bar),
+            ).run()
+    say(f"training up to epoch {epochs.stop} has finished")

@@ -1,0 +1,238 @@
+"""Trains a ResNet-50 on the batches that runtime_preprocessing.py makes.
+
+    python3 train.py --run_folder=mytestrun --epoch_start=0 --epoch_end=30
+                     --batch_size=64 --learning_rate=0.01
+
+Resumes with --resume from the newest checkpoint, or with --epoch_start=N from the one
+after epoch N-1. Ctrl-C finishes the step and saves.
+"""
+
+import argparse
+import dataclasses
+import shutil
+from pathlib import Path
+
+from resnet50 import command_line
+from resnet50.command_line import StatusBar, say
+from resnet50.config import Config
+from resnet50.handoff import locks
+from resnet50.handoff.atomic_io import remove_temporaries
+from resnet50.handoff.buffer import BatchBuffer
+from resnet50.handoff.manifest import require_same
+from resnet50.handoff.progress import (
+    Position,
+    ProgressError,
+    to_step,
+    write_progress,
+)
+from resnet50.handoff.reader import BatchReader
+from resnet50.preprocessing.batches import Assignments, Recipe
+from resnet50.preprocessing.dataset_index import open_training_set
+from resnet50.preprocessing.imagenet import Dataset
+from resnet50.training import checkpoint, resume
+from resnet50.training.devices import prepare_device
+from resnet50.training.loop import Loop, PerStepNumbers, Run, StopRequest
+from resnet50.training.step import Training
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = command_line.make_parser(__doc__, "batch_size", "learning_rate")
+    parser.add_argument(
+        "--run_folder",
+        required=True,
+        help="name of the run; its folder is in saved_models_folder of config.txt",
+    )
+    command_line.add_epoch_flags(parser)
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the newest checkpoint"
+    )
+    args = parser.parse_args()
+    if args.resume and args.epoch_start:
+        parser.error("give --resume or --epoch_start, not both")
+    return args
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """One start of the program, from the restored checkpoint to its end."""
+
+    args: argparse.Namespace
+    config: Config
+    epochs: range
+    dataset: Dataset
+    buffer: BatchBuffer
+    run_folder: Path
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the batches must have been made with."""
+        return Recipe.from_config(self.config)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Whole batches in an epoch."""
+        return self.dataset.batches_per_epoch(self.config.train.batch_size)
+
+    @property
+    def description(self) -> dict:
+        """What makes it this training and no other."""
+        return resume.describe(self.config, self.dataset, self.batches_per_epoch)
+
+    def run(self) -> None:
+        """Trains; the caller holds the locks of the buffer and of the run."""
+        # Before TensorFlow takes its seconds.
+        require_same(self.buffer.folder, self.recipe.manifest(self.dataset))
+        training = self._create_training()
+        start = resume.restore(
+            training,
+            self.run_folder,
+            self.description,
+            epoch_start=None if self.args.resume else self.epochs.start,
+            notify=say,
+        )
+        end = Position(self.epochs.stop, 0)
+        self._announce(min(start, end))
+        if start >= end:
+            say(f"{self.run_folder}: is trained up to {end} already")
+            return
+        position = self._train(training, start, end)
+        if position < end:
+            say(f"stopped before {position}; go on with:\n    {self._resume(position)}")
+            raise KeyboardInterrupt
+        say(f"{self.run_folder}: trained up to epoch {end.epoch}")
+
+    def _create_training(self) -> Training:
+        config = self.config
+        prepare_device(deterministic=config.train.deterministic, notify=say)
+        training = Training(
+            self.dataset.num_classes,
+            config.model,
+            config.train,
+            self.recipe.statistics,
+        )
+        say(
+            f"ResNet-50 {config.model.variant}, {training.model.num_parameters:,} "
+            f"parameters, {self.dataset.num_classes:,} classes, "
+            f"{self.batches_per_epoch:,} batches of {config.train.batch_size} an epoch"
+        )
+        size = checkpoint.size_bytes(training)
+        room = shutil.disk_usage(self.run_folder).free // size
+        say(
+            f"{self.run_folder}: a checkpoint takes {size / 1e6:.0f} MB, "
+            f"{room:,} more fit"
+        )
+        return training
+
+    def _announce(self, position: Position) -> None:
+        """Tells a preprocessor, running or yet to start, where to begin."""
+        try:
+            write_progress(self.buffer.folder, position)
+        except OSError as error:
+            raise ProgressError(
+                f"{self.buffer.folder}: the progress cannot be written: "
+                f"{error.strerror}"
+            ) from None
+
+    def _train(self, training: Training, start: Position, end: Position) -> Position:
+        """Runs the loop; returns the position of the next batch."""
+        stop = StopRequest()
+        batches_per_epoch, train = self.batches_per_epoch, self.config.train
+        with (
+            stop.caught(),
+            self._open_reader(start, end, stop) as reader,
+            StatusBar("{desc} {n_fmt}/{total_fmt} |{bar:10}| {unit}") as bar,
+        ):
+            return Loop(
+                training,
+                reader,
+                self.buffer,
+                Run(
+                    self.run_folder,
+                    self.description,
+                    batches_per_epoch,
+                    train.buffer_size,
+                    train.checkpoint_minutes,
+                    train.keep_checkpoints,
+                ),
+                PerStepNumbers(train, self.config.batch_renorm, batches_per_epoch),
+                describe_batch=self._describe_batch,
+                draw=lambda position, text: bar.draw(
+                    f"epoch {position.epoch}",
+                    position.batch_index,
+                    batches_per_epoch,
+                    text,
+                ),
+                is_draw_due=bar.is_due,
+                should_stop=lambda: stop.is_made,
+                notify=say,
+            ).run(start)
+
+    def _open_reader(
+        self, start: Position, end: Position, stop: StopRequest
+    ) -> BatchReader:
+        train, batches_per_epoch = self.config.train, self.batches_per_epoch
+        manifest = self.recipe.manifest(self.dataset)
+        return BatchReader(
+            self.buffer,
+            self.recipe.spec(self.dataset),
+            range(to_step(start, batches_per_epoch), to_step(end, batches_per_epoch)),
+            batches_per_epoch=batches_per_epoch,
+            read_ahead=train.read_ahead,
+            sleep_seconds=train.sleep_time,
+            is_buffer_ready=lambda: require_same(self.buffer.folder, manifest),
+            should_stop=lambda: stop.is_made,
+            notify=say,
+            how_to_start=command_line.command_for(
+                "runtime_preprocessing.py",
+                self.args,
+                epoch_start=start.epoch,
+                epoch_end=end.epoch,
+                batch_size=train.batch_size,
+            ),
+        )
+
+    def _describe_batch(self, position: Position) -> str:
+        """Lines that name a batch's images, and the command that shows them."""
+        assignment = Assignments(self.dataset, self.recipe)[position]
+        command = command_line.command_for(
+            "-m resnet50 preview",
+            self.args,
+            epoch=position.epoch,
+            batch=position.batch_index,
+            batch_size=self.config.train.batch_size,
+        )
+        paths = assignment.paths[: self.config.train.batch_size]
+        return "\n".join(["its images:", *paths, f"see them with:\n    {command}"])
+
+    def _resume(self, position: Position) -> str:
+        """The command that goes on from a position."""
+        return command_line.command_for(
+            "train.py",
+            self.args,
+            run_folder=self.args.run_folder,
+            **({"resume": None} if position > Position(0, 0) else {}),
+            epoch_end=self.epochs.stop,
+            batch_size=self.config.train.batch_size,
+            learning_rate=self.config.train.learning_rate,
+        )
+
+
+def main() -> None:
+    """Reads the settings, takes the locks, and trains."""
+    args = parse_arguments()
+    config = command_line.load_config(args)
+    epochs = command_line.epoch_range(args, config)
+    dataset = open_training_set(config.dataset, config.train.buffer_folder)
+    buffer = BatchBuffer(config.train.buffer_folder)
+    command_line.make_folder(buffer.folder, "[train] buffer_folder")
+    run_folder = command_line.run_folder(args, config)
+    command_line.make_folder(run_folder, "[train] saved_models_folder")
+    with (
+        locks.exclusive_role(buffer.folder, locks.TRAINER),
+        locks.exclusive_role(run_folder, locks.TRAINER),
+    ):
+        # What a killed trainer was writing: progress and metrics.
+        remove_temporaries(buffer.folder, ".txt")
+        remove_temporaries(run_folder, ".csv")
+        Session(args, config, epochs, dataset, buffer, run_folder).run()
