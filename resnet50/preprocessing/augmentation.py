@@ -97,8 +97,16 @@ def _interval(start: int, length: int, source_size: int, resized_size: int):
     return *ends, first, last
 
 
+def _region(image: Image.Image | np.ndarray, box: tuple[int, ...]) -> Image.Image:
+    """A rectangle of whole pixels, (left, top, right, bottom)."""
+    if isinstance(image, Image.Image):
+        return image.crop(box)
+    left, top, right, bottom = box
+    return Image.fromarray(np.ascontiguousarray(image[top:bottom, left:right]))
+
+
 def crop_of_resized(
-    image: Image.Image,
+    image: Image.Image | np.ndarray,
     shorter_side: int,
     crop_size: int,
     corner: Callable[[int, int], tuple[int, int]],
@@ -110,7 +118,7 @@ def crop_of_resized(
     255 levels, and for 99 % of the values exactly.
 
     Args:
-        image: RGB, any size.
+        image: RGB, any size; or uint8 [H, W, 3].
         shorter_side: Of the resized image, pixels, at least crop_size.
         crop_size: Side of the crop, pixels.
         corner: Takes width and height of the resized image, returns the crop's
@@ -119,11 +127,15 @@ def crop_of_resized(
     Returns:
         uint8 [crop_size, crop_size, 3].
     """
-    width, height = resized_size(*image.size, shorter_side)
+    is_array = isinstance(image, np.ndarray)
+    source_width, source_height = image.shape[1::-1] if is_array else image.size
+    width, height = resized_size(source_width, source_height, shorter_side)
     x, y = corner(width, height)
-    left, right, first_column, last_column = _interval(x, crop_size, image.width, width)
-    top, bottom, first_row, last_row = _interval(y, crop_size, image.height, height)
-    region = image.crop((first_column, first_row, last_column, last_row))
+    left, right, first_column, last_column = _interval(
+        x, crop_size, source_width, width
+    )
+    top, bottom, first_row, last_row = _interval(y, crop_size, source_height, height)
+    region = _region(image, (first_column, first_row, last_column, last_row))
     # One axis after the other, because which comes first decides the rounding between
     # them, and Pillow (since 13) decides that by the region's shape.
     region = region.resize(
@@ -164,6 +176,36 @@ def normalization_table(statistics: ChannelStatistics) -> np.ndarray:
     return (levels - mean) / np.asarray(statistics.std)[:, None]
 
 
+# Pixels in a block, _ROWS of 4. A sum of 256 products of two levels is below 2**24, so
+# float32 holds it exactly; and 4 interleaved pixels a row suit a matrix product.
+_ROWS = 256
+_BLOCK = 4 * _ROWS
+
+
+def _sums_and_products(crop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sums over the pixels of each channel, and of each product of two channels.
+
+    Whole numbers, exact, so no machine's order of summation can change them.
+
+    Args:
+        crop: uint8 [H, W, 3].
+
+    Returns:
+        float64 [3] and float64 [3, 3].
+    """
+    num_blocks = -(-crop.size // (3 * _BLOCK))
+    padded = np.zeros(num_blocks * _BLOCK * 3, np.float32)
+    padded[: crop.size] = crop.reshape(-1)
+    rows = padded.reshape(num_blocks, _ROWS, 12)
+    blocks = np.matmul(rows.transpose(0, 2, 1), rows)  # [num_blocks, 12, 12]
+    by_place = blocks.sum(axis=0, dtype=np.float64).reshape(4, 3, 4, 3)
+    sums = np.matmul(np.ones((1, _ROWS), np.float32), rows)
+    return (
+        sums.sum(axis=(0, 1), dtype=np.float64).reshape(4, 3).sum(axis=0),
+        np.einsum("iaib->ab", by_place),
+    )
+
+
 def colour_shift(
     crop: np.ndarray, std: tuple[float, float, float], weights
 ) -> np.ndarray:
@@ -182,12 +224,8 @@ def colour_shift(
     Returns:
         float32 [3], what to add to each normalized channel.
     """
-    # Sums of whole numbers below 2**53 are exact in float64, so no machine's order of
-    # summation can change the result.
-    pixels = np.ascontiguousarray(crop.reshape(-1, 3).T).astype(np.float64)  # [3, H*W]
-    num_pixels = pixels.shape[1]
-    sums = pixels.sum(axis=1)
-    products = pixels @ pixels.T
+    num_pixels = crop.size // 3
+    sums, products = _sums_and_products(crop)
     covariance = (products - np.outer(sums, sums) / num_pixels) / num_pixels
     scale = 255 * np.asarray(std)
     eigenvalues, eigenvectors = np.linalg.eigh(covariance / np.outer(scale, scale))
@@ -197,7 +235,7 @@ def colour_shift(
 
 
 def augment(
-    image: Image.Image,
+    image: Image.Image | np.ndarray,
     choice: Draw,
     crop_size: int,
     statistics: ChannelStatistics,
@@ -208,7 +246,7 @@ def augment(
     With uint8, steps 4 and 6 are left to whoever reads the batch; see ``normalize``.
 
     Args:
-        image: RGB, any size. Not modified.
+        image: RGB, any size, or uint8 [H, W, 3]. Not modified.
         choice: What was drawn for it.
         crop_size: Side of the crop, pixels.
         statistics: The training set's.

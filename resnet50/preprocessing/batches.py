@@ -8,7 +8,6 @@ import dataclasses
 from typing import NamedTuple
 
 import numpy as np
-import PIL
 
 from resnet50.config import AugmentationConfig, Config
 from resnet50.errors import UserError
@@ -20,7 +19,11 @@ from resnet50.preprocessing.augmentation import (
     augment,
     draw,
 )
-from resnet50.preprocessing.decoding import UndecodableImageError, decode_rgb
+from resnet50.preprocessing.decoding import (
+    UndecodableImageError,
+    decode_pixels,
+    decoder_versions,
+)
 from resnet50.preprocessing.imagenet import Dataset, epoch_order
 
 # Purpose tag of the augmentation's random streams; see imagenet.EPOCH_ORDER.
@@ -69,8 +72,8 @@ class Recipe:
     def manifest(self, dataset: Dataset) -> dict:
         """Everything that the content depends on, as a flat mapping for the buffer.
 
-        numpy's and Pillow's versions are part of it, because the one's random streams
-        and the other's decoders decide the pixels.
+        Versions are part of it, because numpy's random streams and the decoders decide
+        the pixels.
         """
         return {
             "format_version": FORMAT_VERSION,
@@ -84,7 +87,7 @@ class Recipe:
             "num_classes": dataset.num_classes,
             "dataset_fingerprint": dataset.fingerprint,
             "numpy_version": np.__version__,
-            "pillow_version": PIL.__version__,
+            **decoder_versions(),
         }
 
 
@@ -163,7 +166,7 @@ def make_batch(recipe: Recipe, assignment: Assignment) -> MadeBatch:
             if source in reasons:
                 continue
             try:
-                image = decode_rgb(paths[source])
+                image = decode_pixels(paths[source])
             except UndecodableImageError as error:
                 reasons[source] = str(error)
                 continue

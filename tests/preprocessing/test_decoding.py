@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from resnet50.preprocessing import decoding
 from resnet50.preprocessing.decoding import UndecodableImageError, decode_rgb
 from tests.images import (
     colour_of,
@@ -179,3 +180,48 @@ def test_missing_memory_is_a_reason_too(kinds, monkeypatch):
     monkeypatch.setattr(Image.Image, "convert", convert)
     with pytest.raises(UndecodableImageError, match="does not fit into memory"):
         decode_rgb(kinds["palette.png"])
+
+
+def pixels_of(path):
+    return np.asarray(decoding.decode_pixels(path))
+
+
+@pytest.mark.parametrize("quality", [30, 95])
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_the_fast_decoder_gives_pillows_pixels(
+    tmp_path, monkeypatch, quality, subsampling, progressive
+):
+    simplejpeg = pytest.importorskip("simplejpeg")
+    monkeypatch.setattr(decoding, "simplejpeg", simplejpeg)
+    path = tmp_path / "a.JPEG"
+    Image.fromarray(photograph(77, 51)).save(
+        path, quality=quality, subsampling=subsampling, progressive=progressive
+    )
+    pixels = decoding.decode_pixels(path)
+    assert isinstance(pixels, np.ndarray)
+    np.testing.assert_array_equal(pixels, np.asarray(decode_rgb(path)))
+
+
+@pytest.mark.parametrize("has_simplejpeg", [True, False])
+def test_every_kind_is_the_same_with_and_without_it(
+    tmp_path, monkeypatch, has_simplejpeg
+):
+    if has_simplejpeg:
+        pytest.importorskip("simplejpeg")
+    else:
+        monkeypatch.setattr(decoding, "simplejpeg", None)
+    for path in make_image_kinds(tmp_path).values():
+        np.testing.assert_array_equal(pixels_of(path), np.asarray(decode_rgb(path)))
+    for path in make_undecodable_kinds(tmp_path).values():
+        with pytest.raises(UndecodableImageError):
+            decoding.decode_pixels(path)
+
+
+def test_the_guard_against_bombs_stays_on_with_the_fast_decoder(tmp_path, monkeypatch):
+    pytest.importorskip("simplejpeg")
+    path = tmp_path / "a.JPEG"
+    Image.new("RGB", (100, 90)).save(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4_499)
+    with pytest.raises(UndecodableImageError, match="decompression bomb"):
+        decoding.decode_pixels(path)
