@@ -155,6 +155,18 @@ def test_says_once_how_to_start_an_absent_preprocessor(buffer, impatient):
     ]
 
 
+def test_a_preprocessor_that_goes_is_told_once_each_time(buffer):
+    said = []
+    reader = make_reader(buffer, range(1), notify=said.append)
+    for _ in range(2):
+        with locks.exclusive_role(buffer.folder, locks.PREPROCESSOR):
+            reader.check_preprocessor()
+        for _ in range(3):
+            reader.check_preprocessor()
+    assert len(said) == 2
+    assert all(COMMAND in line for line in said)
+
+
 def test_living_preprocessor_is_not_called_absent(buffer, impatient):
     said, looks = [], []
 

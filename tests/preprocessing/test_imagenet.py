@@ -264,3 +264,11 @@ def test_epoch_order_is_a_permutation_that_differs_per_epoch_and_seed():
 def test_epoch_order_is_of_the_designed_stream():
     expected = np.random.default_rng([7, EPOCH_ORDER, 3]).permutation(50)
     np.testing.assert_array_equal(epoch_order(50, 7, 3), expected)
+
+
+def test_classes_are_sorted_by_their_bytes(tmp_path):
+    """Not by characters: "\uff5e" is below "\U0001f600", but a lone byte is above."""
+    names = ["z", "\uff5e", "\U0001f600", os.fsdecode(b"\xff")]
+    touch(tmp_path, *(f"{name}/1" for name in reversed(names)))
+    assert list_class_folders(tmp_path).class_names == tuple(names)
+    assert sorted(names) != names

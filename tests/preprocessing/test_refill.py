@@ -34,6 +34,7 @@ from tests.preprocessing.workloads import (
     die_once_half_way,
     exit_at_once,
     fail_while_disk_is_full,
+    write_on_a_disk_for_three,
 )
 
 # 25 images in batches of 4; two epochs.
@@ -527,3 +528,53 @@ def test_log_keeps_one_line_for_any_name(tmp_path):
     again = UnreadableLog(tmp_path)
     assert len(again) == 3
     assert not again.add(names[1], "another reason")
+
+
+def test_farther_batches_do_not_keep_the_next_one_out_of_a_full_disk(
+    start, reference, monkeypatch
+):
+    """Three of five fit, and of the three that are there the trainer's is missing."""
+    monkeypatch.setattr(refill, "make_and_write", write_on_a_disk_for_three)
+    trainer, said = Trainer(None), []
+    full = start(report=trainer, notify=said.append)
+    for step in (1, 2, 3):
+        position = to_position(step, BATCHES_PER_EPOCH)
+        images, labels = reference[position]
+        trainer.buffer.images_path(position).write_bytes(images)
+        trainer.buffer.labels_path(position).write_bytes(labels)
+    full.run()
+    assert trainer.consumed == reference
+    assert sum("No space left" in line for line in said) >= 1
+
+
+def test_temporaries_of_a_killed_worker_go_with_it(start, monkeypatch):
+    monkeypatch.setattr(refill, "make_and_write", die_once_half_way)
+    trainer = Trainer(None)
+    start(report=trainer, notify=lambda line: None).run()
+    assert list(trainer.buffer.folder.glob(".writing-*")) == []
+
+
+def test_a_folder_that_is_gone_for_a_moment_is_waited_for(start, reference):
+    trainer, said = Trainer(None), []
+    plain = start(report=trainer, notify=said.append)
+    folder = trainer.buffer.folder
+    hidden = folder.with_name("hidden")
+
+    def notify(line):
+        said.append(line)
+        if hidden.exists():
+            hidden.rename(folder)
+
+    plain._notify = notify
+    real_look, looks = plain._look, []
+
+    def look(in_progress):
+        looks.append(None)
+        if len(looks) == 2:
+            folder.rename(hidden)
+        return real_look(in_progress)
+
+    plain._look = look
+    plain.run()
+    assert trainer.consumed == reference
+    assert any("No such file" in line for line in said)

@@ -45,3 +45,10 @@ def fail_while_disk_is_full(recipe, buffer, assignment):
     if (buffer.folder / "disk_is_full").exists():
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     return make_and_write(recipe, buffer, assignment)
+
+
+def write_on_a_disk_for_three(recipe, buffer, assignment):
+    """Like make_and_write on a disk that has room for three batches."""
+    if len(buffer.present()) >= 3:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return make_and_write(recipe, buffer, assignment)
