@@ -16,8 +16,8 @@ from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.manifest import adopt_buffer
 from resnet50.preprocessing.batches import Assignments, Recipe
 from resnet50.preprocessing.dataset_index import open_training_set
+from resnet50.preprocessing.follower import ProgressFollower
 from resnet50.preprocessing.refill import (
-    ProgressFollower,
     Refill,
     Status,
     fitting_buffer_size,

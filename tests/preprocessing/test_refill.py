@@ -15,13 +15,14 @@ import pytest
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.progress import FILE_NAME, Position, to_position, write_progress
+from resnet50.preprocessing import follower as follower_module
 from resnet50.preprocessing import refill
 from resnet50.preprocessing.batches import Assignments
+from resnet50.preprocessing.follower import ProgressFollower
 from resnet50.preprocessing.imagenet import list_class_folders
 from resnet50.preprocessing.refill import (
     DiskSpaceError,
     Plan,
-    ProgressFollower,
     Refill,
     WorkersDyingError,
     fitting_buffer_size,
@@ -200,7 +201,7 @@ class TestFollower:
                     role = locks.exclusive_role(tmp_path, locks.TRAINER)
                     trainer.enter_context(role)
 
-            monkeypatch.setattr(refill.time, "sleep", nap)
+            monkeypatch.setattr(follower_module.time, "sleep", nap)
             follower.sleep(3600)
         assert naps == [1.0, 1.0, 1.0]
 

@@ -1,0 +1,240 @@
+"""What the hand-off between the two processes costs: start, workers, waiting, reading.
+
+    python3 -m benchmarks.handoff [--images DIR] [--seconds 20]
+
+Runs the real runtime_preprocessing.py, with the shipped settings, into a buffer in
+/dev/shm; a stand-in for the trainer takes batches at a fixed rate. Figures of one run
+are to be compared with each other only.
+"""
+
+import argparse
+import contextlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import tomlkit
+
+from benchmarks.photographs import find_images, make_photographs
+from resnet50.config import Config, read_config
+from resnet50.handoff import locks
+from resnet50.handoff.buffer import BatchBuffer
+from resnet50.handoff.progress import Position, to_position, write_progress
+from resnet50.handoff.reader import BatchReader
+from resnet50.preprocessing.batches import Recipe
+from resnet50.preprocessing.channel_stats import count_levels
+from resnet50.preprocessing.dataset_index import open_training_set
+from resnet50.preprocessing.decoding import decode_rgb
+from resnet50.preprocessing.imagenet import Dataset
+
+PROJECT = Path(__file__).parent.parent
+NUM_IMAGES = 1000
+EPOCHS = 1000  # No run here comes to its end.
+
+
+class Bench:
+    """A dataset of 1,000 images and a configuration, in a scratch folder."""
+
+    def __init__(self, scratch: Path, images: list[Path], buffer_size: int):
+        for index in range(NUM_IMAGES):
+            source = images[index % len(images)]
+            path = scratch / "images" / f"class{index % 10}" / f"{index}.JPEG"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, path)
+        document = tomlkit.parse((PROJECT / "config.txt").read_text("utf-8"))
+        document["dataset"]["training_images"] = "images"
+        document["train"].update({"buffer_size": buffer_size, "epochs": EPOCHS})
+        document["runtime_preprocessing"]["sleep_time"] = 0.2
+        self.path = scratch / "config.txt"
+        self.path.write_text(tomlkit.dumps(document), "utf-8")
+        self.config: Config = read_config(self.path)
+        self.dataset: Dataset = open_training_set(self.config.dataset, None)
+        self.buffer = BatchBuffer(self.config.train.buffer_folder)
+        self.batch_size = self.config.train.batch_size
+        self.batches_per_epoch = self.dataset.batches_per_epoch(self.batch_size)
+
+    @contextlib.contextmanager
+    def preprocessor(self, num_workers: int) -> Iterator[subprocess.Popen]:
+        """Runs runtime_preprocessing.py on an empty buffer; removes that afterwards."""
+        shutil.rmtree(self.buffer.folder, ignore_errors=True)
+        command = [
+            sys.executable,
+            "runtime_preprocessing.py",
+            f"--config={self.path}",
+            f"--num_workers={num_workers}",
+        ]
+        process = subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.DEVNULL)
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait()
+
+    def num_ready(self) -> int:
+        """Batches in the buffer."""
+        folder = self.buffer.folder
+        return len(list(folder.glob("images_*.npy"))) if folder.exists() else 0
+
+    def wait_for(self, number: int) -> float:
+        """Waits until so many batches are ready; returns the time then, seconds."""
+        while self.num_ready() < number:
+            time.sleep(0.005)
+        return time.monotonic()
+
+
+def worker_megabytes(owner: int) -> float:
+    """The largest resident memory of a process's workers, in MB."""
+    sizes = [0]
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            status = (folder / "status").read_text()
+            command = (folder / "cmdline").read_bytes()
+            if f"\nPPid:\t{owner}\n" in status and b"spawn_main" in command:
+                size = status.split("VmRSS:")[1].split("kB")[0]
+                sizes.append(int(size))
+    return max(sizes) * 1024 / 1e6
+
+
+def measure_start(bench: Bench) -> None:
+    """Prints the seconds from the start of the script to its first batch."""
+    started = time.monotonic()
+    with bench.preprocessor(2):
+        first = bench.wait_for(1)
+    print(f"first batch on disk after      {first - started:7.2f} s  (target: below 3)")
+
+
+def measure_workers(bench: Bench, seconds: float) -> float:
+    """Prints one worker's and two workers' speed; returns two workers', batches/s."""
+    speeds = {}
+    for num_workers in (1, 2, 2, 1):
+        with bench.preprocessor(num_workers) as process:
+            started = bench.wait_for(2 * num_workers)
+            before = bench.num_ready()
+            time.sleep(seconds)
+            made, now = bench.num_ready() - before, time.monotonic()
+            megabytes = worker_megabytes(process.pid)
+        speeds.setdefault(num_workers, []).append(made / (now - started))
+    one, two = (sum(speeds[n]) / 2 for n in (1, 2))
+    size = bench.batch_size
+    print(f"one worker                     {one * size:7.0f} images/s")
+    print(f"two workers                    {two * size:7.0f} images/s")
+    print(f"two workers / one              {two / one:7.2f}    (target: 1.9)")
+    print(f"memory of a worker             {megabytes:7.0f} MB (target: below 250)")
+    return two
+
+
+def take_batches(bench: Bench, seconds: float, interval: float) -> tuple[float, float]:
+    """Takes batches like a trainer whose step lasts a fixed time.
+
+    Returns:
+        Batches a second, and the share of the time spent waiting.
+    """
+    recipe = Recipe.from_config(bench.config)
+    steps = range(EPOCHS * bench.batches_per_epoch)
+    with (
+        locks.exclusive_role(bench.buffer.folder, locks.TRAINER),
+        BatchReader(
+            bench.buffer,
+            recipe.spec(bench.dataset),
+            steps,
+            batches_per_epoch=bench.batches_per_epoch,
+            read_ahead=bench.config.train.read_ahead,
+            sleep_seconds=bench.config.train.sleep_time,
+            is_buffer_ready=lambda: True,
+            should_stop=lambda: False,
+            notify=lambda line: None,
+            how_to_start="",
+        ) as reader,
+    ):
+        write_progress(bench.buffer.folder, Position(0, 0))
+        next(reader)  # Its wait is the start's.
+        reader.waited_seconds = 0.0
+        started, taken = time.monotonic(), 0
+        while (now := time.monotonic()) < started + seconds:
+            batch = next(reader)
+            position = to_position(batch.step + 1, bench.batches_per_epoch)
+            write_progress(bench.buffer.folder, position)
+            taken += 1
+            # The step's end, whatever the waiting took of the time before it.
+            time.sleep(max(0.0, now + interval - time.monotonic()))
+        total = time.monotonic() - started
+    return taken / total, reader.waited_seconds / total
+
+
+def measure_handoff(bench: Bench, seconds: float, capacity: float) -> None:
+    """Prints waiting at half of the workers' capacity, throughput at twice of it."""
+    with bench.preprocessor(2):
+        bench.wait_for(8)
+        _, waiting = take_batches(bench, seconds, 2 / capacity)
+    print(f"waiting, trainer at half       {waiting:7.2%}    (target: below 0.5 %)")
+    with bench.preprocessor(2):
+        bench.wait_for(1)
+        speed, _ = take_batches(bench, seconds, 0.5 / capacity)
+    share = speed / capacity
+    print(f"throughput, trainer at twice   {share:7.2f}    (target: 0.97 of capacity)")
+
+
+def measure_reader(bench: Bench) -> None:
+    """Prints the reader's speed against plain reads of the same files."""
+    number, ratios = 16, []
+    with bench.preprocessor(2):
+        bench.wait_for(number)
+    recipe = Recipe.from_config(bench.config)
+    spec = recipe.spec(bench.dataset)
+    positions = [to_position(s, bench.batches_per_epoch) for s in range(number)]
+    for _ in range(7):
+        started = time.perf_counter()
+        for position in positions:
+            bench.buffer.images_path(position).read_bytes()
+            bench.buffer.labels_path(position).read_bytes()
+        middle = time.perf_counter()
+        for position in positions:
+            bench.buffer.read(position, spec)
+        ratios.append((middle - started) / (time.perf_counter() - middle))
+    ratio = sorted(ratios)[len(ratios) // 2]
+    print(f"reader / plain file reads      {ratio:7.2f}    (target: 0.7)")
+
+
+def measure_channel_stats(bench: Bench) -> None:
+    """Prints the speed of counting levels against that of decoding alone."""
+    paths, ratios = bench.dataset.paths(range(200)), []
+    for _ in range(5):
+        started = time.process_time()
+        for path in paths:
+            decode_rgb(path)
+        middle = time.process_time()
+        count_levels(paths)
+        ratios.append((middle - started) / (time.process_time() - middle))
+    ratio = sorted(ratios)[len(ratios) // 2]
+    print(f"channel statistics / decoding  {ratio:7.2f}    (target: 0.9)")
+
+
+def main() -> None:
+    """Prepares the images and measures one thing after the other."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=Path, help="default: generated photographs")
+    parser.add_argument("--seconds", type=float, default=20, help="of each measurement")
+    args = parser.parse_args()
+    shared_memory = Path("/dev/shm")
+    parent = shared_memory if shared_memory.is_dir() else None
+    with tempfile.TemporaryDirectory(dir=parent, prefix="handoff-") as name:
+        scratch = Path(name)
+        if args.images is None:
+            make_photographs(scratch / "photographs", 200)
+        images = find_images(args.images or scratch / "photographs")
+        room = shutil.disk_usage(scratch).free // 20_000_000 - 20
+        bench = Bench(scratch, images, buffer_size=max(20, min(400, room)))
+        measure_start(bench)
+        capacity = measure_workers(bench, args.seconds)
+        measure_handoff(bench, args.seconds, capacity)
+        measure_reader(bench)
+        measure_channel_stats(bench)
+
+
+if __name__ == "__main__":
+    main()
