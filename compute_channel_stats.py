@@ -1,63 +1,9 @@
-"""Computes the mean and standard deviation of each channel over all training images.
+"""Computes mean and std; see resnet50/commands/compute_channel_stats.py, and --help.
 
-    python3 compute_channel_stats.py --write
-
-Prints the two lines for [dataset] in config.txt; --write puts them there.
+python3 compute_channel_stats.py --write
 """
 
 from resnet50 import command_line
-from resnet50.config import ConfigError, write_channel_statistics
-from resnet50.errors import UserError
-from resnet50.preprocessing.augmentation import ChannelStatistics
-from resnet50.preprocessing.channel_stats import count_dataset, statistics_of
-from resnet50.preprocessing.dataset_index import open_training_set
-from resnet50.preprocessing.workers import worker_pool
-
-
-class NoImageReadableError(UserError):
-    """Not one of the training images can be read."""
-
-
-def main() -> None:
-    """Counts, prints, and writes if asked to."""
-    parser = command_line.make_parser(__doc__, "num_workers")
-    parser.add_argument(
-        "--write", action="store_true", help="replace the two lines in config.txt"
-    )
-    args = parser.parse_args()
-    config = command_line.load_config(args)
-    dataset = open_training_set(config.dataset, config.train.buffer_folder)
-    num_workers = config.runtime_preprocessing.num_workers
-    with (
-        worker_pool(num_workers) as pool,
-        command_line.progress_bar(total=dataset.num_images, unit=" images") as bar,
-    ):
-        histograms = count_dataset(
-            dataset, pool, num_workers=num_workers, advance=bar.update
-        )
-    if len(histograms.unreadable) == dataset.num_images:
-        path, reason = histograms.unreadable[0]
-        raise NoImageReadableError(
-            f"{dataset.folder}: none of the {dataset.num_images} images can be read; "
-            f"the first is {path}: {reason}"
-        )
-    exact = statistics_of(histograms.counts)
-    statistics = ChannelStatistics(*([round(v, 6) for v in part] for part in exact))
-    for name, values in statistics._asdict().items():
-        print(f"channel_{name} = [{', '.join(map(str, values))}]")
-    if min(statistics.std) == 0:
-        raise ConfigError(
-            "channel_std: a channel is the same everywhere, nothing can be divided by "
-            "its standard deviation of 0 (are these the right images?)"
-        )
-    if args.write:
-        write_channel_statistics(args.config, statistics.mean, statistics.std)
-        print(f"written to {args.config}")
-    for path, reason in histograms.unreadable:
-        print(f"unreadable: {path}: {reason}")
-    if histograms.unreadable:
-        print(f"{len(histograms.unreadable)} images could not be read and do not count")
-
 
 if __name__ == "__main__":
-    command_line.run(main)
+    command_line.run_command("compute_channel_stats")

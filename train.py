@@ -5,7 +5,6 @@ python3 train.py --run_folder=mytestrun --epoch_start=0 --epoch_end=30
 """
 
 from resnet50 import command_line
-from resnet50.commands.train import main
 
 if __name__ == "__main__":
-    command_line.run(main)
+    command_line.run_command("train")

@@ -1,6 +1,5 @@
 """The side door: ``python -m resnet50 NAME``, installed also as ``resnet50``."""
 
-import importlib
 import sys
 
 from resnet50 import command_line
@@ -20,10 +19,9 @@ def main() -> None:
         for command, meaning in COMMANDS.items():
             print(f"  {command:10} {meaning}", file=sys.stderr)
         sys.exit(0 if name in ("-h", "--help") else 2)
-    # Only the chosen one: some need TensorFlow, which takes seconds to load.
-    module = importlib.import_module(f"resnet50.commands.{name}")
     sys.argv = [f"resnet50 {name}", *sys.argv[2:]]
-    command_line.run(module.main)
+    # Loads the chosen one only: some need TensorFlow, which takes seconds.
+    command_line.run_command(name)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Only the top-level scripts and ``resnet50.commands`` use this module.
 """
 
 import argparse
+import importlib
 import os
 import shlex
 import signal
@@ -210,6 +211,21 @@ class StatusBar:
         self._bar.n, self._bar.total = done, total
         self._bar.unit = text
         self._bar.set_description_str(description)
+
+
+def run_command(name: str) -> None:
+    """Loads a module of resnet50.commands and runs its main function; see ``run``.
+
+    Args:
+        name: Of the module. Loading it takes seconds if it needs TensorFlow, and Ctrl-C
+            ends that at once and without a traceback.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    module = importlib.import_module(f"resnet50.commands.{name}")
+    signal.signal(signal.SIGINT, before)
+    run(module.main)
 
 
 def run(main: Callable[[], None]) -> None:

@@ -27,9 +27,9 @@ from tests.images import make_class_folders
 from tests.settings import write_small_config
 from tests.training.tiny import TinyTraining
 
-PREPROCESS = ("runtime_preprocessing",)
-TRAIN = ("train", "--run_folder=run")
-STATS = ("compute_channel_stats", "--num_workers=1")
+PREPROCESS = ("resnet50.commands.runtime_preprocessing",)
+TRAIN = ("resnet50.commands.train", "--run_folder=run")
+STATS = ("resnet50.commands.compute_channel_stats", "--num_workers=1")
 EVALUATE = ("resnet50.commands.evaluate", "--run_folder=run")
 PREVIEW = ("resnet50.commands.preview", "--epoch=0", "--batch=0")
 
@@ -280,7 +280,7 @@ CORPUS = {
     "torn manifest": (TRAIN, torn_manifest, "batch_size is absent there and 4 here"),
     # checkpoints
     "a run outside": (
-        ("train", "--run_folder=../elsewhere"),
+        ("resnet50.commands.train", "--run_folder=../elsewhere"),
         None,
         "--run_folder = '../elsewhere' (must be a plain name",
     ),

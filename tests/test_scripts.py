@@ -293,3 +293,24 @@ def test_bad_settings_end_with_one_line(tmp_path, script):
         f"{tmp_path / 'none.txt'}: cannot be read: No such file or directory "
         "(give it as --config=PATH)"
     )
+
+
+@pytest.mark.parametrize("script", ["train.py", "runtime_preprocessing.py"])
+def test_ctrl_c_while_the_modules_load_shows_no_traceback(tmp_path, script):
+    """A module that never finishes to load stands for TensorFlow."""
+    module = "tensorflow" if script == "train.py" else "PIL"
+    (tmp_path / f"{module}.py").write_text("print('loading', flush=True)\ninput()\n")
+    process = subprocess.Popen(
+        [sys.executable, script, "--help"],
+        cwd=PROJECT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "loading\n"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(SECONDS) == -signal.SIGINT
+    _, error = process.communicate()
+    assert error == ""

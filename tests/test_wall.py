@@ -21,6 +21,10 @@ MODULES = [
     "resnet50.command_line",
     "runtime_preprocessing",
     "compute_channel_stats",
+    "resnet50.commands.runtime_preprocessing",
+    "resnet50.commands.compute_channel_stats",
+    "resnet50.commands.demo",
+    "resnet50.commands.preview",
     *(
         f"{room.__name__}.{module.name}"
         for room in ROOMS
