@@ -195,19 +195,17 @@ class Loop:
             UserError: What the reader raises.
         """
         position = self._saved = start
-        for batch in self._reader:
-            self._train(batch)
-            position = to_position(batch.step + 1, self._run.batches_per_epoch)
-            with self._obstacle_told("writing the progress"):
-                write_progress(self._buffer.folder, position)
-            if position.batch_index == 0:
-                self._finish_epoch(batch.position.epoch, position)
-            elif time.monotonic() > self._save_at:
+        try:
+            for batch in self._reader:
+                position = self._train(batch)
+                if self._should_stop():
+                    break
+        except LossError:
+            raise
+        except UserError:  # Of the reader; what is trained is sound.
+            if position != self._saved:
                 self._save(position)
-            elif time.monotonic() > self._looked_at + _LOOK_SECONDS:
-                self._look(position)
-            if self._should_stop():
-                break
+            raise
         while self._saved != position and not self._save(position):
             if not self._obstacles_at_end:
                 self._obstacles_at_end = True
@@ -219,7 +217,8 @@ class Loop:
             time.sleep(_END_RETRY_SECONDS)
         return position
 
-    def _train(self, batch: Batch) -> None:
+    def _train(self, batch: Batch) -> Position:
+        """Makes one step and all that is due after it; returns the next position."""
         loss = self._training.step(
             tf.constant(batch.images),
             tf.constant(batch.labels),
@@ -228,6 +227,16 @@ class Loop:
         )
         self._unchecked.append((batch.position, loss))
         self._clock.num_images += len(batch.labels)
+        position = to_position(batch.step + 1, self._run.batches_per_epoch)
+        with self._obstacle_told("writing the progress"):
+            write_progress(self._buffer.folder, position)
+        if position.batch_index == 0:
+            self._finish_epoch(batch.position.epoch, position)
+        elif time.monotonic() > self._save_at:
+            self._save(position)
+        elif time.monotonic() > self._looked_at + _LOOK_SECONDS:
+            self._look(position)
+        return position
 
     def _look(self, position: Position) -> None:
         """What is done once a second: it makes the host wait for the device."""

@@ -9,6 +9,7 @@ import pytest
 
 from resnet50.config import override
 from resnet50.handoff.buffer import BatchBuffer, BatchSpec
+from resnet50.handoff.manifest import ManifestError
 from resnet50.handoff.progress import FILE_NAME, Position, to_position, to_step
 from resnet50.handoff.reader import BatchReader
 from resnet50.tables import (
@@ -46,6 +47,7 @@ class Session:
         self.buffer = BatchBuffer(folder / "buffer")
         self.buffer.folder.mkdir(exist_ok=True)
         self.training = training or TinyTraining()
+        self.is_buffer_ready = lambda: True
         self.progress, self.lines = [], []
         self._minutes, self._stop_after = minutes, stop_after
 
@@ -63,7 +65,7 @@ class Session:
             batches_per_epoch=BATCHES_PER_EPOCH,
             read_ahead=2,
             sleep_seconds=0.01,
-            is_buffer_ready=lambda: True,
+            is_buffer_ready=self.is_buffer_ready,
             should_stop=lambda: False,
             notify=self.lines.append,
             how_to_start="",
@@ -146,6 +148,21 @@ def test_a_stop_saves_and_going_on_gives_the_same_weights(folder):
     ):
         for name in ("epoch", "steps", "loss", "l2_loss", "top1", "top5"):
             assert row[name] == expected[name], name
+
+
+def test_what_is_trained_is_saved_before_an_error_of_the_reader(folder):
+    session, asked = Session(folder), []
+
+    def is_buffer_ready():
+        asked.append(None)
+        if len(asked) > 4:  # Twice a batch: the third one is of other settings.
+            raise ManifestError("seed is 99 there and 0 here")
+        return True
+
+    session.is_buffer_ready = is_buffer_ready
+    with pytest.raises(ManifestError):
+        session.train(Position(0, 0), Position(2, 0))
+    assert session.checkpoints == ["0_00002"]
 
 
 def test_a_loss_that_is_no_number_stops_and_names_the_batch(folder):
