@@ -108,6 +108,16 @@ def wait_for_step(config, step, *processes):
     raise AssertionError(f"step {step} was not reached")
 
 
+def wait_for_a_batch(config):
+    """Waits until the buffer holds a batch; returns the buffer's folder."""
+    buffer = config.parent / "buffer"
+    deadline = time.monotonic() + SECONDS
+    while not list(buffer.glob("images_*.npy")):
+        assert time.monotonic() < deadline, "no batch was made"
+        time.sleep(0.02)
+    return buffer
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, images):
     """A training of two epochs, the preprocessor started first."""
@@ -224,10 +234,7 @@ def test_channel_statistics_are_written_and_comments_stay(config):
 
 def test_ctrl_c_leaves_a_valid_buffer(config):
     preprocessor = preprocess(config)
-    buffer = config.parent / "buffer"
-    deadline = time.monotonic() + SECONDS
-    while not list(buffer.glob("images_*.npy")) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    buffer = wait_for_a_batch(config)
     preprocessor.send_signal(signal.SIGINT)
     output = finish(preprocessor, 130)
     assert output.endswith("stopped\n")
@@ -265,10 +272,7 @@ def test_different_settings_are_refused_with_both_values(undisturbed):
 
 def test_a_second_preprocessor_is_refused_with_the_first_ones_id(config):
     first = preprocess(config)
-    buffer = config.parent / "buffer"
-    deadline = time.monotonic() + SECONDS
-    while not list(buffer.glob("images_*.npy")) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_for_a_batch(config)
     output = finish(preprocess(config), status=1)
     assert f"already runs here, process {first.pid}" in output
     first.send_signal(signal.SIGTERM)
