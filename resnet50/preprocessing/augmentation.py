@@ -1,8 +1,8 @@
 """The six steps that each image goes through in each epoch.
 
 1. draw the shorter side         ``draw``
-2. resize to it                  ``resize_and_crop``
-3. random crop                   ``resize_and_crop``
+2. resize to it                  ``resize_and_crop``, ``resampling``
+3. random crop                   ``resize_and_crop``, ``resampling``
 4. normalize                     ``normalization_table``
 5. random horizontal flip        ``augment``
 6. colour jitter                 ``colour_shift``
@@ -16,14 +16,14 @@ together are a table of 256 values, and normalizing, jittering and converting a 
 one look-up in it.
 """
 
-import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from resnet50.config import AugmentationConfig
+from resnet50.preprocessing import compiled
+from resnet50.preprocessing.resampling import crop_of_resized
 
 
 class Draw(NamedTuple):
@@ -60,15 +60,6 @@ def draw(rng: np.random.Generator, settings: AugmentationConfig) -> Draw:
     )
 
 
-def resized_size(width: int, height: int, shorter_side: int) -> tuple[int, int]:
-    """Width and height after a resize that keeps the aspect ratio.
-
-    The longer side is rounded down, as in torchvision.
-    """
-    shorter = min(width, height)
-    return width * shorter_side // shorter, height * shorter_side // shorter
-
-
 def crop_corner(
     width: int, height: int, crop_size: int, fractions: tuple[float, float]
 ) -> tuple[int, int]:
@@ -79,76 +70,6 @@ def crop_corner(
     """
     down, right = fractions
     return int(right * (width - crop_size + 1)), int(down * (height - crop_size + 1))
-
-
-def _interval(start: int, length: int, source_size: int, resized_size: int):
-    """Where a piece of the resized image comes from, along one axis.
-
-    Returns:
-        The piece's ends in the source, and whole pixels around them that hold all that
-        the bilinear filter looks at; (start, end, first, last).
-    """
-    scale = source_size / resized_size
-    # The product may be above the image's edge by a rounding error.
-    ends = start * scale, min((start + length) * scale, source_size)
-    reach = math.ceil(max(scale, 1))
-    first = max(math.floor(ends[0]) - reach, 0)
-    last = min(math.ceil(ends[1]) + reach, source_size)
-    return *ends, first, last
-
-
-def _region(image: Image.Image | np.ndarray, box: tuple[int, ...]) -> Image.Image:
-    """A rectangle of whole pixels, (left, top, right, bottom)."""
-    if isinstance(image, Image.Image):
-        return image.crop(box)
-    left, top, right, bottom = box
-    return Image.fromarray(np.ascontiguousarray(image[top:bottom, left:right]))
-
-
-def crop_of_resized(
-    image: Image.Image | np.ndarray,
-    shorter_side: int,
-    crop_size: int,
-    corner: Callable[[int, int], tuple[int, int]],
-) -> np.ndarray:
-    """Steps 2 and 3 in one: the pixels of a crop of the resized image.
-
-    Only the crop's source region is resampled. The result is that of resizing the whole
-    (bilinear, with antialiasing, first along x and then along y) and cropping: to 2 of
-    255 levels, and for 99 % of the values exactly.
-
-    Args:
-        image: RGB, any size; or uint8 [H, W, 3].
-        shorter_side: Of the resized image, pixels, at least crop_size.
-        crop_size: Side of the crop, pixels.
-        corner: Takes width and height of the resized image, returns the crop's
-            upper left corner in it, (left, top).
-
-    Returns:
-        uint8 [crop_size, crop_size, 3].
-    """
-    is_array = isinstance(image, np.ndarray)
-    source_width, source_height = image.shape[1::-1] if is_array else image.size
-    width, height = resized_size(source_width, source_height, shorter_side)
-    x, y = corner(width, height)
-    left, right, first_column, last_column = _interval(
-        x, crop_size, source_width, width
-    )
-    top, bottom, first_row, last_row = _interval(y, crop_size, source_height, height)
-    region = _region(image, (first_column, first_row, last_column, last_row))
-    # One axis after the other, because which comes first decides the rounding between
-    # them, and Pillow (since 13) decides that by the region's shape.
-    region = region.resize(
-        (crop_size, region.height),
-        Image.Resampling.BILINEAR,
-        box=(left - first_column, 0, right - first_column, region.height),
-    )
-    region = region.resize(
-        (crop_size, crop_size),
-        Image.Resampling.BILINEAR,
-        box=(0, top - first_row, crop_size, bottom - first_row),
-    )
-    return np.asarray(region)
 
 
 def resize_and_crop(image: Image.Image, choice: Draw, crop_size: int) -> np.ndarray:
@@ -176,12 +97,6 @@ def normalization_table(statistics: ChannelStatistics) -> np.ndarray:
     return (levels - mean) / np.asarray(statistics.std)[:, None]
 
 
-# Pixels in a block, _ROWS of 4. A sum of 256 products of two levels is below 2**24, so
-# float32 holds it exactly; and 4 interleaved pixels a row suit a matrix product.
-_ROWS = 256
-_BLOCK = 4 * _ROWS
-
-
 def _sums_and_products(crop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sums over the pixels of each channel, and of each product of two channels.
 
@@ -193,6 +108,31 @@ def _sums_and_products(crop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         float64 [3] and float64 [3, 3].
     """
+    kernels = compiled.kernels()
+    if kernels is None:
+        return _sums_and_products_by_blocks(crop)
+    by_column = kernels.column_sums(crop.reshape(len(crop), -1))
+    sums, squares, with_next, with_second = (
+        column_sums.reshape(-1, 3).sum(axis=0, dtype=np.float64)
+        for column_sums in by_column
+    )
+    red_green, green_blue, _ = with_next
+    red_blue, _, _ = with_second
+    products = [
+        [squares[0], red_green, red_blue],
+        [red_green, squares[1], green_blue],
+        [red_blue, green_blue, squares[2]],
+    ]
+    return sums, np.array(products)
+
+
+# Pixels in a block, _ROWS of 4. A sum of 256 products of two levels is below 2**24, so
+# float32 holds it exactly; and 4 interleaved pixels a row suit a matrix product.
+_ROWS = 256
+_BLOCK = 4 * _ROWS
+
+
+def _sums_and_products_by_blocks(crop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     num_blocks = -(-crop.size // (3 * _BLOCK))
     padded = np.zeros(num_blocks * _BLOCK * 3, np.float32)
     padded[: crop.size] = crop.reshape(-1)
@@ -257,15 +197,38 @@ def augment(
     """
     crop = resize_and_crop(image, choice, crop_size)
     shift = colour_shift(crop, statistics.std, choice.colour_weights)
-    if choice.is_flipped:
-        crop = crop[:, ::-1]
     if out.dtype == np.uint8:
-        out[:] = crop
+        out[:] = crop[:, ::-1] if choice.is_flipped else crop
         return shift
     table = (normalization_table(statistics) + shift[:, None]).astype(out.dtype)
-    for channel in range(3):
-        out[:, :, channel] = table[channel].take(crop[:, :, channel])
+    _look_up(table, crop, choice.is_flipped, out)
     return shift
+
+
+def _look_up(
+    table: np.ndarray, crop: np.ndarray, is_flipped: bool, out: np.ndarray
+) -> None:
+    """Replaces each level by its channel's value in the table: steps 4, 5 and 6.
+
+    Args:
+        table: float16 or float32 [3, 256].
+        crop: uint8 [H, W, 3].
+        is_flipped: Whether left and right are swapped.
+        out: Of the table's type, [H, W, 3], contiguous; overwritten.
+    """
+    kernels = compiled.kernels()
+    if kernels is None:
+        crop = crop[:, ::-1] if is_flipped else crop
+        for channel in range(3):
+            out[:, :, channel] = table[channel].take(crop[:, :, channel])
+        return
+    whole_numbers = f"u{out.itemsize}"  # numba knows no float16; bits are moved only.
+    kernels.look_up(
+        table.view(whole_numbers),
+        crop.reshape(len(crop), -1),
+        is_flipped,
+        out.view(whole_numbers).reshape(len(out), -1),
+    )
 
 
 def normalize(

@@ -11,10 +11,12 @@ from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from resnet50.errors import UserError
+from resnet50.preprocessing import compiled
 from resnet50.preprocessing.augmentation import ChannelStatistics
-from resnet50.preprocessing.decoding import UndecodableImageError, decode_rgb
+from resnet50.preprocessing.decoding import UndecodableImageError, decode_pixels
 from resnet50.preprocessing.imagenet import Dataset
 from resnet50.preprocessing.workers import map_in_order
 
@@ -34,16 +36,26 @@ class Histograms(NamedTuple):
     unreadable: list[tuple[str, str]]  # path and reason
 
 
+def _histogram(image: Image.Image | np.ndarray) -> np.ndarray:
+    """How often each level of each channel occurs in an RGB image; int64 [3, 256]."""
+    kernels = compiled.kernels()
+    if kernels is None:
+        counts = Image.fromarray(np.asarray(image)).histogram()
+        return np.array(counts).reshape(3, 256)
+    pixels = np.asarray(image)
+    return kernels.count_levels(pixels.reshape(len(pixels), -1))
+
+
 def count_levels(paths: list[str]) -> Histograms:
     """Counts the levels of all pixels of some images. Runs in a worker."""
-    counts = np.zeros(768, np.int64)
+    counts = np.zeros((3, 256), np.int64)
     unreadable = []
     for path in paths:
         try:
-            counts += decode_rgb(path).histogram()
+            counts += _histogram(decode_pixels(path))
         except UndecodableImageError as error:
             unreadable.append((path, str(error)))
-    return Histograms(counts.reshape(3, 256), len(paths), unreadable)
+    return Histograms(counts, len(paths), unreadable)
 
 
 def statistics_of(counts: np.ndarray) -> ChannelStatistics:

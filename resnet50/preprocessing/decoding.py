@@ -1,8 +1,8 @@
 """Image files to RGB, by what they contain and not by how they are named.
 
-Pillow decodes. With simplejpeg (the extra "fast") JPEG files are decoded by that, with
-the same result: both contain libjpeg-turbo, simplejpeg hands the pixels over faster.
-What simplejpeg refuses, and CMYK, which it converts otherwise, is left to Pillow.
+JPEG files are decoded by simplejpeg, all others, and those that it refuses, by Pillow.
+The result is Pillow's, bit by bit: both contain libjpeg-turbo, simplejpeg hands the
+pixels over faster. CMYK, which it converts otherwise, is left to Pillow as well.
 """
 
 import errno
@@ -19,7 +19,7 @@ from PIL import Image
 
 try:
     import simplejpeg
-except ImportError:
+except ImportError:  # Where there is no wheel of it.
     simplejpeg = None
 
 # Wider than 8 bits a channel: Pillow's own conversion to RGB clips these at 255.

@@ -5,10 +5,10 @@ from PIL import Image
 
 from resnet50.preprocessing.augmentation import (
     ChannelStatistics,
-    crop_of_resized,
     normalization_table,
 )
 from resnet50.preprocessing.decoding import decode_rgb
+from resnet50.preprocessing.resampling import crop_of_resized
 
 NUM_CROPS = (1, 10)
 

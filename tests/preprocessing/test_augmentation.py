@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from resnet50.config import AugmentationConfig, read_config
+from resnet50.preprocessing import compiled
 from resnet50.preprocessing.augmentation import (
     ChannelStatistics,
     Draw,
@@ -18,12 +19,22 @@ from resnet50.preprocessing.augmentation import (
     draw,
     normalization_table,
     resize_and_crop,
-    resized_size,
 )
 from resnet50.preprocessing.decoding import decode_rgb
+from resnet50.preprocessing.resampling import resized_size
 from tests.images import make_image_kinds, photograph
 from tests.preprocessing.recipes import AUGMENTATION, STATISTICS
 from tests.test_config import SHIPPED
+
+
+@pytest.fixture(autouse=True, params=["compiled", "Pillow and numpy"])
+def loops(request, monkeypatch):
+    """Every test runs with the compiled loops over pixels, and without."""
+    if request.param == "compiled":
+        pytest.importorskip("numba")
+    else:
+        monkeypatch.setattr(compiled, "kernels", lambda: None)
+
 
 CROP_SIZE = AUGMENTATION.crop_size
 SIZES = [(50, 41), (41, 50), (64, 64), (200, 37), (20, 31), (1, 1), (1, 700), (700, 1)]

@@ -1,0 +1,17 @@
+"""Whether the compiled loops over pixels are at hand."""
+
+import functools
+from types import ModuleType
+
+
+@functools.cache
+def kernels() -> ModuleType | None:
+    """The module ``kernels``; None without numba, or with one that is of no use here.
+
+    Loaded by the first call, so that only a process that makes crops pays for it.
+    """
+    try:
+        from resnet50.preprocessing import kernels
+    except ImportError:  # numba raises it also for a numpy that is too new for it.
+        return None
+    return kernels

@@ -1,0 +1,273 @@
+"""The loops over pixels as machine code, compiled by numba.
+
+Each function is the twin of code in ``resampling``, ``augmentation`` or
+``channel_stats`` that works with Pillow or numpy, and gives the same result, bit by
+bit: what is done here is done in whole numbers. So no batch depends on numba.
+
+Importing this module compiles: in seconds on a machine's first time, later by loading
+what numba has kept in its cache. ``compiled.kernels`` is the door to it.
+"""
+
+import contextlib
+from pathlib import Path
+
+import numba
+import numpy as np
+from numba import types
+
+# uint8 [H, 3 W], RGB; of what Pillow decodes, not to be written to.
+_PIXELS = types.Array(types.uint8, 2, "C", readonly=True)
+_ROWS = types.Array(types.uint8, 2, "C")
+_FIRSTS = types.Array(types.int64, 1, "C")
+_WEIGHTS = types.Array(types.int32, 2, "C")
+
+# Pillow's fixed point: weights are whole multiples of 2**-22, sums begin with one half.
+_BITS = 22
+_HALF = 1 << (_BITS - 1)
+
+# Two sums in one 64-bit number: 255 * 2**22 + 2**21, the largest, is below 2**31.
+_UPPER = 32
+
+
+def _compiled(signature):
+    """Compiles at import, so that no batch waits for it and no later call can fail."""
+
+    def compile_now(function):
+        try:
+            return numba.njit(signature, cache=True, nogil=True)(function)
+        # Numba raises whatever comes of reading a damaged cache, such as EOFError after
+        # a power cut, and RuntimeError where there is no folder for one.
+        except Exception:
+            _forget_cache()
+            return numba.njit(signature, nogil=True)(function)
+
+    return compile_now
+
+
+def _forget_cache() -> None:
+    """Deletes the indices of the cache, so that the next process fills it anew."""
+    folder = Path(numba.config.CACHE_DIR or Path(__file__).parent / "__pycache__")
+    with contextlib.suppress(OSError):
+        for index in folder.rglob("kernels.*.nbi"):
+            index.unlink(missing_ok=True)
+
+
+@_compiled(types.int64(types.int64, types.float32, types.float32, _FIRSTS, _WEIGHTS))
+def _triangle_weights(source_size, start, end, firsts, weights):
+    """Fills in which source pixels make up each output pixel along one axis.
+
+    The bilinear filter is a triangle as wide as two source pixels or, if the image
+    shrinks, two output pixels. The float types are those of Pillow's Resample.c, which
+    decide the last bit of each weight.
+
+    Args:
+        source_size: Pixels along the axis.
+        start: Where the output begins in the source, pixels.
+        end: Where it ends.
+        firsts: int64 [output pixels], filled with the first source pixel of each.
+        weights: int32 [output pixels, enough], filled with the weights, times 2**22, of
+            that pixel and those behind it.
+
+    Returns:
+        How many pixels at most have a weight. As many from each first pixel on are
+        inside the source.
+    """
+    scale = np.float64(end - start) / len(firsts)
+    support = max(scale, 1.0)
+    num_taps = 0
+    for place in range(len(firsts)):
+        centre = np.float64(start) + (place + 0.5) * scale
+        first = max(int(centre - support + 0.5), 0)
+        stop = min(int(centre + support + 0.5), source_size)
+        triangle = np.empty(stop - first)
+        for tap in range(stop - first):
+            distance = abs((first + tap - centre + 0.5) * (1.0 / support))
+            triangle[tap] = max(1.0 - distance, 0.0)
+        total = 0.0
+        for tap in range(stop - first):
+            total += triangle[tap]
+        for tap in range(stop - first):
+            weights[place, tap] = int(0.5 + triangle[tap] / total * (1 << _BITS))
+        for tap in range(stop - first, weights.shape[1]):
+            weights[place, tap] = 0
+        firsts[place] = first
+        num_taps = max(num_taps, stop - first)
+    for place in range(len(firsts)):
+        excess = firsts[place] + num_taps - source_size
+        if excess > 0:
+            for tap in range(num_taps - 1, -1, -1):
+                moved = weights[place, tap - excess] if tap >= excess else 0
+                weights[place, tap] = moved
+            firsts[place] -= excess
+    return num_taps
+
+
+@_compiled(
+    types.void(_PIXELS, types.int64, types.int64, _FIRSTS, _WEIGHTS, types.int64, _ROWS)
+)
+def _resample_along_x(pixels, first_row, first_byte, firsts, weights, num_taps, out):
+    """Two rows at a time, in the upper and the lower half of 64-bit numbers."""
+    half = np.int64(_HALF | _HALF << _UPPER)
+    pair = np.empty(3 * (firsts[-1] + num_taps), np.int64)
+    for row in range(0, len(out), 2):
+        # Without a partner, an odd number's last row is its own.
+        other = min(row + 1, len(out) - 1)
+        lower, upper = pixels[first_row + row], pixels[first_row + other]
+        for i in range(len(pair)):
+            low, high = lower[first_byte + i], upper[first_byte + i]
+            pair[i] = np.int64(high) << _UPPER | np.int64(low)
+        out_lower, out_upper = out[row], out[other]
+        for place in range(len(firsts)):
+            # Unsigned, or each index would be tested for being negative.
+            source, target = np.uint64(3 * firsts[place]), np.uint64(3 * place)
+            red = green = blue = half
+            for tap in range(num_taps):
+                weight = np.int64(weights[place, tap])
+                at = source + np.uint64(3 * tap)
+                red += weight * pair[at]
+                green += weight * pair[at + 1]
+                blue += weight * pair[at + 2]
+            out_lower[target] = red >> _BITS
+            out_lower[target + 1] = green >> _BITS
+            out_lower[target + 2] = blue >> _BITS
+            out_upper[target] = red >> (_BITS + _UPPER)
+            out_upper[target + 1] = green >> (_BITS + _UPPER)
+            out_upper[target + 2] = blue >> (_BITS + _UPPER)
+
+
+@_compiled(types.void(_ROWS, _FIRSTS, _WEIGHTS, types.int64, _ROWS))
+def _resample_along_y(rows, firsts, weights, num_taps, out):
+    sums = np.empty(out.shape[1], np.int32)
+    for place in range(len(firsts)):
+        sums[:] = _HALF
+        for tap in range(num_taps):
+            weight = weights[place, tap]
+            row = rows[firsts[place] + tap]
+            for i in range(len(sums)):
+                sums[i] += weight * np.int32(row[i])
+        out_row = out[place]
+        for i in range(len(sums)):
+            out_row[i] = sums[i] >> _BITS
+
+
+_AXIS = types.Tuple([types.float32, types.float32, types.int64, types.int64])
+
+
+@_compiled(_ROWS(_PIXELS, types.int64, _AXIS, _AXIS))
+def resample(pixels, size, x, y):
+    """Resizes a box of an image to a square, first along x and then along y.
+
+    The twin of two calls of Image.resize with BILINEAR and a box, on a rectangle of
+    whole pixels around the box.
+
+    Args:
+        pixels: uint8 [H, 3 W], RGB.
+        size: Side of the square, pixels.
+        x: Left and right end of the box, in pixels from where the rectangle begins; the
+            rectangle's first column, and the one after its last.
+        y: Likewise, of rows.
+
+    Returns:
+        uint8 [size, 3 size], RGB.
+    """
+    left, right, first_column, last_column = x
+    top, bottom, first_row, last_row = y
+    num_columns, num_rows = last_column - first_column, last_row - first_row
+    firsts = np.empty(size, np.int64)
+    # A triangle is two output pixels wide, and begins and ends between pixels.
+    shrinkage = max((right - left) / size, (bottom - top) / size, 1)
+    weights = np.empty((size, 2 * int(np.ceil(shrinkage)) + 1), np.int32)
+    rows = np.empty((num_rows, 3 * size), np.uint8)
+    num_taps = _triangle_weights(num_columns, left, right, firsts, weights)
+    _resample_along_x(
+        pixels, first_row, 3 * first_column, firsts, weights, num_taps, rows
+    )
+    out = np.empty((size, 3 * size), np.uint8)
+    num_taps = _triangle_weights(num_rows, top, bottom, firsts, weights)
+    _resample_along_y(rows, firsts, weights, num_taps, out)
+    return out
+
+
+@_compiled(types.UniTuple(types.int32[::1], 4)(_PIXELS))
+def column_sums(rows):
+    """Sums over a crop's rows: of each byte, and of its products with its neighbours.
+
+    Column by column, because the next column is another channel. Each sum stays below
+    2**31 for up to 33,000 rows.
+
+    Args:
+        rows: uint8 [H, 3 W], RGB.
+
+    Returns:
+        Four int32 [3 W]: sums of the bytes; of their squares; of their products with
+        the next byte and with the one after that, 0 where there is none.
+    """
+    length = rows.shape[1]
+    sums, squares = np.zeros(length, np.int32), np.zeros(length, np.int32)
+    with_next, with_second = np.zeros(length, np.int32), np.zeros(length, np.int32)
+    for y in range(len(rows)):
+        row = rows[y]
+        for i in range(length - 2):
+            value = np.int32(row[i])
+            sums[i] += value
+            squares[i] += value * value
+            with_next[i] += value * np.int32(row[i + 1])
+            with_second[i] += value * np.int32(row[i + 2])
+        green, blue = np.int32(row[length - 2]), np.int32(row[length - 1])
+        sums[length - 2] += green
+        sums[length - 1] += blue
+        squares[length - 2] += green * green
+        squares[length - 1] += blue * blue
+        with_next[length - 2] += green * blue
+    return sums, squares, with_next, with_second
+
+
+@_compiled(
+    [
+        types.void(types.uint16[:, ::1], _PIXELS, types.boolean, types.uint16[:, ::1]),
+        types.void(types.uint32[:, ::1], _PIXELS, types.boolean, types.uint32[:, ::1]),
+    ]
+)
+def look_up(tables, rows, is_flipped, out):
+    """Replaces each level of a crop by its channel's table value, mirrored if flipped.
+
+    Args:
+        tables: uint16 or uint32 [3, 256]: floats, taken as whole numbers.
+        rows: uint8 [H, 3 W], RGB.
+        is_flipped: Whether left and right are swapped.
+        out: Of the tables' type, [H, 3 W]; overwritten.
+    """
+    width = rows.shape[1] // 3
+    reds, greens, blues = tables[0], tables[1], tables[2]
+    for y in range(len(rows)):
+        row, out_row = rows[y], out[y]
+        for x in range(width):
+            source = np.uint64(3 * x)
+            target = np.uint64(3 * (width - 1 - x)) if is_flipped else source
+            out_row[target] = reds[row[source]]
+            out_row[target + 1] = greens[row[source + 1]]
+            out_row[target + 2] = blues[row[source + 2]]
+
+
+@_compiled(types.int64[:, ::1](_PIXELS))
+def count_levels(rows):
+    """How often each level of each channel occurs; the twin of Image.histogram.
+
+    Args:
+        rows: uint8 [H, 3 W], RGB.
+
+    Returns:
+        int64 [3, 256].
+    """
+    counts = np.zeros((2, 3, 256), np.int64)
+    width = rows.shape[1] // 3
+    for y in range(len(rows)):
+        row = rows[y]
+        for x in range(width):
+            # Neighbours are often equal; in turn, no count waits for the one before.
+            turn = counts[x & 1]
+            at = np.uint64(3 * x)
+            turn[0, row[at]] += 1
+            turn[1, row[at + 1]] += 1
+            turn[2, row[at + 2]] += 1
+    return counts[0] + counts[1]
