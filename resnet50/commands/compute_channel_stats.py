@@ -9,7 +9,7 @@ from resnet50 import command_line
 from resnet50.config import ConfigError, write_channel_statistics
 from resnet50.errors import UserError
 from resnet50.preprocessing.augmentation import ChannelStatistics
-from resnet50.preprocessing.channel_stats import count_dataset, statistics_of
+from resnet50.preprocessing.channel_stats import statistics_of, sum_dataset
 from resnet50.preprocessing.dataset_index import open_training_set
 from resnet50.preprocessing.workers import worker_pool
 
@@ -19,7 +19,7 @@ class NoImageReadableError(UserError):
 
 
 def main() -> None:
-    """Counts, prints, and writes if asked to."""
+    """Sums, prints, and writes if asked to."""
     parser = command_line.make_parser(__doc__, "num_workers")
     parser.add_argument(
         "--write", action="store_true", help="replace the two lines in config.txt"
@@ -32,16 +32,14 @@ def main() -> None:
         worker_pool(num_workers) as pool,
         command_line.progress_bar(total=dataset.num_images, unit=" images") as bar,
     ):
-        histograms = count_dataset(
-            dataset, pool, num_workers=num_workers, advance=bar.update
-        )
-    if len(histograms.unreadable) == dataset.num_images:
-        path, reason = histograms.unreadable[0]
+        total = sum_dataset(dataset, pool, num_workers=num_workers, advance=bar.update)
+    if len(total.unreadable) == dataset.num_images:
+        path, reason = total.unreadable[0]
         raise NoImageReadableError(
             f"{dataset.folder}: none of the {dataset.num_images} images can be read; "
             f"the first is {path}: {reason}"
         )
-    exact = statistics_of(histograms.counts)
+    exact = statistics_of(total)
     statistics = ChannelStatistics(*([round(v, 6) for v in part] for part in exact))
     for name, values in statistics._asdict().items():
         print(f"channel_{name} = [{', '.join(map(str, values))}]")
@@ -53,7 +51,7 @@ def main() -> None:
     if args.write:
         write_channel_statistics(args.config, statistics.mean, statistics.std)
         print(f"written to {args.config}")
-    for path, reason in histograms.unreadable:
+    for path, reason in total.unreadable:
         print(f"unreadable: {path}: {reason}")
-    if histograms.unreadable:
-        print(f"{len(histograms.unreadable)} images could not be read and do not count")
+    if total.unreadable:
+        print(f"{len(total.unreadable)} images could not be read and do not count")

@@ -1,9 +1,11 @@
 """Mean and standard deviation of each channel over all training images.
 
-Each worker counts how often each of 256 levels occurs. Whole numbers add up to the same
-in any order, so the result depends on neither the order nor the number of workers.
+Each worker sums levels and their squares. Whole numbers add up to the same in any
+order, so the result depends on neither the order nor the number of workers.
 """
 
+import functools
+import operator
 from collections.abc import Callable
 from concurrent.futures import Executor
 from concurrent.futures.process import BrokenProcessPool
@@ -25,73 +27,72 @@ _CHUNK_SIZE = 128
 
 
 class WorkerDiedError(UserError):
-    """A worker process was killed; what it counted is lost."""
+    """A worker process was killed; what it summed is lost."""
 
 
-class Histograms(NamedTuple):
-    """How often each level of each channel occurs, over some images."""
+class LevelSums(NamedTuple):
+    """Sums over the pixels of some images, of levels from 0 to 255; whole numbers."""
 
-    counts: np.ndarray  # int64 [3, 256]
-    num_images: int
+    num_images: int  # readable or not
+    num_pixels: int
+    sums: np.ndarray  # int64 [3]: of each channel's levels
+    squares: np.ndarray  # int64 [3]: of their squares
     unreadable: list[tuple[str, str]]  # path and reason
 
+    def __add__(self, other: "LevelSums") -> "LevelSums":
+        """Of both together."""
+        return LevelSums(*(ours + theirs for ours, theirs in zip(self, other)))
 
-def _histogram(image: Image.Image | np.ndarray) -> np.ndarray:
-    """How often each level of each channel occurs in an RGB image; int64 [3, 256]."""
+
+def _sum_image(path: str) -> LevelSums:
+    zeros = np.zeros(3, np.int64)
+    try:
+        pixels = np.asarray(decode_pixels(path))
+    except UndecodableImageError as error:
+        return LevelSums(1, 0, zeros, zeros, [(path, str(error))])
     kernels = compiled.kernels()
     if kernels is None:
-        counts = Image.fromarray(np.asarray(image)).histogram()
-        return np.array(counts).reshape(3, 256)
-    pixels = np.asarray(image)
-    return kernels.count_levels(pixels.reshape(len(pixels), -1))
+        counts = np.array(Image.fromarray(pixels).histogram()).reshape(3, 256)
+        levels = np.arange(256)
+        sums = counts @ levels, counts @ levels**2
+    else:
+        sums = kernels.level_sums(pixels.reshape(len(pixels), -1))
+    return LevelSums(1, pixels.size // 3, *sums, [])
 
 
-def count_levels(paths: list[str]) -> Histograms:
-    """Counts the levels of all pixels of some images. Runs in a worker."""
-    counts = np.zeros((3, 256), np.int64)
-    unreadable = []
-    for path in paths:
-        try:
-            counts += _histogram(decode_pixels(path))
-        except UndecodableImageError as error:
-            unreadable.append((path, str(error)))
-    return Histograms(counts, len(paths), unreadable)
+def sum_levels(paths: list[str]) -> LevelSums:
+    """Sums the levels of all pixels of one or more images. Runs in a worker."""
+    return functools.reduce(operator.add, map(_sum_image, paths))
 
 
-def statistics_of(counts: np.ndarray) -> ChannelStatistics:
-    """Mean and standard deviation from exact level counts.
-
-    Args:
-        counts: int64 [3, 256], not all zero in a channel.
+def statistics_of(total: LevelSums) -> ChannelStatistics:
+    """Mean and standard deviation from exact sums, over at least one pixel.
 
     Returns:
         Of levels scaled to 0..1. Each pixel of each image has the same weight. Computed
         as fractions of whole numbers and rounded once.
     """
     means, stds = [], []
-    for channel in counts:
-        number = int(channel.sum())
-        total = sum(level * int(count) for level, count in enumerate(channel))
-        squares = sum(level**2 * int(count) for level, count in enumerate(channel))
-        mean = Fraction(total, number)
-        variance = Fraction(squares, number) - mean**2
+    for level_sum, square_sum in zip(total.sums.tolist(), total.squares.tolist()):
+        mean = Fraction(level_sum, total.num_pixels)
+        variance = Fraction(square_sum, total.num_pixels) - mean**2
         means.append(float(mean / 255))
         stds.append(float(variance / 255**2) ** 0.5)
     return ChannelStatistics(tuple(means), tuple(stds))
 
 
-def count_dataset(
+def sum_dataset(
     dataset: Dataset,
     pool: Executor,
     *,
     num_workers: int,
     advance: Callable[[int], None],
-) -> Histograms:
-    """Counts the levels of all images of a dataset.
+) -> LevelSums:
+    """Sums the levels of all images of a dataset, of which there is at least one.
 
     Args:
         dataset: Whose images.
-        pool: Where the counting runs.
+        pool: Where the summing runs.
         num_workers: Processes in the pool.
         advance: Called with the number of images of each finished task.
 
@@ -102,16 +103,14 @@ def count_dataset(
         dataset.paths(range(start, min(start + _CHUNK_SIZE, dataset.num_images)))
         for start in range(0, dataset.num_images, _CHUNK_SIZE)
     )
-    counts = np.zeros((3, 256), np.int64)
-    unreadable: list[tuple[str, str]] = []
+    parts = []
     try:
-        for part in map_in_order(pool, count_levels, chunks, num_ahead=4 * num_workers):
-            counts += part.counts
-            unreadable.extend(part.unreadable)
+        for part in map_in_order(pool, sum_levels, chunks, num_ahead=4 * num_workers):
+            parts.append(part)
             advance(part.num_images)
     except BrokenProcessPool:
         raise WorkerDiedError(
             "a worker process was killed (out of memory? start again with a lower "
             "--num_workers)"
         ) from None
-    return Histograms(counts, dataset.num_images, unreadable)
+    return functools.reduce(operator.add, parts)

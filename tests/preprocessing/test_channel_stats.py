@@ -9,9 +9,10 @@ from PIL import Image
 
 from resnet50.preprocessing import channel_stats
 from resnet50.preprocessing.channel_stats import (
-    count_dataset,
-    count_levels,
+    LevelSums,
     statistics_of,
+    sum_dataset,
+    sum_levels,
 )
 from resnet50.preprocessing.decoding import decode_rgb
 from resnet50.preprocessing.imagenet import list_class_folders
@@ -31,10 +32,16 @@ def dataset(tmp_path, monkeypatch):
     return list_class_folders(tmp_path)
 
 
+def assert_same_sums(one: LevelSums, other: LevelSums):
+    assert one.num_pixels == other.num_pixels
+    np.testing.assert_array_equal(one.sums, other.sums)
+    np.testing.assert_array_equal(one.squares, other.squares)
+
+
 def count(dataset, num_workers):
     advances = []
     with worker_pool(num_workers) as pool:
-        result = count_dataset(
+        result = sum_dataset(
             dataset, pool, num_workers=num_workers, advance=advances.append
         )
     assert sum(advances) == result.num_images == dataset.num_images
@@ -45,7 +52,7 @@ def count(dataset, num_workers):
 def test_equals_numpy_over_all_pixels(dataset):
     paths = dataset.paths(range(dataset.num_images))
     pixels = np.concatenate([np.asarray(decode_rgb(p)).reshape(-1, 3) for p in paths])
-    found = statistics_of(count_levels(paths).counts)
+    found = statistics_of(sum_levels(paths))
     np.testing.assert_allclose(found.mean, (pixels / 255).mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(found.std, (pixels / 255).std(axis=0), rtol=1e-12)
 
@@ -57,32 +64,30 @@ def test_one_worker_or_three_count_the_same_and_list_the_unreadable(dataset):
         with open(path, "wb") as file:  # noqa: PTH123 - a path of a dataset is a str.
             file.write(b"not an image")
     one, three = count(dataset, 1), count(dataset, 3)
-    np.testing.assert_array_equal(one.counts, three.counts)
+    assert_same_sums(one, three)
     assert one.unreadable == three.unreadable
     assert [path for path, _ in one.unreadable] == broken
     assert all("no image" in reason for _, reason in one.unreadable)
     readable = [path for path in paths if path not in broken]
-    backwards = count_levels(readable[::-1])
-    np.testing.assert_array_equal(one.counts, backwards.counts)
+    backwards = sum_levels(readable[::-1])
+    assert_same_sums(one, backwards)
     assert backwards.unreadable == []
 
 
 def test_statistics_by_hand():
     """Red half 0 and half 255, green all 51, blue two thirds 0 and one third 255."""
-    counts = np.zeros((3, 256), np.int64)
-    counts[0, [0, 255]] = 3
-    counts[1, 51] = 6
-    counts[2, [0, 255]] = 4, 2
-    found = statistics_of(counts)
+    sums = np.array([3 * 255, 6 * 51, 2 * 255])
+    squares = np.array([3 * 255**2, 6 * 51**2, 2 * 255**2])
+    found = statistics_of(LevelSums(1, 6, sums, squares, []))
     assert found.mean == (0.5, 0.2, 1 / 3)
     assert found.std[:2] == (0.5, 0.0)
     assert found.std[2] == pytest.approx((2 / 9) ** 0.5, rel=1e-15)
 
 
-def test_counts_of_imagenets_size_are_exact():
-    """1e12 pixels that alternate by one level: a float sum would lose the variance."""
-    counts = np.zeros((3, 256), np.int64)
-    counts[:, [200, 201]] = 10**12
-    found = statistics_of(counts)
+def test_sums_of_imagenets_size_are_exact():
+    """2e12 pixels, half a level around 200.5: a float would lose the variance."""
+    sums = np.full(3, (200 + 201) * 10**12)
+    squares = np.full(3, (200**2 + 201**2) * 10**12)
+    found = statistics_of(LevelSums(10**7, 2 * 10**12, sums, squares, []))
     assert found.mean == pytest.approx((200.5 / 255,) * 3, rel=1e-15)
     assert found.std == pytest.approx((0.5 / 255,) * 3, rel=1e-15)

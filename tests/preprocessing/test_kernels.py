@@ -18,7 +18,7 @@ from resnet50.preprocessing.augmentation import (
     colour_shift,
     resize_and_crop,
 )
-from resnet50.preprocessing.channel_stats import count_levels
+from resnet50.preprocessing.channel_stats import sum_levels
 from tests.images import photograph
 from tests.preprocessing.recipes import STATISTICS
 
@@ -105,14 +105,20 @@ def test_a_whole_crop_is_numpys(dtype, is_flipped):
     np.testing.assert_array_equal(crop, expected)
 
 
-def test_level_counts_are_pillows(tmp_path):
-    paths = []
-    for index, size in enumerate([(1, 1), (64, 3), (333, 250)]):
-        paths.append(str(tmp_path / f"{index}.png"))
-        Image.fromarray(photograph(*size)).save(paths[-1])
-    fast, slow = both_ways(lambda: count_levels(paths))
-    np.testing.assert_array_equal(fast.counts, slow.counts)
-    assert fast.counts.sum(axis=1).tolist() == [1 + 64 * 3 + 333 * 250] * 3
+def test_level_sums_are_those_of_pillows_histogram(tmp_path):
+    for index, size in enumerate([(1, 1), (64, 3), (333, 250), (1, 40_000)]):
+        path = str(tmp_path / f"{index}.png")
+        Image.fromarray(photograph(*size)).save(path)
+        fast, slow = both_ways(lambda path=path: sum_levels([path]))
+        assert fast.num_pixels == slow.num_pixels == size[0] * size[1]
+        np.testing.assert_array_equal(fast.sums, slow.sums)
+        np.testing.assert_array_equal(fast.squares, slow.squares)
+
+
+def test_the_tallest_white_image_has_room_in_a_columns_sum():
+    rows = np.full((2**15 + 1, 3), 255, np.uint8)
+    _, squares = kernels.level_sums(rows)
+    assert squares.tolist() == [(2**15 + 1) * 255**2] * 3
 
 
 def test_damage_to_the_cache_does_no_harm(tmp_path):
