@@ -245,6 +245,7 @@ def test_manifest_holds_every_setting_that_the_content_depends_on(photographs, f
         "crop_size": 33,
         "flip_probability": 0.4,
         "colour_jitter_stddev": 0.2,
+        "crop_size_schedule": ((1, 32),),
     }
     names = {field.name for field in dataclasses.fields(Recipe)} - {"augmentation"}
     names |= {field.name for field in dataclasses.fields(AugmentationConfig)}

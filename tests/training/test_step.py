@@ -94,6 +94,29 @@ def test_the_returned_loss_has_the_l2_penalty(trained):
     assert means["l2_loss"] > 0.1
 
 
+def test_the_l2_penalty_may_include_gamma_beta_and_the_bias():
+    """All parameters: the penalty is half their squares, its gradient themselves."""
+    train = dataclasses.replace(SETTINGS.train, l2_penalty=0.5, l2_penalty_on="all")
+    training = Training(10, SETTINGS.model, train, STATISTICS)
+    weights = training.model.trainable_variables
+    expected = 0.25 * sum(np.square(v.numpy(), dtype="f8").sum() for v in weights)
+    betas = [v for v in weights if v.name.endswith("beta:0")]
+    for beta in betas:
+        beta.assign(tf.ones_like(beta))
+    expected += 0.25 * sum(v.shape.num_elements() for v in betas)
+    images = np.zeros((4, 32, 32, 3), np.float16)
+    numbers = map(tf.constant, (0.0, 1.0, 0.0))
+    training.step(images, np.zeros(4, np.int32), NO_SHIFTS, *numbers)
+    assert len(betas) == 53
+    assert len(weights) == 53 + 2 * 53 + 2
+    assert training.totals.means()["l2_loss"] == pytest.approx(expected, rel=1e-5)
+    # No image depends on the last block's beta but through the classifier; gradients of
+    # black images vanish in no gamma's penalty.
+    gammas = [i for i, v in enumerate(weights) if v.name.endswith("gamma:0")]
+    velocities = training.optimizer.velocities
+    assert all(velocities[i].numpy().any() for i in gammas if weights[i].numpy().any())
+
+
 def all_levels():
     """uint8 [2, 16, 16, 3]: each level in each channel, and a shift for each image."""
     images = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, axis=3)
