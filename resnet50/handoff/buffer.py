@@ -68,7 +68,7 @@ class BatchSpec(NamedTuple):
     """What every batch of a buffer looks like."""
 
     batch_size: int
-    crop_size: int  # the largest, and that of epochs that the schedule leaves out
+    crop_size: int  # where the schedule says nothing
     dtype: str
     num_classes: int
     crop_size_schedule: tuple[tuple[int, int], ...] = ()  # see crop_size_at
@@ -81,7 +81,9 @@ class BatchSpec(NamedTuple):
     @property
     def batch_bytes(self) -> int:
         """Size on disk of the largest: values, labels, two headers of 128 bytes."""
-        image_bytes = self.crop_size**2 * 3 * np.dtype(self.dtype).itemsize
+        first_size = crop_size_at(0, self.crop_size, self.crop_size_schedule)
+        largest = max(first_size, *(size for _, size in self.crop_size_schedule), 0)
+        image_bytes = largest**2 * 3 * np.dtype(self.dtype).itemsize
         return self.batch_size * (image_bytes + self.labels_dtype.itemsize) + 256
 
 

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from resnet50.preprocessing import augmentation
+from resnet50.training.optimizer import SGDMomentum
 from resnet50.training.step import (
     Totals,
     Training,
@@ -15,7 +16,7 @@ from resnet50.training.step import (
     normalize,
 )
 from tests.settings import SETTINGS
-from tests.training.tiny import TinyTraining
+from tests.training.tiny import TinyNetwork, TinyTraining
 
 STATISTICS = augmentation.ChannelStatistics((0.48, 0.45, 0.40), (0.27, 0.26, 0.28))
 NO_SHIFTS = np.zeros((4, 3), np.float32)
@@ -94,27 +95,42 @@ def test_the_returned_loss_has_the_l2_penalty(trained):
     assert means["l2_loss"] > 0.1
 
 
+class WithBias(TinyNetwork):
+    """A tiny network that has a weight beside its kernel."""
+
+    def __init__(self):
+        super().__init__(seed=0)
+        self.bias = tf.Variable([1.0, -2.0, 3.0])
+
+    def __call__(self, *arguments, **keywords):
+        return super().__call__(*arguments, **keywords) + self.bias
+
+
 def test_the_l2_penalty_may_include_gamma_beta_and_the_bias():
-    """All parameters: the penalty is half their squares, its gradient themselves."""
-    train = dataclasses.replace(SETTINGS.train, l2_penalty=0.5, l2_penalty_on="all")
-    training = Training(10, SETTINGS.model, train, STATISTICS)
-    weights = training.model.trainable_variables
-    expected = 0.25 * sum(np.square(v.numpy(), dtype="f8").sum() for v in weights)
-    betas = [v for v in weights if v.name.endswith("beta:0")]
-    for beta in betas:
-        beta.assign(tf.ones_like(beta))
-    expected += 0.25 * sum(v.shape.num_elements() for v in betas)
-    images = np.zeros((4, 32, 32, 3), np.float16)
-    numbers = map(tf.constant, (0.0, 1.0, 0.0))
-    training.step(images, np.zeros(4, np.int32), NO_SHIFTS, *numbers)
-    assert len(betas) == 53
-    assert len(weights) == 53 + 2 * 53 + 2
-    assert training.totals.means()["l2_loss"] == pytest.approx(expected, rel=1e-5)
-    # No image depends on the last block's beta but through the classifier; gradients of
-    # black images vanish in no gamma's penalty.
-    gammas = [i for i, v in enumerate(weights) if v.name.endswith("gamma:0")]
-    velocities = training.optimizer.velocities
-    assert all(velocities[i].numpy().any() for i in gammas if weights[i].numpy().any())
+    """The penalty is half their squares, and its gradient themselves."""
+    trainings = {}
+    for penalized in ("kernels", "all"):
+        training = trainings[penalized] = TinyTraining()
+        training.model = WithBias()
+        training.optimizer = SGDMomentum(training.model.trainable_variables, 0.9)
+        training._l2_penalty, training._l2_penalty_on = 0.1, penalized
+        batch = np.ones((2, 4, 4, 3), np.float32), np.array([0, 1], np.int32)
+        numbers = map(tf.constant, (1.0, 1.0, 0.0))
+        training.step(*batch, NO_SHIFTS[:2], *numbers)
+    only, every = trainings["kernels"], trainings["all"]
+    moved = only.model.bias - every.model.bias
+    np.testing.assert_allclose(moved, [0.1, -0.2, 0.3], atol=1e-6)
+    np.testing.assert_array_equal(only.model.kernel, every.model.kernel)
+    more = every.totals.means()["l2_loss"] - only.totals.means()["l2_loss"]
+    assert more == pytest.approx(0.1 / 2 * (1 + 4 + 9))
+
+
+def test_all_and_kernels_of_the_network():
+    """53 convolutions with gamma and beta each, and a classifier with its bias."""
+    for penalized, expected in (("kernels", 54), ("all", 54 + 2 * 53 + 1)):
+        train = dataclasses.replace(SETTINGS.train, l2_penalty_on=penalized)
+        training = Training(10, SETTINGS.model, train, STATISTICS)
+        assert len(training._penalized()) == expected
 
 
 def all_levels():
