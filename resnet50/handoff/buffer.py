@@ -81,8 +81,8 @@ class BatchSpec(NamedTuple):
     @property
     def batch_bytes(self) -> int:
         """Size on disk of the largest: values, labels, two headers of 128 bytes."""
-        first_size = crop_size_at(0, self.crop_size, self.crop_size_schedule)
-        largest = max(first_size, *(size for _, size in self.crop_size_schedule), 0)
+        first = crop_size_at(0, self.crop_size, self.crop_size_schedule)
+        largest = max([first, *(size for _, size in self.crop_size_schedule)])
         image_bytes = largest**2 * 3 * np.dtype(self.dtype).itemsize
         return self.batch_size * (image_bytes + self.labels_dtype.itemsize) + 256
 

@@ -16,8 +16,8 @@ class SGDMomentum(tf.Module):
 
     The learning rate is outside the velocity, so that a change of it acts at once and
     needs no correction (Goyal et al. 2017, arXiv 1706.02677, section 3, equation 9).
-    With Nesterov's momentum, in the form of torch.optim.SGD and Keras, the variable
-    moves by what the velocity would be one gradient-free step later:
+    With Nesterov's momentum, in the form of torch.optim.SGD and Keras, the second line
+    is, with the new velocity:
 
         variable = variable - learning_rate * (gradient + momentum * velocity)
 
