@@ -7,6 +7,7 @@ import tomli
 
 from resnet50.config import read_config
 from resnet50.handoff.buffer import crop_size_at
+from resnet50.training.loop import PerStepNumbers
 from tests.settings import PROJECT
 
 RECIPES = {path.stem: path for path in sorted((PROJECT / "recipes").iterdir())}
@@ -108,6 +109,32 @@ def test_a_recipe_has_no_paths_and_is_laid_over_config_txt(name):
     assert config.train.buffer_folder == shipped.train.buffer_folder
     assert config.runtime_preprocessing == shipped.runtime_preprocessing
     assert config.evaluation == shipped.evaluation
+
+
+@pytest.mark.parametrize(
+    ("name", "epoch", "expected"),
+    [
+        ("he2015", 0, 0.1),
+        ("he2015", 29, 0.1),
+        ("he2015", 30, 0.01),
+        ("he2015", 89, 0.001),
+        # 5 epochs of 5,004 batches, and the first step has one share: 1 of 25,021.
+        ("goyal2017", 0, 0.1 / 25_021),
+        ("goyal2017", 2.5, 0.1 * 12_511 / 25_021),
+        ("goyal2017", 5, 0.1),
+        ("goyal2017", 30, 0.01),
+        ("goyal2017", 60, 0.001),
+        ("goyal2017", 80, 0.0001),
+        ("ffcv2022", 2, 0.10625),
+        ("ffcv2022", 21, 0.10625 / 2),
+        ("ffcv2022", 40, 0),
+    ],
+)
+def test_learning_rates_by_hand(name, epoch, expected):
+    config = read_config(RECIPES[name])
+    numbers = PerStepNumbers(config.train, config.batch_renorm, 5004)
+    rate = numbers.learning_rate(round(epoch * 5004))
+    assert rate == pytest.approx(expected, rel=1e-12, abs=1e-15)
 
 
 def relative_time(config) -> float:
