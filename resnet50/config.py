@@ -3,6 +3,9 @@
 Strict: every key must be there, of its type and in its range, and no other. Each field
 below carries its own check, so that this module is the one list of all settings;
 config.txt, as shipped, explains each of them to its user.
+
+A file may hold only some of the keys and name, as ``base``, the file with the others:
+the files of recipes/ are laid over config.txt in this way.
 """
 
 import dataclasses
@@ -10,7 +13,7 @@ import difflib
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tomli
 import tomlkit
@@ -130,6 +133,22 @@ def _ascending_reals() -> Any:
     return _setting(check)
 
 
+def _crop_size_schedule() -> Any:
+    first, size = (_whole(m).metadata["check"] for m in (0, 32))
+
+    def check(value, folder):
+        pairs = value if isinstance(value, list) else [None]
+        if not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+            raise ValueError("must be a list of pairs, [first epoch, crop size]")
+        schedule = tuple((first(e, folder), size(s, folder)) for e, s in pairs)
+        epochs = [epoch for epoch, _ in schedule]
+        if epochs != sorted(set(epochs)):
+            raise ValueError("must have its epochs in ascending order")
+        return schedule
+
+    return _setting(check)
+
+
 @dataclasses.dataclass(frozen=True)
 class DatasetConfig:
     """[dataset]: where the images are, and their statistics."""
@@ -152,6 +171,7 @@ class AugmentationConfig:
     crop_size: int = _whole(32, 10_000)
     flip_probability: float = _real(0, 1)
     colour_jitter_stddev: float = _real(0, 10)
+    crop_size_schedule: tuple[tuple[int, int], ...] = _crop_size_schedule()
 
     def faults(self):
         """Yields (key, what it must be) for values that do not fit together."""
@@ -167,6 +187,11 @@ class AugmentationConfig:
                 "shorter_side_step",
                 f"must divide {self.shorter_side_max - self.shorter_side_min}, "
                 "which is shorter_side_max - shorter_side_min",
+            )
+        if any(size > self.crop_size for _, size in self.crop_size_schedule):
+            yield (
+                "crop_size_schedule",
+                f"must have no size above crop_size = {self.crop_size}",
             )
 
 
@@ -222,8 +247,12 @@ class TrainConfig:
     decay_epochs: tuple[float, ...] = _ascending_reals()
     decay_factor: float = _real(0, 1, above=True)
     momentum: float = _real(0, 1, below=True)
+    nesterov: bool = _flag()
     l2_penalty: float = _real(0)
+    l2_penalty_on: str = _choice("kernels", "all")
     label_smoothing: float = _real(0, 1, below=True)
+    mixup_alpha: float = _real(0, 100)
+    weight_average_decay: float = _real(0, 1, below=True)
 
     def faults(self):
         """Yields (key, what it must be) for values that do not fit together."""
@@ -298,31 +327,94 @@ def _shown(value) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _read_section(where: str, name: str, raw, folder: Path):
-    section = SECTIONS[name]
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{where}: {name} must be a section, [{name}]")
-    fields = {field.name: field for field in dataclasses.fields(section)}
-    for key in raw:
-        if key not in fields:
-            hint = _did_you_mean(key, fields)
-            raise ConfigError(
-                f"{where}: unknown key [{name}] {_one_line(key)} ({hint})"
-            )
+class _Layer(NamedTuple):
+    """One of the files that a configuration is made of."""
+
+    path: Path
+    sections: dict
+
+    def has(self, section: str, key: str) -> bool:
+        return key in self.sections.get(section, {})
+
+
+def _read_toml(path: Path, remedy: str) -> dict:
+    try:
+        return tomli.loads(path.read_bytes().decode("utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be read: {error.strerror} ({remedy})"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path}: byte {error.start} is not UTF-8 (save it as UTF-8 text)"
+        ) from None
+    # ValueError: of which TOMLDecodeError is one, and another is a number of more than
+    # 4,300 digits.
+    except (ValueError, RecursionError) as error:
+        reason = _one_line(str(error))
+        raise ConfigError(f"{path}: is not valid TOML: {reason}") from None
+
+
+def _require_known_names(path: Path, sections: dict) -> None:
+    for name, values in sections.items():
+        if name not in SECTIONS:
+            hint = _did_you_mean(name, SECTIONS)
+            shown = _one_line(name)
+            kind = f"section [{shown}]" if isinstance(values, dict) else f"key {shown}"
+            raise ConfigError(f"{path}: unknown {kind} ({hint})")
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path}: {name} must be a section, [{name}]")
+        fields = [field.name for field in dataclasses.fields(SECTIONS[name])]
+        for key in values:
+            if key not in fields:
+                hint = _did_you_mean(key, fields)
+                raise ConfigError(
+                    f"{path}: unknown key [{name}] {_one_line(key)} ({hint})"
+                )
+
+
+def _read_layers(path: Path) -> list[_Layer]:
+    """A configuration file, its base, that one's base and so on; names are checked."""
+    layers: list[_Layer] = []
+    remedy = "give it as --config=PATH"
+    while True:
+        sections = _read_toml(path, remedy)
+        base = sections.pop("base", None)
+        _require_known_names(path, sections)
+        layers.append(_Layer(path, sections))
+        if base is None:
+            return layers
+        if not isinstance(base, str) or not base or "\0" in base:
+            raise ConfigError(f"{path}: base = {_shown(base)} (must be a file's path)")
+        remedy = f"it is the base of {path}"
+        file = path.parent / base
+        path = file.parent.resolve() / file.name
+        if any(path == layer.path.resolve() for layer in layers):
+            raise ConfigError(f"{layers[-1].path}: base = {_shown(base)} (is a circle)")
+
+
+def _read_section(layers: list[_Layer], name: str):
+    """Reads each key from the first of the files that has it."""
+    whole = layers[-1].path  # Of the files, the one that is meant to have all keys.
+    if not any(name in layer.sections for layer in layers):
+        raise ConfigError(f"{whole}: section [{name}] is missing")
     values = {}
-    for key, field in fields.items():
-        if key not in raw:
+    for field in dataclasses.fields(SECTIONS[name]):
+        key = field.name
+        layer = next((layer for layer in layers if layer.has(name, key)), None)
+        if layer is None:
             raise ConfigError(
-                f"{where}: [{name}] {key} is missing (add the line {key} = ...; "
+                f"{whole}: [{name}] {key} is missing (add the line {key} = ...; "
                 "config.txt as shipped explains it)"
             )
+        raw = layer.sections[name][key]
         try:
-            values[key] = field.metadata["check"](raw[key], folder)
+            values[key] = field.metadata["check"](raw, layer.path.absolute().parent)
         except ValueError as fault:
             raise ConfigError(
-                f"{where}: [{name}] {key} = {_shown(raw[key])} ({fault})"
+                f"{layer.path}: [{name}] {key} = {_shown(raw)} ({fault})"
             ) from None
-    return section(**values)
+    return SECTIONS[name](**values)
 
 
 def _raise_first_fault(where: str, config: Config) -> None:
@@ -335,44 +427,15 @@ def read_config(path: Path | str) -> Config:
     """Reads and checks a whole configuration file.
 
     Args:
-        path: A TOML file. Relative paths inside it are relative to its folder.
+        path: A TOML file. Relative paths inside it are relative to its folder; so is
+            ``base``, the file with the keys that it has not.
 
     Raises:
         ConfigError: The file cannot be read, is no TOML, or holds an unknown, missing,
             wrongly typed or out-of-range key. One line that names key, value, remedy.
     """
-    path = Path(path)
-    try:
-        raw = tomli.loads(path.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot be read: {error.strerror} (give it as --config=PATH)"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"{path}: byte {error.start} is not UTF-8 (save it as UTF-8 text)"
-        ) from None
-    # ValueError: of which TOMLDecodeError is one, and another is a number of more than
-    # 4,300 digits.
-    except (ValueError, RecursionError) as error:
-        reason = _one_line(str(error))
-        raise ConfigError(f"{path}: is not valid TOML: {reason}") from None
-    for name in raw:
-        if name not in SECTIONS:
-            hint = _did_you_mean(name, SECTIONS)
-            is_section = isinstance(raw[name], dict)
-            shown = _one_line(name)
-            kind = f"section [{shown}]" if is_section else f"key {shown}"
-            raise ConfigError(f"{path}: unknown {kind} ({hint})")
-    for name in SECTIONS:
-        if name not in raw:
-            raise ConfigError(f"{path}: section [{name}] is missing")
-    config = Config(
-        **{
-            name: _read_section(str(path), name, raw[name], path.absolute().parent)
-            for name in SECTIONS
-        }
-    )
+    layers = _read_layers(Path(path))
+    config = Config(**{name: _read_section(layers, name) for name in SECTIONS})
     _raise_first_fault(str(path), config)
     return config
 
@@ -404,7 +467,7 @@ def override(config: Config, section: str, key: str, value, *, flag: str) -> Con
 
 def write_channel_statistics(
     path: Path | str, mean: Sequence[float], std: Sequence[float]
-) -> None:
+) -> list[Path]:
     """Replaces [dataset] channel_mean and channel_std in a valid configuration file.
 
     Every comment and all other values stay as they are.
@@ -414,16 +477,28 @@ def write_channel_statistics(
         mean: Of red, green and blue, in 0..1.
         std: Likewise.
 
+    Returns:
+        The file or files that have changed: the base, if that has the two keys.
+
     Raises:
-        ConfigError: The file cannot be written.
+        ConfigError: A file cannot be written.
     """
-    path = Path(path).resolve()  # Of a link, what it leads to is replaced.
-    document = tomlkit.parse(path.read_bytes().decode("utf-8-sig"))
+    changes: dict[Path, dict] = {}
+    layers = _read_layers(Path(path))
     for key, values in (("channel_mean", mean), ("channel_std", std)):
-        for channel, value in enumerate(values):
-            document["dataset"][key][channel] = value
-    try:
-        with atomic_file(path) as file:
-            file.write(tomlkit.dumps(document).encode("utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
+        holder = next(layer.path for layer in layers if layer.has("dataset", key))
+        # Of a link, what it leads to is replaced.
+        changes.setdefault(holder.resolve(), {})[key] = values
+    for holder, values_of in changes.items():
+        document = tomlkit.parse(holder.read_bytes().decode("utf-8-sig"))
+        for key, values in values_of.items():
+            for channel, value in enumerate(values):
+                document["dataset"][key][channel] = value
+        try:
+            with atomic_file(holder) as file:
+                file.write(tomlkit.dumps(document).encode("utf-8"))
+        except OSError as error:
+            raise ConfigError(
+                f"{holder}: cannot be written: {error.strerror}"
+            ) from None
+    return list(changes)

@@ -68,14 +68,18 @@ def record_epoch(path: Path, row: dict) -> None:
 
 
 def record_evaluation(path: Path, row: dict) -> None:
-    """Adds a row to evaluation.csv, in place of that epoch's with as many crops.
+    """Adds a row to evaluation.csv.
+
+    It replaces the epoch's row with as many crops and of the same weights, "trained" if
+    the row does not say.
 
     Raises:
         TableError: What is there already is damaged.
     """
 
     def key(row):
-        return int(row.get("epoch", 0)), int(row.get("crops", 0))
+        weights = row.get("weights") or "trained"
+        return int(row.get("epoch", 0)), int(row.get("crops", 0)), weights
 
     others = [r for r in read_table(path) if key(r) != key(row)]
     write_table(path, sorted([*others, row], key=key))

@@ -283,7 +283,61 @@ FAULTS = [
         "decay_epochs = 30",
         "[train] decay_epochs = 30 (must be a list of numbers)",
     ),
+    (
+        "crop_size_schedule = []",
+        "crop_size_schedule = [0, 160]",
+        "[augmentation] crop_size_schedule = [0, 160] (must be a list of pairs, [first "
+        "epoch, crop size])",
+    ),
+    (
+        "crop_size_schedule = []",
+        "crop_size_schedule = 160",
+        "[augmentation] crop_size_schedule = 160 (must be a list of pairs, [first "
+        "epoch, crop size])",
+    ),
+    (
+        "crop_size_schedule = []",
+        "crop_size_schedule = [[0, 160], [0, 192]]",
+        "[augmentation] crop_size_schedule = [[0, 160], [0, 192]] (must have its "
+        "epochs in ascending order)",
+    ),
+    (
+        "crop_size_schedule = []",
+        "crop_size_schedule = [[0.5, 160]]",
+        "[augmentation] crop_size_schedule = [[0.5, 160]] (must be a whole number)",
+    ),
+    (
+        "crop_size_schedule = []",
+        "crop_size_schedule = [[0, 31]]",
+        "[augmentation] crop_size_schedule = [[0, 31]] (must be at least 32)",
+    ),
+    (
+        'l2_penalty_on = "kernels"',
+        'l2_penalty_on = "gamma"',
+        '[train] l2_penalty_on = "gamma" (must be one of kernels, all)',
+    ),
+    (
+        "nesterov = false",
+        "nesterov = 1",
+        "[train] nesterov = 1 (must be true or false)",
+    ),
+    (
+        "mixup_alpha = 0.0",
+        "mixup_alpha = 101",
+        "[train] mixup_alpha = 101 (must be at most 100)",
+    ),
+    (
+        "weight_average_decay = 0.0",
+        "weight_average_decay = 1",
+        "[train] weight_average_decay = 1 (must be below 1)",
+    ),
     # Values that do not fit together.
+    (
+        "crop_size_schedule = []",
+        "crop_size_schedule = [[0, 160], [9, 256]]",
+        "[augmentation] crop_size_schedule = ((0, 160), (9, 256)) (must have no size "
+        "above crop_size = 224)",
+    ),
     (
         "shorter_side_min = 256",
         "shorter_side_min = 221",
@@ -407,6 +461,79 @@ def test_windows_line_ends(tmp_path):
     path = tmp_path / "config.txt"
     path.write_bytes(SHIPPED.read_bytes().replace(b"\n", b"\r\n"))
     assert read_config(path).augmentation == read_config(SHIPPED).augmentation
+
+
+@pytest.fixture
+def layered(tmp_path):
+    """Returns a function that writes a file whose base is config.txt, as shipped."""
+    (tmp_path / "config.txt").write_bytes(SHIPPED.read_bytes())
+    (tmp_path / "mine").mkdir()
+
+    def write(text: str, name: str = "recipe.txt") -> Path:
+        path = tmp_path / "mine" / name
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_keys_that_a_file_has_not_are_those_of_its_base(layered, tmp_path):
+    path = layered('base = "../config.txt"\n[train]\nseed = 7\nbuffer_folder = "b"\n')
+    config, base = read_config(path), read_config(tmp_path / "config.txt")
+    # Each file's paths are relative to its own folder.
+    folder = tmp_path / "mine" / "b"
+    changed = dataclasses.replace(base.train, seed=7, buffer_folder=folder)
+    assert config == dataclasses.replace(base, train=changed)
+
+
+def test_a_base_may_have_a_base(layered):
+    layered('base = "../config.txt"\n[train]\nseed = 7\nmomentum = 0.8\n')
+    path = layered('base = "recipe.txt"\n[train]\nseed = 8\n', "other.txt")
+    assert read_config(path).train.seed == 8
+    assert read_config(path).train.momentum == 0.8
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('base = "../none.txt"', "{folder}/none.txt: cannot be read: No such file or "
+         "directory (it is the base of {path})"),
+        ("base = 3", "{path}: base = 3 (must be a file's path)"),
+        ('base = ""', '{path}: base = "" (must be a file\'s path)'),
+        ('base = "recipe.txt"', '{path}: base = "recipe.txt" (is a circle)'),
+        ('base = "../config.txt"\n[train]\nsed = 1',
+         "{path}: unknown key [train] sed (did you mean seed?)"),
+        ('base = "../config.txt"\n[train]\nseed = -1',
+         "{path}: [train] seed = -1 (must be at least 0)"),
+        ('base = "../config.txt"\n[train]\nepochs = 3',
+         "{path}: [train] warmup_epochs = 5.0 (must be at most epochs = 3)"),
+        ("[train]\nseed = 1", "{path}: section [dataset] is missing"),
+    ],
+)  # fmt: skip
+def test_a_fault_of_a_layer_names_its_file(layered, tmp_path, text, expected):
+    path = layered(text)
+    assert message_of(path) == expected.format(path=path, folder=tmp_path)
+
+
+def test_a_fault_of_the_base_names_the_base(layered, tmp_path):
+    base = tmp_path / "config.txt"
+    base.write_text(base.read_text().replace("\nseed = 0\n", "\n"))
+    path = layered('base = "../config.txt"\n')
+    assert message_of(path).startswith(f"{base}: [train] seed is missing (add the line")
+
+
+def test_statistics_are_written_where_they_are(layered, tmp_path):
+    text = 'base = "../config.txt"\n[train]\nseed = 7\n'
+    path, base = layered(text), tmp_path / "config.txt"
+    values = (0.1, 0.2, 0.3), (0.5, 0.25, 0.125)
+    assert write_channel_statistics(path, *values) == [base]
+    assert path.read_text() == text
+    assert read_config(base).dataset.channel_std == (0.5, 0.25, 0.125)
+    path = layered(text + "[dataset]\nchannel_mean = [0.0, 0.0, 0.0]\n")
+    assert write_channel_statistics(path, *values[::-1]) == [path, base]
+    dataset = read_config(path).dataset
+    assert (dataset.channel_mean, dataset.channel_std) == values[::-1]
+    assert read_config(base).dataset.channel_mean == (0.1, 0.2, 0.3)
 
 
 def test_override_replaces_one_value_in_a_copy():

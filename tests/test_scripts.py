@@ -193,6 +193,36 @@ def test_stopping_and_killing_inside_an_epoch_gives_the_same_weights(
         )
 
 
+RECIPE = """
+base = "../config.txt"
+[augmentation]
+crop_size = 40
+shorter_side_min = 41
+crop_size_schedule = [[0, 32], [1, 40]]
+[train]
+nesterov = true
+l2_penalty_on = "all"
+mixup_alpha = 0.2
+weight_average_decay = 0.9
+[evaluation]
+shorter_side = 44
+"""
+
+
+def test_a_recipe_laid_over_config_txt(config):
+    """With crops that grow in the second epoch, mixup and an average of the weights."""
+    recipe = config.parent / "recipes" / "mine.txt"
+    recipe.parent.mkdir()
+    recipe.write_text(RECIPE)
+    preprocessor = preprocess(recipe)
+    finish(train(recipe, "mine"))
+    finish(preprocessor)
+    assert any("average/model/" in name for name in weights(config, "mine", "1"))
+    flags = (f"--config={recipe}", "--run_folder=mine", "--epoch_start=1")
+    output = finish(start("-m", "resnet50", "evaluate", *flags))
+    assert "(20 images, 1 crop, averaged weights)" in output
+
+
 def test_uint8_batches_train_alike(undisturbed, tmp_path, images):
     (tmp_path / "images").symlink_to(images)
     config = write_small_config(tmp_path, train={"dtype": "uint8", "epochs": 1})
@@ -211,7 +241,7 @@ def test_evaluation_of_a_run(undisturbed):
     config = undisturbed[0]
     flags = (f"--config={config}", "--run_folder=whole", "--epoch_start=1")
     output = finish(start("-m", "resnet50", "evaluate", *flags, "--crops=10", "--wait"))
-    assert "(20 images, 10 crops)" in output
+    assert "(20 images, 10 crops, trained weights)" in output
     (row,) = read_table(config.parent / "saved_models" / "whole" / "evaluation.csv")
     assert (row["epoch"], row["crops"], row["num_images"]) == ("1", "10", "20")
     assert 0 <= float(row["top1"]) <= float(row["top5"]) <= 1

@@ -21,6 +21,16 @@ def test_rows_of_an_older_version_keep_what_they_have(tmp_path):
     assert rows[1]["seconds"] == "9"
 
 
+def test_trained_and_averaged_weights_have_a_row_each(tmp_path):
+    path = tmp_path / "evaluation.csv"
+    path.write_text("epoch,crops,top1\n0,1,0.1\n")  # Of an older version.
+    for weights, top1 in (("averaged", "0.3"), ("trained", "0.2"), ("averaged", "0.4")):
+        row = {"epoch": 0, "crops": 1, "weights": weights, "top1": top1}
+        record_evaluation(path, row)
+    rows = [(row["weights"], row["top1"]) for row in read_table(path)]
+    assert rows == [("averaged", "0.4"), ("trained", "0.2")]
+
+
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_evaluations_are_sorted_and_replaced(tmp_path, order):
     path = tmp_path / "evaluation.csv"

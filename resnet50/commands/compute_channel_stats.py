@@ -49,8 +49,8 @@ def main() -> None:
             "its standard deviation of 0 (are these the right images?)"
         )
     if args.write:
-        write_channel_statistics(args.config, statistics.mean, statistics.std)
-        print(f"written to {args.config}")
+        for path in write_channel_statistics(args.config, *statistics):
+            print(f"written to {path}")
     for path, reason in total.unreadable:
         print(f"unreadable: {path}: {reason}")
     if total.unreadable:

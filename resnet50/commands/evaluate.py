@@ -23,6 +23,7 @@ from resnet50.preprocessing.imagenet import Dataset
 from resnet50.preprocessing.validation import NUM_CROPS
 from resnet50.tables import EVALUATION_FILE, record_evaluation
 from resnet50.training.checkpoint import (
+    WEIGHTS,
     CheckpointError,
     checkpoint_path,
     list_checkpoints,
@@ -59,11 +60,14 @@ def open_datasets(config: Config) -> tuple[Dataset, Dataset]:
     return training, validation
 
 
-def record(run_folder: Path, epoch: int, num_crops: int, accuracy: Accuracy) -> None:
+def record(
+    run_folder: Path, epoch: int, num_crops: int, weights: str, accuracy: Accuracy
+) -> None:
     """Prints an epoch's accuracy and adds it to evaluation.csv."""
     row = {
         "epoch": epoch,
         "crops": num_crops,
+        "weights": weights,
         "top1": f"{accuracy.top1:.6f}",
         "top5": f"{accuracy.top5:.6f}",
         "num_images": accuracy.num_images,
@@ -74,7 +78,7 @@ def record(run_folder: Path, epoch: int, num_crops: int, accuracy: Accuracy) -> 
     print(
         f"epoch {epoch}: top-1 {accuracy.top1:.2%}, top-5 {accuracy.top5:.2%} "
         f"({accuracy.num_images:,} images, {num_crops} "
-        f"{'crop' if num_crops == 1 else 'crops'})",
+        f"{'crop' if num_crops == 1 else 'crops'}, {weights} weights)",
         flush=True,
     )
     for path, reason in accuracy.unreadable:
@@ -97,6 +101,12 @@ def main() -> None:
         "--wait",
         action="store_true",
         help="wait for checkpoints that are still to come",
+    )
+    parser.add_argument(
+        "--weights",
+        choices=WEIGHTS,
+        help="the trained ones or their running average (weight_average_decay in "
+        "[train]); default: averaged where a checkpoint has them",
     )
     args = parser.parse_args()
     config = command_line.load_config(args)
@@ -121,12 +131,13 @@ def main() -> None:
         if path is None:
             say(f"{run_folder}: no checkpoint after epoch {epoch}; passed over")
             continue
-        load_model(model, path, describe_model(config, training_set))
+        description = describe_model(config, training_set)
+        weights = load_model(model, path, description, weights=args.weights)
         with command_line.progress_bar(
             total=validation_set.num_images, unit=" images", leave=False
         ) as bar:
             accuracy = evaluator.evaluate(validation_set, bar.update)
-        record(run_folder, epoch, args.crops, accuracy)
+        record(run_folder, epoch, args.crops, weights, accuracy)
         num_evaluated += 1
     if num_evaluated < len(epochs):
         missing = len(epochs) - num_evaluated

@@ -18,6 +18,7 @@ committed first and deleted last, so a reader that finds the images file has bot
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,13 +50,28 @@ class StoredBatch(NamedTuple):
     shifts: np.ndarray | None  # float32 [N, 3], with uint8 images only
 
 
+def crop_size_at(
+    epoch: int, crop_size: int, schedule: Sequence[tuple[int, int]]
+) -> int:
+    """The side of the crops in an epoch, pixels.
+
+    Args:
+        epoch: From 0.
+        crop_size: Where the schedule says nothing.
+        schedule: Pairs of the first epoch and the size from then on, ascending.
+    """
+    sizes = [size for first_epoch, size in schedule if first_epoch <= epoch]
+    return sizes[-1] if sizes else crop_size
+
+
 class BatchSpec(NamedTuple):
     """What every batch of a buffer looks like."""
 
     batch_size: int
-    crop_size: int
+    crop_size: int  # where the schedule says nothing
     dtype: str
     num_classes: int
+    crop_size_schedule: tuple[tuple[int, int], ...] = ()  # see crop_size_at
 
     @property
     def labels_dtype(self) -> np.dtype:
@@ -64,8 +80,10 @@ class BatchSpec(NamedTuple):
 
     @property
     def batch_bytes(self) -> int:
-        """Size of one batch on disk: values, labels and two headers of 128 bytes."""
-        image_bytes = self.crop_size**2 * 3 * np.dtype(self.dtype).itemsize
+        """Size on disk of the largest: values, labels, two headers of 128 bytes."""
+        first = crop_size_at(0, self.crop_size, self.crop_size_schedule)
+        largest = max([first, *(size for _, size in self.crop_size_schedule)])
+        image_bytes = largest**2 * 3 * np.dtype(self.dtype).itemsize
         return self.batch_size * (image_bytes + self.labels_dtype.itemsize) + 256
 
 
@@ -174,7 +192,7 @@ class BatchBuffer:
         """
         images_path = self.images_path(position)
         labels_path = self.labels_path(position)
-        size = spec.crop_size
+        size = crop_size_at(position.epoch, spec.crop_size, spec.crop_size_schedule)
         images = _load(images_path, (spec.batch_size, size, size, 3), spec.dtype)
         labels = _load(labels_path, (spec.batch_size,), spec.labels_dtype)
         shifts = None

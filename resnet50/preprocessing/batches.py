@@ -12,7 +12,7 @@ from PIL import Image
 
 from resnet50.config import AugmentationConfig, Config
 from resnet50.errors import UserError
-from resnet50.handoff.buffer import BatchSpec
+from resnet50.handoff.buffer import BatchSpec, crop_size_at
 from resnet50.handoff.progress import Position
 from resnet50.preprocessing.augmentation import (
     ChannelStatistics,
@@ -68,7 +68,13 @@ class Recipe:
             crop_size=self.augmentation.crop_size,
             dtype=self.dtype,
             num_classes=dataset.num_classes,
+            crop_size_schedule=self.augmentation.crop_size_schedule,
         )
+
+    def crop_size_at(self, epoch: int) -> int:
+        """Side of the crops in an epoch, pixels."""
+        settings = self.augmentation
+        return crop_size_at(epoch, settings.crop_size, settings.crop_size_schedule)
 
     def manifest(self, dataset: Dataset) -> dict:
         """Everything that the content depends on, as a flat mapping for the buffer.
@@ -141,9 +147,18 @@ class Assignments:
 
 
 def draws(recipe: Recipe, position: Position) -> list[Draw]:
-    """The random choices for each image of a batch."""
+    """The random choices for each image of a batch.
+
+    In an epoch of smaller crops the shorter sides are smaller in proportion, rounded
+    down: a crop shows as much of its image as one of crop_size does.
+    """
     rng = np.random.default_rng([recipe.seed, AUGMENTATION, *position])
-    return [draw(rng, recipe.augmentation) for _ in range(recipe.batch_size)]
+    choices = [draw(rng, recipe.augmentation) for _ in range(recipe.batch_size)]
+    size, full_size = recipe.crop_size_at(position.epoch), recipe.augmentation.crop_size
+    return [
+        choice._replace(shorter_side=choice.shorter_side * size // full_size)
+        for choice in choices
+    ]
 
 
 # Images decoded one after the other before they are augmented one after the other: in
@@ -189,7 +204,7 @@ def make_batch(recipe: Recipe, assignment: Assignment) -> MadeBatch:
     Raises:
         NothingReadableError: Not one image, of the batch and the spares, can be read.
     """
-    crop_size = recipe.augmentation.crop_size
+    crop_size = recipe.crop_size_at(assignment.position.epoch)
     images = np.empty((recipe.batch_size, crop_size, crop_size, 3), recipe.dtype)
     shifts = np.empty((recipe.batch_size, 3), np.float32)
     sources = np.arange(recipe.batch_size)

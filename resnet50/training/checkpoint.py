@@ -3,7 +3,8 @@
     saved_models/RUN/3/         after epoch 3
     saved_models/RUN/4_00120/   inside epoch 4; batch 120 is the next
         variables.index, variables.data-...   written by tf.train.Checkpoint: weights,
-                                              moving statistics, momentum, totals
+                                              moving statistics, momentum, totals,
+                                              and the average of the weights if any
         state.json                            position, what was being trained, and
                                               the SHA-256 of the other files
 
@@ -32,6 +33,9 @@ from resnet50.training.step import Training
 _NAME = re.compile(r"([0-9]+)(?:_([0-9]+))?")
 _TEMPORARY_PREFIX = ".writing-"
 _VARIABLES = "variables"  # prefix of the files that tf.train.Checkpoint writes
+
+# The weights that a checkpoint may hold, one network each.
+WEIGHTS = ("trained", "averaged")
 
 
 class CheckpointError(UserError):
@@ -227,11 +231,25 @@ def load(training: Training, checkpoint: Checkpoint, description: dict) -> None:
     if not checkpoint.is_after_epoch:
         keys.append("batches_per_epoch")
     _require_equal(checkpoint.path, theirs, description, keys)
+    if has_average(checkpoint.path) != (training.average is not None):
+        has, remedy = ("no", "to 0") if training.average else ("an", "above 0")
+        raise CheckpointError(
+            f"{checkpoint.path}: holds {has} average of the weights (set [train] "
+            f"weight_average_decay {remedy}, or use another --run_folder)"
+        )
     reader = tf.train.Checkpoint(training=training)
     reader.read(str(checkpoint.path / _VARIABLES)).assert_consumed()
 
 
-def load_model(model: ResNet50, path: Path, description: dict) -> None:
+def has_average(path: Path) -> bool:
+    """Whether a checkpoint, a whole one, holds an average of the weights."""
+    names = (name for name, _ in tf.train.list_variables(str(path / _VARIABLES)))
+    return any(name.startswith("training/average/") for name in names)
+
+
+def load_model(
+    model: ResNet50, path: Path, description: dict, *, weights: str | None = "trained"
+) -> str:
     """Restores only the network's weights and moving statistics.
 
     Args:
@@ -239,14 +257,30 @@ def load_model(model: ResNet50, path: Path, description: dict) -> None:
         path: The checkpoint's folder.
         description: What the network's variables depend on; the checkpoint's must
             agree.
+        weights: One of WEIGHTS; None for the average where there is one.
+
+    Returns:
+        Which of WEIGHTS they are.
 
     Raises:
-        CheckpointError: It is missing, damaged, or of another network.
+        CheckpointError: It is missing, damaged, of another network, or holds no average
+            although that is asked for.
     """
     _require_equal(path, _read_description(path), description, description)
-    reader = tf.train.Checkpoint(training=tf.train.Checkpoint(model=model))
+    is_there = has_average(path)
+    weights = weights or ("averaged" if is_there else "trained")
+    holder = tf.train.Checkpoint(model=model)
+    if weights == "averaged":
+        if not is_there:
+            raise CheckpointError(
+                f"{path}: holds no average of the weights (it was trained with "
+                "weight_average_decay = 0; evaluate the trained ones)"
+            )
+        holder = tf.train.Checkpoint(average=holder)
+    reader = tf.train.Checkpoint(training=holder)
     status = reader.read(str(path / _VARIABLES))
     status.assert_existing_objects_matched().expect_partial()
+    return weights
 
 
 def set_aside(run_folder: Path, checkpoints: list[Checkpoint]) -> Path:

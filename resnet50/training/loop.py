@@ -22,6 +22,7 @@ from resnet50.handoff.progress import (
 from resnet50.handoff.reader import Batch, BatchReader
 from resnet50.tables import METRICS_FILE, TableError, record_epoch
 from resnet50.training import checkpoint
+from resnet50.training.mixup import mixing_share_at
 from resnet50.training.schedules import learning_rate_at, renorm_limits_at
 from resnet50.training.step import Training
 
@@ -61,7 +62,7 @@ class StopRequest:
 
 
 class PerStepNumbers:
-    """Learning rate and batch renormalization's limits at each step."""
+    """Learning rate, batch renormalization's limits and mixup's share at each step."""
 
     def __init__(
         self, train: TrainConfig, renorm: BatchRenormConfig, batches_per_epoch: int
@@ -83,17 +84,21 @@ class PerStepNumbers:
             "d_start_step": renorm.d_start_step,
             "d_end_step": renorm.d_end_step,
         }
+        self._mixup = {"seed": train.seed, "alpha": train.mixup_alpha}
 
     def learning_rate(self, step: int) -> float:
         """Of a step."""
         return learning_rate_at(step, **self._schedule)
 
-    def tensors(self, step: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Learning rate, r_max and d_max of a step; float32 scalars."""
-        limits = renorm_limits_at(step, **self._renorm)
-        return tuple(
-            tf.constant(x, tf.float32) for x in (self.learning_rate(step), *limits)
-        )
+    def tensors(self, step: int) -> tuple[tf.Tensor, ...]:
+        """Learning rate, r_max, d_max and, with mixup, the mixing share of a step.
+
+        Float32 scalars.
+        """
+        numbers = [self.learning_rate(step), *renorm_limits_at(step, **self._renorm)]
+        if self._mixup["alpha"]:
+            numbers.append(mixing_share_at(step, **self._mixup))
+        return tuple(tf.constant(number, tf.float32) for number in numbers)
 
 
 def _no_shifts(batch: Batch) -> np.ndarray:

@@ -16,6 +16,10 @@ class SGDMomentum(tf.Module):
 
     The learning rate is outside the velocity, so that a change of it acts at once and
     needs no correction (Goyal et al. 2017, arXiv 1706.02677, section 3, equation 9).
+    With Nesterov's momentum, in the form of torch.optim.SGD and Keras, the second line
+    is, with the new velocity:
+
+        variable = variable - learning_rate * (gradient + momentum * velocity)
 
     Attributes:
         momentum: Share of the velocity that a step keeps.
@@ -26,6 +30,7 @@ class SGDMomentum(tf.Module):
         self,
         variables: Sequence[tf.Variable],
         momentum: float,
+        use_nesterov: bool = False,
         name: str = "sgd_momentum",
     ):
         """Creates the velocities.
@@ -33,11 +38,13 @@ class SGDMomentum(tf.Module):
         Args:
             variables: The variables to train. Not part of this module's checkpoint.
             momentum: Share of the velocity that a step keeps, at least 0, below 1.
+            use_nesterov: Whether the momentum is Nesterov's.
             name: A Python identifier, the prefix of the velocities' names.
         """
         super().__init__(name=name)
         assert 0 <= momentum < 1, momentum
         self.momentum = momentum
+        self._use_nesterov = use_nesterov
         with self.name_scope:
             self.velocities = [
                 tf.Variable(tf.zeros_like(variable), trainable=False, name="velocity")
@@ -59,21 +66,22 @@ class SGDMomentum(tf.Module):
         """
         updates = zip(self._get_variables(), self.velocities, gradients, strict=True)
         for variable, velocity, gradient in updates:
-            # One fused op for both lines of the formula in the class's docstring.
+            # One fused op for both lines of a formula in the class's docstring.
             tf.raw_ops.ResourceApplyMomentum(
                 var=variable.handle,
                 accum=velocity.handle,
                 lr=learning_rate,
                 grad=gradient,
                 momentum=self.momentum,
+                use_nesterov=self._use_nesterov,
             )
 
 
-def l2_loss(kernels: Iterable[tf.Variable], l2_penalty: float) -> tf.Tensor:
+def l2_loss(weights: Iterable[tf.Variable], l2_penalty: float) -> tf.Tensor:
     """Returns l2_penalty / 2 times the sum of all squares, float32 scalar.
 
-    With the half, the gradient is l2_penalty * kernel: the same l2_penalty as
+    With the half, the gradient is l2_penalty * weight: the same l2_penalty as
     "weight_decay" of torch.optim.SGD, and the 1e-4 of He et al. 2015.
     """
     # tf.nn.l2_loss contains the half.
-    return l2_penalty * tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
+    return l2_penalty * tf.add_n([tf.nn.l2_loss(weight) for weight in weights])

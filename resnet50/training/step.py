@@ -3,11 +3,15 @@
 Everything that a resumed run needs is a variable of ``Training``; see ``checkpoint``.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow as tf
 
 from resnet50.config import ModelConfig, TrainConfig
 from resnet50.preprocessing.augmentation import ChannelStatistics
+from resnet50.training.averaging import WeightAverage
+from resnet50.training.mixup import blend, main_labels, partners
 from resnet50.training.model import ResNet50
 from resnet50.training.optimizer import SGDMomentum, l2_loss
 
@@ -118,6 +122,7 @@ class Training(tf.Module):
         model: The ResNet50.
         optimizer: Its SGDMomentum.
         totals: Of the epoch so far.
+        average: The WeightAverage of the model, or None.
     """
 
     def __init__(
@@ -137,9 +142,18 @@ class Training(tf.Module):
         """
         super().__init__(name="training")
         self.model = create_model(num_classes, model, train.seed)
-        self.optimizer = SGDMomentum(self.model.trainable_variables, train.momentum)
+        self.optimizer = SGDMomentum(
+            self.model.trainable_variables, train.momentum, train.nesterov
+        )
         self.totals = Totals()
+        self.average = None
+        if train.weight_average_decay:
+            copy = create_model(num_classes, model, train.seed)
+            self.average = WeightAverage(
+                copy, self.model.variables, train.weight_average_decay
+            )
         self._l2_penalty = train.l2_penalty
+        self._l2_penalty_on = train.l2_penalty_on
         self._label_smoothing = train.label_smoothing
         self._statistics = statistics
 
@@ -152,6 +166,7 @@ class Training(tf.Module):
         learning_rate: tf.Tensor,
         r_max: tf.Tensor,
         d_max: tf.Tensor,
+        mixing_share: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Trains on one batch: one forward and one backward pass, one update.
 
@@ -162,21 +177,45 @@ class Training(tf.Module):
             learning_rate: float32 scalar; a tensor, so that no value traces anew.
             r_max: float32 scalar; see layers.BatchRenormalization.
             d_max: float32 scalar.
+            mixing_share: float32 scalar, 0..1, for mixup; None for none. With it, hits
+                are counted against the label of an image's larger part.
 
         Returns:
             float32 scalar, the batch's loss with the l2 penalty.
         """
         if images.dtype == tf.uint8:
             images = normalize(images, shifts, self._statistics)
+        if mixing_share is not None:
+            images = blend(images, mixing_share)
         with tf.GradientTape() as tape:
             logits = self.model(images, is_training=True, limits=(r_max, d_max))
-            loss = cross_entropy(logits, labels, self._label_smoothing)
-            penalty = l2_loss(self.model.kernels, self._l2_penalty)
+            loss = self._classification_loss(logits, labels, mixing_share)
+            penalty = l2_loss(self._penalized(), self._l2_penalty)
             total_loss = loss + penalty
         gradients = tape.gradient(total_loss, self.model.trainable_variables)
         self.optimizer.apply_gradients(gradients, learning_rate)
+        if self.average is not None:
+            self.average.update()
+        if mixing_share is not None:
+            labels = main_labels(labels, mixing_share)
         self.totals.add(loss, penalty, logits, labels)
         return total_loss
+
+    def _classification_loss(
+        self, logits: tf.Tensor, labels: tf.Tensor, mixing_share: tf.Tensor | None
+    ) -> tf.Tensor:
+        """The mean cross-entropy; with mixup, of both labels by their shares."""
+        loss = cross_entropy(logits, labels, self._label_smoothing)
+        if mixing_share is None:
+            return loss
+        other = cross_entropy(logits, partners(labels), self._label_smoothing)
+        return mixing_share * loss + (1 - mixing_share) * other
+
+    def _penalized(self) -> Sequence[tf.Variable]:
+        """The weights under the l2 penalty."""
+        if self._l2_penalty_on == "all":
+            return self.model.trainable_variables
+        return self.model.kernels
 
     @tf.function
     def is_finite(self) -> tf.Tensor:

@@ -16,6 +16,7 @@ AUGMENTATION = AugmentationConfig(
     crop_size=32,
     flip_probability=0.5,
     colour_jitter_stddev=0.1,
+    crop_size_schedule=(),
 )
 
 

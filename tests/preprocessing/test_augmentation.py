@@ -287,6 +287,7 @@ def test_draw_consumes_the_same_share_of_the_stream_whatever_the_settings():
         crop_size=32,
         flip_probability=0.0,
         colour_jitter_stddev=0.0,
+        crop_size_schedule=(),
     )
     one, other = np.random.default_rng(0), np.random.default_rng(0)
     for _ in range(10):
@@ -326,7 +327,7 @@ def test_crop_positions_are_uniform_over_the_whole_range():
 
 @pytest.mark.parametrize(("probability", "expected"), [(0.0, {False}), (1.0, {True})])
 def test_flip_probability_at_its_ends(probability, expected):
-    settings = AugmentationConfig(36, 64, 7, 32, probability, 0.1)
+    settings = AugmentationConfig(36, 64, 7, 32, probability, 0.1, ())
     assert {c.is_flipped for c in draw_many(500, settings=settings)} == expected
 
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from resnet50.config import AugmentationConfig, read_config
-from resnet50.handoff.buffer import BatchSpec
+from resnet50.handoff.buffer import BatchBuffer, BatchFileError, BatchSpec
 from resnet50.handoff.progress import Position
 from resnet50.preprocessing import imagenet
 from resnet50.preprocessing.augmentation import (
@@ -245,6 +245,7 @@ def test_manifest_holds_every_setting_that_the_content_depends_on(photographs, f
         "crop_size": 33,
         "flip_probability": 0.4,
         "colour_jitter_stddev": 0.2,
+        "crop_size_schedule": ((1, 32),),
     }
     names = {field.name for field in dataclasses.fields(Recipe)} - {"augmentation"}
     names |= {field.name for field in dataclasses.fields(AugmentationConfig)}
@@ -258,6 +259,58 @@ def test_manifest_holds_every_setting_that_the_content_depends_on(photographs, f
     assert manifest["dataset_fingerprint"] == photographs.fingerprint
     assert {"format_version", "pillow_version"} <= set(manifest)
     assert make_recipe().manifest(photographs) == manifest
+
+
+SCHEDULE = ((1, 32), (3, 40))
+
+
+def test_crops_of_an_epoch_have_its_size(photographs):
+    """Before the first entry of the schedule it is crop_size, here 48."""
+    settings = {"crop_size": 48, "shorter_side_min": 48, "shorter_side_max": 62}
+    recipe = make_recipe(**settings, crop_size_schedule=SCHEDULE)
+    plain = make_recipe(**settings)
+    for epoch, size in ((0, 48), (1, 32), (2, 32), (3, 40), (9, 40)):
+        position = Position(epoch, 1)
+        batch = make_batch(recipe, Assignments(photographs, recipe)[position])
+        assert batch.images.shape == (4, size, size, 3)
+        choices, full = draws(recipe, position), draws(plain, position)
+        assert {choice.shorter_side for choice in full} <= {48, 55, 62}
+        # The same draws; only the image, and with it the crop, is smaller.
+        assert choices == [
+            choice._replace(shorter_side=choice.shorter_side * size // 48)
+            for choice in full
+        ]
+        assert all(choice.shorter_side >= size for choice in choices)
+
+
+def test_a_smaller_crop_shows_the_same_part_of_its_image(photographs):
+    """Shrunk, the full crop is the smaller one, but for what resampling rounds."""
+    settings = {"crop_size": 64, "shorter_side_min": 64, "shorter_side_max": 106}
+    full = make(photographs, (0, 0), **settings, dtype="uint8")
+    small = make(
+        photographs, (0, 0), **settings, dtype="uint8", crop_size_schedule=((0, 32),)
+    )
+    shrunk = full.images.reshape(4, 32, 2, 32, 2, 3).mean(axis=(2, 4))
+    np.testing.assert_array_equal(full.labels, small.labels)
+    assert np.abs(shrunk - small.images).mean() < 6 < np.ptp(shrunk)
+
+
+def test_spec_of_smaller_crops(photographs, tmp_path):
+    recipe = make_recipe(
+        crop_size=36, dtype="float16", crop_size_schedule=((1, 32), (2, 34))
+    )
+    spec, buffer = recipe.spec(photographs), BatchBuffer(tmp_path)
+    assert spec == BatchSpec(4, 36, "float16", 3, ((1, 32), (2, 34)))
+    assert spec.batch_bytes == BatchSpec(4, 36, "float16", 3).batch_bytes
+    small = spec._replace(crop_size_schedule=((0, 32), (2, 34)))
+    assert small.batch_bytes == BatchSpec(4, 34, "float16", 3).batch_bytes
+    for epoch in range(4):
+        position = Position(epoch, 0)
+        made = make_batch(recipe, Assignments(photographs, recipe)[position])
+        buffer.write(position, made.images, made.labels)
+        assert buffer.read(position, spec).images.shape == made.images.shape
+    with pytest.raises(BatchFileError, match=r"\[4, 32, 32, 3\], expected .*36, 36"):
+        buffer.read(Position(1, 0), spec._replace(crop_size_schedule=()))
 
 
 def test_spec_is_what_batches_look_like(photographs):

@@ -11,7 +11,7 @@ import tensorflow as tf
 from resnet50.handoff.progress import Position
 from resnet50.training import checkpoint, resume
 from resnet50.training.checkpoint import CheckpointError, SaveError
-from tests.training.tiny import TinyTraining
+from tests.training.tiny import TinyNetwork, TinyTraining
 
 DESCRIPTION = {"num_classes": 3, "variant": "v1.5", "seed": 0, "batches_per_epoch": 7}
 
@@ -54,6 +54,63 @@ def test_everything_comes_back(tmp_path):
     train_a_step(training)
     train_a_step(other)
     assert_equal(values(training), values(other))
+
+
+def test_the_average_of_the_weights_comes_back(tmp_path):
+    training = TinyTraining(seed=1, average_decay=0.9)
+    train_a_step(training)
+    checkpoint.save(training, tmp_path, Position(1, 0), DESCRIPTION)
+    other = TinyTraining(seed=2, average_decay=0.9)
+    (newest,) = checkpoint.list_checkpoints(tmp_path)
+    checkpoint.load(other, newest, DESCRIPTION)
+    assert int(other.average.num_updates) == 1
+    for each in (training, other):
+        train_a_step(each)
+    assert_equal(values(training), values(other))
+
+
+@pytest.mark.parametrize(
+    ("saved", "here", "expected"),
+    [
+        (0.0, 0.9, "holds no average of the weights .set .* to 0, or use another"),
+        (0.9, 0.0, "holds an average of the weights .set .* above 0, or use another"),
+    ],
+)
+def test_an_average_is_neither_lost_nor_invented(tmp_path, saved, here, expected):
+    training = TinyTraining(average_decay=saved)
+    checkpoint.save(training, tmp_path, Position(1, 0), DESCRIPTION)
+    (newest,) = checkpoint.list_checkpoints(tmp_path)
+    with pytest.raises(CheckpointError, match=expected):
+        checkpoint.load(TinyTraining(average_decay=here), newest, DESCRIPTION)
+
+
+def test_evaluation_takes_the_average_where_there_is_one(tmp_path):
+    training = TinyTraining(average_decay=0.9)
+    train_a_step(training)
+    paths = [
+        checkpoint.save(each, tmp_path, Position(epoch, 0), DESCRIPTION)
+        for epoch, each in ((1, training), (2, TinyTraining(seed=1)))
+    ]
+    description = {"num_classes": 3}
+
+    def load(path, weights):
+        model = TinyNetwork(seed=5)
+        kind = checkpoint.load_model(model, path, description, weights=weights)
+        return kind, model.kernel.numpy()
+
+    averaged, trained = training.average.model.kernel, training.model.kernel
+    assert (averaged.numpy() != trained.numpy()).any()
+    for weights, kind, expected in (
+        (None, "averaged", averaged),
+        ("averaged", "averaged", averaged),
+        ("trained", "trained", trained),
+    ):
+        found, kernel = load(paths[0], weights)
+        assert found == kind
+        np.testing.assert_array_equal(kernel, expected.numpy())
+    assert load(paths[1], None)[0] == "trained"
+    with pytest.raises(CheckpointError, match="1: holds no average of the weights"):
+        load(paths[1], "averaged")
 
 
 def test_names_and_order(tmp_path):

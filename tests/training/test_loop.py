@@ -1,5 +1,6 @@
 """Proves what the epoch loop writes and when: progress, checkpoints, metrics."""
 
+import dataclasses
 import errno
 import os
 import signal
@@ -21,6 +22,7 @@ from resnet50.tables import (
 from resnet50.training import checkpoint, loop
 from resnet50.training.checkpoint import SaveError
 from resnet50.training.loop import Loop, LossError, PerStepNumbers, Run, StopRequest
+from resnet50.training.mixup import mixing_share_at
 from tests.settings import SETTINGS
 from tests.training.tiny import TinyTraining
 
@@ -40,7 +42,15 @@ def write_batches(buffer, num_steps):
 class Session:
     """A run of the loop over batches that are all there; remembers what it did."""
 
-    def __init__(self, folder, *, minutes=0.0, stop_after=None, training=None):
+    def __init__(
+        self,
+        folder,
+        *,
+        minutes=0.0,
+        stop_after=None,
+        training=None,
+        train=SETTINGS.train,
+    ):
         self.folder = folder
         self.run_folder = folder / "run"
         self.run_folder.mkdir(exist_ok=True)
@@ -50,6 +60,7 @@ class Session:
         self.is_buffer_ready = lambda: True
         self.progress, self.lines = [], []
         self._minutes, self._stop_after = minutes, stop_after
+        self._train = train
 
     def _look(self):
         content = (self.buffer.folder / FILE_NAME).read_text()
@@ -77,9 +88,7 @@ class Session:
                 Run(
                     self.run_folder, DESCRIPTION, BATCHES_PER_EPOCH, 9, self._minutes, 0
                 ),
-                PerStepNumbers(
-                    SETTINGS.train, SETTINGS.batch_renorm, BATCHES_PER_EPOCH
-                ),
+                PerStepNumbers(self._train, SETTINGS.batch_renorm, BATCHES_PER_EPOCH),
                 describe_batch=lambda position: f"images of {position}",
                 draw=lambda position, text: self.lines.append(text),
                 is_draw_due=lambda: True,
@@ -123,23 +132,32 @@ def test_checkpoints_inside_an_epoch_come_by_the_clock(folder):
     assert session.checkpoints == ["0_00002"]
 
 
-def test_a_stop_saves_and_going_on_gives_the_same_weights(folder):
-    undisturbed = Session(folder)
+MIXUP = dataclasses.replace(SETTINGS.train, mixup_alpha=0.2)
+
+
+@pytest.mark.parametrize(("train", "decay"), [(SETTINGS.train, 0.0), (MIXUP, 0.9)])
+def test_a_stop_saves_and_going_on_gives_the_same_weights(folder, train, decay):
+    """Also with mixup and an average of the weights."""
+    undisturbed = Session(
+        folder, training=TinyTraining(average_decay=decay), train=train
+    )
     undisturbed.train(Position(0, 0), Position(2, 0))
     rows = read_table(undisturbed.run_folder / METRICS_FILE)
     undisturbed.run_folder.rename(folder / "undisturbed")
 
     position = Position(0, 0)
     for _ in range(6):  # Stopped after each single step.
-        session = Session(folder, stop_after=1, training=TinyTraining(seed=9))
+        training = TinyTraining(seed=9, average_decay=decay)
+        session = Session(folder, stop_after=1, training=training, train=train)
         if position == (0, 0):
-            session.training = TinyTraining()
+            session.training = TinyTraining(average_decay=decay)
         else:
             newest = checkpoint.list_checkpoints(session.run_folder)[-1]
             checkpoint.load(session.training, newest, DESCRIPTION)
         position = session.train(position, Position(2, 0))
     assert position == (2, 0)
     assert session.checkpoints == ["0", "1"]
+    assert not decay or int(session.training.average.num_updates) == 6
     pairs = zip(undisturbed.training.variables, session.training.variables, strict=True)
     for expected, variable in pairs:
         np.testing.assert_array_equal(expected.numpy(), variable.numpy())
@@ -312,6 +330,15 @@ def test_learning_rates_follow_the_epochs_of_config_txt():
     assert numbers.learning_rate(300) == pytest.approx(base / 10)
     rate, r_max, d_max = numbers.tensors(20)
     assert (float(rate), float(r_max), float(d_max)) == (np.float32(base), 1, 0)
+
+
+def test_mixup_has_a_share_for_each_step_and_only_mixup():
+    assert (
+        len(PerStepNumbers(SETTINGS.train, SETTINGS.batch_renorm, 10).tensors(3)) == 3
+    )
+    *_, share = PerStepNumbers(MIXUP, SETTINGS.batch_renorm, 10).tensors(3)
+    expected = mixing_share_at(3, seed=SETTINGS.train.seed, alpha=0.2)
+    assert float(share) == np.float32(expected)
 
 
 def test_the_first_signal_asks_and_the_second_interrupts():

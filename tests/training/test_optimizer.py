@@ -26,6 +26,33 @@ def test_momentum_over_three_steps_by_hand():
         assert weights.numpy() == pytest.approx(expected)
 
 
+def test_nesterov_over_three_steps_by_hand():
+    weights = tf.Variable([1.0])
+    optimizer = SGDMomentum([weights], momentum=0.5, use_nesterov=True)
+    steps = (
+        # gradient, velocity, gradient + momentum * velocity, learning rate, weight
+        (1.0, 1.0, 1.5, 0.5, 0.25),
+        (2.0, 2.5, 3.25, 0.5, -1.375),
+        (-1.0, 0.25, -0.875, 0.05, -1.33125),
+    )
+    for gradient, velocity, update, learning_rate, expected in steps:
+        optimizer.apply_gradients([tf.constant([gradient])], tf.constant(learning_rate))
+        assert update == gradient + 0.5 * velocity
+        assert optimizer.velocities[0].numpy() == pytest.approx([velocity])
+        assert weights.numpy() == pytest.approx([expected])
+
+
+@pytest.mark.parametrize("use_nesterov", [False, True])
+def test_twenty_steps_are_those_of_keras(use_nesterov):
+    ours, theirs = tf.Variable([1.0, -2.0]), tf.Variable([1.0, -2.0])
+    optimizer = SGDMomentum([ours], momentum=0.9, use_nesterov=use_nesterov)
+    reference = tf.keras.optimizers.SGD(0.1, momentum=0.9, nesterov=use_nesterov)
+    for step in range(20):
+        optimizer.apply_gradients([2 * ours + step], 0.1)
+        reference.apply_gradients([(2 * theirs + step, theirs)])
+    assert ours.numpy() == pytest.approx(theirs.numpy(), rel=1e-5)
+
+
 def test_each_variable_gets_its_own_gradient_and_velocity():
     matrix, bias = tf.Variable([[1.0, 1.0]]), tf.Variable([1.0])
     optimizer = SGDMomentum([matrix, bias], momentum=0.9)

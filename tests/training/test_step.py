@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from resnet50.preprocessing import augmentation
+from resnet50.training.optimizer import SGDMomentum
 from resnet50.training.step import (
     Totals,
     Training,
@@ -15,7 +16,7 @@ from resnet50.training.step import (
     normalize,
 )
 from tests.settings import SETTINGS
-from tests.training.tiny import TinyTraining
+from tests.training.tiny import TinyNetwork, TinyTraining
 
 STATISTICS = augmentation.ChannelStatistics((0.48, 0.45, 0.40), (0.27, 0.26, 0.28))
 NO_SHIFTS = np.zeros((4, 3), np.float32)
@@ -92,6 +93,44 @@ def test_the_returned_loss_has_the_l2_penalty(trained):
     expected = means["loss"] + means["l2_loss"]
     assert np.mean(losses) == pytest.approx(expected, rel=1e-5)
     assert means["l2_loss"] > 0.1
+
+
+class WithBias(TinyNetwork):
+    """A tiny network that has a weight beside its kernel."""
+
+    def __init__(self):
+        super().__init__(seed=0)
+        self.bias = tf.Variable([1.0, -2.0, 3.0])
+
+    def __call__(self, *arguments, **keywords):
+        return super().__call__(*arguments, **keywords) + self.bias
+
+
+def test_the_l2_penalty_may_include_gamma_beta_and_the_bias():
+    """The penalty is half their squares, and its gradient themselves."""
+    trainings = {}
+    for penalized in ("kernels", "all"):
+        training = trainings[penalized] = TinyTraining()
+        training.model = WithBias()
+        training.optimizer = SGDMomentum(training.model.trainable_variables, 0.9)
+        training._l2_penalty, training._l2_penalty_on = 0.1, penalized
+        batch = np.ones((2, 4, 4, 3), np.float32), np.array([0, 1], np.int32)
+        numbers = map(tf.constant, (1.0, 1.0, 0.0))
+        training.step(*batch, NO_SHIFTS[:2], *numbers)
+    only, every = trainings["kernels"], trainings["all"]
+    moved = only.model.bias - every.model.bias
+    np.testing.assert_allclose(moved, [0.1, -0.2, 0.3], atol=1e-6)
+    np.testing.assert_array_equal(only.model.kernel, every.model.kernel)
+    more = every.totals.means()["l2_loss"] - only.totals.means()["l2_loss"]
+    assert more == pytest.approx(0.1 / 2 * (1 + 4 + 9))
+
+
+def test_all_and_kernels_of_the_network():
+    """53 convolutions with gamma and beta each, and a classifier with its bias."""
+    for penalized, expected in (("kernels", 54), ("all", 54 + 2 * 53 + 1)):
+        train = dataclasses.replace(SETTINGS.train, l2_penalty_on=penalized)
+        training = Training(10, SETTINGS.model, train, STATISTICS)
+        assert len(training._penalized()) == expected
 
 
 def all_levels():

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from resnet50.preprocessing.augmentation import ChannelStatistics
+from resnet50.training.averaging import WeightAverage
 from resnet50.training.optimizer import SGDMomentum
 from resnet50.training.step import Totals, Training
 
@@ -31,11 +32,17 @@ class TinyNetwork(tf.Module):
 class TinyTraining(Training):
     """Has the variables and the step of a Training, but another model."""
 
-    def __init__(self, seed: int = 0):
+    def __init__(self, seed: int = 0, average_decay: float = 0.0):
         tf.Module.__init__(self, name="training")
         self.model = TinyNetwork(seed)
         self.optimizer = SGDMomentum(self.model.trainable_variables, 0.9)
         self.totals = Totals()
+        self.average = None
+        if average_decay:
+            self.average = WeightAverage(
+                TinyNetwork(seed), self.model.variables, average_decay
+            )
         self._l2_penalty = 1e-4
+        self._l2_penalty_on = "kernels"
         self._label_smoothing = 0.0
         self._statistics = ChannelStatistics((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))

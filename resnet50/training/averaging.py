@@ -1,0 +1,59 @@
+"""A running average of the weights, which often classifies better than the last ones.
+
+Polyak and Juditsky 1992; as an exponential moving average in Szegedy et al. 2015 (arXiv
+1512.00567, section 8).
+"""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+
+class WeightAverage(tf.Module):
+    """The exponential moving average of a network, itself a network.
+
+        average = average - share * (average - variable)
+
+    with share = 1 - decay, or 9 / (10 + num_updates) as long as that is larger, so that
+    the start is soon forgotten. It is the ramp of tf.train.ExponentialMovingAverage,
+    whose decay is min(decay, (1 + num_updates) / (10 + num_updates)).
+
+    The moving means and variances are averaged like the weights, as in torchvision and
+    timm: those of the last weights would not fit the averaged ones.
+
+    Attributes:
+        model: The averaged network; part of a checkpoint.
+        num_updates: So far, int64.
+    """
+
+    def __init__(
+        self, model: tf.Module, variables: Sequence[tf.Variable], decay: float
+    ):
+        """Starts as a copy.
+
+        Args:
+            model: Has variables of the same shapes, in the same order. Taken over.
+            variables: Those to average. Not part of this module's checkpoint.
+            decay: Share of the average that an update keeps, above 0, below 1.
+        """
+        super().__init__(name="weight_average")
+        assert 0 < decay < 1, decay
+        self.model = model
+        self.num_updates = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self._decay = decay
+        # Behind a function, as in optimizer.SGDMomentum: a checkpoint calls a variable
+        # by its shortest path.
+        self._get_variables = lambda: variables
+        for average, variable in self._pairs():
+            average.assign(variable)
+
+    def _pairs(self):
+        return zip(self.model.variables, self._get_variables(), strict=True)
+
+    def update(self) -> None:
+        """Moves the average towards the variables; runs inside the training step."""
+        ramp = 9 / (10 + tf.cast(self.num_updates, tf.float32))
+        share = tf.maximum(1 - self._decay, ramp)
+        for average, variable in self._pairs():
+            average.assign_sub(share * (average - variable))
+        self.num_updates.assign_add(1)

@@ -1,0 +1,56 @@
+"""Mixup (Zhang et al. 2017, arXiv 1710.09412): blends of two images and their labels.
+
+Each image x_i of a batch becomes
+
+    share * x_i + (1 - share) * x_j
+
+and its loss share * loss(y_i) + (1 - share) * loss(y_j), which is the loss of the
+blended label, because the cross-entropy is linear in it. As in the paper's own program
+(its figure 1), one share is drawn for a batch, and each image's partner is of the same
+batch: the one before it, in an order that is random in each epoch.
+
+The share is a pure function of the seed and the step, so that a resumed run draws the
+same ones; the blending runs on the device, where the images are anyway.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+# Keeps the random stream of the shares apart from those of the epoch order, of the
+# augmentation and of the weights, which use the same seed.
+MIXUP = 4
+
+
+def mixing_share_at(step: int, *, seed: int, alpha: float) -> float:
+    """Draws a batch's share from Beta(alpha, alpha): 0..1.
+
+    Args:
+        step: The batch's position since the start of training.
+        seed: Of the training.
+        alpha: Above 0; near 0 most shares are near 0 or 1, at 1 they are uniform.
+    """
+    return float(np.random.default_rng([seed, MIXUP, step]).beta(alpha, alpha))
+
+
+def partners(batch: tf.Tensor) -> tf.Tensor:
+    """For each element of a batch, the one that it is blended with: [N, ...]."""
+    return tf.roll(batch, shift=1, axis=0)
+
+
+def blend(images: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
+    """Blends each image with its partner.
+
+    Args:
+        images: float16 or float32 [N, H, W, 3], normalized.
+        share: float32 scalar, of each image itself.
+
+    Returns:
+        float32 [N, H, W, 3].
+    """
+    images = tf.cast(images, tf.float32)
+    return share * images + (1 - share) * partners(images)
+
+
+def main_labels(labels: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
+    """The label of the larger part of each blended image, int32 [N]."""
+    return tf.where(share >= 0.5, labels, partners(labels))

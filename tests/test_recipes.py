@@ -1,0 +1,192 @@
+"""Proves that each recipe is what its source says, and that its arithmetic is right."""
+
+import re
+
+import pytest
+import tomli
+
+from resnet50.config import read_config
+from resnet50.handoff.buffer import crop_size_at
+from resnet50.training.loop import PerStepNumbers
+from tests.settings import PROJECT
+
+RECIPES = {path.stem: path for path in sorted((PROJECT / "recipes").iterdir())}
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
+IMAGES_PER_SECOND = {
+    "RTX 2080": 213,
+    "A100": 2375,
+    "H100": round(2375 * 14.4 / 7.8, -1),
+}
+IMAGENET_IMAGES = 1_281_167
+
+# What each source says, where a recipe must not differ from it.
+SOURCES = {
+    "he2015": {
+        "variant": "v1",
+        "zero_init_last_gamma": False,
+        "epochs": 90,
+        "learning_rate": 0.1,
+        "schedule": "step",
+        "warmup_epochs": 0,
+        "decay_epochs": (30, 60),
+        "decay_factor": 0.1,
+        "nesterov": False,
+        "l2_penalty_on": "all",
+        "label_smoothing": 0,
+        "weight_average_decay": 0,
+        "crop_size_schedule": (),
+    },
+    "goyal2017": {
+        "variant": "v1.5",
+        "zero_init_last_gamma": True,
+        "epochs": 90,
+        "learning_rate": 0.1,
+        "schedule": "step",
+        "warmup_epochs": 5,
+        "decay_epochs": (30, 60, 80),
+        "decay_factor": 0.1,
+        "nesterov": True,
+        "l2_penalty_on": "kernels",
+        "label_smoothing": 0,
+        "weight_average_decay": 0,
+        "crop_size_schedule": (),
+    },
+    "ffcv2022": {
+        "variant": "v1.5",
+        "zero_init_last_gamma": True,
+        "epochs": 40,
+        "learning_rate": 1.7 * 256 / (8 * 512),
+        "schedule": "cosine",
+        "warmup_epochs": 2,
+        "nesterov": False,
+        "l2_penalty_on": "kernels",
+        "label_smoothing": 0.1,
+        "weight_average_decay": 0.99987,
+        "crop_size_schedule": ((0, 160), (32, 192)),
+    },
+}
+# The same in all of them; the six steps are those of config.txt.
+COMMON = {
+    "batch_size": 256,
+    "momentum": 0.9,
+    "l2_penalty": 1e-4,
+    "mixup_alpha": 0,
+    "moving_average_decay": 0.9,
+    "shorter_side_min": 256,
+    "shorter_side_max": 480,
+    "crop_size": 224,
+    "colour_jitter_stddev": 0.1,
+}
+
+each_recipe = pytest.mark.parametrize("name", SOURCES)
+
+
+def test_there_are_these_recipes():
+    assert set(RECIPES) == set(SOURCES)
+
+
+@each_recipe
+def test_values_are_those_of_the_source(name):
+    config = read_config(RECIPES[name])
+    values = {
+        **vars(config.augmentation),
+        **vars(config.model),
+        **vars(config.train),
+    }
+    expected = {**COMMON, **SOURCES[name]}
+    assert {key: values[key] for key in expected} == expected
+
+
+@each_recipe
+def test_a_recipe_has_no_paths_and_is_laid_over_config_txt(name):
+    shipped, config = read_config(PROJECT / "config.txt"), read_config(RECIPES[name])
+    raw = tomli.loads(RECIPES[name].read_text(encoding="utf-8"))
+    assert raw.pop("base") == "../config.txt"
+    keys = {key for section in raw.values() for key in section}
+    decays = {"decay_epochs", "decay_factor"}
+    assert keys - decays <= COMMON.keys() | SOURCES[name].keys() | {"buffer_size"}
+    assert config.dataset == shipped.dataset
+    assert config.train.buffer_folder == shipped.train.buffer_folder
+    assert config.runtime_preprocessing == shipped.runtime_preprocessing
+    assert config.evaluation == shipped.evaluation
+
+
+@pytest.mark.parametrize(
+    ("name", "epoch", "expected"),
+    [
+        ("he2015", 0, 0.1),
+        ("he2015", 29, 0.1),
+        ("he2015", 30, 0.01),
+        ("he2015", 89, 0.001),
+        # 5 epochs of 5,004 batches, and the first step has one share: 1 of 25,021.
+        ("goyal2017", 0, 0.1 / 25_021),
+        ("goyal2017", 2.5, 0.1 * 12_511 / 25_021),
+        ("goyal2017", 5, 0.1),
+        ("goyal2017", 30, 0.01),
+        ("goyal2017", 60, 0.001),
+        ("goyal2017", 80, 0.0001),
+        ("ffcv2022", 2, 0.10625),
+        ("ffcv2022", 21, 0.10625 / 2),
+        ("ffcv2022", 40, 0),
+    ],
+)
+def test_learning_rates_by_hand(name, epoch, expected):
+    config = read_config(RECIPES[name])
+    numbers = PerStepNumbers(config.train, config.batch_renorm, 5004)
+    rate = numbers.learning_rate(round(epoch * 5004))
+    assert rate == pytest.approx(expected, rel=1e-12, abs=1e-15)
+
+
+def relative_time(config) -> float:
+    """Of an epoch, in proportion to the pixels, against crops of 224."""
+    augmentation = config.augmentation
+    sizes = [
+        crop_size_at(e, augmentation.crop_size, augmentation.crop_size_schedule)
+        for e in range(config.train.epochs)
+    ]
+    return sum((size / 224) ** 2 for size in sizes) / len(sizes)
+
+
+@each_recipe
+def test_gpu_hours_are_right_where_they_are_told(name):
+    text, config = RECIPES[name].read_text(encoding="utf-8"), read_config(RECIPES[name])
+    rows = re.findall(r"#   (.+), .+ ([\d,]+) images/s +([\d.]+) h\n", text)
+    assert [card for card, _, _ in rows] == list(IMAGES_PER_SECOND)
+    factor = re.search(r"/ \(images/s\) / 3600(?: \* ([\d.]+))?:\n", text)[1] or "1"
+    assert float(factor) == round(relative_time(config), 3)
+    hours = []
+    for card, told_speed, told_hours in rows:
+        speed = IMAGES_PER_SECOND[card]
+        assert int(told_speed.replace(",", "")) == pytest.approx(speed, abs=5)
+        exact = config.train.epochs * IMAGENET_IMAGES * relative_time(config) / speed
+        hours.append(float(told_hours))
+        assert hours[-1] == round(exact / 3600, 1)
+    (row,) = [line for line in README.splitlines() if line.startswith(f"| `{name}`")]
+    cells = [cell.strip() for cell in row.split("|")]
+    assert cells[3] == str(config.train.epochs)
+    assert [float(cell) for cell in cells[5:8]] == hours
+    assert re.search(r"# Top-1 there: ([\d.]+) %", text)[1] == cells[4].split()[0]
+
+
+@each_recipe
+def test_the_advice_for_a_small_card_is_in_proportion(name):
+    text, train = (
+        RECIPES[name].read_text(encoding="utf-8"),
+        read_config(RECIPES[name]).train,
+    )
+    small, rate = re.search(
+        r"--batch_size=(\d+) --learning_rate=([\d.]+\d)", text
+    ).groups()
+    assert float(rate) / int(small) == pytest.approx(train.learning_rate / 256)
+    assert train.buffer_size * 256 == 1000 * 64
+
+
+def test_figures_in_the_comments():
+    text = RECIPES["ffcv2022"].read_text(encoding="utf-8")
+    updates = 1 / (1 - 0.99987)
+    assert f"{updates:,.0f} updates" in text
+    assert f"{IMAGENET_IMAGES // 256:,} an epoch" in text
+    assert f"{updates / (IMAGENET_IMAGES // 256):.1f} of 40 epochs" in text
+    share = (1 - 0.99998) * 1024 * 32 / 600  # torchvision's adjustment.
+    assert round(32 / share / (IMAGENET_IMAGES / 1024)) == 23
+    assert round(100 * 23 / 600) == round(100 * updates / 5004 / 40) == 4
