@@ -68,7 +68,7 @@ def trained():
 
 def test_no_step_traces_anew(trained):
     training, *_ = trained
-    assert training.step.experimental_get_tracing_count() == 1
+    assert training._compiled_step.experimental_get_tracing_count() == 1
 
 
 def test_moving_statistics_move_once_a_step(trained):

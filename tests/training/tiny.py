@@ -1,10 +1,12 @@
 """A training of the same kind as the real one, with a network of one layer."""
 
+import dataclasses
+
 import tensorflow as tf
 
 from resnet50.preprocessing.augmentation import ChannelStatistics
-from resnet50.training.optimizer import SGDMomentum
-from resnet50.training.step import Totals, Training
+from resnet50.training.step import Training
+from tests.settings import SETTINGS
 
 
 class TinyNetwork(tf.Module):
@@ -31,11 +33,9 @@ class TinyNetwork(tf.Module):
 class TinyTraining(Training):
     """Has the variables and the step of a Training, but another model."""
 
-    def __init__(self, seed: int = 0):
+    def __init__(self, seed: int = 0, **settings):
+        """Creates it; settings are keys of [train] other than as shipped."""
         tf.Module.__init__(self, name="training")
         self.model = TinyNetwork(seed)
-        self.optimizer = SGDMomentum(self.model.trainable_variables, 0.9)
-        self.totals = Totals()
-        self._l2_penalty = 1e-4
-        self._label_smoothing = 0.0
         self._statistics = ChannelStatistics((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+        self._prepare(dataclasses.replace(SETTINGS.train, **settings))
