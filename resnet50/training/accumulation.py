@@ -34,9 +34,7 @@ class Accumulation(tf.Module):
                 for name in ("num_batches", "num_lost")
             )
 
-    def add(
-        self, gradients: Sequence[tf.Tensor], is_finite: tf.Tensor | None
-    ) -> None:
+    def add(self, gradients: Sequence[tf.Tensor], is_finite: tf.Tensor | None) -> None:
         """Adds a batch to the group.
 
         Args:

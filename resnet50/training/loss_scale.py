@@ -79,9 +79,7 @@ class LossScale(tf.Module):
         """
         num_finite = tf.where(is_finite, self.num_finite + 1, 0)
         is_growing = num_finite >= GROWTH_UPDATES
-        grown = tf.where(
-            is_growing, tf.minimum(2 * self.scale, MAX_SCALE), self.scale
-        )
+        grown = tf.where(is_growing, tf.minimum(2 * self.scale, MAX_SCALE), self.scale)
         halved = tf.maximum(self.scale / 2, 1.0)
         self.scale.assign(tf.where(is_finite, grown, halved))
         self.num_finite.assign(tf.where(is_growing, 0, num_finite))

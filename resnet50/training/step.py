@@ -169,9 +169,7 @@ class Training(tf.Module):
         self._l2_penalty = train.l2_penalty
         self._label_smoothing = train.label_smoothing
         self._compiled_step = tf.function(self._step, jit_compile=train.xla)
-        self._compiled_accumulate = tf.function(
-            self._accumulate, jit_compile=train.xla
-        )
+        self._compiled_accumulate = tf.function(self._accumulate, jit_compile=train.xla)
 
     @property
     def lasting(self) -> tf.train.Checkpoint:
