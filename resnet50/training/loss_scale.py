@@ -77,9 +77,10 @@ class LossScale(tf.Module):
         Args:
             is_finite: Whether all gradients of this update are.
         """
-        num_finite = tf.where(is_finite, self.num_finite + 1, 0)
-        is_growing = num_finite >= GROWTH_UPDATES
+        num_finite = self.num_finite + 1
+        is_growing = is_finite & (num_finite >= GROWTH_UPDATES)
         grown = tf.where(is_growing, tf.minimum(2 * self.scale, MAX_SCALE), self.scale)
         halved = tf.maximum(self.scale / 2, 1.0)
         self.scale.assign(tf.where(is_finite, grown, halved))
-        self.num_finite.assign(tf.where(is_growing, 0, num_finite))
+        is_counted = is_finite & ~is_growing
+        self.num_finite.assign(tf.cast(is_counted, tf.int64) * num_finite)

@@ -1,11 +1,13 @@
 """Proves what the epoch loop writes and when: progress, checkpoints, metrics."""
 
+import dataclasses
 import errno
 import os
 import signal
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from resnet50.config import override
 from resnet50.handoff.buffer import BatchBuffer, BatchSpec
@@ -40,7 +42,7 @@ def write_batches(buffer, num_steps):
 class Session:
     """A run of the loop over batches that are all there; remembers what it did."""
 
-    def __init__(self, folder, *, minutes=0.0, stop_after=None, training=None):
+    def __init__(self, folder, *, minutes=0.0, stop_after=None, training=None, group=1):
         self.folder = folder
         self.run_folder = folder / "run"
         self.run_folder.mkdir(exist_ok=True)
@@ -50,6 +52,7 @@ class Session:
         self.is_buffer_ready = lambda: True
         self.progress, self.lines = [], []
         self._minutes, self._stop_after = minutes, stop_after
+        self._train = dataclasses.replace(SETTINGS.train, accumulate_batches=group)
 
     def _look(self):
         content = (self.buffer.folder / FILE_NAME).read_text()
@@ -77,9 +80,7 @@ class Session:
                 Run(
                     self.run_folder, DESCRIPTION, BATCHES_PER_EPOCH, 9, self._minutes, 0
                 ),
-                PerStepNumbers(
-                    SETTINGS.train, SETTINGS.batch_renorm, BATCHES_PER_EPOCH
-                ),
+                PerStepNumbers(self._train, SETTINGS.batch_renorm, BATCHES_PER_EPOCH),
                 describe_batch=lambda position: f"images of {position}",
                 draw=lambda position, text: self.lines.append(text),
                 is_draw_due=lambda: True,
@@ -123,17 +124,22 @@ def test_checkpoints_inside_an_epoch_come_by_the_clock(folder):
     assert session.checkpoints == ["0_00002"]
 
 
-def test_a_stop_saves_and_going_on_gives_the_same_weights(folder):
-    undisturbed = Session(folder)
+@pytest.mark.parametrize("settings", [{}, {"precision": "float16"}])
+@pytest.mark.parametrize("group", [1, 2])
+def test_a_stop_saves_and_going_on_gives_the_same_weights(folder, settings, group):
+    def create(seed):
+        return TinyTraining(seed, accumulate_batches=group, **settings)
+
+    undisturbed = Session(folder, training=create(0), group=group)
     undisturbed.train(Position(0, 0), Position(2, 0))
     rows = read_table(undisturbed.run_folder / METRICS_FILE)
     undisturbed.run_folder.rename(folder / "undisturbed")
 
     position = Position(0, 0)
     for _ in range(6):  # Stopped after each single step.
-        session = Session(folder, stop_after=1, training=TinyTraining(seed=9))
+        session = Session(folder, stop_after=1, training=create(9), group=group)
         if position == (0, 0):
-            session.training = TinyTraining()
+            session.training = create(0)
         else:
             newest = checkpoint.list_checkpoints(session.run_folder)[-1]
             checkpoint.load(session.training, newest, DESCRIPTION)
@@ -186,6 +192,62 @@ def test_a_loss_that_is_no_number_stops_and_names_the_batch(folder):
     assert line.startswith("epoch 1, batch 1 (step 4): the loss is nan")
     assert description == "images of epoch 1, batch 1"
     assert session.checkpoints == ["0"]  # The last good one.
+
+
+class Overflowing(TinyTraining):
+    """Gets infinite pixels, which no batch file can have, at some steps."""
+
+    def __init__(self, *steps):
+        super().__init__(precision="float16")
+        self._numbers = iter(range(100))
+        self._overflowing = steps
+
+    def step(self, images, *others):
+        if next(self._numbers) in self._overflowing:
+            images = tf.fill(images.shape, tf.constant(np.inf, images.dtype))
+        return super().step(images, *others)
+
+
+def test_in_float16_lost_batches_are_skipped_and_counted(folder):
+    session = Session(folder, training=Overflowing(0, 2, 4))
+    session.train(Position(0, 0), Position(2, 0))
+    rows = read_table(session.run_folder / METRICS_FILE)
+    assert [row["skipped"] for row in rows] == ["2", "1"]
+    assert [row["loss_scale"] for row in rows] == ["8192", "4096"]
+    assert all(float(row["loss"]) > 0 for row in rows)
+    assert "skipped 2, loss scale 8192" in session.lines[0]
+    assert session.checkpoints == ["0", "1"]
+
+
+def test_in_float16_a_lost_batch_at_the_lowest_scale_stops(folder):
+    training = Overflowing(3, 4)
+    training.loss_scale.scale.assign(2.0)
+    session = Session(folder, training=training)
+    where = r"epoch 1, batch 1 \(step 4\): the loss is nan"
+    with pytest.raises(LossError, match=where):
+        session.train(Position(0, 0), Position(2, 0))
+    assert session.checkpoints == ["0"]
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_no_step_waits_for_the_device_or_traces_anew(folder, precision, monkeypatch):
+    """Values of tensors are read at the epochs' ends only; nothing is traced twice."""
+    training = TinyTraining(precision=precision, accumulate_batches=2)
+    session, reads = Session(folder, training=training, group=2), []
+    tensor_class = type(tf.constant(0)).__mro__[1]
+    real_numpy = tensor_class._numpy
+
+    def numpy(tensor):
+        reads.append(len(session.progress))
+        return real_numpy(tensor)
+
+    monkeypatch.setattr(tensor_class, "_numpy", numpy)
+    monkeypatch.setattr(loop, "_LOOK_SECONDS", 1e6)
+    session.train(Position(0, 0), Position(2, 0))
+    # Of which progress there was before the look after each epoch's last step.
+    assert set(reads) == {BATCHES_PER_EPOCH - 1, 2 * BATCHES_PER_EPOCH - 1}
+    for function in (training._compiled_step, training._compiled_accumulate):
+        assert function.experimental_get_tracing_count() == 1
 
 
 def fail_once(monkeypatch, module, name, error):

@@ -1,10 +1,13 @@
-"""A training of the same kind as the real one, with a network of one layer."""
+"""Trainings of the same kind as the real one, with networks of one or eight layers."""
 
 import dataclasses
+from unittest import mock
 
 import tensorflow as tf
 
 from resnet50.preprocessing.augmentation import ChannelStatistics
+from resnet50.training import model as model_module
+from resnet50.training.model import Stage
 from resnet50.training.step import Training
 from tests.settings import SETTINGS
 
@@ -39,3 +42,22 @@ class TinyTraining(Training):
         self.model = TinyNetwork(seed)
         self._statistics = ChannelStatistics((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
         self._prepare(dataclasses.replace(SETTINGS.train, **settings))
+
+
+SHALLOW_STAGES = (Stage(num_blocks=1, channels=4, stride=1), Stage(1, 8, 2))
+
+
+def create_shallow_training(normalization="batch_norm", **settings) -> Training:
+    """A real Training on a ResNet of two blocks and three classes.
+
+    Args:
+        normalization: Of [model].
+        settings: Keys of [train] other than as shipped.
+    """
+    with mock.patch.object(model_module, "STAGES", SHALLOW_STAGES):
+        return Training(
+            3,
+            dataclasses.replace(SETTINGS.model, normalization=normalization),
+            dataclasses.replace(SETTINGS.train, **settings),
+            ChannelStatistics((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
+        )
