@@ -58,7 +58,13 @@ def make_convolution(
 
 
 def measure_layouts(
-    batch_size: int, crop_size: int, precision: str, rounds: int, repetitions: int = 10
+    batch_size: int,
+    crop_size: int,
+    precision: str,
+    rounds: int,
+    *,
+    repetitions: int = 10,
+    xla: bool = False,
 ) -> dict[str, float]:
     """Seconds of all convolutions of a step, by layout; medians over rounds."""
     tf.config.optimizer.set_experimental_options({"layout_optimizer": False})
@@ -66,7 +72,7 @@ def measure_layouts(
     seconds = dict.fromkeys(LAYOUTS, 0.0)
     for shape, count in counts.items():
         runs = {
-            layout: make_convolution(shape, layout, batch_size, precision)[0]
+            layout: make_convolution(shape, layout, batch_size, precision, xla=xla)[0]
             for layout in LAYOUTS
         }
         times = {layout: [] for layout in LAYOUTS}

@@ -6,15 +6,16 @@ TensorFlow has no NCHW convolution on a CPU.
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from benchmarks import arithmetic
+from benchmarks import arithmetic, layouts
 from benchmarks.arithmetic import (
     ConvolutionShape,
     convolutions,
     operations_per_image,
     peak_tflops,
 )
-from benchmarks.layouts import make_convolution
+from benchmarks.layouts import make_convolution, measure_layouts
 from resnet50.training.layers import Convolution
 from resnet50.training.model import STAGES, VARIANTS, ResNet50
 
@@ -68,3 +69,15 @@ def test_both_layouts_are_the_same_convolution(stride):
     for a, b in zip(*results, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
     assert results[0][0].shape == (2, shape.out_size, shape.out_size, 6)
+
+
+def test_the_time_of_a_layout_is_of_all_convolutions(monkeypatch):
+    """Twice the same convolution takes twice the time, which is measured once."""
+    monkeypatch.setattr(tf.config.optimizer, "set_experimental_options", lambda _: None)
+    shape = ConvolutionShape(1, 1, in_channels=4, out_channels=4, in_size=4)
+    monkeypatch.setattr(layouts, "convolutions", lambda *_: [shape, shape])
+    ticks = iter(range(1000))
+    monkeypatch.setattr(layouts.time, "perf_counter", lambda: next(ticks))
+    seconds = measure_layouts(2, 8, "float32", 3, repetitions=10, xla=True)
+    # Each measurement is one tick of the clock, of ten repetitions.
+    assert seconds == {"NHWC": pytest.approx(0.2), "NCHW": pytest.approx(0.2)}

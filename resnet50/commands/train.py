@@ -103,7 +103,7 @@ class Session:
         say(f"{self.run_folder}: trained up to epoch {end.epoch}")
 
     def _create_training(self) -> Training:
-        config = self.config
+        config, group = self.config, self.config.train.accumulate_batches
         device = prepare_device(deterministic=config.train.deterministic, notify=say)
         check_precision(config.train.precision, device, say)
         xla = config.train.xla and can_use_xla(device, say)
@@ -117,6 +117,7 @@ class Session:
             f"ResNet-50 {config.model.variant}, {training.model.num_parameters:,} "
             f"parameters, {self.dataset.num_classes:,} classes, "
             f"{self.batches_per_epoch:,} batches of {config.train.batch_size} an epoch"
+            + (f", {group} to an update" if group > 1 else "")
         )
         size = checkpoint.size_bytes(training)
         room = shutil.disk_usage(self.run_folder).free // size
