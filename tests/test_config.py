@@ -184,7 +184,22 @@ FAULTS = [
         "dtype = [16]",
         "[train] dtype = [16] (must be one of uint8, float16, float32)",
     ),
+    (
+        'precision = "float32"',
+        'precision = "float64"',
+        '[train] precision = "float64" (must be one of float32, float16, bfloat16)',
+    ),
+    (
+        "xla = false",
+        "xla = 1",
+        "[train] xla = 1 (must be true or false)",
+    ),
     # Ranges, at both ends.
+    (
+        "accumulate_batches = 1",
+        "accumulate_batches = 0",
+        "[train] accumulate_batches = 0 (must be at least 1)",
+    ),
     (
         "buffer_size = 1000",
         "buffer_size = 0",

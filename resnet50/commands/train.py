@@ -30,7 +30,7 @@ from resnet50.preprocessing.batches import Assignments, Recipe
 from resnet50.preprocessing.dataset_index import open_training_set
 from resnet50.preprocessing.imagenet import Dataset
 from resnet50.training import checkpoint, resume
-from resnet50.training.devices import prepare_device
+from resnet50.training.devices import can_use_xla, check_precision, prepare_device
 from resnet50.training.loop import Loop, PerStepNumbers, Run, StopRequest
 from resnet50.training.step import Training
 
@@ -103,18 +103,21 @@ class Session:
         say(f"{self.run_folder}: trained up to epoch {end.epoch}")
 
     def _create_training(self) -> Training:
-        config = self.config
-        prepare_device(deterministic=config.train.deterministic, notify=say)
+        config, group = self.config, self.config.train.accumulate_batches
+        device = prepare_device(deterministic=config.train.deterministic, notify=say)
+        check_precision(config.train.precision, device, say)
+        xla = config.train.xla and can_use_xla(device, say)
         training = Training(
             self.dataset.num_classes,
             config.model,
-            config.train,
+            dataclasses.replace(config.train, xla=xla),
             self.recipe.statistics,
         )
         say(
             f"ResNet-50 {config.model.variant}, {training.model.num_parameters:,} "
             f"parameters, {self.dataset.num_classes:,} classes, "
             f"{self.batches_per_epoch:,} batches of {config.train.batch_size} an epoch"
+            + (f", {group} to an update" if group > 1 else "")
         )
         size = checkpoint.size_bytes(training)
         room = shutil.disk_usage(self.run_folder).free // size

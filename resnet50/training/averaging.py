@@ -50,10 +50,18 @@ class WeightAverage(tf.Module):
     def _pairs(self):
         return zip(self.model.variables, self._get_variables(), strict=True)
 
-    def update(self) -> None:
-        """Moves the average towards the variables; runs inside the training step."""
+    def update(self, is_finite: tf.Tensor | None = None) -> None:
+        """Moves the average towards the variables; runs inside the training step.
+
+        Args:
+            is_finite: bool scalar; where it is false, the optimizer has skipped its
+                update, and so does the average. None for an update.
+        """
         ramp = 9 / (10 + tf.cast(self.num_updates, tf.float32))
-        share = tf.maximum(1 - self._decay, ramp)
+        share, one = tf.maximum(1 - self._decay, ramp), tf.constant(1, tf.int64)
+        if is_finite is not None:
+            share = tf.where(is_finite, share, 0.0)
+            one = tf.cast(is_finite, tf.int64)
         for average, variable in self._pairs():
             average.assign_sub(share * (average - variable))
-        self.num_updates.assign_add(1)
+        self.num_updates.assign_add(one)

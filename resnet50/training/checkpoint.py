@@ -3,8 +3,9 @@
     saved_models/RUN/3/         after epoch 3
     saved_models/RUN/4_00120/   inside epoch 4; batch 120 is the next
         variables.index, variables.data-...   written by tf.train.Checkpoint: weights,
-                                              moving statistics, momentum, totals,
-                                              and the average of the weights if any
+                                              moving statistics, momentum, totals, the
+                                              average of the weights, the loss scale,
+                                              accumulated gradients
         state.json                            position, what was being trained, and
                                               the SHA-256 of the other files
 
@@ -36,6 +37,8 @@ _VARIABLES = "variables"  # prefix of the files that tf.train.Checkpoint writes
 
 # The weights that a checkpoint may hold, one network each.
 WEIGHTS = ("trained", "averaged")
+# What may change between two epochs; the last two change which variables there are.
+_BETWEEN_EPOCHS = ("batches_per_epoch", "precision", "accumulate_batches")
 
 
 class CheckpointError(UserError):
@@ -221,24 +224,29 @@ def load(training: Training, checkpoint: Checkpoint, description: dict) -> None:
         training: Overwritten.
         checkpoint: Which one.
         description: Of the training here; the checkpoint's must agree. Between two
-            epochs another batch size, and so another batches_per_epoch, will do.
+            epochs another batch size, and so another batches_per_epoch, will do, and
+            another precision or accumulate_batches.
 
     Raises:
         CheckpointError: It is missing, damaged, or of another training.
     """
     theirs = _read_description(checkpoint.path)
-    keys = [key for key in description if key != "batches_per_epoch"]
-    if not checkpoint.is_after_epoch:
-        keys.append("batches_per_epoch")
+    free = _BETWEEN_EPOCHS if checkpoint.is_after_epoch else ()
+    keys = [key for key in description if key not in free]
     _require_equal(checkpoint.path, theirs, description, keys)
+    variables = str(checkpoint.path / _VARIABLES)
     if has_average(checkpoint.path) != (training.average is not None):
         has, remedy = ("no", "to 0") if training.average else ("an", "above 0")
         raise CheckpointError(
             f"{checkpoint.path}: holds {has} average of the weights (set [train] "
             f"weight_average_decay {remedy}, or use another --run_folder)"
         )
-    reader = tf.train.Checkpoint(training=training)
-    reader.read(str(checkpoint.path / _VARIABLES)).assert_consumed()
+    if all(theirs.get(key) == description.get(key) for key in _BETWEEN_EPOCHS[1:]):
+        tf.train.Checkpoint(training=training).read(variables).assert_consumed()
+    else:
+        # After an epoch no gradients are pending, and a loss scale can start anew.
+        status = tf.train.Checkpoint(training=training.lasting).read(variables)
+        status.assert_existing_objects_matched().expect_partial()
 
 
 def has_average(path: Path) -> bool:

@@ -1,11 +1,30 @@
 """The one device that trains or evaluates: the first GPU, or else the CPU."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import NamedTuple
 
 import tensorflow as tf
 
+from resnet50.errors import UserError
 
-def prepare_device(*, deterministic: bool, notify: Callable[[str], None]) -> None:
+# Compute capabilities from which on a GPU multiplies matrices of a type in hardware:
+# https://docs.nvidia.com/cuda/cuda-c-programming-guide, "arithmetic instructions".
+# float16 works below its own as well, bfloat16 has no convolutions there.
+_TENSOR_CORES = {"float16": (7, 0), "bfloat16": (8, 0)}
+
+
+class DeviceError(UserError):
+    """The device cannot do what the settings ask for."""
+
+
+class Device(NamedTuple):
+    """What computes."""
+
+    name: str
+    compute_capability: tuple[int, int] | None  # None for the CPU
+
+
+def prepare_device(*, deterministic: bool, notify: Callable[[str], None]) -> Device:
     """Sets TensorFlow up; must come before its first use.
 
     Args:
@@ -18,8 +37,13 @@ def prepare_device(*, deterministic: bool, notify: Callable[[str], None]) -> Non
         # Otherwise TensorFlow takes all of the card's memory at once.
         tf.config.experimental.set_memory_growth(gpus[0], True)
         details = tf.config.experimental.get_device_details(gpus[0])
-        notify(f"GPU: {details.get('device_name', gpus[0].name)}")
+        device = Device(
+            details.get("device_name", gpus[0].name),
+            details.get("compute_capability", (0, 0)),
+        )
+        notify(f"GPU: {device.name}")
     else:
+        device = Device("the CPU", None)
         notify(
             "warning: TensorFlow finds no GPU and computes on the CPU, about a hundred "
             "times slower (for a GPU: an NVIDIA driver, and "
@@ -27,3 +51,81 @@ def prepare_device(*, deterministic: bool, notify: Callable[[str], None]) -> Non
         )
     if deterministic:
         tf.config.experimental.enable_op_determinism()
+    return device
+
+
+def check_precision(
+    precision: str, device: Device, notify: Callable[[str], None]
+) -> None:
+    """Says what a device lacks for a precision.
+
+    Args:
+        precision: One of model.PRECISIONS.
+        device: From ``prepare_device``.
+        notify: Takes a warning, where the precision works but brings no speed.
+
+    Raises:
+        DeviceError: The device has no convolutions of this type.
+    """
+    if precision == "float32":
+        return
+    if device.compute_capability is None:
+        notify(
+            f'warning: [train] precision = "{precision}" on the CPU: right, but meant '
+            "for a GPU, and float16 is many times slower here"
+        )
+        return
+    needed = _TENSOR_CORES[precision]
+    if device.compute_capability >= needed:
+        return
+    lack = (
+        f'[train] precision = "{precision}": {device.name} has compute capability '
+        f"{_dotted(device.compute_capability)}"
+    )
+    if precision == "bfloat16":
+        raise DeviceError(
+            f"{lack}, bfloat16 needs {_dotted(needed)} (use float16 or float32)"
+        )
+    notify(
+        f"warning: {lack}; without the Tensor Cores of {_dotted(needed)} float16 saves "
+        "memory, but hardly time"
+    )
+
+
+def can_use_xla(
+    device: Device,
+    notify: Callable[[str], None],
+    built_for: Collection[str] | None = None,
+) -> bool:
+    """Whether XLA has kernels for a device; says so once if not.
+
+    On a card that is newer than the installed TensorFlow, XLA does not fail but ends
+    the process (tensorflow issue 111958).
+
+    Args:
+        device: From ``prepare_device``.
+        notify: Takes the line for the user.
+        built_for: What TensorFlow was built for, such as "sm_80" and "compute_90";
+            None asks it.
+    """
+    if device.compute_capability is None:
+        return True
+    if built_for is None:
+        build = tf.sysconfig.get_build_info()
+        built_for = build.get("cuda_compute_capabilities", ())
+    # A card runs the code of its own major version up to its own minor one.
+    major, minor = device.compute_capability
+    digits = [name.rpartition("_")[2] for name in built_for]
+    known = [(int(d[:-1]), int(d[-1])) for d in digits if d.isdigit()]
+    if any(theirs == major and least <= minor for theirs, least in known):
+        return True
+    notify(
+        f"[train] xla = true: off, as the installed TensorFlow {tf.__version__} has no "
+        f"XLA kernels for {device.name}, compute capability {major}.{minor}, only for "
+        f"{', '.join(built_for) or 'none'}"
+    )
+    return False
+
+
+def _dotted(capability: tuple[int, int]) -> str:
+    return ".".join(map(str, capability))

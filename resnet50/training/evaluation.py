@@ -15,7 +15,7 @@ from resnet50.preprocessing.imagenet import Dataset
 from resnet50.preprocessing.validation import read_views
 from resnet50.preprocessing.workers import map_in_order
 from resnet50.training.model import ResNet50
-from resnet50.training.step import count_correct
+from resnet50.training.totals import count_correct
 
 
 class EvaluationError(UserError):

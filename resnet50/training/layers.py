@@ -2,8 +2,12 @@
 
 A layer holds its variables and maps one tensor to one tensor. Weights are drawn from a
 numpy Generator that the caller passes from layer to layer, so that they depend on
-neither TensorFlow's random state nor its version. Images are NHWC, everything is
-float32. How layers are joined is left to ``model``.
+neither TensorFlow's random state nor its version. Images are NHWC. How layers are
+joined is left to ``model``.
+
+All variables are float32. Activations may be float16 or bfloat16 as well: a convolution
+computes in the type of what it is given; a normalization takes and returns that type,
+but computes every statistic in float32; the dense layer is float32 throughout.
 """
 
 import numpy as np
@@ -59,20 +63,21 @@ class Convolution(tf.Module):
         """Convolves a batch.
 
         Args:
-            x: float32 [N, H, W, in_channels].
+            x: float32, float16 or bfloat16 [N, H, W, in_channels].
 
         Returns:
-            float32 [N, ceil(H / stride), ceil(W / stride), out_channels].
+            [N, ceil(H / stride), ceil(W / stride), out_channels] of x's type.
         """
-        margin = self.kernel.shape[0] // 2
+        kernel = tf.cast(self.kernel, x.dtype)
+        margin = kernel.shape[0] // 2
         # At stride 1, or for 1x1 kernels, "SAME" is symmetric too.
         if self.stride == 1 or margin == 0:
-            return tf.nn.conv2d(x, self.kernel, self.stride, "SAME")
+            return tf.nn.conv2d(x, kernel, self.stride, "SAME")
         # conv2d also takes explicit paddings, but their gradient has no fast kernel on
         # CPU: with them everywhere a training step takes 2.7 times as long (719 against
         # 263 ms; batch 16, 64 pixels, 2 cores, TensorFlow 2.21).
         x = tf.pad(x, [[0, 0], [margin, margin], [margin, margin], [0, 0]])
-        return tf.nn.conv2d(x, self.kernel, self.stride, "VALID")
+        return tf.nn.conv2d(x, kernel, self.stride, "VALID")
 
 
 class BatchNormalization(tf.Module):
@@ -133,13 +138,13 @@ class BatchNormalization(tf.Module):
         """Normalizes a batch; in training also updates the moving statistics.
 
         Args:
-            x: float32 [N, H, W, C].
+            x: float32, float16 or bfloat16 [N, H, W, C].
             is_training: Whether the batch's own statistics are used.
             limits: r_max and d_max of batch renormalization, in training. Batch
                 normalization takes them only to be called alike, and ignores them.
 
         Returns:
-            float32 [N, H, W, C].
+            [N, H, W, C] of x's type.
         """
         if is_training:
             return self._normalize_in_training(x, limits)
@@ -216,8 +221,10 @@ class BatchRenormalization(BatchNormalization):
         self.moving_variance.assign(
             decay * self.moving_variance + (1 - decay) * normalized.batch_variance
         )
-        # gamma * (x_hat * r + d) + beta, with one product and one sum per pixel.
-        return normalized.y * (self.gamma * r) + (self.gamma * d + self.beta)
+        # gamma * (x_hat * r + d) + beta, with one product and one sum per pixel. In
+        # float32, as gamma's gradient is a sum over all pixels, too long for a half.
+        y = tf.cast(normalized.y, tf.float32) * (self.gamma * r)
+        return tf.cast(y + (self.gamma * d + self.beta), x.dtype)
 
 
 class Dense(tf.Module):

@@ -23,7 +23,11 @@ from resnet50.handoff.reader import Batch, BatchReader
 from resnet50.tables import METRICS_FILE, TableError, record_epoch
 from resnet50.training import checkpoint
 from resnet50.training.mixup import mixing_share_at
-from resnet50.training.schedules import learning_rate_at, renorm_limits_at
+from resnet50.training.schedules import (
+    is_update_at,
+    learning_rate_at,
+    renorm_limits_at,
+)
 from resnet50.training.step import Training
 
 # How often the loop looks at the losses and at the other process.
@@ -62,7 +66,7 @@ class StopRequest:
 
 
 class PerStepNumbers:
-    """Learning rate, batch renormalization's limits and mixup's share at each step."""
+    """What changes from step to step: the numbers of ``schedules``."""
 
     def __init__(
         self, train: TrainConfig, renorm: BatchRenormConfig, batches_per_epoch: int
@@ -85,6 +89,14 @@ class PerStepNumbers:
             "d_end_step": renorm.d_end_step,
         }
         self._mixup = {"seed": train.seed, "alpha": train.mixup_alpha}
+        self._groups = {
+            "batches_per_epoch": batches_per_epoch,
+            "accumulate_batches": train.accumulate_batches,
+        }
+
+    def is_update(self, step: int) -> bool:
+        """Whether a step ends a group of batches and updates the weights."""
+        return is_update_at(step, **self._groups)
 
     def learning_rate(self, step: int) -> float:
         """Of a step."""
@@ -224,12 +236,16 @@ class Loop:
 
     def _train(self, batch: Batch) -> Position:
         """Makes one step and all that is due after it; returns the next position."""
-        loss = self._training.step(
+        tensors = (
             tf.constant(batch.images),
             tf.constant(batch.labels),
             tf.constant(_no_shifts(batch) if batch.shifts is None else batch.shifts),
-            *self._numbers.tensors(batch.step),
         )
+        learning_rate, *others = self._numbers.tensors(batch.step)
+        if self._numbers.is_update(batch.step):
+            loss = self._training.step(*tensors, learning_rate, *others)
+        else:
+            loss = self._training.accumulate(*tensors, *others)
         self._unchecked.append((batch.position, loss))
         self._clock.num_images += len(batch.labels)
         position = to_position(batch.step + 1, self._run.batches_per_epoch)
@@ -315,11 +331,16 @@ class Loop:
             "waiting": f"{figures['waiting']:.4f}",
             "seconds": f"{figures['seconds']:.1f}",
         }
-        self._notify(
+        line = (
             f"epoch {epoch}: loss {means['loss']:.3f}, top-1 {means['top1']:.1%}, "
             f"top-5 {means['top5']:.1%}, {figures['images_per_second']:.1f} images/s, "
             f"waiting {figures['waiting']:.1%}"
         )
+        if self._training.loss_scale is not None:
+            row["skipped"] = int(self._training.totals.num_skipped)
+            row["loss_scale"] = f"{float(self._training.loss_scale.scale):g}"
+            line += f", skipped {row['skipped']}, loss scale {row['loss_scale']}"
+        self._notify(line)
         # The row before the checkpoint: killed between them, a resumed training comes
         # here again and replaces the row. The other way round it would be missing.
         with self._obstacle_told(f"writing {METRICS_FILE}"):

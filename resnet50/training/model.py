@@ -67,6 +67,7 @@ NORMALIZATIONS = {
     "batch_norm": BatchNormalization,
     "batch_renorm": BatchRenormalization,
 }
+PRECISIONS = ("float32", "float16", "bfloat16")
 
 # Keeps the random stream of the weights apart from those of the epoch order and of the
 # augmentation, which use the same seed.
@@ -138,13 +139,13 @@ class Bottleneck(tf.Module):
         """Maps a batch of feature maps to the next.
 
         Args:
-            x: float32 [N, H, W, in_channels].
+            x: float32, float16 or bfloat16 [N, H, W, in_channels].
             is_training: Whether to normalize with the batch's own statistics.
             limits: r_max and d_max of batch renormalization.
 
         Returns:
-            float32 [N, ceil(H / stride), ceil(W / stride), EXPANSION * channels], not
-            negative.
+            [N, ceil(H / stride), ceil(W / stride), EXPANSION * channels] of x's type,
+            not negative.
         """
         shortcut = x
         if self.has_projection:
@@ -178,6 +179,7 @@ class ResNet50(tf.Module):
         moving_average_decay: float = 0.9,
         epsilon: float = 1e-5,
         zero_init_last_gamma: bool = False,
+        precision: str = "float32",
         seed: int = 0,
     ):
         """Creates the layers; the same arguments give bitwise the same weights.
@@ -190,11 +192,15 @@ class ResNet50(tf.Module):
             epsilon: Added to variances in the normalizations.
             zero_init_last_gamma: Whether each block starts as its shortcut alone, with
                 0 as gamma of its last normalization (Goyal et al. 2017, section 5.1).
+            precision: One of PRECISIONS, the type of the activations from the images
+                to the average pooling. The variables are float32 whatever it is.
             seed: Of all weights.
         """
         super().__init__(name="resnet50")
         assert variant in VARIANTS, variant
         assert normalization in NORMALIZATIONS, normalization
+        assert precision in PRECISIONS, precision
+        self._dtype = tf.as_dtype(precision)
         rng = np.random.default_rng([seed, WEIGHT_INITIALIZATION])
         create_normalization = functools.partial(
             NORMALIZATIONS[normalization],
@@ -247,7 +253,7 @@ class ResNet50(tf.Module):
         Returns:
             float32 [N, K], logits.
         """
-        x = tf.cast(images, tf.float32)  # [N, 224, 224, 3]
+        x = tf.cast(images, self._dtype)  # [N, 224, 224, 3]
         x = self.stem_convolution(x)  # [N, 112, 112, 64]
         x = tf.nn.relu(self.stem_normalization(x, is_training, limits))
         # Zeros never win against values that are not negative, so padding with them is
@@ -257,7 +263,7 @@ class ResNet50(tf.Module):
         for blocks in self.stages:
             for block in blocks:
                 x = block(x, is_training, limits)
-        # [N, 7, 7, 2048]
+        x = tf.cast(x, tf.float32)  # [N, 7, 7, 2048]
         x = tf.reduce_mean(x, axis=[1, 2])  # [N, 2048]
         return self.classifier(x)
 

@@ -55,7 +55,10 @@ class SGDMomentum(tf.Module):
         self._get_variables = lambda: variables
 
     def apply_gradients(
-        self, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor | float
+        self,
+        gradients: Sequence[tf.Tensor],
+        learning_rate: tf.Tensor | float,
+        is_finite: tf.Tensor | None = None,
     ) -> None:
         """Makes one step.
 
@@ -63,7 +66,15 @@ class SGDMomentum(tf.Module):
             gradients: Of the loss, in the order of the variables.
             learning_rate: float32 scalar; a tensor, where a tf.function must not be
                 traced again for each new value.
+            is_finite: bool scalar; where it is false, gradients must be zeros, and
+                weights and velocities stay as they are. None does the step.
         """
+        momentum = self.momentum
+        if is_finite is not None:
+            # velocity = 1 velocity + 0, variable = variable - 0 velocity. A tf.cond
+            # would do as well, but make the host wait for a GPU to know its branch.
+            learning_rate = tf.where(is_finite, learning_rate, 0.0)
+            momentum = tf.where(is_finite, momentum, 1.0)
         updates = zip(self._get_variables(), self.velocities, gradients, strict=True)
         for variable, velocity, gradient in updates:
             # One fused op for both lines of a formula in the class's docstring.
@@ -72,7 +83,7 @@ class SGDMomentum(tf.Module):
                 accum=velocity.handle,
                 lr=learning_rate,
                 grad=gradient,
-                momentum=self.momentum,
+                momentum=momentum,
                 use_nesterov=self._use_nesterov,
             )
 

@@ -31,6 +31,8 @@ def describe(config: Config, dataset: Dataset, batches_per_epoch: int) -> dict:
         "dataset_fingerprint": dataset.fingerprint,
         "seed": config.train.seed,
         "batches_per_epoch": batches_per_epoch,
+        "precision": config.train.precision,
+        "accumulate_batches": config.train.accumulate_batches,
     }
 
 

@@ -91,6 +91,22 @@ def renorm_limits_at(
     )
 
 
+def is_update_at(step: int, *, batches_per_epoch: int, accumulate_batches: int) -> bool:
+    """Whether a step ends a group of batches, whose mean gradient is then applied.
+
+    Each epoch's batches 0 to k-1, k to 2k-1 and so on are a group, with k of
+    accumulate_batches. What is left at an epoch's end is a smaller one, so that nothing
+    is pending between two epochs.
+
+    Args:
+        step: From 0.
+        batches_per_epoch: Steps of an epoch.
+        accumulate_batches: Batches in a group, at least 1.
+    """
+    end = step % batches_per_epoch + 1
+    return end % accumulate_batches == 0 or end == batches_per_epoch
+
+
 def _ramp(step: int, start_step: int, end_step: int) -> float:
     """Returns 0 up to start_step, 1 from end_step on, and linear values between."""
     if step >= end_step:

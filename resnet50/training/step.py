@@ -1,4 +1,10 @@
-"""The training step: loss, gradients, one update; and the epoch's totals.
+"""The training step: loss, gradients, one update.
+
+With gradient accumulation several batches make one update: all but the last of a group
+go through ``Training.accumulate``, the last through ``Training.step``. In float16 a
+batch whose gradients are not finite leaves no trace: the moving statistics that its
+forward pass has moved are put back, and it does not count in the totals. The update
+that it belongs to is skipped: weights, velocities and averages stay.
 
 Everything that a resumed run needs is a variable of ``Training``; see ``checkpoint``.
 """
@@ -10,10 +16,13 @@ import tensorflow as tf
 
 from resnet50.config import ModelConfig, TrainConfig
 from resnet50.preprocessing.augmentation import ChannelStatistics
+from resnet50.training.accumulation import Accumulation
 from resnet50.training.averaging import WeightAverage
+from resnet50.training.loss_scale import LossScale
 from resnet50.training.mixup import blend, main_labels, partners
 from resnet50.training.model import ResNet50
 from resnet50.training.optimizer import SGDMomentum, l2_loss
+from resnet50.training.totals import Totals
 
 
 def cross_entropy(
@@ -38,21 +47,6 @@ def cross_entropy(
     return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
 
 
-def count_correct(predictions: tf.Tensor, labels: tf.Tensor, k: int) -> tf.Tensor:
-    """How many of the labels are among the k highest predictions.
-
-    Args:
-        predictions: float32 [N, K], logits or probabilities.
-        labels: int32 [N].
-        k: With fewer than k classes, all of them count.
-
-    Returns:
-        int64 scalar.
-    """
-    hits = tf.math.in_top_k(labels, predictions, min(k, predictions.shape[-1]))
-    return tf.math.count_nonzero(hits)
-
-
 def normalize(
     images: tf.Tensor, shifts: tf.Tensor, statistics: ChannelStatistics
 ) -> tf.Tensor:
@@ -73,48 +67,6 @@ def normalize(
     return tf.cast(images, tf.float32) * scale + offsets[:, None, None, :]
 
 
-class Totals(tf.Module):
-    """Sums over the batches of an epoch so far, kept on the device.
-
-    Reading them is what makes the host wait for the device, so it is done only when
-    somebody looks.
-    """
-
-    def __init__(self):
-        super().__init__(name="totals")
-        self.num_batches = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self.num_images = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self.loss = tf.Variable(0, dtype=tf.float64, trainable=False)
-        self.l2_loss = tf.Variable(0, dtype=tf.float64, trainable=False)
-        self.top1 = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self.top5 = tf.Variable(0, dtype=tf.int64, trainable=False)
-
-    def add(self, loss, penalty, logits, labels) -> None:
-        """Adds one batch; runs inside the training step."""
-        self.num_batches.assign_add(1)
-        self.num_images.assign_add(tf.size(labels, out_type=tf.int64))
-        self.loss.assign_add(tf.cast(loss, tf.float64))
-        self.l2_loss.assign_add(tf.cast(penalty, tf.float64))
-        self.top1.assign_add(count_correct(logits, labels, 1))
-        self.top5.assign_add(count_correct(logits, labels, 5))
-
-    def reset(self) -> None:
-        """Starts an epoch."""
-        for variable in self.variables:
-            variable.assign(tf.zeros_like(variable))
-
-    def means(self) -> dict[str, float]:
-        """Means so far: loss (cross-entropy), l2_loss, and top1 and top5 in 0..1."""
-        num_batches = max(int(self.num_batches), 1)
-        num_images = max(int(self.num_images), 1)
-        return {
-            "loss": float(self.loss) / num_batches,
-            "l2_loss": float(self.l2_loss) / num_batches,
-            "top1": int(self.top1) / num_images,
-            "top5": int(self.top5) / num_images,
-        }
-
-
 class Training(tf.Module):
     """A network in training: model, optimizer, totals, and the step.
 
@@ -122,7 +74,9 @@ class Training(tf.Module):
         model: The ResNet50.
         optimizer: Its SGDMomentum.
         totals: Of the epoch so far.
-        average: The WeightAverage of the model, or None.
+        loss_scale: In float16; otherwise None.
+        accumulation: With gradient accumulation; otherwise None.
+        average: The WeightAverage of the model; without one None.
     """
 
     def __init__(
@@ -141,23 +95,42 @@ class Training(tf.Module):
             statistics: The training set's, to normalize uint8 images with.
         """
         super().__init__(name="training")
-        self.model = create_model(num_classes, model, train.seed)
-        self.optimizer = SGDMomentum(
-            self.model.trainable_variables, train.momentum, train.nesterov
-        )
-        self.totals = Totals()
-        self.average = None
+        self.model = create_model(num_classes, model, train.seed, train.precision)
+        self._statistics = statistics
+        averaged = None
         if train.weight_average_decay:
-            copy = create_model(num_classes, model, train.seed)
-            self.average = WeightAverage(
-                copy, self.model.variables, train.weight_average_decay
-            )
+            averaged = create_model(num_classes, model, train.seed)
+        self._prepare(train, averaged)
+
+    def _prepare(self, train: TrainConfig, averaged: tf.Module | None) -> None:
+        """Creates all but the network; averaged, another one, becomes its average."""
+        variables = self.model.trainable_variables
+        self.optimizer = SGDMomentum(variables, train.momentum, train.nesterov)
+        self.totals = Totals()
+        self.loss_scale = LossScale() if train.precision == "float16" else None
+        self.accumulation = (
+            Accumulation(variables) if train.accumulate_batches > 1 else None
+        )
+        self.average = averaged and WeightAverage(
+            averaged, self.model.variables, train.weight_average_decay
+        )
         self._l2_penalty = train.l2_penalty
         self._l2_penalty_on = train.l2_penalty_on
         self._label_smoothing = train.label_smoothing
-        self._statistics = statistics
+        self._compiled_step = tf.function(self._step, jit_compile=train.xla)
+        self._compiled_accumulate = tf.function(self._accumulate, jit_compile=train.xla)
 
-    @tf.function
+    @property
+    def lasting(self) -> tf.train.Checkpoint:
+        """What a training with another precision or grouping can go on with.
+
+        Between two epochs, when the totals are zeros.
+        """
+        average = {} if self.average is None else {"average": self.average}
+        return tf.train.Checkpoint(
+            model=self.model, optimizer=self.optimizer, **average
+        )
+
     def step(
         self,
         images: tf.Tensor,
@@ -170,6 +143,8 @@ class Training(tf.Module):
     ) -> tf.Tensor:
         """Trains on one batch: one forward and one backward pass, one update.
 
+        The update is of the mean gradient of this batch and those accumulated before.
+
         Args:
             images: float16 or float32 [N, H, W, 3], RGB, normalized; or uint8.
             labels: int32 [N].
@@ -181,25 +156,80 @@ class Training(tf.Module):
                 are counted against the label of an image's larger part.
 
         Returns:
-            float32 scalar, the batch's loss with the l2 penalty.
+            float32 scalar, the batch's loss with the l2 penalty; in float16 see
+            LossScale.judge.
+        """
+        return self._compiled_step(
+            images, labels, shifts, learning_rate, r_max, d_max, mixing_share
+        )
+
+    def accumulate(
+        self,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        shifts: tf.Tensor,
+        r_max: tf.Tensor,
+        d_max: tf.Tensor,
+        mixing_share: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """Takes one batch's gradients for the next step; otherwise like ``step``."""
+        return self._compiled_accumulate(
+            images, labels, shifts, r_max, d_max, mixing_share
+        )
+
+    def _step(self, images, labels, shifts, learning_rate, r_max, d_max, mixing_share):
+        loss, gradients, is_finite = self._differentiate(
+            images, labels, shifts, (r_max, d_max), mixing_share
+        )
+        if self.accumulation is not None:
+            self.accumulation.add(gradients, is_finite)
+            gradients, is_finite = self.accumulation.take_mean(is_finite)
+        self.optimizer.apply_gradients(gradients, learning_rate, is_finite)
+        if self.average is not None:
+            self.average.update(is_finite)
+        if self.loss_scale is not None:
+            self.loss_scale.update(is_finite)
+            self.totals.num_skipped.assign_add(tf.cast(~is_finite, tf.int64))
+        return loss
+
+    def _accumulate(self, images, labels, shifts, r_max, d_max, mixing_share):
+        loss, gradients, is_finite = self._differentiate(
+            images, labels, shifts, (r_max, d_max), mixing_share
+        )
+        self.accumulation.add(gradients, is_finite)
+        return loss
+
+    def _differentiate(self, images, labels, shifts, limits, mixing_share):
+        """One forward and one backward pass, which count in the totals.
+
+        Returns:
+            The loss; the gradients, in float16 zeros if they are not finite; and, in
+            float16, whether they are, a bool scalar, otherwise None.
         """
         if images.dtype == tf.uint8:
             images = normalize(images, shifts, self._statistics)
         if mixing_share is not None:
             images = blend(images, mixing_share)
+        is_scaled = self.loss_scale is not None
+        variables = self.model.trainable_variables
+        moving = [v for v in self.model.variables if not v.trainable]
+        before = [tf.identity(v) for v in moving] if is_scaled else []
         with tf.GradientTape() as tape:
-            logits = self.model(images, is_training=True, limits=(r_max, d_max))
+            logits = self.model(images, is_training=True, limits=limits)
             loss = self._classification_loss(logits, labels, mixing_share)
             penalty = l2_loss(self._penalized(), self._l2_penalty)
             total_loss = loss + penalty
-        gradients = tape.gradient(total_loss, self.model.trainable_variables)
-        self.optimizer.apply_gradients(gradients, learning_rate)
-        if self.average is not None:
-            self.average.update()
+            target = total_loss * self.loss_scale.scale if is_scaled else total_loss
+        gradients, is_finite = tape.gradient(target, variables), None
+        if is_scaled:
+            gradients, is_finite = self.loss_scale.unscale(gradients)
+            for variable, value in zip(moving, before):
+                variable.assign(tf.where(is_finite, variable, value))
+            total_loss = self.loss_scale.judge(total_loss, is_finite)
         if mixing_share is not None:
             labels = main_labels(labels, mixing_share)
-        self.totals.add(loss, penalty, logits, labels)
-        return total_loss
+        self.totals.add(loss, penalty, logits, labels, is_finite)
+        return total_loss, gradients, is_finite
 
     def _classification_loss(
         self, logits: tf.Tensor, labels: tf.Tensor, mixing_share: tf.Tensor | None
@@ -224,7 +254,12 @@ class Training(tf.Module):
         return tf.reduce_all([tf.reduce_all(tf.math.is_finite(v)) for v in floats])
 
 
-def create_model(num_classes: int, settings: ModelConfig, seed: int = 0) -> ResNet50:
+def create_model(
+    num_classes: int,
+    settings: ModelConfig,
+    seed: int = 0,
+    precision: str = "float32",
+) -> ResNet50:
     """The network that [model] in config.txt describes."""
     return ResNet50(
         num_classes,
@@ -233,5 +268,6 @@ def create_model(num_classes: int, settings: ModelConfig, seed: int = 0) -> ResN
         moving_average_decay=settings.moving_average_decay,
         epsilon=settings.epsilon,
         zero_init_last_gamma=settings.zero_init_last_gamma,
+        precision=precision,
         seed=seed,
     )

@@ -10,6 +10,7 @@ from resnet50.training.averaging import WeightAverage
 from resnet50.training.step import Training
 from tests.settings import SETTINGS
 from tests.training.test_step import STATISTICS
+from tests.training.tiny import TinyTraining
 
 
 class OneVariable(tf.Module):
@@ -72,4 +73,19 @@ def test_a_network_s_average_changes_nothing_else_and_has_its_statistics_too():
     moved = [(a.numpy() != v.numpy()).any() for a, v in pairs if "moving" in v.name]
     assert all(moved)
     assert len(moved) == 2 * 53
-    assert averaged.step.experimental_get_tracing_count() == 1
+    assert averaged._compiled_step.experimental_get_tracing_count() == 1
+
+
+def test_a_skipped_update_leaves_the_average():
+    training = TinyTraining(precision="float16", weight_average_decay=0.5)
+    images = tf.random.stateless_uniform([4, 32, 32, 3], [1, 2])
+    labels, shifts = tf.constant([0, 1, 2, 0]), tf.zeros([4, 3])
+    before = [v.numpy() for v in training.average.variables]
+    training.step(images * np.inf, labels, shifts, *map(tf.constant, (0.1, 1.0, 0.0)))
+    for variable, expected in zip(training.average.variables, before):
+        np.testing.assert_array_equal(variable, expected)
+    training.step(images, labels, shifts, *map(tf.constant, (0.1, 1.0, 0.0)))
+    assert int(training.average.num_updates) == 1
+    assert any(
+        np.any(v.numpy() != b) for v, b in zip(training.average.variables, before)
+    )

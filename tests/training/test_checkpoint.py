@@ -57,10 +57,10 @@ def test_everything_comes_back(tmp_path):
 
 
 def test_the_average_of_the_weights_comes_back(tmp_path):
-    training = TinyTraining(seed=1, average_decay=0.9)
+    training = TinyTraining(seed=1, weight_average_decay=0.9)
     train_a_step(training)
     checkpoint.save(training, tmp_path, Position(1, 0), DESCRIPTION)
-    other = TinyTraining(seed=2, average_decay=0.9)
+    other = TinyTraining(seed=2, weight_average_decay=0.9)
     (newest,) = checkpoint.list_checkpoints(tmp_path)
     checkpoint.load(other, newest, DESCRIPTION)
     assert int(other.average.num_updates) == 1
@@ -77,15 +77,15 @@ def test_the_average_of_the_weights_comes_back(tmp_path):
     ],
 )
 def test_an_average_is_neither_lost_nor_invented(tmp_path, saved, here, expected):
-    training = TinyTraining(average_decay=saved)
+    training = TinyTraining(weight_average_decay=saved)
     checkpoint.save(training, tmp_path, Position(1, 0), DESCRIPTION)
     (newest,) = checkpoint.list_checkpoints(tmp_path)
     with pytest.raises(CheckpointError, match=expected):
-        checkpoint.load(TinyTraining(average_decay=here), newest, DESCRIPTION)
+        checkpoint.load(TinyTraining(weight_average_decay=here), newest, DESCRIPTION)
 
 
 def test_evaluation_takes_the_average_where_there_is_one(tmp_path):
-    training = TinyTraining(average_decay=0.9)
+    training = TinyTraining(weight_average_decay=0.9)
     train_a_step(training)
     paths = [
         checkpoint.save(each, tmp_path, Position(epoch, 0), DESCRIPTION)

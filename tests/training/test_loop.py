@@ -7,6 +7,7 @@ import signal
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from resnet50.config import override
 from resnet50.handoff.buffer import BatchBuffer, BatchSpec
@@ -43,13 +44,7 @@ class Session:
     """A run of the loop over batches that are all there; remembers what it did."""
 
     def __init__(
-        self,
-        folder,
-        *,
-        minutes=0.0,
-        stop_after=None,
-        training=None,
-        train=SETTINGS.train,
+        self, folder, *, minutes=0.0, stop_after=None, training=None, **settings
     ):
         self.folder = folder
         self.run_folder = folder / "run"
@@ -60,7 +55,7 @@ class Session:
         self.is_buffer_ready = lambda: True
         self.progress, self.lines = [], []
         self._minutes, self._stop_after = minutes, stop_after
-        self._train = train
+        self._train = dataclasses.replace(SETTINGS.train, **settings)
 
     def _look(self):
         content = (self.buffer.folder / FILE_NAME).read_text()
@@ -132,32 +127,41 @@ def test_checkpoints_inside_an_epoch_come_by_the_clock(folder):
     assert session.checkpoints == ["0_00002"]
 
 
-MIXUP = dataclasses.replace(SETTINGS.train, mixup_alpha=0.2)
-
-
-@pytest.mark.parametrize(("train", "decay"), [(SETTINGS.train, 0.0), (MIXUP, 0.9)])
-def test_a_stop_saves_and_going_on_gives_the_same_weights(folder, train, decay):
-    """Also with mixup and an average of the weights."""
-    undisturbed = Session(
-        folder, training=TinyTraining(average_decay=decay), train=train
-    )
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"precision": "float16"},
+        {"mixup_alpha": 0.2, "weight_average_decay": 0.9},
+        {
+            "precision": "float16",
+            "mixup_alpha": 0.2,
+            "weight_average_decay": 0.9,
+            "nesterov": True,
+            "l2_penalty_on": "all",
+        },
+    ],
+)
+@pytest.mark.parametrize("group", [1, 2])
+def test_a_stop_saves_and_going_on_gives_the_same_weights(folder, settings, group):
+    settings = {**settings, "accumulate_batches": group}
+    undisturbed = Session(folder, training=TinyTraining(**settings), **settings)
     undisturbed.train(Position(0, 0), Position(2, 0))
     rows = read_table(undisturbed.run_folder / METRICS_FILE)
     undisturbed.run_folder.rename(folder / "undisturbed")
 
     position = Position(0, 0)
     for _ in range(6):  # Stopped after each single step.
-        training = TinyTraining(seed=9, average_decay=decay)
-        session = Session(folder, stop_after=1, training=training, train=train)
+        training = TinyTraining(seed=9, **settings)
+        session = Session(folder, stop_after=1, training=training, **settings)
         if position == (0, 0):
-            session.training = TinyTraining(average_decay=decay)
+            session.training = TinyTraining(**settings)
         else:
             newest = checkpoint.list_checkpoints(session.run_folder)[-1]
             checkpoint.load(session.training, newest, DESCRIPTION)
         position = session.train(position, Position(2, 0))
     assert position == (2, 0)
     assert session.checkpoints == ["0", "1"]
-    assert not decay or int(session.training.average.num_updates) == 6
     pairs = zip(undisturbed.training.variables, session.training.variables, strict=True)
     for expected, variable in pairs:
         np.testing.assert_array_equal(expected.numpy(), variable.numpy())
@@ -204,6 +208,62 @@ def test_a_loss_that_is_no_number_stops_and_names_the_batch(folder):
     assert line.startswith("epoch 1, batch 1 (step 4): the loss is nan")
     assert description == "images of epoch 1, batch 1"
     assert session.checkpoints == ["0"]  # The last good one.
+
+
+class Overflowing(TinyTraining):
+    """Gets infinite pixels, which no batch file can have, at some steps."""
+
+    def __init__(self, *steps):
+        super().__init__(precision="float16")
+        self._numbers = iter(range(100))
+        self._overflowing = steps
+
+    def step(self, images, *others):
+        if next(self._numbers) in self._overflowing:
+            images = tf.fill(images.shape, tf.constant(np.inf, images.dtype))
+        return super().step(images, *others)
+
+
+def test_in_float16_lost_batches_are_skipped_and_counted(folder):
+    session = Session(folder, training=Overflowing(0, 2, 4))
+    session.train(Position(0, 0), Position(2, 0))
+    rows = read_table(session.run_folder / METRICS_FILE)
+    assert [row["skipped"] for row in rows] == ["2", "1"]
+    assert [row["loss_scale"] for row in rows] == ["8192", "4096"]
+    assert all(float(row["loss"]) > 0 for row in rows)
+    assert "skipped 2, loss scale 8192" in session.lines[0]
+    assert session.checkpoints == ["0", "1"]
+
+
+def test_in_float16_a_lost_batch_at_the_lowest_scale_stops(folder):
+    training = Overflowing(3, 4)
+    training.loss_scale.scale.assign(2.0)
+    session = Session(folder, training=training)
+    where = r"epoch 1, batch 1 \(step 4\): the loss is nan"
+    with pytest.raises(LossError, match=where):
+        session.train(Position(0, 0), Position(2, 0))
+    assert session.checkpoints == ["0"]
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_no_step_waits_for_the_device_or_traces_anew(folder, precision, monkeypatch):
+    """Values of tensors are read at the epochs' ends only; nothing is traced twice."""
+    training = TinyTraining(precision=precision, accumulate_batches=2)
+    session, reads = Session(folder, training=training, accumulate_batches=2), []
+    tensor_class = type(tf.constant(0)).__mro__[1]
+    real_numpy = tensor_class._numpy
+
+    def numpy(tensor):
+        reads.append(len(session.progress))
+        return real_numpy(tensor)
+
+    monkeypatch.setattr(tensor_class, "_numpy", numpy)
+    monkeypatch.setattr(loop, "_LOOK_SECONDS", 1e6)
+    session.train(Position(0, 0), Position(2, 0))
+    # Of which progress there was before the look after each epoch's last step.
+    assert set(reads) == {BATCHES_PER_EPOCH - 1, 2 * BATCHES_PER_EPOCH - 1}
+    for function in (training._compiled_step, training._compiled_accumulate):
+        assert function.experimental_get_tracing_count() == 1
 
 
 def fail_once(monkeypatch, module, name, error):
@@ -336,7 +396,8 @@ def test_mixup_has_a_share_for_each_step_and_only_mixup():
     assert (
         len(PerStepNumbers(SETTINGS.train, SETTINGS.batch_renorm, 10).tensors(3)) == 3
     )
-    *_, share = PerStepNumbers(MIXUP, SETTINGS.batch_renorm, 10).tensors(3)
+    mixup = dataclasses.replace(SETTINGS.train, mixup_alpha=0.2)
+    *_, share = PerStepNumbers(mixup, SETTINGS.batch_renorm, 10).tensors(3)
     expected = mixing_share_at(3, seed=SETTINGS.train.seed, alpha=0.2)
     assert float(share) == np.float32(expected)
 

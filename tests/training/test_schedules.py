@@ -4,6 +4,7 @@ import pytest
 
 from resnet50.training.schedules import (
     SCHEDULES,
+    is_update_at,
     learning_rate_at,
     renorm_limits_at,
 )
@@ -114,3 +115,23 @@ def test_renorm_limits_without_a_ramp_jump():
     steps = {"r_start_step": 7, "r_end_step": 7, "d_start_step": 0, "d_end_step": 0}
     assert renorm_limits_at(6, r_max=3.0, d_max=5.0, **steps) == (1.0, 5.0)
     assert renorm_limits_at(7, r_max=3.0, d_max=5.0, **steps) == (3.0, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("accumulate_batches", "expected"),
+    [
+        (1, range(10)),
+        (2, [1, 3, 4, 6, 8, 9]),  # Epochs of 5: two pairs, and one that is left.
+        (5, [4, 9]),
+        (7, [4, 9]),
+    ],
+)
+def test_updates_end_the_groups_of_an_epoch(accumulate_batches, expected):
+    found = [
+        step
+        for step in range(10)
+        if is_update_at(
+            step, batches_per_epoch=5, accumulate_batches=accumulate_batches
+        )
+    ]
+    assert found == list(expected)

@@ -9,12 +9,11 @@ import tensorflow as tf
 from resnet50.preprocessing import augmentation
 from resnet50.training.optimizer import SGDMomentum
 from resnet50.training.step import (
-    Totals,
     Training,
-    count_correct,
     cross_entropy,
     normalize,
 )
+from resnet50.training.totals import Totals, count_correct
 from tests.settings import SETTINGS
 from tests.training.tiny import TinyNetwork, TinyTraining
 
@@ -69,7 +68,7 @@ def trained():
 
 def test_no_step_traces_anew(trained):
     training, *_ = trained
-    assert training.step.experimental_get_tracing_count() == 1
+    assert training._compiled_step.experimental_get_tracing_count() == 1
 
 
 def test_moving_statistics_move_once_a_step(trained):

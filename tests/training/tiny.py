@@ -1,11 +1,15 @@
-"""A training of the same kind as the real one, with a network of one layer."""
+"""Trainings of the same kind as the real one, with networks of one or eight layers."""
+
+import dataclasses
+from unittest import mock
 
 import tensorflow as tf
 
 from resnet50.preprocessing.augmentation import ChannelStatistics
-from resnet50.training.averaging import WeightAverage
-from resnet50.training.optimizer import SGDMomentum
-from resnet50.training.step import Totals, Training
+from resnet50.training import model as model_module
+from resnet50.training.model import Stage
+from resnet50.training.step import Training
+from tests.settings import SETTINGS
 
 
 class TinyNetwork(tf.Module):
@@ -32,17 +36,29 @@ class TinyNetwork(tf.Module):
 class TinyTraining(Training):
     """Has the variables and the step of a Training, but another model."""
 
-    def __init__(self, seed: int = 0, average_decay: float = 0.0):
+    def __init__(self, seed: int = 0, **settings):
+        """Creates it; settings are keys of [train] other than as shipped."""
         tf.Module.__init__(self, name="training")
         self.model = TinyNetwork(seed)
-        self.optimizer = SGDMomentum(self.model.trainable_variables, 0.9)
-        self.totals = Totals()
-        self.average = None
-        if average_decay:
-            self.average = WeightAverage(
-                TinyNetwork(seed), self.model.variables, average_decay
-            )
-        self._l2_penalty = 1e-4
-        self._l2_penalty_on = "kernels"
-        self._label_smoothing = 0.0
         self._statistics = ChannelStatistics((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+        train = dataclasses.replace(SETTINGS.train, **settings)
+        self._prepare(train, TinyNetwork(seed) if train.weight_average_decay else None)
+
+
+SHALLOW_STAGES = (Stage(num_blocks=1, channels=4, stride=1), Stage(1, 8, 2))
+
+
+def create_shallow_training(normalization="batch_norm", **settings) -> Training:
+    """A real Training on a ResNet of two blocks and three classes.
+
+    Args:
+        normalization: Of [model].
+        settings: Keys of [train] other than as shipped.
+    """
+    with mock.patch.object(model_module, "STAGES", SHALLOW_STAGES):
+        return Training(
+            3,
+            dataclasses.replace(SETTINGS.model, normalization=normalization),
+            dataclasses.replace(SETTINGS.train, **settings),
+            ChannelStatistics((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
+        )

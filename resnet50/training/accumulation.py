@@ -1,0 +1,69 @@
+"""Gradient accumulation: the mean gradient of several batches, for one update.
+
+Which batches make a group is left to ``schedules.is_update_at``.
+"""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+
+class Accumulation(tf.Module):
+    """What the batches of a group have given so far; part of a checkpoint.
+
+    Attributes:
+        sums: float32, one for each variable, the sum of the group's gradients.
+        num_batches: int64 scalar, how many batches these are of.
+        num_lost: int64 scalar, how many of them were not finite.
+    """
+
+    def __init__(self, variables: Sequence[tf.Variable]):
+        """Creates an empty group.
+
+        Args:
+            variables: That the gradients are of.
+        """
+        super().__init__(name="accumulation")
+        with self.name_scope:
+            self.sums = [
+                tf.Variable(tf.zeros_like(variable), trainable=False, name="sum")
+                for variable in variables
+            ]
+            self.num_batches, self.num_lost = (
+                tf.Variable(0, dtype=tf.int64, trainable=False, name=name)
+                for name in ("num_batches", "num_lost")
+            )
+
+    def add(self, gradients: Sequence[tf.Tensor], is_finite: tf.Tensor | None) -> None:
+        """Adds a batch to the group.
+
+        Args:
+            gradients: In the order of the variables; zeros if they were not finite.
+            is_finite: bool scalar, whether they were; None if nobody has looked.
+        """
+        for total, gradient in zip(self.sums, gradients, strict=True):
+            total.assign_add(gradient)
+        self.num_batches.assign_add(1)
+        if is_finite is not None:
+            self.num_lost.assign_add(tf.cast(~is_finite, tf.int64))
+
+    def take_mean(
+        self, is_finite: tf.Tensor | None
+    ) -> tuple[list[tf.Tensor], tf.Tensor | None]:
+        """Ends the group.
+
+        Args:
+            is_finite: What the last batch was added with.
+
+        Returns:
+            The mean gradients, or zeros if a batch of the group was not finite; and
+            whether all were, a bool scalar, or None if nobody has looked.
+        """
+        count = tf.cast(self.num_batches, tf.float32)
+        means = [total / count for total in self.sums]
+        if is_finite is not None:
+            is_finite = self.num_lost == 0
+            means = [tf.where(is_finite, mean, 0.0) for mean in means]
+        for variable in (*self.sums, self.num_batches, self.num_lost):
+            variable.assign(tf.zeros_like(variable))
+        return means, is_finite
