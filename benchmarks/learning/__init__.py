@@ -1,1 +1,1 @@
-"""Measurements of what the network learns."""
+"""Measurements of what the network learns; see ``__main__``."""

@@ -5,7 +5,7 @@
 
 ``photographs`` trains with the two scripts as two processes until it knows every
 photograph of a folder by heart. ``digits`` compares with Keras on held-out images; it
-needs the extras `bench` and `tests`.
+needs the extra `bench`.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.environment import cpu_model, versions
+from benchmarks.learning import photographs
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -23,18 +24,20 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     benchmarks = parser.add_subparsers(dest="benchmark", required=True)
-    photographs = benchmarks.add_parser("photographs")
-    photographs.add_argument(
+    by_heart = benchmarks.add_parser("photographs")
+    by_heart.add_argument(
         "--images", type=Path, help="class folders; default: 200 generated photographs"
     )
-    photographs.add_argument(
+    by_heart.add_argument(
         "--folder", type=Path, help="new, for all files; default: a temporary one"
     )
-    digits = benchmarks.add_parser("digits")
-    digits.add_argument("--seeds", type=int, default=3, help="at least 2; default: 3")
+    beside_keras = benchmarks.add_parser("digits")
+    beside_keras.add_argument("--seeds", type=int, default=3, help="2 or more")
     args = parser.parse_args()
     if args.benchmark == "digits" and args.seeds < 2:
-        parser.error("--seeds must be at least 2")
+        beside_keras.error("--seeds must be at least 2")
+    if args.benchmark == "photographs" and args.folder and args.folder.exists():
+        by_heart.error(f"--folder {args.folder}: exists already")
     return args
 
 
@@ -49,15 +52,15 @@ def main() -> None:
     if args.benchmark == "digits":
         packages = ["tensorflow", "keras", "numpy", "scikit-learn"]
     print(f"versions: {versions(*packages)}", flush=True)
-    # TensorFlow is heavy: only the process that computes with it loads it.
-    if args.benchmark == "digits":
-        from benchmarks.learning import digits
-
-        digits.run(args.seeds)
-    else:
-        from benchmarks.learning import photographs
-
+    if args.benchmark == "photographs":
         photographs.run(args.images, args.folder)
+        return
+    # Only here, because it loads TensorFlow, and packages that not everyone has.
+    try:
+        from benchmarks.learning import digits
+    except ImportError as error:
+        sys.exit(f"{error} (pip install -e '.[bench]')")
+    digits.run(args.seeds)
 
 
 if __name__ == "__main__":

@@ -62,9 +62,7 @@ def read_digits() -> tuple[Images, Images]:
     train, held_out = order[HELD_OUT:], order[:HELD_OUT]
     pixels = (pixels - pixels[train].mean()) / pixels[train].std()
     labels = digits.target.astype(np.int32)
-    return Images(pixels[train], labels[train]), Images(
-        pixels[held_out], labels[held_out]
-    )
+    return tuple(Images(pixels[part], labels[part]) for part in (train, held_out))
 
 
 def configure(seed: int) -> Config:
@@ -97,13 +95,13 @@ def create_keras_twin(training: Training, config: Config) -> keras.Model:
     )
     pairs = pair_with_keras(training.model, model)
     copy_weights_to_keras(pairs)
+    # Keras's L2 has no half in it.
+    penalty = keras.regularizers.L2(config.train.l2_penalty / 2)
     for _, layer in pairs:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = config.model.moving_average_decay
         else:
-            layer.kernel.regularizer = keras.regularizers.L2(
-                config.train.l2_penalty / 2
-            )
+            layer.kernel.regularizer = penalty
     model.compile(
         keras.optimizers.SGD(momentum=config.train.momentum),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
