@@ -3,15 +3,15 @@
     python3 -m benchmarks.learning photographs --images DIR
     python3 -m benchmarks.learning digits --seeds 3
 
-``photographs`` trains with the two scripts as two processes until it knows every
-photograph of a folder by heart. ``digits`` compares with Keras on held-out images; it
-needs the extra `bench`.
+``photographs`` learns a folder's photographs by heart, with the two scripts as two
+processes. ``digits`` compares with Keras on held-out images; it needs the extra `bench`.
 """
 
 import argparse
 import os
 import shlex
 import sys
+import time
 from pathlib import Path
 
 from benchmarks.environment import cpu_model, versions
@@ -41,6 +41,15 @@ def parse_arguments() -> argparse.Namespace:
     return args
 
 
+def run_digits(num_seeds: int) -> None:
+    """Loads TensorFlow, and packages that not everyone has; runs ``digits``."""
+    try:
+        from benchmarks.learning import digits
+    except ImportError as error:
+        sys.exit(f"{error} (pip install -e '.[bench]')")
+    digits.run(num_seeds)
+
+
 def main() -> None:
     """Prints what it runs on, and runs it."""
     args = parse_arguments()
@@ -52,15 +61,13 @@ def main() -> None:
     if args.benchmark == "digits":
         packages = ["tensorflow", "keras", "numpy", "scikit-learn"]
     print(f"versions: {versions(*packages)}", flush=True)
+    started = time.monotonic()
     if args.benchmark == "photographs":
         photographs.run(args.images, args.folder)
-        return
-    # Only here, because it loads TensorFlow, and packages that not everyone has.
-    try:
-        from benchmarks.learning import digits
-    except ImportError as error:
-        sys.exit(f"{error} (pip install -e '.[bench]')")
-    digits.run(args.seeds)
+    else:
+        run_digits(args.seeds)
+    minutes = (time.monotonic() - started) / 60
+    print(f"load:     {os.getloadavg()[0]:.1f} at the end, after {minutes:.1f} min")
 
 
 if __name__ == "__main__":
