@@ -4,7 +4,8 @@
     python3 -m benchmarks.learning digits --seeds 3
 
 ``photographs`` learns a folder's photographs by heart, with the two scripts as two
-processes. ``digits`` compares with Keras on held-out images; it needs the extra `bench`.
+processes. ``digits`` compares with Keras on held-out images; it needs the extra
+`bench`.
 """
 
 import argparse
