@@ -1,7 +1,8 @@
-"""Measurements of speed; run in the repository as `python3 -m benchmarks.NAME`.
+"""Measurements; run in the repository as `python3 -m benchmarks.NAME`.
 
 Every process computes with one thread: numpy, torch and the rest read these variables
-when they are first imported, so they are set here, before any of them.
+when they are first imported, so they are set here, before any of them. TensorFlow does
+not look at them, and takes all cores.
 """
 
 import os

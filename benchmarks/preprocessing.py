@@ -12,10 +12,8 @@ ratio's is the median of the rounds' ratios.
 
 import argparse
 import dataclasses
-import importlib.metadata
 import json
 import os
-import platform
 import shlex
 import shutil
 import statistics
@@ -30,6 +28,7 @@ from unittest import mock
 import numpy as np
 
 from benchmarks import peers
+from benchmarks.environment import cpu_model, versions
 from benchmarks.peers import MakeBatch, Workload
 from benchmarks.photographs import find_images, make_photographs
 from resnet50.config import read_config
@@ -185,25 +184,6 @@ def measure(
     return measured
 
 
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":")[1].strip() for line in lines if "model name" in line]
-    return names[0] if names else platform.machine()
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    return versions
-
-
 def _header(arguments: argparse.Namespace, workload: Workload) -> dict:
     num_images = sum(len(batch) for batch in workload.batches)
     num_bytes = sum(p.stat().st_size for batch in workload.batches for p in batch)
@@ -211,9 +191,9 @@ def _header(arguments: argparse.Namespace, workload: Workload) -> dict:
         "command": shlex.join(
             ["python3", "-m", "benchmarks.preprocessing", *sys.argv[1:]]
         ),
-        "processor": f"{_cpu_model()}, {os.cpu_count()} cores, 1 thread used",
+        "processor": f"{cpu_model()}, {os.cpu_count()} cores, 1 thread used",
         "load at start": f"{os.getloadavg()[0]:.1f}",
-        "versions": ", ".join(f"{k} {v}" for k, v in _versions().items()),
+        "versions": versions(*_PACKAGES),
         "images": f"{num_images} of {arguments.images or 'generated photographs'}, "
         f"{num_bytes / num_images / 1e3:.0f} kB each",
         "batches": f"{len(workload.batches)} of {workload.recipe.batch_size}, "

@@ -8,28 +8,19 @@ in the middle of an epoch, resumes it, and evaluates what came out on pictures t
 has not seen. Some minutes on two CPU cores.
 """
 
-import re
-import shlex
 import shutil
-import signal
-import subprocess
-import sys
-import threading
 import time
 from pathlib import Path
 
-import tomlkit
-
-import resnet50
 from resnet50 import command_line
 from resnet50.commands.demo_images import PATTERNS, make_images
+from resnet50.commands.programs import PROJECT, Program, write_config
 from resnet50.config import Config, read_config
 from resnet50.errors import UserError
 from resnet50.handoff.progress import ProgressError, read_progress, to_position
 from resnet50.preprocessing.dataset_index import open_training_set
 from resnet50.tables import EVALUATION_FILE, METRICS_FILE, read_table
 
-PROJECT = Path(resnet50.__file__).parent.parent
 RUN, EPOCHS, INTERRUPTED_EPOCH = "demo", 16, 5
 TRAINING_PER_CLASS, VALIDATION_PER_CLASS = 60, 20
 
@@ -54,66 +45,14 @@ _CHANGES = {
     "evaluation": {"shorter_side": 72, "num_workers": 2},
 }
 
-# TensorFlow's remarks about the machine, before it can be told to be quiet.
-_NOISE = re.compile(r"[IWE]0000 00:00|WARNING: All log messages before absl")
-
 
 class DemoError(UserError):
-    """The demo cannot start, or one of its programs has failed."""
+    """The demo cannot start."""
 
 
 def say(line: str) -> None:
     """Prints a line of the demo's own."""
     print(f"demo  | {line}", flush=True)
-
-
-class Program:
-    """One of the project's programs, running, its output shown line by line."""
-
-    def __init__(self, label: str, *arguments: str):
-        words = [sys.executable, *arguments]
-        say(f"$ {shlex.join(['python3', *arguments])}")
-        self._label = label
-        self._process = subprocess.Popen(
-            words,
-            cwd=PROJECT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        )
-        self._printer = threading.Thread(target=self._print, daemon=True)
-        self._printer.start()
-
-    def _print(self) -> None:
-        for line in self._process.stdout:
-            if not _NOISE.match(line):
-                print(f"{self._label:5} | {line.rstrip()}", flush=True)
-
-    def is_running(self) -> bool:
-        """Whether it has not ended yet."""
-        return self._process.poll() is None
-
-    def interrupt(self) -> None:
-        """Does what Ctrl-C does."""
-        self._process.send_signal(signal.SIGINT)
-
-    def wait(self, *expected: int) -> None:
-        """Waits for its end.
-
-        Raises:
-            DemoError: It ended with another status than expected, which is 0.
-        """
-        status = self._process.wait()
-        self._printer.join()
-        if status not in (expected or (0,)):
-            raise DemoError(f"demo: {self._label} ended with status {status}")
-
-    def stop(self) -> None:
-        """Ends it, if it is still running."""
-        if self.is_running():
-            self._process.terminate()
-            self._process.wait()
 
 
 def prepare_folder(folder: Path) -> Path:
@@ -142,11 +81,8 @@ def prepare_folder(folder: Path) -> Path:
             folder / "images" / name, per_class, seed, with_odd_files=name == "train"
         )
         say(f"{count} images of {len(PATTERNS)} classes in {folder / 'images' / name}")
-    document = tomlkit.parse((PROJECT / "config.txt").read_text(encoding="utf-8"))
-    for section, values in _CHANGES.items():
-        document[section].update(values)
     path = folder / "config.txt"
-    path.write_text(tomlkit.dumps(document), encoding="utf-8")
+    write_config(path, _CHANGES)
     return path
 
 

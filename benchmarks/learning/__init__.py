@@ -1,0 +1,1 @@
+"""Measurements of what the network learns; see ``__main__``."""

@@ -1,0 +1,75 @@
+"""What the network learns, on a machine without ImageNet.
+
+    python3 -m benchmarks.learning photographs --images DIR
+    python3 -m benchmarks.learning digits --seeds 3
+
+``photographs`` learns a folder's photographs by heart, with the two scripts as two
+processes. ``digits`` compares with Keras on held-out images; it needs the extra
+`bench`.
+"""
+
+import argparse
+import os
+import shlex
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.environment import cpu_model, versions
+from benchmarks.learning import photographs
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    benchmarks = parser.add_subparsers(dest="benchmark", required=True)
+    by_heart = benchmarks.add_parser("photographs")
+    by_heart.add_argument(
+        "--images", type=Path, help="class folders; default: 200 generated photographs"
+    )
+    by_heart.add_argument(
+        "--folder", type=Path, help="new, for all files; default: a temporary one"
+    )
+    beside_keras = benchmarks.add_parser("digits")
+    beside_keras.add_argument("--seeds", type=int, default=3, help="2 or more")
+    args = parser.parse_args()
+    if args.benchmark == "digits" and args.seeds < 2:
+        beside_keras.error("--seeds must be at least 2")
+    if args.benchmark == "photographs" and args.folder and args.folder.exists():
+        by_heart.error(f"--folder {args.folder}: exists already")
+    return args
+
+
+def run_digits(num_seeds: int) -> None:
+    """Loads TensorFlow, and packages that not everyone has; runs ``digits``."""
+    try:
+        from benchmarks.learning import digits
+    except ImportError as error:
+        sys.exit(f"{error} (pip install -e '.[bench]')")
+    digits.run(num_seeds)
+
+
+def main() -> None:
+    """Prints what it runs on, and runs it."""
+    args = parse_arguments()
+    words = ["python3", "-m", "benchmarks.learning", *sys.argv[1:]]
+    print(f"command:  {shlex.join(words)}")
+    print(f"hardware: {cpu_model()}, {os.cpu_count()} cores")
+    print(f"load:     {os.getloadavg()[0]:.1f} at the start")
+    packages = ["tensorflow", "numpy", "pillow", "simplejpeg"]
+    if args.benchmark == "digits":
+        packages = ["tensorflow", "keras", "numpy", "scikit-learn"]
+    print(f"versions: {versions(*packages)}", flush=True)
+    started = time.monotonic()
+    if args.benchmark == "photographs":
+        photographs.run(args.images, args.folder)
+    else:
+        run_digits(args.seeds)
+    minutes = (time.monotonic() - started) / 60
+    print(f"load:     {os.getloadavg()[0]:.1f} at the end, after {minutes:.1f} min")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""Held-out accuracy on scikit-learn's digits, ours beside Keras's in one run.
+
+Both have the same network (variant v1), first weights, batches in the same order, and
+recipe: SGD with momentum, l2 penalty, warm-up, cosine. What stays different: Keras's
+convolutions have biases, which the batch normalization after them takes out again; its
+SGD has the learning rate inside the velocity; its moving variances are averages of the
+biased variances. And it rounds differently, so that after some steps the two are as far
+apart as two seeds: accuracies can only be compared over several.
+"""
+
+import dataclasses
+import statistics
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+from scipy import stats
+from sklearn.datasets import load_digits
+
+from resnet50.config import Config
+from resnet50.preprocessing.augmentation import ChannelStatistics
+from resnet50.preprocessing.imagenet import EPOCH_ORDER
+from resnet50.training.loop import PerStepNumbers
+from resnet50.training.step import Training, count_correct
+from tests.settings import SETTINGS
+from tests.training.keras_weights import (
+    KERAS_EPSILON,
+    copy_weights_to_keras,
+    pair_with_keras,
+)
+
+# 8 x 8 pixels made as large as the network takes; 1,437 to train on, 360 held out.
+CLASSES, SIZE, HELD_OUT = 10, 32, 360
+
+# What differs from config.txt as shipped.
+RECIPE = {
+    "batch_size": 64,
+    "epochs": 12,
+    "learning_rate": 0.05,
+    "schedule": "cosine",
+    "warmup_epochs": 1,
+}
+
+
+class Images(NamedTuple):
+    """Normalized digits with their labels."""
+
+    images: np.ndarray  # float32 [N, SIZE, SIZE, 3]
+    labels: np.ndarray  # int32 [N]
+
+
+def read_digits() -> tuple[Images, Images]:
+    """The training images and the held-out ones, the same split each time."""
+    digits = load_digits()
+    order = np.random.default_rng(0).permutation(len(digits.target))
+    levels = (digits.images * (255 / 16)).astype(np.uint8)
+    grown = [Image.fromarray(x).resize((SIZE, SIZE), Image.BILINEAR) for x in levels]
+    pixels = np.stack([np.asarray(image.convert("RGB"), np.float32) for image in grown])
+    train, held_out = order[HELD_OUT:], order[:HELD_OUT]
+    pixels = (pixels - pixels[train].mean()) / pixels[train].std()
+    labels = digits.target.astype(np.int32)
+    return tuple(Images(pixels[part], labels[part]) for part in (train, held_out))
+
+
+def configure(seed: int) -> Config:
+    """config.txt as shipped, but for the recipe and Keras's variant and epsilon."""
+    return dataclasses.replace(
+        SETTINGS,
+        model=dataclasses.replace(SETTINGS.model, variant="v1", epsilon=KERAS_EPSILON),
+        train=dataclasses.replace(SETTINGS.train, **RECIPE, seed=seed),
+    )
+
+
+def batches(data: Images, config: Config) -> Iterator[Images]:
+    """All epochs' batches; an epoch's incomplete last one is dropped."""
+    size = config.train.batch_size
+    for epoch in range(config.train.epochs):
+        rng = np.random.default_rng([config.train.seed, EPOCH_ORDER, epoch])
+        order = rng.permutation(len(data.labels))
+        for start in range(0, len(order) - size + 1, size):
+            chosen = order[start : start + size]
+            yield Images(data.images[chosen], data.labels[chosen])
+
+
+def create_keras_twin(training: Training, config: Config) -> keras.Model:
+    """Keras's ResNet50 with our weights, its own optimizer, and the recipe."""
+    model = keras.applications.ResNet50(
+        weights=None,
+        classes=CLASSES,
+        classifier_activation=None,
+        input_shape=(SIZE, SIZE, 3),
+    )
+    pairs = pair_with_keras(training.model, model)
+    copy_weights_to_keras(pairs)
+    # Keras's L2 has no half in it.
+    penalty = keras.regularizers.L2(config.train.l2_penalty / 2)
+    for _, layer in pairs:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = config.model.moving_average_decay
+        else:
+            layer.kernel.regularizer = penalty
+    model.compile(
+        keras.optimizers.SGD(momentum=config.train.momentum),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        jit_compile=False,
+    )
+    return model
+
+
+def top1(logits: tf.Tensor, labels: np.ndarray) -> float:
+    """Share of right answers."""
+    return int(count_correct(logits, labels, 1)) / len(labels)
+
+
+def train_both(seed: int, train: Images, held_out: Images) -> tuple[float, float]:
+    """Trains ours and Keras's, batch by batch in turn.
+
+    Returns:
+        Held-out top-1 of ours and of Keras's.
+    """
+    config = configure(seed)
+    # These statistics are for uint8 images only.
+    unused = ChannelStatistics((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    ours = Training(CLASSES, config.model, config.train, unused)
+    twin = create_keras_twin(ours, config)
+    batches_per_epoch = len(train.labels) // config.train.batch_size
+    numbers = PerStepNumbers(config.train, config.batch_renorm, batches_per_epoch)
+    shifts = np.zeros((config.train.batch_size, 3), np.float32)
+    for step, batch in enumerate(batches(train, config)):
+        ours.step(*map(tf.constant, (*batch, shifts)), *numbers.tensors(step))
+        twin.optimizer.learning_rate = numbers.learning_rate(step)
+        twin.train_on_batch(*batch)
+    logits = tf.function(ours.model)(held_out.images, is_training=False)
+    keras_logits = twin.predict_on_batch(held_out.images)
+    return top1(logits, held_out.labels), top1(keras_logits, held_out.labels)
+
+
+def run(num_seeds: int) -> None:
+    """Prints both accuracies for each seed, and their difference."""
+    train, held_out = read_digits()
+    print(f"images:   {len(train.labels)} to train on, {len(held_out.labels)} held out")
+    print(f"recipe:   {RECIPE}, else config.txt as shipped")
+    print(f"\n{'held-out top-1':16} {'ours':>8} {'Keras':>8}")
+    results = []
+    for seed in range(num_seeds):
+        results.append(train_both(seed, train, held_out))
+        ours, theirs = results[-1]
+        print(f"seed {seed:<11} {ours:8.2%} {theirs:8.2%}", flush=True)
+        keras.backend.clear_session()
+    columns = list(zip(*results))
+    for name, function in (
+        ("mean", statistics.mean),
+        ("std. deviation", statistics.stdev),
+    ):
+        ours, theirs = map(function, columns)
+        print(f"{name:16} {ours:8.2%} {theirs:8.2%}")
+    interval = stats.ttest_ind(*columns, equal_var=False).confidence_interval(0.95)
+    difference = statistics.mean(columns[0]) - statistics.mean(columns[1])
+    print(
+        f"ours - Keras     {difference:+8.2%}, 95 % interval by Welch's t-test "
+        f"{interval.low:+.2%} to {interval.high:+.2%}: "
+        + ("within" if interval.low <= 0 <= interval.high else "outside")
+        + " the noise"
+    )

@@ -1,0 +1,93 @@
+"""Starts the project's programs as their user would: a config.txt and processes."""
+
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import tomlkit
+
+import resnet50
+from resnet50.errors import UserError
+
+PROJECT = Path(resnet50.__file__).parent.parent
+
+# TensorFlow's remarks about the machine, before it can be told to be quiet.
+_NOISE = re.compile(r"[IWE]0000 00:00|WARNING: All log messages before absl")
+
+
+class ProgramError(UserError):
+    """One of the programs has failed."""
+
+
+def write_config(path: Path, changes: dict[str, dict]) -> None:
+    """Writes a configuration file: config.txt as shipped but for some values.
+
+    Args:
+        path: The new file.
+        changes: For each section, keys with their values.
+    """
+    document = tomlkit.parse((PROJECT / "config.txt").read_text(encoding="utf-8"))
+    for section, values in changes.items():
+        document[section].update(values)
+    path.write_text(tomlkit.dumps(document), encoding="utf-8")
+
+
+class Program:
+    """One of the project's programs, running; its output is shown line by line."""
+
+    def __init__(self, label: str, *arguments: str):
+        """Starts it.
+
+        Args:
+            label: Stands before each line of its output.
+            arguments: Of python3.
+        """
+        self._label = label
+        self._print(f"$ {shlex.join(['python3', *arguments])}")
+        self._process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=PROJECT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        self._reader = threading.Thread(target=self._print_output, daemon=True)
+        self._reader.start()
+
+    def _print(self, line: str) -> None:
+        print(f"{self._label:5} | {line}", flush=True)
+
+    def _print_output(self) -> None:
+        for line in self._process.stdout:
+            if not _NOISE.match(line):
+                self._print(line.rstrip())
+
+    def is_running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
+    def interrupt(self) -> None:
+        """Does what Ctrl-C does."""
+        self._process.send_signal(signal.SIGINT)
+
+    def wait(self, *expected: int) -> None:
+        """Waits for its end.
+
+        Raises:
+            ProgramError: It ended with another status than expected, which is 0.
+        """
+        status = self._process.wait()
+        self._reader.join()
+        if status not in (expected or (0,)):
+            raise ProgramError(f"{self._label}: ended with status {status}")
+
+    def stop(self) -> None:
+        """Ends it, if it is still running."""
+        if self.is_running():
+            self._process.terminate()
+            self._process.wait()
