@@ -22,7 +22,7 @@ from resnet50.config import read_config
 from resnet50.preprocessing.dataset_index import open_training_set
 from resnet50.tables import METRICS_FILE, read_table
 
-RUN, EPOCHS, NUM_GENERATED = "photographs", 320, 200
+RUN, EPOCHS, NUM_GENERATED = "photographs", 200, 200
 TARGET = 0.95
 
 # What differs from config.txt as shipped.
