@@ -6,7 +6,9 @@ from resnet50 import command_line
 
 COMMANDS = {
     "evaluate": "top-1 and top-5 accuracy of a run's checkpoints",
-    "preview": "draws the images of a batch, rebuilt from its address",
+    "predict": "the five most probable classes of any images, by a run's network",
+    "preview": "draws what the network is fed: a batch, or one image in many epochs",
+    "doctor": "checks the machine, the settings and the images before a training",
     "demo": "the whole pipeline on generated images, in some minutes on a CPU",
 }
 
