@@ -4,7 +4,8 @@
 
 Each check prints one line: ok; warning, if a training can start but not as it should;
 or problem, if it cannot; and in brackets what to do. The exit status is 1 if there is
-any problem. Takes half a minute, of which TensorFlow needs most.
+any problem. Takes some ten seconds, most of them TensorFlow's, and longer with a GPU,
+as a convolution is tried on it.
 """
 
 import platform
@@ -14,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from resnet50 import command_line
-from resnet50.checks import cuda, data, disks, machine, pair, software
+from resnet50.checks import cuda, data, disks, gpu, machine, pair, software
 from resnet50.checks.findings import OK, PROBLEM, WARNING, Finding, guarded
 from resnet50.checks.pair import Running
 from resnet50.config import Config
@@ -159,7 +160,7 @@ def look_at_gpu(running: Running) -> Iterator[Finding]:
         )
         return
     folders = cuda.package_folders()
-    yield from cuda.check_gpu(
+    yield from gpu.check_gpu(
         gpu_trial.find_build(),
         gpu_trial.find_gpus(),
         load=lambda name: cuda.load_library(name, folders),
@@ -176,7 +177,7 @@ def diagnose(args) -> Iterator[Finding]:
     except UserError as error:
         yield Finding(PROBLEM, str(error))
     else:
-        yield Finding(OK, f"settings: {args.config} is complete and valid")
+        yield Finding(OK, f"configuration: {args.config} is complete and valid")
         running = pair.find_running(config.train.buffer_folder)
         yield from guarded("machine", partial(look_at_machine, config))
         yield from guarded("folders", partial(look_at_folders, config))
@@ -192,7 +193,7 @@ def main() -> None:
     for finding in diagnose(args):
         counts[finding.status] += 1
         print(finding, flush=True)
-    summary = f"{counts[PROBLEM]} problems, {counts[WARNING]} warnings"
+    summary = f"problems: {counts[PROBLEM]}, warnings: {counts[WARNING]}"
     if counts[PROBLEM]:
-        raise CannotTrainError(f"a training cannot start: {summary}")
-    print(f"a training can start: {summary}")
+        raise CannotTrainError(f"a training cannot start; {summary}")
+    print(f"a training can start; {summary}")

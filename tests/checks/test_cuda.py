@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from resnet50.checks import cuda
+from resnet50.checks import cuda, gpu
 from resnet50.checks.cuda import Build, Gpu, Outcome
 from resnet50.checks.findings import OK, PROBLEM, WARNING
 
@@ -39,8 +39,8 @@ def test_libraries_of_the_build():
 
 
 def test_the_missing_library_is_named_with_the_command_that_installs_it():
-    assert cuda.check_libraries(BUILD, loader()).status == OK
-    finding = cuda.check_libraries(BUILD, loader("libcudnn.so.9", "libcufft.so.11"))
+    assert gpu.check_libraries(BUILD, loader()).status == OK
+    finding = gpu.check_libraries(BUILD, loader("libcudnn.so.9", "libcufft.so.11"))
     assert str(finding) == (
         "warning  CUDA's libraries: 2 of 7 are missing: libcufft.so.11, libcudnn.so.9 "
         "(python3 -m pip install 'tensorflow[and-cuda]==2.21.0')"
@@ -49,7 +49,7 @@ def test_the_missing_library_is_named_with_the_command_that_installs_it():
 
 def test_what_a_library_lacks_itself_is_told():
     reason = "libnvJitLink.so.12: version `libnvJitLink.so.12' not defined"
-    finding = cuda.check_libraries(
+    finding = gpu.check_libraries(
         BUILD, lambda name: reason if "cusparse" in name else ""
     )
     assert finding.what.endswith(f"libcusparse.so.12; libcusparse.so.12: {reason}")
@@ -87,9 +87,7 @@ def test_packages_are_looked_for_beside_tensorflow():
     ],
 )
 def test_drivers(version, has_card, missing, status, words):
-    finding = cuda.check_driver(
-        version, BUILD, has_card=has_card, load=loader(*missing)
-    )
+    finding = gpu.check_driver(version, BUILD, has_card=has_card, load=loader(*missing))
     assert finding.status == status
     assert words in str(finding)
 
@@ -138,28 +136,28 @@ def test_cards_on_the_bus(tmp_path):
     ],
 )
 def test_kernels(capability, status):
-    finding = cuda.check_kernels(Gpu("card", capability), BUILD)
+    finding = gpu.check_kernels(Gpu("card", capability), BUILD)
     assert finding.status == status
     with_own = BUILD._replace(capabilities=("sm_50", "sm_120", "sm_100"))
     if capability != (12, 0) and status == WARNING:
-        assert cuda.check_kernels(Gpu("card", capability), with_own).status == OK
+        assert gpu.check_kernels(Gpu("card", capability), with_own).status == OK
 
 
 def test_without_code_to_compile_a_later_card_is_a_problem():
     build = BUILD._replace(capabilities=("sm_80",))
-    assert cuda.check_kernels(Gpu("card", (12, 0)), build).status == PROBLEM
+    assert gpu.check_kernels(Gpu("card", (12, 0)), build).status == PROBLEM
 
 
 def test_a_trial_that_is_killed_does_not_kill_the_doctor():
     program = "import os, sys; print('no kernel image', file=sys.stderr); os.abort()"
     outcome = cuda.run_child(sys.executable, "-c", program)
     assert outcome == Outcome(-signal.SIGABRT, "no kernel image")
-    finding = cuda.check_trial(outcome, with_xla=False)
+    finding = gpu.check_trial(outcome, with_xla=False)
     assert finding.status == PROBLEM
     assert "killed by SIGABRT: no kernel image" in finding.what
-    assert cuda.check_trial(outcome, with_xla=True).status == WARNING
-    assert cuda.check_trial(Outcome(0, "noise"), with_xla=True).status == OK
-    assert "exit status 1" in cuda.check_trial(Outcome(1, "x"), with_xla=True).what
+    assert gpu.check_trial(outcome, with_xla=True).status == WARNING
+    assert gpu.check_trial(Outcome(0, "noise"), with_xla=True).status == OK
+    assert "exit status 1" in gpu.check_trial(Outcome(1, "x"), with_xla=True).what
 
 
 def test_a_trial_that_does_not_end_is_ended():
@@ -167,11 +165,11 @@ def test_a_trial_that_does_not_end_is_ended():
         sys.executable, "-c", "import time; time.sleep(60)", timeout_seconds=0.5
     )
     assert outcome.last_line == "not ready after 0.5 s"
-    assert cuda.check_trial(outcome, with_xla=False).status == PROBLEM
+    assert gpu.check_trial(outcome, with_xla=False).status == PROBLEM
 
 
 def findings(build=BUILD, gpus=(), missing=(), attempt=None):
-    found = cuda.check_gpu(build, list(gpus), load=loader(*missing), attempt=attempt)
+    found = gpu.check_gpu(build, list(gpus), load=loader(*missing), attempt=attempt)
     return {finding.what.split(":")[0]: finding.status for finding in found}
 
 

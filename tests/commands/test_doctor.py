@@ -37,7 +37,7 @@ def test_the_command_for_real(config):
     )
     lines = process.stdout.splitlines()
     assert process.returncode == 0, process.stdout + process.stderr
-    assert lines[-1].startswith("a training can start: 0 problems, ")
+    assert lines[-1].startswith("a training can start; problems: 0, ")
     assert all(line.split()[0] in (OK, WARNING) for line in lines[:-1])
     for subject in ("Python", "packages", "cores", "memory", "buffer", "GPU"):
         assert any(line[9:].startswith(f"{subject}: ") for line in lines), subject
@@ -67,7 +67,7 @@ def test_a_wrong_config_does_not_end_the_other_checks(run, tmp_path):
     assert "problem  --batch_size = 0 (must be at least 1)" in lines
     assert lines[-2:] == [
         "ok       GPU: made up",
-        "a training cannot start: 1 problems, 0 warnings",
+        "a training cannot start; problems: 1, warnings: 0",
     ]
 
 
@@ -80,14 +80,14 @@ def test_images_that_are_missing_do_not_end_the_other_checks(run, config):
         for line in lines
     )
     assert lines[-2] == "ok       GPU: made up"
-    assert lines[-1].startswith("a training cannot start: 1 problems")
+    assert lines[-1].startswith("a training cannot start; problems: 1")
 
 
 def test_a_training_needs_no_validation_images(run, config):
     (config.parent / "images" / "val").rename(config.parent / "elsewhere")
     lines = run()
     assert any(line.startswith("warning  validation images: ") for line in lines)
-    assert lines[-1].startswith("a training can start: 0 problems")
+    assert lines[-1].startswith("a training can start; problems: 0")
 
 
 def test_batches_of_other_settings_are_named(run, config):

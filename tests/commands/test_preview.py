@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnet50.commands import preview
+from resnet50.commands import preview, preview_tiles
 from resnet50.commands.preview import PreviewError
 from resnet50.config import ConfigError, read_config
 from resnet50.handoff.buffer import BatchBuffer
@@ -30,7 +30,7 @@ def test_denormalizing_gives_the_levels_back():
     statistics = ChannelStatistics((0.48, 0.45, 0.40), (0.27, 0.26, 0.28))
     levels = np.arange(256).repeat(3).reshape(1, 16, 16, 3)
     normalized = (levels / 255 - statistics.mean) / statistics.std
-    shown = preview.denormalize(normalized.astype(np.float16), statistics)
+    shown = preview_tiles.denormalize(normalized.astype(np.float16), statistics)
     np.testing.assert_array_equal(shown, levels)
 
 
@@ -154,13 +154,13 @@ def test_an_image_is_followed_through_the_epochs_as_its_batches_show_it(config):
     """Against the batches themselves, which hold an image's index as its colour."""
     dataset, recipe, _ = settings_of(config)
     assignments = Assignments(dataset, recipe)
-    times = preview.showings(5, 3, dataset, recipe)
+    times = preview_tiles.showings(5, 3, dataset, recipe)
     for showing in itertools.islice(times, 4):
         batch = make_batch(recipe, assignments[showing.position])
-        levels = preview.visible(batch.images, None, recipe.statistics)
+        levels = preview_tiles.visible(batch.images, None, recipe.statistics)
         assert index_of(levels[showing.place, 0, 0]) == 5
         with Image.open(dataset.paths([5])[0]) as image:
-            tile = preview.comparison_tile(image.convert("RGB"), showing, recipe)
+            tile = preview_tiles.comparison_tile(image.convert("RGB"), showing, recipe)
         np.testing.assert_array_equal(tile.crop, levels[showing.place])
 
 
@@ -169,7 +169,7 @@ def test_epochs_that_drop_the_image_are_passed_over(tmp_path):
     dataset, recipe, _ = settings_of(write_small_config(tmp_path))
     epochs = [
         {s.position.epoch for s in itertools.islice(times, 8)}
-        for times in (preview.showings(i, 0, dataset, recipe) for i in range(9))
+        for times in (preview_tiles.showings(i, 0, dataset, recipe) for i in range(9))
     ]
     # Of 9 images in batches of 4, each epoch drops one.
     assert all(sum(epoch not in e for e in epochs) == 1 for epoch in range(8))
