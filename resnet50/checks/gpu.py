@@ -45,7 +45,8 @@ def check_driver(
         load: Loads a library by its name; returns "" or the reason why not.
     """
     oldest = _OLDEST_DRIVERS.get(build.cuda_major)
-    install = f"install NVIDIA's driver, {oldest} or newer, and start the machine again"
+    which = f", {oldest} or newer" if oldest else ""
+    install = f"install NVIDIA's driver{which}, and start the machine again"
     reason = load(_DRIVER_LIBRARY)
     if version is None and reason:
         what = (

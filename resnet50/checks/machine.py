@@ -69,7 +69,7 @@ def available_memory(
 
 def check_cores(cores: float, num_workers: int) -> Finding:
     """Judges num_workers."""
-    what = f"cores: {cores:g} for {num_workers} workers and the trainer"
+    what = f"cores: {cores:g}, for the trainer and num_workers = {num_workers}"
     best = max(1, int(cores) - 1)
     if num_workers > best:
         return Finding(

@@ -118,8 +118,9 @@ def look_at_machine(config: Config) -> Iterator[Finding]:
         ram_disk_bytes = disks.missing_buffer_bytes(
             train.buffer_folder, train.buffer_size, size
         )
+    memory = machine.available_memory()
     yield machine.check_memory(
-        machine.available_memory(),
+        memory,
         num_workers,
         train.read_ahead * size,
         ram_disk_bytes,
@@ -127,7 +128,9 @@ def look_at_machine(config: Config) -> Iterator[Finding]:
     yield disks.check_file_system(train.buffer_folder, kind)
     yield disks.check_buffer_room(train.buffer_folder, train.buffer_size, size)
     if _SHARED_MEMORY.is_dir() and not disks.is_ram_disk(kind):
+        # It may be given more than there is memory left.
         free = disks.free_bytes(_SHARED_MEMORY)
+        free = free if memory is None else min(free, memory)
         yield disks.check_shared_memory(free, train.buffer_size, size)
 
 
