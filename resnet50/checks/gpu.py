@@ -83,12 +83,16 @@ def check_libraries(build: Build, load: Callable[[str], str]) -> Finding:
     missing = {name: reason for name, reason in reasons.items() if reason}
     if not missing:
         return Finding(OK, f"CUDA's libraries: all {len(reasons)} can be loaded")
-    name, reason = next(iter(missing.items()))
-    first = "" if name in reason and "No such file" in reason else f"; {name}: {reason}"
+    # That a file is not there is said already; that it lacks another one is not.
+    told = [
+        f"; {name}: {reason}"
+        for name, reason in missing.items()
+        if not (name in reason and "No such file" in reason)
+    ]
     return Finding(
         WARNING,
         f"CUDA's libraries: {len(missing)} of {len(reasons)} are missing: "
-        f"{', '.join(missing)}{first}",
+        f"{', '.join(missing)}{''.join(told[:1])}",
         f"python3 -m pip install 'tensorflow[and-cuda]=={build.tensorflow}'",
     )
 

@@ -48,11 +48,15 @@ def test_the_missing_library_is_named_with_the_command_that_installs_it():
 
 
 def test_what_a_library_lacks_itself_is_told():
-    reason = "libnvJitLink.so.12: version `libnvJitLink.so.12' not defined"
-    finding = gpu.check_libraries(
-        BUILD, lambda name: reason if "cusparse" in name else ""
+    lacking = NO_FILE.format("libnvJitLink.so.12")
+    reasons = {
+        "libcufft.so.11": NO_FILE.format("libcufft.so.11"),
+        "libcusparse.so.12": lacking,
+    }
+    finding = gpu.check_libraries(BUILD, lambda name: reasons.get(name, ""))
+    assert finding.what.endswith(
+        f"libcufft.so.11, libcusparse.so.12; libcusparse.so.12: {lacking}"
     )
-    assert finding.what.endswith(f"libcusparse.so.12; libcusparse.so.12: {reason}")
 
 
 def test_libraries_are_loaded_from_the_system_and_from_packages(tmp_path):

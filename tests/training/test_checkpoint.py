@@ -260,6 +260,8 @@ def test_other_classes_are_refused_and_other_words_are_not(tmp_path):
     checkpoint.load(training, newest, DESCRIPTION | CLASSES | {"class_words": []})
     model = {"num_classes": 3, "class_names": ["n1", "n2", "n3"]}
     checkpoint.load_model(training.model, path, model)
+    model["class_names"] = ["0", "1", "2"]  # Of a list file.
+    checkpoint.load_model(training.model, path, model)
     model["class_names"] = ["n1", "n4", "n3"]
     for restore in (
         lambda: checkpoint.load(training, newest, DESCRIPTION | CLASSES | model),
