@@ -2,11 +2,11 @@
 
 import sys
 
-from resnet50 import command_line
-
 COMMANDS = {
     "evaluate": "top-1 and top-5 accuracy of a run's checkpoints",
-    "preview": "draws the images of a batch, rebuilt from its address",
+    "predict": "the five most probable classes of any images, by a run's network",
+    "preview": "draws what the network is fed: a batch, or one image in many epochs",
+    "doctor": "checks the machine, the settings and the images before a training",
     "demo": "the whole pipeline on generated images, in some minutes on a CPU",
 }
 
@@ -20,8 +20,18 @@ def main() -> None:
             print(f"  {command:10} {meaning}", file=sys.stderr)
         sys.exit(0 if name in ("-h", "--help") else 2)
     sys.argv = [f"resnet50 {name}", *sys.argv[2:]]
-    # Loads the chosen one only: some need TensorFlow, which takes seconds.
-    command_line.run_command(name)
+    try:
+        from resnet50 import command_line
+
+        # Loads the chosen one only: some need TensorFlow, which takes seconds.
+        command_line.run_command(name)
+    except ModuleNotFoundError as error:
+        if (error.name or "resnet50").startswith("resnet50"):
+            raise
+        sys.exit(
+            f"{error.name}: this Python package is not installed (python3 -m pip "
+            "install -e . in the project's folder)"
+        )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 The ResNet-50 is the real one, on 32-pixel crops.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -245,6 +246,20 @@ def test_evaluation_of_a_run(undisturbed):
     (row,) = read_table(config.parent / "saved_models" / "whole" / "evaluation.csv")
     assert (row["epoch"], row["crops"], row["num_images"]) == ("1", "10", "20")
     assert 0 <= float(row["top1"]) <= float(row["top5"]) <= 1
+
+
+def test_predictions_need_no_training_images(undisturbed, tmp_path, images):
+    """With a copy of config.txt and of the run, as on another machine."""
+    runs = undisturbed[0].parent / "saved_models"
+    config = write_small_config(tmp_path, train={"saved_models_folder": str(runs)})
+    flags = (f"--config={config}", "--run_folder=whole", "--json")
+    output = finish(start("-m", "resnet50", "predict", *flags, images / "val"))
+    results = [json.loads(line) for line in output.splitlines() if line[0] == "{"]
+    assert len(results) == NUM_CLASSES * PER_CLASS
+    for result in results:
+        assert len(result["top5"]) == 5
+        assert {answer["name"] for answer in result["top5"]} <= set(PATTERNS)
+        assert 0 < sum(answer["probability"] for answer in result["top5"]) <= 1.00001
 
 
 def test_channel_statistics_are_written_and_comments_stay(config):

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
+import resnet50.checks
 import resnet50.handoff
 import resnet50.preprocessing
 from tests.processes import ROOT, python_process
 
-ROOMS = (resnet50.handoff, resnet50.preprocessing)
+ROOMS = (resnet50.checks, resnet50.handoff, resnet50.preprocessing)
 MODULES = [
     "resnet50.config",
     "resnet50.command_line",
@@ -25,6 +26,7 @@ MODULES = [
     "resnet50.commands.compute_channel_stats",
     "resnet50.commands.demo",
     "resnet50.commands.preview",
+    "resnet50.commands.doctor",
     *(
         f"{room.__name__}.{module.name}"
         for room in ROOMS
@@ -84,12 +86,12 @@ def test_preprocessing_never_imports_training():
 
 
 def test_only_training_and_commands_may_name_tensorflow():
-    for folder in ("handoff", "preprocessing"):
+    for folder in ("checks", "handoff", "preprocessing"):
         assert violations(folder, "tensorflow", "keras") == []
 
 
 def test_modules_do_not_read_the_command_line():
-    for folder in ("handoff", "preprocessing"):
+    for folder in ("checks", "handoff", "preprocessing"):
         assert violations(folder, "argparse", "resnet50.command_line") == []
 
 

@@ -166,7 +166,7 @@ def draws(recipe: Recipe, position: Position) -> list[Draw]:
 _DECODED_AT_ONCE = 4
 
 
-def _decode_first_readable(
+def decode_first_readable(
     place: int, assignment: Assignment, reasons: dict[int, str]
 ) -> tuple[int, Image.Image | np.ndarray]:
     """Decodes the image of a place or, if that cannot be read, the next that can.
@@ -212,7 +212,7 @@ def make_batch(recipe: Recipe, assignment: Assignment) -> MadeBatch:
     reasons: dict[int, str] = {}
     for start in range(0, recipe.batch_size, _DECODED_AT_ONCE):
         places = range(start, min(start + _DECODED_AT_ONCE, recipe.batch_size))
-        decoded = [_decode_first_readable(p, assignment, reasons) for p in places]
+        decoded = [decode_first_readable(p, assignment, reasons) for p in places]
         for place, (source, image) in zip(places, decoded):
             sources[place] = source
             shifts[place] = augment(

@@ -63,7 +63,11 @@ class Dataset:
         labels: int32 [num_images], 0 <= label < num_classes.
         class_names: One for each label.
         fingerprint: Changes with any relative path, label or class name.
+        class_words: What each class is in words, "tench, Tinca tinca", where the
+            dataset says it; otherwise empty.
     """
+
+    class_words: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -97,6 +101,14 @@ class Dataset:
     def num_classes(self) -> int:
         """How many classes there are."""
         return len(self.class_names)
+
+    @property
+    def class_titles(self) -> tuple[str, ...]:
+        """Name and words of each class, for people."""
+        if not self.class_words:
+            return self.class_names
+        pairs = zip(self.class_names, self.class_words)
+        return tuple(f"{name} {words}" for name, words in pairs)
 
     def paths(self, indices: Iterable[int]) -> list[str]:
         """Absolute paths of some images."""

@@ -99,7 +99,7 @@ def save(
         run_folder: Created if missing.
         position: Of the next batch.
         description: What makes it this training and no other: num_classes, variant,
-            normalization, seed, batches_per_epoch, ...
+            normalization, seed, batches_per_epoch, ... See ``resume.describe``.
 
     Returns:
         The checkpoint's folder.
@@ -180,8 +180,12 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _read_description(path: Path) -> dict:
-    """What a checkpoint was trained on, once each of its files is proven whole."""
+def read_description(path: Path) -> dict:
+    """What a checkpoint was trained on, once each of its files is proven whole.
+
+    Raises:
+        CheckpointError: It is missing or damaged.
+    """
     if not path.is_dir():
         raise CheckpointError(
             f"{path}: no such checkpoint (train the epoch before, or use --resume for "
@@ -205,7 +209,12 @@ def _read_description(path: Path) -> dict:
 
 def _require_equal(path: Path, theirs: dict, ours: dict, keys) -> None:
     for key in keys:
-        if theirs.get(key) != ours[key]:
+        # The words are for people. The names are not in the oldest checkpoints.
+        if key == "class_words" or (key == "class_names" and key not in theirs):
+            continue
+        if key == "class_names":
+            _require_same_classes(path, theirs[key], ours[key])
+        elif theirs.get(key) != ours[key]:
             remedy = (
                 "restore the list of training images as it was"
                 if key == "dataset_fingerprint"
@@ -214,6 +223,17 @@ def _require_equal(path: Path, theirs: dict, ours: dict, keys) -> None:
             raise CheckpointError(
                 f"{path}: was trained with {key} = {theirs.get(key)}, here it is "
                 f"{ours[key]} ({remedy}, or use another --run_folder)"
+            )
+
+
+def _require_same_classes(path: Path, theirs: list[str], ours: list[str]) -> None:
+    """Compares classes of which there are as many in one list as in the other."""
+    for label, (there, here) in enumerate(zip(theirs, ours)):
+        # Classes of a list file have only their number for a name.
+        if there != here and str(label) not in (there, here):
+            raise CheckpointError(
+                f"{path}: its class {label} is {there}, here it is {here} (are "
+                "[dataset]'s images those that it was trained on?)"
             )
 
 
@@ -230,7 +250,7 @@ def load(training: Training, checkpoint: Checkpoint, description: dict) -> None:
     Raises:
         CheckpointError: It is missing, damaged, or of another training.
     """
-    theirs = _read_description(checkpoint.path)
+    theirs = read_description(checkpoint.path)
     free = _BETWEEN_EPOCHS if checkpoint.is_after_epoch else ()
     keys = [key for key in description if key not in free]
     _require_equal(checkpoint.path, theirs, description, keys)
@@ -274,7 +294,7 @@ def load_model(
         CheckpointError: It is missing, damaged, of another network, or holds no average
             although that is asked for.
     """
-    _require_equal(path, _read_description(path), description, description)
+    _require_equal(path, read_description(path), description, description)
     is_there = has_average(path)
     weights = weights or ("averaged" if is_there else "trained")
     holder = tf.train.Checkpoint(model=model)

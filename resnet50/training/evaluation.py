@@ -1,7 +1,7 @@
-"""Top-1 and top-5 accuracy of a network on the validation images."""
+"""What a network says to images, and how often that is right: top-1 and top-5."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -28,6 +28,22 @@ class Accuracy(NamedTuple):
     top1: float  # 0..1
     top5: float  # 0..1
     num_images: int  # readable ones; the shares are of these
+    unreadable: list[tuple[str, str]]  # path and reason
+
+
+class Prediction(NamedTuple):
+    """What a network says to one image."""
+
+    path: str
+    probabilities: np.ndarray | None  # float32 [K]; None: the image is unreadable
+    reason: str  # why it is
+
+
+class _Chunk(NamedTuple):
+    """Some images, as they are read together."""
+
+    readable: list[int]  # their indices
+    views: list[np.ndarray]  # of the readable ones, float32 [crops, crop, crop, 3]
     unreadable: list[tuple[str, str]]  # path and reason
 
 
@@ -68,26 +84,67 @@ class Evaluator:
             num_crops=num_crops,
             statistics=statistics,
         )
-        shape = (None, num_crops, crop_size, crop_size, 3)
-        self._count = tf.function(
-            self._count_hits,
-            input_signature=[
-                tf.TensorSpec(shape, tf.float32),
-                tf.TensorSpec((None,), tf.int32),
-            ],
+        crops = tf.TensorSpec((None, num_crops, crop_size, crop_size, 3), tf.float32)
+        labels = tf.TensorSpec((None,), tf.int32)
+        self._probabilities = tf.function(
+            self._mean_probabilities, input_signature=[crops]
         )
+        self._count = tf.function(self._count_hits, input_signature=[crops, labels])
 
-    def _count_hits(
-        self, images: tf.Tensor, labels: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Top-1 and top-5 hits; the probabilities of an image's crops are averaged."""
+    def _mean_probabilities(self, images: tf.Tensor) -> tf.Tensor:
+        """Of each image, [N, K]: the average over its crops."""
         crops = tf.reshape(images, (-1, *images.shape[2:]))
         logits = self._model(crops, is_training=False)
         probabilities = tf.reshape(
             tf.nn.softmax(logits), (-1, self._num_crops, logits.shape[-1])
         )
-        means = tf.reduce_mean(probabilities, axis=1)
+        return tf.reduce_mean(probabilities, axis=1)
+
+    def _count_hits(
+        self, images: tf.Tensor, labels: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Top-1 and top-5 hits."""
+        means = self._mean_probabilities(images)
         return count_correct(means, labels, 1), count_correct(means, labels, 5)
+
+    def _read_chunk(self, paths_of: Callable, indices: range) -> _Chunk:
+        chunk = _Chunk([], [], [])
+        for index, path in zip(indices, paths_of(indices)):
+            try:
+                chunk.views.append(self._read(path))
+                chunk.readable.append(index)
+            except UndecodableImageError as error:
+                chunk.unreadable.append((path, str(error)))
+        return chunk
+
+    def _read_chunks(
+        self, paths_of: Callable[[range], Sequence[str]], num_images: int
+    ) -> Iterator[_Chunk]:
+        """Reads images in the order of their indices, ahead of the network."""
+        chunks = (
+            range(start, min(start + self._images_at_once, num_images))
+            for start in range(0, num_images, self._images_at_once)
+        )
+        with ThreadPoolExecutor(self._num_workers) as pool:
+            yield from map_in_order(
+                pool,
+                functools.partial(self._read_chunk, paths_of),
+                chunks,
+                num_ahead=self._num_workers + 1,
+            )
+
+    def predict(self, paths: Sequence[str]) -> Iterator[Prediction]:
+        """What the network says to each of some image files.
+
+        In their order, but for unreadable ones, which come a little early.
+        """
+        for chunk in self._read_chunks(lambda i: paths[i.start : i.stop], len(paths)):
+            for path, reason in chunk.unreadable:
+                yield Prediction(path, None, reason)
+            if chunk.views:
+                probabilities = self._probabilities(np.stack(chunk.views)).numpy()
+                for index, of_image in zip(chunk.readable, probabilities):
+                    yield Prediction(paths[index], of_image, "")
 
     def evaluate(self, dataset: Dataset, advance: Callable[[int], None]) -> Accuracy:
         """Evaluates the network on all images of a dataset.
@@ -102,30 +159,14 @@ class Evaluator:
         unreadable: list[tuple[str, str]] = []
         num_images = top1 = top5 = 0
 
-        def read(indices: range):
-            images, labels, faults = [], [], []
-            for path, label in zip(dataset.paths(indices), dataset.labels[indices]):
-                try:
-                    images.append(self._read(path))
-                    labels.append(label)
-                except UndecodableImageError as error:
-                    faults.append((path, str(error)))
-            return images, labels, faults
-
-        chunks = [
-            range(start, min(start + self._images_at_once, dataset.num_images))
-            for start in range(0, dataset.num_images, self._images_at_once)
-        ]
-        with ThreadPoolExecutor(self._num_workers) as pool:
-            for images, labels, faults in map_in_order(
-                pool, read, chunks, num_ahead=self._num_workers + 1
-            ):
-                if images:
-                    hits = self._count(np.stack(images), np.array(labels, np.int32))
-                    top1, top5 = top1 + int(hits[0]), top5 + int(hits[1])
-                    num_images += len(images)
-                unreadable.extend(faults)
-                advance(len(images) + len(faults))
+        for chunk in self._read_chunks(dataset.paths, dataset.num_images):
+            if chunk.views:
+                labels = dataset.labels[chunk.readable]
+                hits = self._count(np.stack(chunk.views), labels)
+                top1, top5 = top1 + int(hits[0]), top5 + int(hits[1])
+                num_images += len(chunk.views)
+            unreadable.extend(chunk.unreadable)
+            advance(len(chunk.views) + len(chunk.unreadable))
         if not num_images:
             path, reason = unreadable[0]
             raise EvaluationError(

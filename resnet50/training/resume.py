@@ -16,18 +16,23 @@ from resnet50.training.step import Training
 
 
 def describe_model(config: Config, dataset: Dataset) -> dict:
-    """What the network's variables depend on."""
+    """What the network's variables depend on, and what its outputs mean."""
     return {
         "num_classes": dataset.num_classes,
+        "class_names": list(dataset.class_names),
         "variant": config.model.variant,
         "normalization": config.model.normalization,
     }
 
 
 def describe(config: Config, dataset: Dataset, batches_per_epoch: int) -> dict:
-    """What makes it this training and no other; goes into each checkpoint."""
+    """What makes it this training and no other; goes into each checkpoint.
+
+    With the classes' names and words, a checkpoint can be used without its images.
+    """
     return {
         **describe_model(config, dataset),
+        "class_words": list(dataset.class_words),
         "dataset_fingerprint": dataset.fingerprint,
         "seed": config.train.seed,
         "batches_per_epoch": batches_per_epoch,

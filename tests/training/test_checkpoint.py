@@ -303,3 +303,34 @@ def test_size_is_that_on_the_disk(saved):
     size = sum(path.stat().st_size for path in saved.path.glob("variables.data*"))
     # The tiny network's variables are small beside TensorFlow's own bookkeeping.
     assert 0 < checkpoint.size_bytes(TinyTraining()) < size
+
+
+CLASSES = {"class_names": ["n1", "n2", "n3"], "class_words": ["ant", "bee", "cow"]}
+
+
+def test_other_classes_are_refused_and_other_words_are_not(tmp_path):
+    """Of as many classes, the one that differs is named."""
+    training = TinyTraining()
+    path = checkpoint.save(training, tmp_path, Position(1, 0), DESCRIPTION | CLASSES)
+    (newest,) = checkpoint.list_checkpoints(tmp_path)
+    assert checkpoint.read_description(path) == DESCRIPTION | CLASSES
+    checkpoint.load(training, newest, DESCRIPTION | CLASSES | {"class_words": []})
+    model = {"num_classes": 3, "class_names": ["n1", "n2", "n3"]}
+    checkpoint.load_model(training.model, path, model)
+    model["class_names"] = ["0", "1", "2"]  # Of a list file.
+    checkpoint.load_model(training.model, path, model)
+    model["class_names"] = ["n1", "n4", "n3"]
+    for restore in (
+        lambda: checkpoint.load(training, newest, DESCRIPTION | CLASSES | model),
+        lambda: checkpoint.load_model(training.model, path, model),
+    ):
+        with pytest.raises(CheckpointError, match="class 1 is n2, here it is n4"):
+            restore()
+
+
+def test_an_old_checkpoint_without_class_names_loads(tmp_path):
+    training = TinyTraining()
+    path = checkpoint.save(training, tmp_path, Position(1, 0), DESCRIPTION)
+    (newest,) = checkpoint.list_checkpoints(tmp_path)
+    checkpoint.load(training, newest, DESCRIPTION | CLASSES)
+    checkpoint.load_model(training.model, path, {"num_classes": 3, **CLASSES})

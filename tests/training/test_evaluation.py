@@ -103,6 +103,31 @@ def test_unreadable_images_are_named_and_do_not_count(tmp_path):
     assert "no image" in reason
 
 
+def test_predictions_are_what_the_accuracy_counts(tmp_path):
+    """In the order of the paths, unreadable ones with their reason."""
+    names = ["blue", "blue", "green", "green", "red"]
+    dataset = make_images(tmp_path, names, [RED, GREEN, None, GREEN, RED])
+    subject = evaluator(10, 20)
+    predictions = list(subject.predict(dataset.paths(range(5))))
+    assert sorted(p.path for p in predictions) == dataset.paths(range(5))
+    answers = {p.path: p.probabilities for p in predictions}
+    hits = [
+        answers[path].argmax() == label
+        for path, label in zip(dataset.paths(range(5)), dataset.labels)
+        if answers[path] is not None
+    ]
+    assert hits == [True, False, True, False]
+    assert subject.evaluate(dataset, lambda n: None).top1 == np.mean(hits)
+    (lost,) = (p for p in predictions if p.probabilities is None)
+    assert (lost.path, lost.reason) == (
+        str(tmp_path / "green" / "2.png"),
+        "is no image that Pillow knows",
+    )
+    # A flat red image has the logits 10, 0, 0 in each of its crops.
+    expected = np.exp([10, 0, 0]) / np.exp([10, 0, 0]).sum()
+    np.testing.assert_allclose(predictions[0].probabilities, expected, rtol=1e-5)
+
+
 def test_nothing_readable_is_an_error(tmp_path):
     dataset = make_images(tmp_path, ["blue"], [None])
     with pytest.raises(EvaluationError, match="none of the 1 validation images"):

@@ -1,0 +1,97 @@
+"""The images: layout and counts, a sample of them read, their statistics."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from resnet50.checks.findings import OK, PROBLEM, WARNING, Finding
+from resnet50.config import DatasetConfig
+from resnet50.preprocessing.channel_stats import (
+    LevelSums,
+    statistics_of,
+    sum_levels,
+)
+from resnet50.preprocessing.imagenet import Dataset
+
+# Images that are read, evenly spread over the classes.
+_SAMPLE_SIZE = 64
+
+# How far the statistics of a sample may be from those of all images. The mean of one
+# image varies by 0.15, so that of 64 by 0.02.
+_MAX_MEAN_DIFFERENCE, _MAX_STD_RATIO = 0.1, 1.5
+
+
+def check_training_set(dataset: Dataset, batch_size: int) -> Finding:
+    """Counts the training images.
+
+    Raises:
+        DatasetError: There are fewer than one batch takes.
+    """
+    batches = dataset.batches_per_epoch(batch_size)
+    counts = np.bincount(dataset.labels, minlength=dataset.num_classes)
+    return Finding(
+        OK,
+        f"training images: {dataset.num_images:,} of {dataset.num_classes:,} classes "
+        f"({counts.min():,} to {counts.max():,} each), {batches:,} batches of "
+        f"{batch_size} an epoch, in {dataset.folder}",
+    )
+
+
+def check_validation_set(dataset: Dataset) -> Finding:
+    """Counts the validation images, and the classes that have none."""
+    num_present = len(np.unique(dataset.labels))
+    what = f"validation images: {dataset.num_images:,} of {num_present:,} classes"
+    if num_present == dataset.num_classes:
+        return Finding(OK, f"{what}, the training images' own, in {dataset.folder}")
+    return Finding(
+        WARNING,
+        f"{what}, but the training images have {dataset.num_classes:,}",
+        f"are all of them in {dataset.folder}?",
+    )
+
+
+def read_sample(dataset: Dataset) -> LevelSums:
+    """Reads some images of a dataset, evenly spread over it."""
+    size = min(_SAMPLE_SIZE, dataset.num_images)
+    return sum_levels(dataset.paths(np.arange(size) * dataset.num_images // size))
+
+
+def check_sample(sample: LevelSums, settings: DatasetConfig) -> Iterator[Finding]:
+    """Judges whether images can be read, and channel_mean and channel_std by them."""
+    num_read = sample.num_images - len(sample.unreadable)
+    what = f"reading: {num_read} of {sample.num_images} images could be read"
+    if not sample.unreadable:
+        yield Finding(OK, what)
+    else:
+        path, reason = sample.unreadable[0]
+        yield Finding(
+            WARNING if num_read else PROBLEM,
+            f"{what}; the first that could not: {path}: {reason}",
+            "an unreadable image is replaced by the next one, so a few do no harm"
+            if num_read
+            else "is the disk with the images there?",
+        )
+    if num_read:
+        yield check_statistics(sample, settings)
+
+
+def check_statistics(sample: LevelSums, settings: DatasetConfig) -> Finding:
+    """Compares channel_mean and channel_std with those of a sample."""
+    found = statistics_of(sample)
+    what = (
+        f"channel statistics: mean {_shown(settings.channel_mean)} and std "
+        f"{_shown(settings.channel_std)}; of a sample {_shown(found.mean)} and "
+        f"{_shown(found.std)}"
+    )
+    differences = np.abs(np.subtract(settings.channel_mean, found.mean))
+    # A flat sample has a deviation of 0, and no ratio.
+    ratios = np.divide(settings.channel_std, np.maximum(found.std, 1e-9))
+    if differences.max() > _MAX_MEAN_DIFFERENCE or not np.all(
+        (ratios < _MAX_STD_RATIO) & (ratios > 1 / _MAX_STD_RATIO)
+    ):
+        return Finding(WARNING, what, "python3 compute_channel_stats.py --write")
+    return Finding(OK, what)
+
+
+def _shown(values) -> str:
+    return " ".join(f"{value:.2f}" for value in values)

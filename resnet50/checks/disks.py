@@ -1,0 +1,211 @@
+"""The folders that are written to: permission, file system, clock, free space."""
+
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from resnet50.checks.findings import OK, PROBLEM, WARNING, Finding
+from resnet50.errors import UserError
+from resnet50.handoff.buffer import BatchBuffer
+from resnet50.preprocessing.refill import fitting_buffer_size
+
+# Kinds in /proc/mounts whose files are on another machine.
+_NETWORK = {
+    *("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "lustre", "ceph", "beegfs"),
+    *("gpfs", "glusterfs", "fuse.glusterfs", "fuse.sshfs", "fuse.s3fs", "fuse.gcsfuse"),
+}
+_MEMORY = {"tmpfs", "ramfs"}
+
+# The listing of a dataset is not believed if its folder was changed this shortly
+# before; see preprocessing.dataset_index.
+_MAX_SKEW_SECONDS = 2.0
+
+# Parameters of the network but for the classifier, those of the classifier for each
+# class, and moving statistics; see training.model.
+_PARAMETERS, _PER_CLASS, _STATISTICS = 23_508_032, 2_049, 53_120
+
+
+class Trial(NamedTuple):
+    """What came of writing to a folder.
+
+    Attributes:
+        obstacle: Why it failed, or "".
+        skew_seconds: How much a new file's time of modification is off.
+    """
+
+    obstacle: str
+    skew_seconds: float
+
+
+def existing_part(path: Path) -> Path:
+    """The path, or the nearest folder above it that exists."""
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def try_to_write(folder: Path) -> Trial:
+    """Writes and locks a file in a folder, or where it would be created; leaves none.
+
+    Both programs hold locks in their folders, and not every file system has them.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=existing_part(folder)) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file.write(b"resnet50 doctor")
+            file.flush()
+            return Trial("", os.fstat(file.fileno()).st_mtime - time.time())
+    except OSError as error:
+        return Trial(error.strerror or str(error), 0.0)
+
+
+def check_writing(setting: str, folder: Path, trial: Trial) -> Finding:
+    """Judges whether a folder of config.txt can be used.
+
+    Args:
+        setting: Such as "[train] buffer_folder".
+        folder: Its value.
+        trial: From ``try_to_write``.
+    """
+    if trial.obstacle:
+        return Finding(
+            PROBLEM,
+            f"{folder}: cannot be written to: {trial.obstacle}",
+            f"change its permissions, or {setting}",
+        )
+    if abs(trial.skew_seconds) > _MAX_SKEW_SECONDS:
+        return Finding(
+            WARNING,
+            f"{folder}: its clock is {trial.skew_seconds:+.0f} s off this machine's",
+            "set both by NTP",
+        )
+    return Finding(OK, f"{folder}: can be written to and locked, its clock is right")
+
+
+def file_system_of(folder: Path, mounts: str) -> str:
+    r"""The kind of file system that a folder is on, such as "ext4"; "" if unknown.
+
+    Args:
+        folder: Absolute.
+        mounts: The content of /proc/mounts, which writes a space as \040.
+    """
+    found, kind = -1, ""
+    for line in mounts.splitlines():
+        words = line.split()
+        if len(words) < 3:
+            continue
+        point = Path(words[1].replace("\\040", " "))
+        # Of two at the same place the later one is on top.
+        if folder.is_relative_to(point) and len(point.parts) >= found:
+            found, kind = len(point.parts), words[2]
+    return kind
+
+
+def is_ram_disk(kind: str) -> bool:
+    """Whether a kind of file system keeps its files in memory."""
+    return kind in _MEMORY
+
+
+def check_file_system(folder: Path, kind: str) -> Finding:
+    """Judges the file system of the buffer folder."""
+    if kind in _NETWORK:
+        return Finding(
+            WARNING,
+            f"buffer: {folder} is on a network file system, {kind}",
+            "set [train] buffer_folder to a local SSD or to /dev/shm/buffer",
+        )
+    where = "in memory" if is_ram_disk(kind) else "on a disk"
+    return Finding(OK, f"buffer: {folder} is {where} ({kind or 'unknown'})")
+
+
+def check_buffer_room(folder: Path, buffer_size: int, batch_bytes: int) -> Finding:
+    """Judges the free space for the buffer, as the preprocessor will.
+
+    Args:
+        folder: The buffer folder, which need not exist.
+        buffer_size: Batches to keep.
+        batch_bytes: Size of one.
+    """
+    needed = f"{buffer_size} batches of {batch_bytes / 1e6:.1f} MB"
+    what = f"buffer: {needed} take {buffer_size * batch_bytes / 1e9:.1f} GB"
+    try:
+        fitting = fitting_buffer_size(
+            BatchBuffer(existing_part(folder)), buffer_size, batch_bytes
+        )
+    except UserError as error:
+        hint = ""
+        if Path("/dev/shm") in (folder, *folder.parents):
+            hint = "a container's /dev/shm: docker run --shm-size=8g"
+        return Finding(PROBLEM, str(error), hint)
+    if fitting == buffer_size:
+        return Finding(OK, what)
+    return Finding(
+        WARNING,
+        f"{what}, but {folder} has room for {fitting}",
+        f"set [train] buffer_size = {fitting}, or free some",
+    )
+
+
+def missing_buffer_bytes(folder: Path, buffer_size: int, batch_bytes: int) -> int:
+    """What a full buffer takes beyond the batches that are there already."""
+    num_ready = len(BatchBuffer(folder).ready()) if folder.is_dir() else 0
+    return max(0, buffer_size - num_ready) * batch_bytes
+
+
+def check_shared_memory(free_bytes: int, buffer_size: int, batch_bytes: int) -> Finding:
+    """Says whether the buffer would fit into /dev/shm, the fastest place for it."""
+    fitting = min(buffer_size, free_bytes // batch_bytes)
+    return Finding(
+        OK,
+        f"/dev/shm: {free_bytes / 1e9:.1f} GB are free, room for {fitting} of the "
+        f"buffer's {buffer_size} batches",
+    )
+
+
+def checkpoint_bytes(num_classes: int) -> int:
+    """Size of a checkpoint: parameters, their momentum and statistics as float32."""
+    return 4 * (2 * (_PARAMETERS + _PER_CLASS * num_classes) + _STATISTICS)
+
+
+def check_checkpoint_room(
+    folder: Path, free_bytes: int, num_classes: int, epochs: int, keep: int
+) -> Finding:
+    """Judges the free space for a run's checkpoints.
+
+    Args:
+        folder: [train] saved_models_folder.
+        free_bytes: There, besides what the buffer takes of it.
+        num_classes: Decides the size of a checkpoint.
+        epochs: Of the whole training.
+        keep: [train] keep_checkpoints. One more is there while it is written, one is
+            inside an epoch, and the best one, for one crop and for ten, stay as well.
+    """
+    size = checkpoint_bytes(num_classes)
+    number = min(epochs, keep + 2) + 2 if keep else epochs + 2
+    what = (
+        f"checkpoints: {number} of {size / 1e6:.0f} MB take {number * size / 1e9:.1f} "
+        f"GB, {free_bytes / 1e9:.1f} GB are free in {folder}"
+    )
+    if free_bytes < 2 * size:
+        return Finding(
+            PROBLEM, what, "free some, or change [train] saved_models_folder"
+        )
+    if free_bytes < number * size:
+        fitting = max(1, free_bytes // size - 4)
+        return Finding(WARNING, what, f"set [train] keep_checkpoints = {fitting}")
+    return Finding(OK, what)
+
+
+def free_bytes(folder: Path) -> int:
+    """Free bytes on the disk of a folder, which need not exist."""
+    return shutil.disk_usage(existing_part(folder)).free
+
+
+def is_same_disk(first: Path, second: Path) -> bool:
+    """Whether two folders, which need not exist, share their free space."""
+    devices = [existing_part(path).stat().st_dev for path in (first, second)]
+    return devices[0] == devices[1]

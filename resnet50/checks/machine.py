@@ -1,0 +1,110 @@
+"""Cores and memory, against what config.txt needs; limits of a container count."""
+
+import os
+from pathlib import Path
+
+from resnet50.checks.findings import OK, WARNING, Finding
+
+# What a worker takes, measured while it made batches of 64 (README.md).
+WORKER_BYTES = 80 * 10**6
+
+# Room for TensorFlow and CUDA's libraries in the trainer. 0.55 GB of it, measured, is
+# TensorFlow 2.21 on a CPU before the first step.
+TRAINER_BYTES = 2 * 10**9
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def _first_number(path: Path) -> int | None:
+    """The first word of a file as a number; None without file or number."""
+    try:
+        return int(path.read_text().split()[0])
+    except (OSError, ValueError, IndexError):  # "max" stands for no limit.
+        return None
+
+
+def usable_cores(cgroup: Path = _CGROUP) -> float:
+    """Processor cores that this process may use, as a container limits them.
+
+    Args:
+        cgroup: Of Linux: cpu.max has the quota and the period in microseconds; in its
+            first version these are two files.
+    """
+    cores = (
+        len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count() or 1
+    )
+    quota = _first_number(cgroup / "cpu.max")
+    period = 100_000
+    if quota is not None:
+        period = int((cgroup / "cpu.max").read_text().split()[1])
+    else:
+        quota = _first_number(cgroup / "cpu" / "cpu.cfs_quota_us")
+        period = _first_number(cgroup / "cpu" / "cpu.cfs_period_us") or period
+    return min(cores, quota / period) if quota and quota > 0 else cores
+
+
+def available_memory(
+    meminfo: Path = Path("/proc/meminfo"), cgroup: Path = _CGROUP
+) -> int | None:
+    """Bytes of memory that programs can still take; None where nobody says."""
+    try:
+        lines = meminfo.read_text().splitlines()
+    except OSError:
+        return None
+    kilobytes = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    if not kilobytes:
+        return None
+    free = [int(kilobytes[0]) * 1024]
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        numbers = _first_number(cgroup / limit), _first_number(cgroup / used)
+        if None not in numbers:
+            free.append(numbers[0] - numbers[1])
+    return min(free)
+
+
+def check_cores(cores: float, num_workers: int) -> Finding:
+    """Judges num_workers."""
+    what = f"cores: {cores:g}, for the trainer and num_workers = {num_workers}"
+    best = max(1, int(cores) - 1)
+    if num_workers > best:
+        return Finding(
+            WARNING,
+            what,
+            f"set [runtime_preprocessing] num_workers = {best}, so that the trainer "
+            "has a core",
+        )
+    more = f"; up to {best} workers are possible" if num_workers < best else ""
+    return Finding(OK, what + more)
+
+
+def check_memory(
+    available: int | None, num_workers: int, read_ahead_bytes: int, ram_disk_bytes: int
+) -> Finding:
+    """Judges the memory.
+
+    Args:
+        available: Bytes; None if unknown.
+        num_workers: Each takes WORKER_BYTES.
+        read_ahead_bytes: Of the batches that the trainer holds in memory.
+        ram_disk_bytes: What of the buffer is still to be written to a RAM disk.
+    """
+    trainer_bytes = TRAINER_BYTES + read_ahead_bytes
+    needed = num_workers * WORKER_BYTES + trainer_bytes + ram_disk_bytes
+    if available is None:
+        return Finding(OK, f"memory: {needed / 1e9:.1f} GB needed, how much is unknown")
+    what = f"memory: {available / 1e9:.1f} GB are free, about {needed / 1e9:.1f} needed"
+    if ram_disk_bytes:
+        what += f", {ram_disk_bytes / 1e9:.1f} of them by the buffer on a RAM disk"
+    if needed <= available:
+        return Finding(OK, what)
+    remedy = (
+        "lower [train] buffer_size, or move buffer_folder to a disk"
+        if ram_disk_bytes
+        else "lower [runtime_preprocessing] num_workers"
+    )
+    return Finding(WARNING, what, f"{remedy}; a process may be killed otherwise")

@@ -1,0 +1,78 @@
+"""Whether the two programs agree, as far as their folder tells."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from resnet50.checks.findings import OK, PROBLEM, WARNING, Finding
+from resnet50.handoff import locks, progress
+from resnet50.handoff.manifest import differences
+from resnet50.handoff.progress import ProgressError, read_progress, to_position
+
+
+class Running(NamedTuple):
+    """Process ids of the programs that live in a buffer folder; None: not running."""
+
+    preprocessor: str | None
+    trainer: str | None
+
+
+def find_running(folder: Path) -> Running:
+    """Who lives in a buffer folder, by its locks."""
+    owners = [
+        locks.owner(folder, role) if locks.is_alive(folder, role) else None
+        for role in (locks.PREPROCESSOR, locks.TRAINER)
+    ]
+    return Running(*owners)
+
+
+def check_running(running: Running) -> Finding:
+    """Says which of the two programs run."""
+    states = [
+        f"{name} {'is not running' if process is None else f'runs, process {process}'}"
+        for name, process in zip(("runtime_preprocessing.py", "train.py"), running)
+    ]
+    return Finding(OK, f"programs: {', '.join(states)}")
+
+
+def check_manifest(found: dict | None, wanted: dict, running: Running) -> Finding:
+    """Compares what the buffer's batches were made with, with config.txt.
+
+    Args:
+        found: The manifest in the buffer folder; None if there is none, {} if torn.
+        wanted: That of config.txt.
+        running: Who lives there.
+    """
+    if found is None:
+        return Finding(OK, "settings: no batches have been made yet")
+    changed = differences(found, wanted)
+    if not changed:
+        return Finding(OK, "settings: the buffer's batches are those of config.txt")
+    what = f"settings: in the buffer, {'; '.join(changed)}"
+    if any(running):
+        return Finding(
+            PROBLEM,
+            what,
+            "there: the programs that run; stop them, or restore their settings",
+        )
+    return Finding(
+        WARNING,
+        what,
+        "there: the buffer's batches; runtime_preprocessing.py will replace them",
+    )
+
+
+def check_progress(folder: Path, batches_per_epoch: int, end_step: int) -> Finding:
+    """Reads training_progress.txt.
+
+    Args:
+        folder: The buffer folder.
+        batches_per_epoch: Batches in one epoch.
+        end_step: The step after the last one of the training.
+    """
+    if not (folder / progress.FILE_NAME).exists():
+        return Finding(OK, "progress: no training has begun with this buffer")
+    try:
+        step = read_progress(folder, batches_per_epoch, end_step)
+    except ProgressError as error:
+        return Finding(WARNING, f"progress: {error}")
+    return Finding(OK, f"progress: next is {to_position(step, batches_per_epoch)}")

@@ -1,0 +1,222 @@
+"""What a trained network sees in images: the five most probable classes of each.
+
+    python -m resnet50 predict --run_folder=mytestrun photograph.jpg holiday/
+
+A folder stands for all files in it and in its subfolders. Neither the training images
+nor the buffer is needed: the names of the classes are in the checkpoint. The exit
+status is 1 if any image could not be read.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from resnet50 import command_line
+from resnet50.command_line import say
+from resnet50.config import Config
+from resnet50.errors import UserError
+from resnet50.handoff.progress import Position
+from resnet50.preprocessing.augmentation import ChannelStatistics
+from resnet50.preprocessing.dataset_index import open_training_set
+from resnet50.preprocessing.imagenet import DatasetError
+from resnet50.preprocessing.validation import NUM_CROPS
+from resnet50.training.checkpoint import (
+    CheckpointError,
+    checkpoint_path,
+    list_checkpoints,
+    load_model,
+    read_description,
+)
+from resnet50.training.devices import prepare_device
+from resnet50.training.evaluation import Evaluator, Prediction
+from resnet50.training.step import create_model
+
+_NUM_ANSWERS = 5
+
+
+class PredictError(UserError):
+    """There is no image to look at, or one cannot be read."""
+
+
+class Answer(NamedTuple):
+    """One of the classes that an image may show."""
+
+    name: str
+    words: str  # "" where the dataset has none
+    probability: float  # 0..1
+
+
+class Classes(NamedTuple):
+    """The classes of a network, in the order of its outputs."""
+
+    names: list[str]
+    words: list[str]  # as many, or none
+
+    def best(self, probabilities: np.ndarray) -> list[Answer]:
+        """The five most probable ones, the first of equals first.
+
+        Args:
+            probabilities: float32 [K].
+        """
+        labels = np.argsort(-probabilities, kind="stable")[:_NUM_ANSWERS]
+        return [
+            Answer(
+                self.names[label],
+                self.words[label] if self.words else "",
+                float(probabilities[label]),
+            )
+            for label in labels
+        ]
+
+
+def find_images(names: Iterable[str]) -> list[str]:
+    """The files that the command line names; of folders, all but the hidden ones.
+
+    Raises:
+        PredictError: A folder holds no file.
+    """
+    paths: list[str] = []
+    for name in names:
+        folder = Path(name)
+        if not folder.is_dir():
+            paths.append(name)
+            continue
+        inside = [
+            str(path)
+            for path in sorted(folder.rglob("*"))
+            if not any(part[0] == "." for part in path.relative_to(folder).parts)
+            and not path.is_dir()
+        ]
+        if not inside:
+            raise PredictError(f"{folder}: holds no files")
+        paths.extend(inside)
+    return paths
+
+
+def choose_checkpoint(run_folder: Path, epoch: int | None) -> Path:
+    """The folder of the checkpoint after an epoch; None stands for the newest one.
+
+    Raises:
+        CheckpointError: The run has none.
+    """
+    if epoch is not None:
+        return checkpoint_path(run_folder, Position(epoch + 1, 0))
+    checkpoints = list_checkpoints(run_folder)
+    if not checkpoints:
+        raise CheckpointError(f"{run_folder}: holds no checkpoint (train it first)")
+    return checkpoints[-1].path
+
+
+def classes_of(path: Path, description: dict, config: Config) -> Classes:
+    """The classes of a checkpoint; an old one's are looked up in the dataset.
+
+    Raises:
+        CheckpointError: It does not name them, and the dataset has others or is gone.
+    """
+    if "class_names" in description:
+        return Classes(description["class_names"], description.get("class_words", []))
+    try:
+        dataset = open_training_set(config.dataset, config.train.buffer_folder)
+    except DatasetError as error:
+        raise CheckpointError(
+            f"{path}: is too old to name its classes, and the training images cannot "
+            f"be asked: {error}"
+        ) from None
+    if dataset.num_classes != description["num_classes"]:
+        raise CheckpointError(
+            f"{path}: was trained with num_classes = {description['num_classes']}, "
+            f"[dataset] in config.txt has {dataset.num_classes}"
+        )
+    return Classes(list(dataset.class_names), list(dataset.class_words))
+
+
+def load_network(
+    config: Config, path: Path, num_crops: int
+) -> tuple[Evaluator, Classes]:
+    """A checkpoint's network, ready for images, and its classes.
+
+    Raises:
+        CheckpointError: It is missing, damaged, or not of [model] in config.txt.
+    """
+    description = read_description(path)
+    classes = classes_of(path, description, config)
+    model = create_model(len(classes.names), config.model)
+    settings = {
+        "variant": config.model.variant,
+        "normalization": config.model.normalization,
+    }
+    load_model(model, path, settings, weights=None)
+    evaluator = Evaluator(
+        model,
+        ChannelStatistics(config.dataset.channel_mean, config.dataset.channel_std),
+        shorter_side=config.evaluation.shorter_side,
+        crop_size=config.augmentation.crop_size,
+        num_crops=num_crops,
+        batch_size=config.evaluation.batch_size,
+        num_workers=config.evaluation.num_workers,
+    )
+    return evaluator, classes
+
+
+def as_table(path: str, answers: list[Answer]) -> str:
+    """Lines for people: the image, then a class a line."""
+    lines = [
+        f"  {answer.probability:7.2%}  {answer.name}"
+        + (f"  {answer.words}" if answer.words else "")
+        for answer in answers
+    ]
+    return "\n".join([path, *lines])
+
+
+def as_json(prediction: Prediction, answers: list[Answer] | None) -> str:
+    """One line for programs: a JSON object; with the reason if there is no answer."""
+    result = (
+        {"error": prediction.reason}
+        if answers is None
+        else {"top5": [answer._asdict() for answer in answers]}
+    )
+    return json.dumps({"image": prediction.path, **result})
+
+
+def main() -> None:
+    """Prints what the network says to each image."""
+    parser = command_line.make_parser(__doc__)
+    parser.add_argument("--run_folder", required=True, help="name of the run")
+    parser.add_argument(
+        "--epoch", type=int, help="its checkpoint after this epoch; default: the newest"
+    )
+    parser.add_argument(
+        "--crops",
+        type=int,
+        choices=NUM_CROPS,
+        default=1,
+        help="1: the centre; 10: corners, centre and their mirrors; default: 1",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="a JSON object a line instead of a table"
+    )
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="a file or a folder")
+    args = parser.parse_args()
+    config = command_line.load_config(args)
+    paths = find_images(args.images)
+    path = choose_checkpoint(command_line.run_folder(args, config), args.epoch)
+    prepare_device(deterministic=False, notify=say)
+    evaluator, classes = load_network(config, path, args.crops)
+    say(f"{path}: {len(classes.names):,} classes")
+    num_unreadable = 0
+    for prediction in evaluator.predict(paths):
+        if prediction.probabilities is None:
+            num_unreadable += 1
+            say(f"{prediction.path}: unreadable: {prediction.reason}")
+            answers = None
+        else:
+            answers = classes.best(prediction.probabilities)
+        if args.json:
+            print(as_json(prediction, answers), flush=True)
+        elif answers is not None:
+            print(as_table(prediction.path, answers), flush=True)
+    if num_unreadable:
+        raise PredictError(f"{num_unreadable} of {len(paths)} images could not be read")

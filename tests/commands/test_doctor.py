@@ -1,0 +1,157 @@
+"""Proves that the doctor runs to its end on any machine and says if training can start.
+
+Once as a real process, with TensorFlow; otherwise without its look at the GPU.
+"""
+
+import subprocess
+import sys
+
+import pytest
+
+from resnet50.checks import disks
+from resnet50.checks.findings import OK, PROBLEM, WARNING, Finding, guarded
+from resnet50.commands import doctor
+from resnet50.commands.doctor import CannotTrainError
+from resnet50.errors import UserError
+from resnet50.handoff.manifest import write_manifest
+from resnet50.training.step import create_model
+from tests.images import make_class_folders
+from tests.settings import PROJECT, SETTINGS, write_small_config
+
+
+@pytest.fixture
+def config(tmp_path):
+    make_class_folders(tmp_path / "images" / "train", 3, 4)
+    make_class_folders(tmp_path / "images" / "val", 3, 1)
+    return write_small_config(tmp_path)
+
+
+def test_the_command_for_real(config):
+    process = subprocess.run(
+        [sys.executable, "-m", "resnet50", "doctor", f"--config={config}"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    lines = process.stdout.splitlines()
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert lines[-1].startswith("a training can start; problems: 0, ")
+    assert all(line.split()[0] in (OK, WARNING) for line in lines[:-1])
+    for subject in ("Python", "packages", "cores", "memory", "buffer", "GPU"):
+        assert any(line[9:].startswith(f"{subject}: ") for line in lines), subject
+    assert any("12 of 3 classes (4 to 4 each), 3 batches of 4" in x for x in lines)
+    assert any("3 of 3 classes, the training images' own" in x for x in lines)
+    assert "Traceback" not in process.stderr
+    assert {path.name for path in config.parent.iterdir()} == {"config.txt", "images"}
+
+
+@pytest.fixture
+def run(config, monkeypatch, capsys):
+    def run(*flags, path=config):
+        gpu = [Finding(OK, "GPU: made up")]
+        monkeypatch.setattr(doctor, "look_at_gpu", lambda running: gpu)
+        monkeypatch.setattr("sys.argv", ["doctor", f"--config={path}", *flags])
+        try:
+            doctor.main()
+        except CannotTrainError as error:
+            return [*capsys.readouterr().out.splitlines(), str(error)]
+        return capsys.readouterr().out.splitlines()
+
+    return run
+
+
+def test_a_wrong_config_does_not_end_the_other_checks(run, tmp_path):
+    lines = run("--batch_size=0")
+    assert "problem  --batch_size = 0 (must be at least 1)" in lines
+    assert lines[-2:] == [
+        "ok       GPU: made up",
+        "a training cannot start; problems: 1, warnings: 0",
+    ]
+
+
+def test_images_that_are_missing_do_not_end_the_other_checks(run, config):
+    (config.parent / "images").rename(config.parent / "elsewhere")
+    lines = run()
+    assert any(
+        line.startswith("problem  training images: ")
+        and "images/train: cannot be read: No such file" in line
+        for line in lines
+    )
+    assert lines[-2] == "ok       GPU: made up"
+    assert lines[-1].startswith("a training cannot start; problems: 1")
+
+
+def test_a_training_needs_no_validation_images(run, config):
+    (config.parent / "images" / "val").rename(config.parent / "elsewhere")
+    lines = run()
+    assert any(line.startswith("warning  validation images: ") for line in lines)
+    assert lines[-1].startswith("a training can start; problems: 0")
+
+
+def test_batches_of_other_settings_are_named(run, config):
+    buffer = config.parent / "buffer"
+    buffer.mkdir()
+    write_manifest(buffer, {"seed": 5})
+    lines = run()
+    assert any(
+        line.startswith("warning  settings: in the buffer, ")
+        and "seed is 5 there and 0 here" in line
+        for line in lines
+    )
+
+
+def test_too_many_workers_on_the_command_line(run):
+    lines = run("--num_workers=900")
+    assert any("set [runtime_preprocessing] num_workers = " in line for line in lines)
+
+
+@pytest.mark.parametrize("error", [UserError("x: wrong"), OSError("x: wrong")])
+def test_expected_failures_of_a_check_are_findings(error):
+    def check():
+        yield Finding(OK, "fine")
+        raise error
+
+    assert list(guarded("subject", check)) == [
+        Finding(OK, "fine"),
+        Finding(PROBLEM, "subject: x: wrong"),
+    ]
+
+
+def test_our_own_mistakes_keep_their_traceback():
+    def check():
+        raise ZeroDivisionError
+        yield
+
+    with pytest.raises(ZeroDivisionError):
+        list(guarded("subject", check))
+
+
+def test_the_size_of_a_checkpoint_is_that_of_the_networks_variables():
+    model = create_model(10, SETTINGS.model)
+    trained = {v.ref() for v in model.trainable_variables}
+    numbers = sum(
+        v.shape.num_elements() * (2 if v.ref() in trained else 1)
+        for v in model.variables
+    )
+    assert disks.checkpoint_bytes(10) == 4 * numbers
+
+
+def test_a_package_that_is_missing_is_named_in_one_line():
+    program = (
+        "import sys; sys.modules['tqdm'] = None; sys.argv = ['resnet50', 'doctor']\n"
+        "from resnet50.__main__ import main; main()"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 1
+    assert process.stderr == (
+        "tqdm: this Python package is not installed (python3 -m pip install -e . in "
+        "the project's folder)\n"
+    )
