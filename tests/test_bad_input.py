@@ -217,7 +217,7 @@ CORPUS = {
     "unknown validation class": (
         EVALUATE,
         unknown_validation_class,
-        "class folder zebra is not among the 3 classes",
+        "class zebra is not among the 3 classes",
     ),
     "no validation images": (
         EVALUATE,
