@@ -1,7 +1,8 @@
 """Text files that say which image has which label, and what the classes are called.
 
-Caffe's lists (``relative/path label`` a line), Kaggle's LOC_val_solution.csv, and
-LOC_synset_mapping.txt or Caffe's synset_words.txt (``n01440764 tench, Tinca tinca``).
+Caffe's lists (``relative/path label`` a line), Kaggle's LOC_val_solution.csv (the
+development kit's ground truth is devkit.py's), and LOC_synset_mapping.txt or Caffe's
+synset_words.txt (``n01440764 tench, Tinca tinca``).
 """
 
 import os
@@ -10,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from resnet50.preprocessing import devkit
 from resnet50.preprocessing.imagenet import (
     Dataset,
     DatasetError,
     PackedNames,
+    class_ranks,
     sort_key,
 )
 
@@ -41,7 +44,7 @@ def _parse_line(line: bytes, where: str) -> tuple[str, int]:
     return name, int(parts[1])
 
 
-def _parse_solution(line: bytes, where: str, rank: dict[bytes, int]) -> tuple[str, int]:
+def _parse_solution(line: bytes, where: str) -> tuple[str, str]:
     """A line of Kaggle's list: the image, and groups of a class and four numbers."""
     image, _, prediction = line.partition(b",")
     words = prediction.split()
@@ -49,12 +52,7 @@ def _parse_solution(line: bytes, where: str, rank: dict[bytes, int]) -> tuple[st
         raise DatasetError(
             f"{where}: {os.fsdecode(line)[:80]!r} (expected 'image,class ...')"
         )
-    if words[0] not in rank:
-        raise DatasetError(
-            f"{where}: class {os.fsdecode(words[0])[:80]} is not among the "
-            f"{len(rank)} classes of the training images"
-        )
-    return f"{os.fsdecode(image)}.JPEG", rank[words[0]]
+    return f"{os.fsdecode(image)}.JPEG", os.fsdecode(words[0])
 
 
 def _numbered_lines(path: Path) -> list[tuple[str, bytes]]:
@@ -66,7 +64,9 @@ def _numbered_lines(path: Path) -> list[tuple[str, bytes]]:
     return [(f"{path}, line {i}", x) for i, x in enumerate(lines, 1) if x.strip()]
 
 
-def _class_names_of(names: Sequence[str], labels: np.ndarray, path: Path) -> tuple:
+def _class_names_of(
+    names: Sequence[str], labels: np.ndarray, path: Path
+) -> tuple[str, ...]:
     """The classes of a training list: its folders if they are the classes.
 
     They are if each label has a folder of its own, and both are in the same order.
@@ -78,12 +78,50 @@ def _class_names_of(names: Sequence[str], labels: np.ndarray, path: Path) -> tup
             f"{path}: no image has label {gap}, but the highest is {used[-1]} "
             "(labels must be 0, 1, 2, ... without a gap)"
         )
-    pairs = {(int(x), Path(name).parent.name) for name, x in zip(names, labels)}
+    pairs = {
+        (label, name.rpartition("/")[0].rpartition("/")[2])
+        for name, label in zip(names, labels.tolist())
+    }
     folders = [folder for _, folder in sorted(pairs)]
     is_ranked = folders == sorted(set(folders), key=os.fsencode) and all(folders)
     if is_ranked and len(folders) == len(used):
         return tuple(folders)
     return tuple(str(label) for label in used)
+
+
+def _labelled_classes(list_path: Path) -> list[tuple[str, str]] | None:
+    """Images and classes of Kaggle's list or of the kit; None if it is Caffe's."""
+    if list_path.name in (devkit.ARCHIVE, devkit.TRUTH):
+        return devkit.read_devkit(list_path)
+    lines = _numbered_lines(list_path)
+    if not lines or lines[0][1].strip() != _SOLUTION_HEADER:
+        return None
+    return [_parse_solution(line, where) for where, line in lines[1:]]
+
+
+def _labelled_images(
+    list_path: Path, class_names: tuple[str, ...]
+) -> list[tuple[str, int]]:
+    """Images and labels of a list of any kind, in its order."""
+    classes = _labelled_classes(list_path)
+    if classes is not None:
+        if not class_names:
+            raise DatasetError(
+                f"{list_path}: lists validation images (name it as validation_list in "
+                "[dataset] of config.txt)"
+            )
+        rank = class_ranks(list_path, (name for _, name in classes), class_names)
+        return [(image, rank[name]) for image, name in classes]
+    lines = _numbered_lines(list_path)
+    parsed = [_parse_line(line, where) for where, line in lines]
+    highest = max((label for _, label in parsed), default=0)
+    if class_names and highest >= len(class_names):
+        where = next(w for (w, _), (_, x) in zip(lines, parsed) if x == highest)
+        raise DatasetError(
+            f"{where}: label {highest}, but the training images have the labels 0 to "
+            f"{len(class_names) - 1}"
+        )
+    return parsed
 
 
 def read_list(
@@ -92,7 +130,8 @@ def read_list(
     """Reads a list file: ``relative/path label`` a line, labels from 0, or Kaggle's.
 
     Args:
-        list_path: The text file. Empty lines are ignored; a path may hold spaces.
+        list_path: The text file, or the development kit's archive or ground truth.
+            Empty lines are ignored; a path may hold spaces.
         folder: What its paths are relative to.
         class_names: The training set's, if this is the validation set.
 
@@ -103,28 +142,17 @@ def read_list(
         DatasetError: The file or a line is unusable, a label is out of range, or (in a
             training list) a label between 0 and the highest one has no image.
     """
-    lines = _numbered_lines(list_path)
-    if lines and lines[0][1].strip() == _SOLUTION_HEADER:
-        rank = {os.fsencode(name): label for label, name in enumerate(class_names)}
-        parsed = [_parse_solution(line, where, rank) for where, line in lines[1:]]
-    else:
-        parsed = [_parse_line(line, where) for where, line in lines]
-    if not parsed:
+    images = _labelled_images(list_path, class_names)
+    if not images:
         raise DatasetError(f"{list_path}: lists no images")
-    labels = np.array([label for _, label in parsed], np.int64)
-    if class_names and labels.max() >= len(class_names):
-        raise DatasetError(
-            f"{lines[int(labels.argmax())][0]}: label {labels.max()}, but the training "
-            f"images have the labels 0 to {len(class_names) - 1}"
-        )
-    class_names = class_names or _class_names_of(
-        [n for n, _ in parsed], labels, list_path
-    )
-    parsed.sort(key=lambda entry: (entry[1], sort_key(entry[0])))
+    images.sort(key=lambda image: (image[1], sort_key(image[0])))
+    labels = np.array([label for _, label in images], np.int32)
+    if not class_names:
+        class_names = _class_names_of([name for name, _ in images], labels, list_path)
     return Dataset(
         folder,
-        PackedNames.pack(name for name, _ in parsed),
-        np.array([label for _, label in parsed], np.int32),
+        PackedNames.pack(name for name, _ in images),
+        labels,
         class_names,
         layout=f"the images of {list_path.name}",
     )
@@ -150,19 +178,23 @@ def labels_beside(path: Path, class_names: tuple[str, ...]) -> Path:
     Raises:
         DatasetError: There is none.
     """
+    if not class_names:
+        raise DatasetError(
+            f"{path}: holds no class folders (expected one folder of images for each "
+            "class, or a list of labels as training_list in [dataset] of config.txt)"
+        )
     folder = path if path.is_dir() else path.parent
-    if class_names:
-        for found in (
-            find_upwards(folder, _SOLUTION_FILE),
-            folder / _CAFFE_FILE,
-            folder.parent / _CAFFE_FILE,
-        ):
-            if found is not None and found.is_file():
-                return found
+    found = find_upwards(folder, _SOLUTION_FILE)
+    if found is not None:
+        return found
+    for above in (folder, folder.parent):
+        for name in (_CAFFE_FILE, *devkit.PLACES):
+            if (above / name).is_file():
+                return above / name
     raise DatasetError(
         f"{path}: images without class folders, and no list of their labels (put "
-        f"{_SOLUTION_FILE} or Caffe's {_CAFFE_FILE} beside them, or name a list in "
-        "[dataset] of config.txt; the development kit's numbers are not labels)"
+        f"{_SOLUTION_FILE}, Caffe's {_CAFFE_FILE} or {devkit.ARCHIVE} beside them, or "
+        "name one as validation_list in [dataset] of config.txt)"
     )
 
 

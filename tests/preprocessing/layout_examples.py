@@ -11,6 +11,7 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from tests.images import photograph
@@ -147,3 +148,26 @@ def write_shards(
         path = folder / f"{split}-0000{number}-of-00002.parquet"
         pyarrow.parquet.write_table(table, path, **options)
     return folder
+
+
+def write_devkit(folder: Path, validation_images: dict[str, bytes]) -> Path:
+    """Writes ImageNet's development kit, unpacked and as an archive.
+
+    Returns:
+        The unpacked ground truth. Its numbers are not in the order of the WordNet ids.
+    """
+    scipy_io = pytest.importorskip("scipy.io")
+    numbers = dict(zip(CLASSES, (3, 1, 2)))
+    rows = [(n, c, "words", "gloss", 0) for c, n in numbers.items()]
+    rows.append((4, "n00001740", "an inner node", "gloss", 3))
+    kinds = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O"), ("gloss", "O")]
+    synsets = np.array(rows, dtype=[*kinds, ("num_children", "O")])[:, None]
+    data = folder / "ILSVRC2012_devkit_t12" / "data"
+    data.mkdir(parents=True)
+    scipy_io.savemat(data / "meta.mat", {"synsets": synsets}, do_compression=True)
+    by_name = sorted(validation_images, key=lambda name: name[10:])
+    truth = data / "ILSVRC2012_validation_ground_truth.txt"
+    truth.write_text("".join(f"{numbers[name[:9]]}\n" for name in by_name))
+    with tarfile.open(folder / "ILSVRC2012_devkit_t12.tar.gz", "w:gz") as archive:
+        archive.add(data.parent, data.parent.name)
+    return truth

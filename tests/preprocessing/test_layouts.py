@@ -6,6 +6,7 @@ And that a layout which is incomplete, torn or not known is one clear line.
 import errno
 import os
 import pickle
+import sys
 import tarfile
 import time
 from multiprocessing import get_context
@@ -29,6 +30,7 @@ from tests.preprocessing.layout_examples import (
     shuffled,
     solution_of,
     tar_of,
+    write_devkit,
     write_files,
     write_official_archive,
     write_shards,
@@ -192,6 +194,20 @@ def validation_shards(folder):
     return write_shards(folder, VALIDATION, split="validation"), None
 
 
+def beside_devkit(name):
+    def make(folder):
+        write_devkit(folder / "kit", VALIDATION)
+        (folder / "kit" / name).rename(folder / name)
+        return write_files(folder / "val", FLAT), None
+
+    return make
+
+
+def named_ground_truth(folder):
+    path = write_files(folder / "val", FLAT)
+    return path, write_devkit(folder / "kit", VALIDATION)
+
+
 CAFFE_LIST = list_of(VALIDATION, with_folders=False)
 VALIDATIONS = {
     "class folders": lambda f: (write_files(f, VALIDATION), None),
@@ -203,6 +219,9 @@ VALIDATIONS = {
     "flat with val.txt inside": beside("val/val.txt", CAFFE_LIST),
     "flat with val.txt beside": beside("val.txt", CAFFE_LIST),
     "Kaggle's root": lambda f: (kaggle_tree(f), None),
+    "flat beside the development kit": beside_devkit("ILSVRC2012_devkit_t12.tar.gz"),
+    "flat beside the unpacked kit": beside_devkit("ILSVRC2012_devkit_t12"),
+    "flat with the kit's ground truth": named_ground_truth,
     "Kaggle's val": lambda f: (kaggle_tree(f) / "ILSVRC/Data/CLS-LOC/val", None),
     "official archive": solution_for_archive,
     "shards": validation_shards,
@@ -426,7 +445,7 @@ def test_damaged_shards_are_one_line(tmp_path):
 
 def test_shards_without_pyarrow(tmp_path, monkeypatch):
     path = written(tmp_path / "train-0.parquet", b"PAR1")
-    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert message_of(tmp_path, None) == (
         f"{path}: needs pyarrow (pip install -e '.[parquet]')"
     )
@@ -459,16 +478,45 @@ def test_faults_of_kaggles_list(tmp_path):
     )
 
 
+def test_faults_of_the_development_kit(tmp_path, monkeypatch):
+    images, path = named_ground_truth(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "scipy", None)
+        assert message_of(images, path, CLASSES).startswith(
+            f"{path}: needs scipy, for the meta.mat that says which class a number"
+        )
+    again = "(copy or download the development kit again)"
+    path.write_text("3\n9\n")
+    assert message_of(images, path, CLASSES) == (
+        f"{path}: cannot be read with its meta.mat: 9 is missing {again}"
+    )
+    meta, whole = path.parent / "meta.mat", (path.parent / "meta.mat").read_bytes()
+    for content in (whole[:300], whole[:100], b"", b"x" * 300):
+        meta.write_bytes(content)
+        assert message_of(images, path, CLASSES).endswith(again)
+    kit = tmp_path / "kit" / "ILSVRC2012_devkit_t12.tar.gz"
+    for content in (kit.read_bytes()[:-50], b"", b"x" * 300):
+        kit.write_bytes(content)
+        assert message_of(images, kit, CLASSES).endswith(again)
+    meta.unlink()
+    assert "No such file or directory" in message_of(images, path, CLASSES)
+
+
 def test_images_without_labels(tmp_path):
     write_files(tmp_path / "val", FLAT)
     archive = written(
         tmp_path / "a" / "ILSVRC2012_img_val.tar", tar_of([*FLAT.items()])
     )
     val = tmp_path / "val"
-    for path, names in ((val, CLASSES), (archive, CLASSES), (archive, ())):
-        assert message_of(path, None, names).startswith(
+    for path in (val, archive):
+        assert message_of(path, None, CLASSES) == (
             f"{path}: images without class folders, and no list of their labels (put "
-            "LOC_val_solution.csv or Caffe's val.txt beside them, "
+            "LOC_val_solution.csv, Caffe's val.txt or ILSVRC2012_devkit_t12.tar.gz "
+            "beside them, or name one as validation_list in [dataset] of config.txt)"
+        )
+        assert message_of(path, None) == (
+            f"{path}: holds no class folders (expected one folder of images for each "
+            "class, or a list of labels as training_list in [dataset] of config.txt)"
         )
 
 
