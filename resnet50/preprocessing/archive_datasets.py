@@ -25,7 +25,7 @@ from resnet50.preprocessing.parquet_index import read_shard
 from resnet50.preprocessing.tar_index import tar_files
 
 # The whole of an archive's headers, or of a shard's pages, is read.
-_LOOKING = "{}: looking where the images are; takes minutes, and is remembered"
+_LOOKING = "{}: looking for the images in it, once; may take minutes"
 
 
 class _Found:
@@ -152,7 +152,9 @@ def _name_classes(
     labels = sorted(ids)
     if not class_names and labels != list(range(len(labels))):
         gap = next(n for n, label in enumerate(labels) if n != label)
-        raise DatasetError(f"{where}: no image has label {gap}, but one {labels[-1]}")
+        raise DatasetError(
+            f"{where}: no image has label {gap}, but one has {labels[-1]}"
+        )
     if not all(ids.values()):
         return {
             label: class_names[label] if label < len(class_names) else str(label)

@@ -79,8 +79,12 @@ class ArchivedImage(str):
             return data
         inflated = inflate_snappy(data)
         if len(inflated) != self.snappy.inflated:
-            raise OSError(errno.ENODATA, "the shard's compressed bytes are damaged")
+            raise _damaged()
         return bytes(inflated[self.snappy.start :][: self.snappy.size])
+
+
+def _damaged() -> OSError:
+    return OSError(errno.ENODATA, "the shard's compressed bytes are damaged")
 
 
 class _Handle:
@@ -105,7 +109,12 @@ class SnappyElement(NamedTuple):
 
     data: int  # where a literal's bytes begin; where a copy ends
     length: int  # bytes that it inflates to
-    distance: int  # how far back a copy takes them from; 0: a literal
+    distance: int  # how far back a copy takes them from; -1: a literal
+
+    @property
+    def is_literal(self) -> bool:
+        """Whether its bytes stand in the stream."""
+        return self.distance < 0
 
 
 def snappy_element(stream: bytes, position: int) -> SnappyElement:
@@ -118,7 +127,7 @@ def snappy_element(stream: bytes, position: int) -> SnappyElement:
             width = length - 59
             length = int.from_bytes(stream[position : position + width], "little")
             position += width
-        return SnappyElement(position, length + 1, 0)
+        return SnappyElement(position, length + 1, -1)
     if kind == 1:
         distance = (tag >> 5) << 8 | stream[position]
         return SnappyElement(position + 1, 4 + (tag >> 2 & 7), distance)
@@ -139,21 +148,22 @@ def inflate_snappy(stream: bytes) -> bytearray:
     inflated, position = bytearray(), 0
     while position < len(stream):
         try:
-            position, length, distance = snappy_element(stream, position)
+            element = snappy_element(stream, position)
         except IndexError:
-            raise OSError(
-                errno.ENODATA, "the shard's compressed bytes are damaged"
-            ) from None
-        if distance == 0:
+            raise _damaged() from None
+        position, length, distance = element
+        if element.is_literal:
             inflated += stream[position : position + length]
             position += length
-            continue
-        start = len(inflated) - distance
-        if start < 0:
-            raise OSError(errno.ENODATA, "the shard's compressed bytes are damaged")
-        pattern = bytes(inflated[start : start + length])
-        # A copy may run into what it writes itself, and so repeats it.
-        inflated += (pattern * -(-length // max(1, len(pattern))))[:length]
+        elif 0 < distance <= len(inflated):
+            start = len(inflated) - distance
+            pattern = bytes(inflated[start : start + length])
+            # A copy may run into what it writes itself, and so repeats it.
+            inflated += (pattern * -(-length // len(pattern)))[:length]
+        else:
+            raise _damaged()
+    if position > len(stream):
+        raise _damaged()
     return inflated
 
 

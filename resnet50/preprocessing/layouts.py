@@ -136,7 +136,8 @@ def _open(
     raise DatasetError(
         f"{path}: holds no class folders, nor anything else that is known (looked for "
         f"ILSVRC/Data/CLS-LOC, ILSVRC2012_img_{split}.tar, n01440764.tar ..., "
-        "*.parquet, and images with a list; see [dataset] in config.txt)"
+        "*.parquet, and images with a list, not for TFRecords; see [dataset] in "
+        "config.txt)"
     )
 
 

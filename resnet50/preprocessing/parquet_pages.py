@@ -100,12 +100,12 @@ def _fragments(stream) -> list[int]:
     while position < len(stream):
         if inflated == len(starts) * _FRAGMENT:
             starts.append(position)
-        data, length, distance = snappy_element(stream, position)
-        is_inside = inflated + length <= len(starts) * _FRAGMENT
-        if not is_inside or distance > inflated % _FRAGMENT:
+        element = snappy_element(stream, position)
+        is_inside = inflated + element.length <= len(starts) * _FRAGMENT
+        if not is_inside or element.distance > inflated % _FRAGMENT:
             raise ValueError("its Snappy stream is not cut into fragments of 64 KiB")
-        position = data if distance else data + length
-        inflated += length
+        position = element.data + element.length * element.is_literal
+        inflated += element.length
     if inflated != size or position != len(stream):
         raise ValueError("a page's compressed bytes are damaged")
     return [*starts, position]
