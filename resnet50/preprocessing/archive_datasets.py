@@ -153,7 +153,8 @@ def _name_classes(
     if not class_names and labels != list(range(len(labels))):
         gap = next(n for n, label in enumerate(labels) if n != label)
         raise DatasetError(
-            f"{where}: no image has label {gap}, but one has {labels[-1]}"
+            f"{where}: no image has label {gap}, but one has {labels[-1]} (are all "
+            "shards there?)"
         )
     if not all(ids.values()):
         return {

@@ -65,13 +65,14 @@ class _Content:
         self.archive = official if official in files else None
         self.tars = [file for file in files if _WORDNET_ID.match(file.stem)]
         self.tars = [file for file in self.tars if file.suffix == ".tar"]
-        if "data" in folders:
+        if folders == {"data"}:
             files += [path / "data" / e.name for e in walk.entries(f"{path}/data")]
-        self.shards = [file for file in files if file.suffix == ".parquet"]
-        other = "val" if split == "train" else "train"
-        self.shards = [f for f in self.shards if f.name.startswith(split)] or [
-            f for f in self.shards if not f.name.startswith(other)
-        ]
+        if folders <= {"data"}:
+            shards = [file for file in files if file.suffix == ".parquet"]
+            other = "val" if split == "train" else "train"
+            self.shards = [file for file in shards if file.name.startswith(split)] or [
+                file for file in shards if not file.name.startswith(other)
+            ]
 
 
 def _split_folder(images: Path, split: str, *, is_listed: bool) -> Path:

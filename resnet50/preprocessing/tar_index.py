@@ -40,6 +40,12 @@ class _Walk:
             )
         return os.pread(self._descriptor, size, offset)
 
+    def _no_header(self, offset: int) -> DatasetError:
+        return DatasetError(
+            f"{self._path}: byte {offset:,} is no header of a tar archive (it must not "
+            "be compressed; if it is not, copy or download it again)"
+        )
+
     def _members(self, start: int, end: int) -> Iterator[Entry]:
         """The files of the archive between two offsets."""
         offset, overrides = start, {}
@@ -50,12 +56,11 @@ class _Walk:
             except tarfile.EOFHeaderError:
                 return
             except tarfile.HeaderError:
-                raise DatasetError(
-                    f"{self._path}: byte {offset:,} is no header of a tar archive (it "
-                    "must not be compressed; if it is not, copy or download it again)"
-                ) from None
+                raise self._no_header(offset) from None
             data = offset + _BLOCK
             size = int(overrides.get("size", header.size))
+            if size < 0:
+                raise self._no_header(offset)
             if data + size > end:
                 raise DatasetError(
                     f"{self._path}: is cut off: {header.name} ends at byte "
@@ -99,7 +104,7 @@ def _parse_pax(data: bytes) -> dict[str, str]:
         if not length.isdigit() or not int(length):
             break
         key, _, value = data[len(length) + 1 : int(length) - 1].partition(b"=")
-        if key in (b"path", b"size"):
+        if key == b"path" or (key == b"size" and value.isdigit()):
             found[key.decode()] = os.fsdecode(value)
         data = data[int(length) :]
     return found

@@ -441,7 +441,9 @@ def test_what_shards_must_hold(tmp_path):
     write_shard(path, [a, b], [0, -1])
     assert "labels that are no whole numbers from 0" in message_of(tmp_path, None)
     write_shard(path, [a, b], [0, 2])
-    assert message_of(path, None) == f"{path}: no image has label 1, but one has 2"
+    assert message_of(path, None) == (
+        f"{path}: no image has label 1, but one has 2 (are all shards there?)"
+    )
     write_shard(path, ["a", "b"], [0, 1])
     assert "has the columns image, label (expected image.bytes" in message_of(
         path, None
@@ -581,6 +583,17 @@ def test_nothing_that_is_known(tmp_path):
     )
     for path in (tmp_path, tmp_path / "notes.txt"):
         assert message_of(path, None) == f"{path}: {looked_for}"
+
+
+def test_class_folders_come_before_what_lies_beside_them(tmp_path):
+    write_files(tmp_path / "wordnet", IMAGES)
+    written(tmp_path / "wordnet" / "ILSVRC2012_img_train.tar", b"")
+    written(tmp_path / "wordnet" / "train-0.parquet", b"")
+    write_files(tmp_path / "pets", {"cats/1.png": b"", "dogs/1.png": b""})
+    written(tmp_path / "pets" / "train.parquet", b"")
+    written(tmp_path / "pets" / "backup.tar", b"")
+    assert open_dataset(tmp_path / "wordnet", None).layout == "class folders"
+    assert open_dataset(tmp_path / "pets", None).class_names == ("cats", "dogs")
 
 
 def test_unknown_class_in_an_archive(tmp_path):
