@@ -204,7 +204,7 @@ CORPUS = {
     "images folder is a file": (
         STATS,
         in_config('"images/train"', '"config.txt"'),
-        "config.txt: cannot be read: Not a directory",
+        "config.txt: holds no class folders, nor anything else that is known",
     ),
     "no class folders": (PREPROCESS, no_classes, "holds no class folders"),
     "empty class": (TRAIN, empty_class, "zebra: class folder without images"),
@@ -217,7 +217,7 @@ CORPUS = {
     "unknown validation class": (
         EVALUATE,
         unknown_validation_class,
-        "class folder zebra is not among the 3 classes",
+        "class zebra is not among the 3 classes",
     ),
     "no validation images": (
         EVALUATE,

@@ -23,7 +23,8 @@ from resnet50.handoff.progress import (
     read_progress,
 )
 from resnet50.preprocessing.decoding import UndecodableImageError, decode_rgb
-from resnet50.preprocessing.imagenet import DatasetError, read_list
+from resnet50.preprocessing.imagenet import DatasetError
+from resnet50.preprocessing.lists import read_list
 from resnet50.tables import TableError, best_epochs, record_evaluation
 from tests.images import make_image_kinds
 from tests.settings import PROJECT

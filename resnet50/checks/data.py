@@ -31,7 +31,8 @@ def check_training_set(dataset: Dataset, batch_size: int) -> Finding:
     counts = np.bincount(dataset.labels, minlength=dataset.num_classes)
     return Finding(
         OK,
-        f"training images: {dataset.num_images:,} of {dataset.num_classes:,} classes "
+        f"training images: {dataset.layout}, {dataset.num_images:,} of "
+        f"{dataset.num_classes:,} classes "
         f"({counts.min():,} to {counts.max():,} each), {batches:,} batches of "
         f"{batch_size} an epoch, in {dataset.folder}",
     )
@@ -40,7 +41,10 @@ def check_training_set(dataset: Dataset, batch_size: int) -> Finding:
 def check_validation_set(dataset: Dataset) -> Finding:
     """Counts the validation images, and the classes that have none."""
     num_present = len(np.unique(dataset.labels))
-    what = f"validation images: {dataset.num_images:,} of {num_present:,} classes"
+    what = (
+        f"validation images: {dataset.layout}, {dataset.num_images:,} of "
+        f"{num_present:,} classes"
+    )
     if num_present == dataset.num_classes:
         return Finding(OK, f"{what}, the training images' own, in {dataset.folder}")
     return Finding(

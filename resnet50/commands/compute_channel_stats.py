@@ -6,6 +6,7 @@ Prints the two lines for [dataset] in config.txt; --write puts them there.
 """
 
 from resnet50 import command_line
+from resnet50.command_line import say
 from resnet50.config import ConfigError, write_channel_statistics
 from resnet50.errors import UserError
 from resnet50.preprocessing.augmentation import ChannelStatistics
@@ -27,6 +28,7 @@ def main() -> None:
     args = parser.parse_args()
     config = command_line.load_config(args)
     dataset = open_training_set(config.dataset, config.train.buffer_folder)
+    say(dataset.summary)
     num_workers = config.runtime_preprocessing.num_workers
     with (
         worker_pool(num_workers) as pool,

@@ -113,6 +113,7 @@ def main() -> None:
     epochs = command_line.epoch_range(args, config)
     run_folder = command_line.run_folder(args, config)
     training_set, validation_set = open_datasets(config)
+    say(validation_set.summary)
 
     prepare_device(deterministic=False, notify=say)
     model = create_model(training_set.num_classes, config.model)

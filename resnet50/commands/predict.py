@@ -62,10 +62,11 @@ class Classes(NamedTuple):
             probabilities: float32 [K].
         """
         labels = np.argsort(-probabilities, kind="stable")[:_NUM_ANSWERS]
+        words = self.words or self.names
         return [
             Answer(
                 self.names[label],
-                self.words[label] if self.words else "",
+                words[label] if words[label] != self.names[label] else "",
                 float(probabilities[label]),
             )
             for label in labels

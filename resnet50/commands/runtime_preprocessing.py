@@ -60,16 +60,17 @@ def main() -> None:
     config = command_line.load_config(args)
     epochs = command_line.epoch_range(args, config)
 
-    dataset = open_training_set(config.dataset, config.train.buffer_folder)
+    # Made first: what is found among the images is remembered in it.
+    buffer = BatchBuffer(config.train.buffer_folder)
+    command_line.make_folder(buffer.folder, "[train] buffer_folder")
+    dataset = open_training_set(config.dataset, buffer.folder, say)
     recipe = Recipe.from_config(config)
     batches_per_epoch = dataset.batches_per_epoch(recipe.batch_size)
     spec = recipe.spec(dataset)
     say(
-        f"{dataset.num_images:,} images of {dataset.num_classes:,} classes, "
-        f"{batches_per_epoch:,} batches of {recipe.batch_size} an epoch"
+        f"{dataset.summary}, {batches_per_epoch:,} batches of {recipe.batch_size} "
+        "an epoch"
     )
-    buffer = BatchBuffer(config.train.buffer_folder)
-    command_line.make_folder(buffer.folder, "[train] buffer_folder")
     with locks.exclusive_role(buffer.folder, locks.PREPROCESSOR):
         adopt_buffer(buffer, recipe.manifest(dataset), say)
         wanted = config.train.buffer_size

@@ -226,9 +226,10 @@ def main() -> None:
     args = parse_arguments()
     config = command_line.load_config(args)
     epochs = command_line.epoch_range(args, config)
-    dataset = open_training_set(config.dataset, config.train.buffer_folder)
+    # Made first: what is found among the images is remembered in it.
     buffer = BatchBuffer(config.train.buffer_folder)
     command_line.make_folder(buffer.folder, "[train] buffer_folder")
+    dataset = open_training_set(config.dataset, buffer.folder, say)
     run_folder = command_line.run_folder(args, config)
     command_line.make_folder(run_folder, "[train] saved_models_folder")
     with (

@@ -1,132 +1,153 @@
-"""Opens a dataset, and remembers the listing of its class folders in an index file.
+"""Opens a dataset, and remembers what was listed in an index file.
 
 Listing ImageNet's 1.28 million files takes seconds from a warm cache and minutes from a
-cold disk; the index takes a fraction of a second. It holds, for each folder that was
-listed, when it was last changed, and is not believed if one of them has changed since.
-A lost or damaged index costs the time of a listing, nothing else.
+cold disk, as does walking through an archive; the index takes a fraction of a second.
+It holds, for each folder and archive that was read, when it was last changed, and is
+not believed if one of them has changed since. A lost or damaged index costs the time of
+a listing, nothing else.
 """
 
 import contextlib
 import hashlib
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from resnet50.config import DatasetConfig
 from resnet50.handoff.atomic_io import atomic_file
+from resnet50.preprocessing.archived import Places
 from resnet50.preprocessing.imagenet import (
     Dataset,
     DatasetError,
     FolderWalk,
     PackedNames,
-    list_class_folders,
-    read_list,
+    stamp_of,
 )
+from resnet50.preprocessing.layouts import find_images
+from resnet50.preprocessing.lists import class_words
 
 # Raised when a change of the code lists other files, or in another order.
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 
-# A folder that was changed so shortly before it was listed may be changed again without
-# its time of modification showing it.
+# What was changed so shortly before it was read may be changed again without its time
+# of modification showing it.
 _RACY_SECONDS = 2.0
 
 
-def _index_path(index_folder: Path, folder: Path, class_names: tuple[str, ...]) -> Path:
-    key = "\0".join([str(_FORMAT_VERSION), str(folder), *class_names])
-    digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
+def _index_path(index_folder: Path, *key: object) -> Path:
+    text = "\0".join(map(str, (_FORMAT_VERSION, *key)))
+    digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
     return index_folder / f"dataset_index_{digest[:16]}.npz"
 
 
-def _save(path: Path, dataset: Dataset, changed_ns: dict[str, int]) -> None:
-    newest = max(changed_ns.values()) / 1e9
+def _save(path: Path, dataset: Dataset, stamps: dict[str, tuple[int, int]]) -> None:
+    newest = max(changed_ns for changed_ns, _ in stamps.values()) / 1e9
     if newest > time.time() - _RACY_SECONDS:
         return
+    places = dataset.places or Places((), np.empty((0, 3), np.int64))
     arrays = {
         "labels": dataset.labels,
-        "changed_ns": np.array(list(changed_ns.values()), np.int64),
+        "stamps": np.array(list(stamps.values()), np.int64),
+        "places": places.table,
         "fingerprint": np.array(dataset.fingerprint),
     }
-    for name, packed in (
-        ("names", dataset.names),
-        ("class_names", PackedNames.pack(dataset.class_names)),
-        ("folders", PackedNames.pack(changed_ns)),
-    ):
+    texts = {
+        "names": dataset.names,
+        "class_names": PackedNames.pack(dataset.class_names),
+        "class_words": PackedNames.pack(dataset.class_words),
+        "stamped": PackedNames.pack(stamps),
+        "archives": PackedNames.pack(places.archives),
+        "found": PackedNames.pack((str(dataset.folder), dataset.layout)),
+    }
+    for name, packed in texts.items():
         arrays[f"{name}_block"] = np.frombuffer(packed.block, np.uint8)
         arrays[f"{name}_ends"] = packed.ends
     with contextlib.suppress(OSError), atomic_file(path) as file:
         np.savez(file, **arrays)
 
 
-def _load(path: Path, folder: Path) -> Dataset | None:
+def _load(path: Path) -> Dataset | None:
     """The dataset of an index; None if there is none that can be believed."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            packed = [
-                PackedNames(arrays[f"{name}_block"].tobytes(), arrays[f"{name}_ends"])
-                for name in ("names", "class_names", "folders")
-            ]
-            labels, changed_ns = arrays["labels"], arrays["changed_ns"]
-            fingerprint = str(arrays["fingerprint"])
-        names, class_names, folders = packed
-        for index, expected in enumerate(changed_ns):
-            if Path(folders[index]).stat().st_mtime_ns != expected:
-                return None
-        dataset = Dataset(folder, names, labels, tuple(class_names))
+
+            def texts(name: str) -> PackedNames:
+                block = arrays[f"{name}_block"].tobytes()
+                return PackedNames(block, arrays[f"{name}_ends"])
+
+            for stamped, expected in zip(texts("stamped"), arrays["stamps"].tolist()):
+                if stamp_of(stamped) != tuple(expected):
+                    return None
+            archives = tuple(texts("archives"))
+            folder, layout = texts("found")
+            dataset = Dataset(
+                Path(folder),
+                texts("names"),
+                arrays["labels"],
+                tuple(texts("class_names")),
+                places=Places(archives, arrays["places"]) if archives else None,
+                layout=layout,
+                class_words=tuple(texts("class_words")),
+            )
+            return dataset if dataset.fingerprint == arrays["fingerprint"] else None
     # Nothing there, a folder that is gone, or a damaged file, of which numpy and
     # zipfile raise nearly anything: each time the answer is to list anew.
     except Exception:
         return None
-    return dataset if dataset.fingerprint == fingerprint else None
 
 
 def open_dataset(
-    folder: Path,
+    images: Path,
     list_path: Path | None,
     class_names: tuple[str, ...] = (),
     *,
     index_folder: Path | None = None,
+    notify: Callable[[str], None] = lambda line: None,
 ) -> Dataset:
-    """Opens a dataset in whichever of the two layouts the settings name.
+    """Opens a dataset in whichever layout it is found; see layouts.py.
 
     Args:
-        folder: [dataset] training_images or validation_images.
-        list_path: [dataset] training_list or validation_list; None for class folders.
+        images: [dataset] training_images or validation_images: a folder or an archive.
+        list_path: [dataset] training_list or validation_list, or None.
         class_names: The training set's, if this is the validation set.
-        index_folder: Where the listing of class folders is remembered; None: nowhere.
+        index_folder: Where the listing is remembered; None: nowhere.
+        notify: Takes a line for the user, before what may take minutes.
 
     Raises:
         DatasetError: The images cannot be used as they are.
     """
-    if list_path is not None:
-        dataset = read_list(list_path, folder, class_names)
+    walk = FolderWalk(notify)
+    if index_folder is None or not index_folder.is_dir():
+        dataset = find_images(images, list_path, class_names, walk)
     else:
-        dataset = _open_class_folders(folder, class_names, index_folder)
+        path = _index_path(index_folder, images, list_path, *class_names)
+        dataset = _load(path)
+        if dataset is None:
+            dataset = find_images(images, list_path, class_names, walk)
+            _save(path, dataset, walk.stamps)
     if dataset.num_classes < 2:
         raise DatasetError(
-            f"{list_path or folder}: has one class only, nothing to tell apart"
+            f"{list_path or dataset.folder}: has one class only, nothing to tell apart"
         )
+    if dataset.class_words == dataset.class_names:
+        words = class_words(dataset.folder, dataset.class_names)
+        dataset.class_words = words or dataset.class_names
     return dataset
 
 
-def _open_class_folders(
-    folder: Path, class_names: tuple[str, ...], index_folder: Path | None
+def open_training_set(
+    settings: DatasetConfig,
+    index_folder: Path | None,
+    notify: Callable[[str], None] = lambda line: None,
 ) -> Dataset:
-    if index_folder is None or not index_folder.is_dir():
-        return list_class_folders(folder, class_names)
-    path = _index_path(index_folder, folder, class_names)
-    dataset = _load(path, folder)
-    if dataset is None:
-        walk = FolderWalk()
-        dataset = list_class_folders(folder, class_names, walk)
-        _save(path, dataset, walk.changed_ns)
-    return dataset
-
-
-def open_training_set(settings: DatasetConfig, index_folder: Path | None) -> Dataset:
     """Opens the training images; see ``open_dataset``."""
     return open_dataset(
-        settings.training_images, settings.training_list, index_folder=index_folder
+        settings.training_images,
+        settings.training_list,
+        index_folder=index_folder,
+        notify=notify,
     )
 
 

@@ -17,6 +17,8 @@ import numpy as np
 import PIL
 from PIL import Image
 
+from resnet50.preprocessing.archived import ArchivedImage
+
 try:
     import simplejpeg
 except ImportError:  # Where there is no wheel of it.
@@ -38,6 +40,7 @@ _LASTING_ERRORS = {
     errno.EPERM,
     errno.ELOOP,
     errno.ENAMETOOLONG,
+    errno.ENODATA,  # An archive that is cut off or damaged.
 }
 _RETRY_SECONDS = (0.1, 1.0)
 
@@ -46,25 +49,36 @@ class UndecodableImageError(Exception):
     """A file cannot be opened, is no image, is damaged, or is dangerously large."""
 
 
-def _read_once(path: Path) -> bytes:
+def _require_size(num_bytes: int) -> None:
+    if num_bytes > _MAX_FILE_BYTES:
+        raise UndecodableImageError(f"has {num_bytes:,} bytes, more than a GiB")
+
+
+def _read_once(path: str | os.PathLike) -> bytes:
+    if isinstance(path, ArchivedImage):
+        _require_size(path.size)
+        return path.read()
+    path = Path(path)
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         # Opening a pipe would wait for ever for somebody to write into it.
         raise UndecodableImageError("is not a regular file")
-    if status.st_size > _MAX_FILE_BYTES:
-        raise UndecodableImageError(f"has {status.st_size:,} bytes, more than a GiB")
+    _require_size(status.st_size)
     return path.read_bytes()
 
 
 def read_file(path: str | os.PathLike) -> bytes:
     """Reads an image file whole; patient with disks and networks that hiccup.
 
+    Args:
+        path: Of the file, or an ArchivedImage.
+
     Raises:
         UndecodableImageError: It cannot be read, with the reason, without the path.
     """
     for pause in (*_RETRY_SECONDS, None):
         try:
-            return _read_once(Path(path))
+            return _read_once(path)
         except OSError as error:
             if error.errno in _LASTING_ERRORS or pause is None:
                 reason = error.strerror or type(error).__name__

@@ -1,18 +1,21 @@
 """The images of a dataset with their labels, and each epoch's order of them.
 
-Two layouts: class folders (``n01440764/n01440764_10026.JPEG``; a class's label is the
-rank of its folder's name), and a list file with ``relative/path label`` a line.
+Here is the layout of class folders (``n01440764/n01440764_10026.JPEG``; a class's label
+is the rank of its folder's name); layouts.py has the others. In each of them the images
+are ordered by class, then by name, so that the same images make the same batches.
 """
 
 import array
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+import stat
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from resnet50.errors import UserError
+from resnet50.preprocessing.archived import ArchivedImage, Places
 
 # Purpose tag of the order's random stream. Without it default_rng([7, 2]) and
 # default_rng([7, 2, 0]) would be the same stream.
@@ -54,20 +57,24 @@ class PackedNames:
         return os.fsdecode(self.block[self.ends[index] : self.ends[index + 1]])
 
 
+def sort_key(name: str) -> bytes:
+    """What sorts relative paths as folders are listed: a folder's files together."""
+    return os.fsencode(name).replace(b"/", b"\0")
+
+
 class Dataset:
     """Image paths and labels.
 
     Attributes:
-        folder: What the paths are relative to.
-        names: Relative paths.
+        folder: What the paths are relative to, or the archive that holds the images.
+        names: Relative paths; in archives, those that class folders would have.
         labels: int32 [num_images], 0 <= label < num_classes.
         class_names: One for each label.
+        places: Where the images lie in archives; None: each is a file.
+        layout: What was found, for messages.
+        class_words: What the classes are called; their names where it is not known.
         fingerprint: Changes with any relative path, label or class name.
-        class_words: What each class is in words, "tench, Tinca tinca", where the
-            dataset says it; otherwise empty.
     """
-
-    class_words: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -75,12 +82,19 @@ class Dataset:
         names: PackedNames,
         labels: np.ndarray,
         class_names: tuple[str, ...],
+        *,
+        places: Places | None = None,
+        layout: str = "class folders",
+        class_words: tuple[str, ...] = (),
     ):
         """Stores what a listing has found; see the class for the arguments."""
         self.folder = folder
         self.names = names
         self.labels = labels
         self.class_names = class_names
+        self.places = places
+        self.layout = layout
+        self.class_words = class_words or class_names
         digest = hashlib.sha256()
         for part in (
             "\0".join(class_names).encode("utf-8", "surrogateescape"),
@@ -105,14 +119,24 @@ class Dataset:
     @property
     def class_titles(self) -> tuple[str, ...]:
         """Name and words of each class, for people."""
-        if not self.class_words:
-            return self.class_names
         pairs = zip(self.class_names, self.class_words)
-        return tuple(f"{name} {words}" for name, words in pairs)
+        return tuple(
+            name if words == name else f"{name} {words}" for name, words in pairs
+        )
 
-    def paths(self, indices: Iterable[int]) -> list[str]:
-        """Absolute paths of some images."""
-        return [f"{self.folder}/{self.names[index]}" for index in indices]
+    @property
+    def summary(self) -> str:
+        """Where the images are, in which layout, and how many; for a message."""
+        return (
+            f"{self.folder}: {self.layout}, {self.num_images:,} images of "
+            f"{self.num_classes:,} classes"
+        )
+
+    def paths(self, indices: Iterable[int]) -> list[str | ArchivedImage]:
+        """Absolute paths of some images, or their places in archives."""
+        if self.places is None:
+            return [f"{self.folder}/{self.names[index]}" for index in indices]
+        return [self.places.image(index, self.names[index]) for index in indices]
 
     def batches_per_epoch(self, batch_size: int) -> int:
         """Whole batches in an epoch; the incomplete last one is dropped.
@@ -137,20 +161,38 @@ def epoch_order(num_images: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, EPOCH_ORDER, epoch]).permutation(num_images)
 
 
+def stamp_of(path: str) -> tuple[int, int]:
+    """A file's or folder's time of modification, nanoseconds, and a file's size."""
+    status = Path(path).stat()
+    return status.st_mtime_ns, 0 if stat.S_ISDIR(status.st_mode) else status.st_size
+
+
 class FolderWalk:
     """Lists folders, and remembers when each of them was changed before that.
 
     Attributes:
-        changed_ns: For each folder that was listed, its time of modification.
+        stamps: Of each folder that was listed, and of each file that was read.
+        notify: Takes a line for the user, before what may take minutes.
     """
 
-    def __init__(self):
-        self.changed_ns: dict[str, int] = {}
+    def __init__(self, notify: Callable[[str], None] = lambda line: None):
+        self.notify = notify
+        self.stamps: dict[str, tuple[int, int]] = {}
+
+    def note(self, path: str | Path) -> None:
+        """Remembers the stamp of a file or folder that is about to be read."""
+        try:
+            self.stamps[str(path)] = stamp_of(path)
+        except OSError as error:
+            raise DatasetError(
+                f"{path}: cannot be read: {error.strerror} (see [dataset] in "
+                "config.txt)"
+            ) from None
 
     def entries(self, folder: str) -> list[os.DirEntry]:
         """Entries of a folder but hidden ones, sorted by the bytes of their names."""
+        self.note(folder)
         try:
-            self.changed_ns[folder] = Path(folder).stat().st_mtime_ns
             with os.scandir(folder) as entries:
                 visible = [entry for entry in entries if entry.name[0] != "."]
         except OSError as error:
@@ -164,17 +206,40 @@ class FolderWalk:
         """Relative paths of all files of a folder and the folders in it."""
         for entry in self.entries(folder):
             name = f"{relative}/{entry.name}"
-            if _is_folder(entry):
+            if is_folder(entry):
                 yield from self.files_below(entry.path, name)
             else:
                 yield name
 
 
-def _is_folder(entry: os.DirEntry) -> bool:
+def is_folder(entry: os.DirEntry) -> bool:
+    """Whether an entry is a folder or a link to one."""
     try:
         return entry.is_dir()
     except OSError:  # A link to itself: not readable, and told when it is read.
         return False
+
+
+def class_ranks(
+    where: Path, found: Iterable[str], class_names: tuple[str, ...]
+) -> dict[str, int]:
+    """The label of each class.
+
+    Args:
+        where: The images, for the message.
+        found: Classes that they have.
+        class_names: The classes that they may have.
+
+    Raises:
+        DatasetError: There is another one.
+    """
+    unknown = sorted(set(found) - set(class_names))
+    if unknown:
+        raise DatasetError(
+            f"{where}: class {unknown[0]} is not among the "
+            f"{len(class_names)} classes of the training images"
+        )
+    return {name: label for label, name in enumerate(class_names)}
 
 
 def list_class_folders(
@@ -194,20 +259,14 @@ def list_class_folders(
             unknown one.
     """
     walk = walk or FolderWalk()
-    found = [e.name for e in walk.entries(str(folder)) if _is_folder(e)]
+    found = [e.name for e in walk.entries(str(folder)) if is_folder(e)]
     if not found:
         raise DatasetError(
             f"{folder}: holds no class folders (expected one folder of images for each "
             "class; see [dataset] in config.txt)"
         )
-    unknown = sorted(set(found) - set(class_names)) if class_names else []
-    if unknown:
-        raise DatasetError(
-            f"{folder}: class folder {unknown[0]} is not among the "
-            f"{len(class_names)} classes of the training images"
-        )
     class_names = class_names or tuple(found)
-    rank = {name: label for label, name in enumerate(class_names)}
+    rank = class_ranks(folder, found, class_names)
     counts: list[int] = []
 
     def all_files() -> Iterator[str]:
@@ -226,61 +285,3 @@ def list_class_folders(
     names = PackedNames.pack(all_files())
     labels = np.repeat([rank[name] for name in found], counts).astype(np.int32)
     return Dataset(folder, names, labels, class_names)
-
-
-def _parse_line(line: bytes, where: str) -> tuple[str, int]:
-    parts = line.rsplit(maxsplit=1)
-    if len(parts) != 2 or not parts[1].isdigit() or len(parts[1]) > 9:
-        raise DatasetError(
-            f"{where}: {os.fsdecode(line)[:80]!r} (expected 'relative/path label', the "
-            "label a whole number from 0)"
-        )
-    name = os.fsdecode(parts[0].strip())
-    if name.startswith("/") or ".." in Path(name).parts or "\0" in name:
-        raise DatasetError(
-            f"{where}: {name[:80]!r} points outside the images' folder (paths in the "
-            "list must be relative and inside it)"
-        )
-    return name, int(parts[1])
-
-
-def read_list(
-    list_path: Path, folder: Path, class_names: tuple[str, ...] = ()
-) -> Dataset:
-    """Reads a list file: ``relative/path label`` a line, labels from 0.
-
-    Args:
-        list_path: The text file. Empty lines are ignored; a path may hold spaces.
-        folder: What its paths are relative to.
-        class_names: The training set's, if this is the validation set.
-
-    Raises:
-        DatasetError: The file or a line is unusable, a label is out of range, or (in a
-            training list) a label between 0 and the highest one has no image.
-    """
-    try:
-        lines = list_path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
-    except OSError as error:
-        raise DatasetError(f"{list_path}: cannot be read: {error.strerror}") from None
-    numbered = [(i, line) for i, line in enumerate(lines, 1) if line.strip()]
-    if not numbered:
-        raise DatasetError(f"{list_path}: lists no images")
-    parsed = [_parse_line(line, f"{list_path}, line {i}") for i, line in numbered]
-    labels = np.array([label for _, label in parsed], np.int64)
-    if class_names and labels.max() >= len(class_names):
-        number = numbered[int(labels.argmax())][0]
-        raise DatasetError(
-            f"{list_path}, line {number}: label {labels.max()}, but the training "
-            f"images have the labels 0 to {len(class_names) - 1}"
-        )
-    if not class_names:
-        used = np.unique(labels)
-        if len(used) != used[-1] + 1:
-            gap = int(np.argmax(used != np.arange(len(used))))
-            raise DatasetError(
-                f"{list_path}: no image has label {gap}, but the highest is {used[-1]} "
-                "(labels must be 0, 1, 2, ... without a gap)"
-            )
-        class_names = tuple(str(label) for label in used)
-    names = PackedNames.pack(name for name, _ in parsed)
-    return Dataset(folder, names, labels.astype(np.int32), class_names)

@@ -43,13 +43,13 @@ def assert_same(one, other):
 
 
 def listing_counted(monkeypatch):
-    calls, real = [], dataset_index.list_class_folders
+    calls, real = [], dataset_index.find_images
 
     def counted(*arguments):
         calls.append(arguments)
         return real(*arguments)
 
-    monkeypatch.setattr(dataset_index, "list_class_folders", counted)
+    monkeypatch.setattr(dataset_index, "find_images", counted)
     return calls
 
 

@@ -15,8 +15,8 @@ from resnet50.preprocessing.imagenet import (
     DatasetError,
     epoch_order,
     list_class_folders,
-    read_list,
 )
+from resnet50.preprocessing.lists import read_list
 
 
 def touch(folder: Path, *names: str | bytes) -> None:
@@ -103,8 +103,7 @@ def test_validation_has_the_training_classes(tmp_path):
 
     touch(tmp_path / "val", "d/9")
     assert message_of(list_class_folders, tmp_path / "val", names) == (
-        f"{tmp_path / 'val'}: class folder d is not among the 3 classes of the "
-        "training images"
+        f"{tmp_path / 'val'}: class d is not among the 3 classes of the training images"
     )
 
 
@@ -125,11 +124,11 @@ def test_faults_of_class_folders(tmp_path):
     )
 
 
-def test_list_keeps_its_order_and_labels(tmp_path):
+def test_list_is_sorted_by_label_and_keeps_the_labels(tmp_path):
     path = list_file(tmp_path, "z.JPEG 1\n\n  sub/a b.JPEG\t0  \r\nz.JPEG2 2\n   \n")
     dataset = read_list(path, tmp_path / "images")
-    assert relative_paths(dataset) == ["z.JPEG", "sub/a b.JPEG", "z.JPEG2"]
-    assert dataset.labels.tolist() == [1, 0, 2]
+    assert relative_paths(dataset) == ["sub/a b.JPEG", "z.JPEG", "z.JPEG2"]
+    assert dataset.labels.tolist() == [0, 1, 2]
     assert dataset.labels.dtype == np.int32
     assert dataset.class_names == ("0", "1", "2")
     assert dataset.folder == tmp_path / "images"
@@ -184,7 +183,8 @@ def test_missing_list(tmp_path):
 def test_validation_list_may_lack_a_class_but_have_no_new_one(tmp_path):
     path = list_file(tmp_path, "a 2\nb 0\n")
     dataset = read_list(path, tmp_path, ("x", "y", "z"))
-    assert dataset.labels.tolist() == [2, 0]
+    assert dataset.labels.tolist() == [0, 2]
+    assert relative_paths(dataset) == ["b", "a"]
     assert dataset.class_names == ("x", "y", "z")
     path = list_file(tmp_path, "a 0\n\nb 3\nc 1\n")
     assert message_of(read_list, path, tmp_path, ("x", "y", "z")) == (
@@ -217,7 +217,6 @@ def test_fingerprint_changes_with_any_path_label_or_class_name(tmp_path):
     fingerprints = [
         fingerprint("a 0\nb 1\nc 1\n"),
         fingerprint("a 0\nb 1\nd 1\n"),  # another path
-        fingerprint("a 0\nc 1\nb 1\n"),  # another order
         fingerprint("a 0\nb 0\nc 1\n"),  # another label
         fingerprint("a 0\nb 1\n"),  # fewer images
         fingerprint("ab 0\nc 1\nd 1\n"),  # the same bytes, cut otherwise
@@ -227,6 +226,7 @@ def test_fingerprint_changes_with_any_path_label_or_class_name(tmp_path):
     ]
     assert len(set(fingerprints)) == len(fingerprints)
     assert fingerprint("a 0\nb 1\nc 1\n") == fingerprints[0]
+    assert fingerprint("c 1\na 0\nb 1\n") == fingerprints[0]  # another order
     assert fingerprint("a 0\r\n\r\nb  1\nc 1") == fingerprints[0]
 
 
