@@ -6,6 +6,8 @@ from resnet50 import command_line
 
 COMMANDS = {
     "evaluate": "top-1 and top-5 accuracy of a run's checkpoints",
+    "plot": "learning curves of one or more runs: a picture, a page, TensorBoard",
+    "status": "where a running pair stands: speed, buffer, time left, disk use",
     "preview": "draws the images of a batch, rebuilt from its address",
     "demo": "the whole pipeline on generated images, in some minutes on a CPU",
 }

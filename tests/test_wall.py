@@ -13,6 +13,7 @@ import pytest
 
 import resnet50.handoff
 import resnet50.preprocessing
+import resnet50.reports
 from tests.processes import ROOT, python_process
 
 ROOMS = (resnet50.handoff, resnet50.preprocessing)
@@ -24,10 +25,13 @@ MODULES = [
     "resnet50.commands.runtime_preprocessing",
     "resnet50.commands.compute_channel_stats",
     "resnet50.commands.demo",
+    "resnet50.commands.plot",
     "resnet50.commands.preview",
+    "resnet50.commands.status",
+    "resnet50.speed",
     *(
         f"{room.__name__}.{module.name}"
-        for room in ROOMS
+        for room in (*ROOMS, resnet50.reports)
         for module in pkgutil.iter_modules(room.__path__)
     ),
 ]

@@ -1,4 +1,4 @@
-"""Top-1 and top-5 accuracy of a network on the validation images."""
+"""Top-1 and top-5 accuracy, and loss, of a network on the validation images."""
 
 import functools
 from collections.abc import Callable
@@ -27,6 +27,7 @@ class Accuracy(NamedTuple):
 
     top1: float  # 0..1
     top5: float  # 0..1
+    loss: float  # mean cross-entropy, without label smoothing
     num_images: int  # readable ones; the shares are of these
     unreadable: list[tuple[str, str]]  # path and reason
 
@@ -79,15 +80,20 @@ class Evaluator:
 
     def _count_hits(
         self, images: tf.Tensor, labels: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Top-1 and top-5 hits; the probabilities of an image's crops are averaged."""
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Top-1 hits, top-5 hits, and the sum of the losses.
+
+        The probabilities of an image's crops are averaged, as their logarithms, in
+        which none underflows to 0.
+        """
         crops = tf.reshape(images, (-1, *images.shape[2:]))
         logits = self._model(crops, is_training=False)
-        probabilities = tf.reshape(
-            tf.nn.softmax(logits), (-1, self._num_crops, logits.shape[-1])
+        logs = tf.reshape(
+            tf.nn.log_softmax(logits), (-1, self._num_crops, logits.shape[-1])
         )
-        means = tf.reduce_mean(probabilities, axis=1)
-        return count_correct(means, labels, 1), count_correct(means, labels, 5)
+        means = tf.reduce_logsumexp(logs, axis=1) - np.log(self._num_crops)
+        loss = -tf.reduce_sum(tf.gather(means, labels, axis=1, batch_dims=1))
+        return count_correct(means, labels, 1), count_correct(means, labels, 5), loss
 
     def evaluate(self, dataset: Dataset, advance: Callable[[int], None]) -> Accuracy:
         """Evaluates the network on all images of a dataset.
@@ -101,6 +107,7 @@ class Evaluator:
         """
         unreadable: list[tuple[str, str]] = []
         num_images = top1 = top5 = 0
+        loss = 0.0
 
         def read(indices: range):
             images, labels, faults = [], [], []
@@ -123,6 +130,7 @@ class Evaluator:
                 if images:
                     hits = self._count(np.stack(images), np.array(labels, np.int32))
                     top1, top5 = top1 + int(hits[0]), top5 + int(hits[1])
+                    loss += float(hits[2])
                     num_images += len(images)
                 unreadable.extend(faults)
                 advance(len(images) + len(faults))
@@ -132,4 +140,10 @@ class Evaluator:
                 f"{dataset.folder}: none of the {dataset.num_images} validation images "
                 f"can be read; the first is {path}: {reason}"
             )
-        return Accuracy(top1 / num_images, top5 / num_images, num_images, unreadable)
+        return Accuracy(
+            top1 / num_images,
+            top5 / num_images,
+            loss / num_images,
+            num_images,
+            unreadable,
+        )
