@@ -4,8 +4,8 @@
 
 Makes ten classes of pictures, computes the channel statistics, starts the two scripts
 as two processes, trains the real ResNet-50 on 64-pixel crops, interrupts the training
-in the middle of an epoch, resumes it, and evaluates what came out on pictures that it
-has not seen, and draws its curves. Some minutes on two CPU cores.
+in the middle of an epoch, resumes it, evaluates what came out on pictures that it has
+not seen, and draws the learning curves. Some minutes on two CPU cores.
 """
 
 import importlib.util

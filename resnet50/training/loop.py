@@ -296,7 +296,7 @@ class Loop:
             )
             self._saved = position
             self._save_at = time.monotonic() + self._checkpoint_seconds
-        with self._obstacle_told("deleting old checkpoints"):
+        with self._clock.saving(), self._obstacle_told("deleting old checkpoints"):
             checkpoint.prune(self._run.folder, self._run.keep_checkpoints)
         return self._saved == position
 
