@@ -107,24 +107,24 @@ def output_path(folders: list[Path], output: str | None) -> Path:
 class Plot:
     """What is drawn of some runs, and where to."""
 
-    def __init__(self, folders: list[Path], output: Path, *, reloads: bool):
-        """Loads matplotlib.
+    def __init__(self, folders: list[Path], args: argparse.Namespace):
+        """Loads what draws, and with --tensorboard makes the first batch.
 
         Raises:
-            PlotError: It is not installed.
+            PlotError: A package is not installed.
         """
         self._folders = folders
-        self._reloads = reloads
+        self._reloads = args.follow
         self._diagrams = load_report("diagrams", "matplotlib", "plots")
         self._page = load_report("page", "matplotlib", "plots")
-        self._output = output
-
-    @property
-    def paths(self) -> tuple[Path, Path]:
-        """The picture and the page."""
+        self._events = self._first_batch = None
+        if args.tensorboard:
+            self._events = load_report("events", "tensorboard", "tensorboard")
+            self._first_batch = first_batch_or_none(args)
+        output = output_path(folders, args.output)
         # Not with_suffix: a run's name may have a full stop in it.
-        folder, name = self._output.parent, self._output.name
-        return folder / f"{name}.png", folder / f"{name}.html"
+        self._picture_path = output.parent / f"{output.name}.png"
+        self._page_path = output.parent / f"{output.name}.html"
 
     def draw(self) -> list[RunRecord]:
         """Draws the tables as they are now; returns them.
@@ -134,15 +134,29 @@ class Plot:
             PlotError: A file cannot be written.
         """
         runs = distinguish([read_run(folder) for folder in self._folders])
-        picture, page = self.paths
         try:
-            self._diagrams.write_picture(picture, runs)
-            self._page.write_page(page, runs, reloads=self._reloads)
+            self._diagrams.write_picture(self._picture_path, runs)
+            self._page.write_page(self._page_path, runs, reloads=self._reloads)
+            if self._events:
+                for run in runs:
+                    self._events.write_events(run, self._first_batch)
         except OSError as error:
             raise PlotError(
-                f"{self._output}: cannot be written: {error.strerror} (see --output)"
+                f"{self._page_path}: cannot be written: {error} (see --output)"
             ) from None
         return runs
+
+    def announce(self, runs: list[RunRecord]) -> None:
+        """Says where it all is, and what is not in it."""
+        print(self._picture_path, self._page_path, sep="\n")
+        if self._events:
+            say(f"see the rest with: tensorboard --logdir={self._folders[0].parent}")
+        for run in runs:
+            if run.num_superseded:
+                say(
+                    f"{run.folder / EVALUATION_FILE}: {run.num_superseded} rows are of "
+                    f"epochs after the last one of {METRICS_FILE}; left out"
+                )
 
 
 def changed_at(folders: list[Path]) -> list[float]:
@@ -182,29 +196,11 @@ def main() -> None:
     """Draws, once or again and again."""
     args = parse_arguments()
     folders = [find_run(word, args) for word in args.runs]
-    plot = Plot(folders, output_path(folders, args.output), reloads=args.follow)
-    events = picture = None
-    if args.tensorboard:
-        events = load_report("events", "tensorboard", "tensorboard")
-        picture = first_batch_or_none(args)
-    is_first = True
-    while True:
-        before = changed_at(folders)
-        runs = plot.draw()
-        for run in runs:
-            if run.num_superseded and is_first:
-                say(
-                    f"{run.folder / EVALUATION_FILE}: {run.num_superseded} rows are of "
-                    f"epochs after the last one of {METRICS_FILE}; left out"
-                )
-            if events:
-                events.write_events(run, picture)
-        if is_first:
-            print("\n".join(map(str, plot.paths)))
-            if events:
-                say(f"see the rest with: tensorboard --logdir={folders[0].parent}")
-        is_first = False
-        while args.follow and changed_at(folders) == before:
-            time.sleep(_LOOK_SECONDS)
-        if not args.follow:
-            return
+    plot = Plot(folders, args)
+    seen = changed_at(folders)
+    plot.announce(plot.draw())
+    while args.follow:
+        time.sleep(_LOOK_SECONDS)
+        if (now := changed_at(folders)) != seen:
+            seen = now
+            plot.draw()

@@ -1,5 +1,6 @@
 """Proves what plot draws of which runs, where to, and what it says otherwise."""
 
+import os
 import sys
 
 import pytest
@@ -51,6 +52,12 @@ def test_the_output_may_be_elsewhere(tmp_path, run_plot):
         run_plot("run", f"--output={tmp_path / 'none' / 'curves'}")
 
 
+def test_superseded_evaluations_are_told(tmp_path, run_plot, capsys):
+    make_run(tmp_path / "saved_models" / "run", 2, evaluated=[1, 7])
+    run_plot("run")
+    assert "evaluation.csv: 2 rows are of epochs after" in capsys.readouterr().err
+
+
 def test_an_unknown_run_is_an_error_that_names_those_there_are(tmp_path, run_plot):
     make_run(tmp_path / "saved_models" / "mytestrun", 1)
     with pytest.raises(RunError, match=r"no such run \(.* holds: mytestrun\)"):
@@ -99,11 +106,13 @@ def test_following_draws_anew_when_a_table_has_changed(tmp_path, run_plot, monke
         if len(pages) == 1:
             rows = [metrics_row(epoch) for epoch in range(2)]
             write_table(folder / METRICS_FILE, rows)
+            os.utime(folder / METRICS_FILE, (5000, 5000))
         else:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(plot.time, "sleep", sleep)
     with pytest.raises(KeyboardInterrupt):
         run_plot("run", "--follow")
+    assert len(pages) == 2
     assert ["<td>6.95</td>" in page for page in pages] == [False, True]
     assert all("refresh" in page for page in pages)
