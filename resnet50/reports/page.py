@@ -35,6 +35,8 @@ th, td { border-bottom: 1px solid #ddd; padding: .15rem .6rem; text-align: right
          vertical-align: bottom; }
 th:first-child, td:first-child { min-width: 8rem; overflow-wrap: anywhere;
                                  text-align: left; }
+details table { font-size: .8rem; }
+details th:first-child, details td:first-child { min-width: 0; }
 p { max-width: 50rem; }
 summary { cursor: pointer; overflow-wrap: anywhere; }
 """

@@ -26,6 +26,8 @@ def test_the_whole_demo_in_short(tmp_path, monkeypatch, capsys):
     page = folder / "saved_models" / "demo" / "curves.html"
     assert f"Their curves, for a browser: {page}" in output
     assert "validation, 10 crops" in page.read_text(encoding="utf-8")
+    evaluation = (page.parent / "evaluation.csv").read_text()
+    assert evaluation.startswith("epoch,crops,top1,top5,loss,num_images\n")
     assert "channel_mean = [0.48180" not in (folder / "config.txt").read_text()
 
     demo.prepare_folder(folder)  # Once more: its own folder it may replace.
