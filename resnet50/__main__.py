@@ -5,6 +5,8 @@ import sys
 COMMANDS = {
     "evaluate": "top-1 and top-5 accuracy of a run's checkpoints",
     "predict": "the five most probable classes of any images, by a run's network",
+    "plot": "learning curves of one or more runs: a picture, a page, TensorBoard",
+    "status": "where a running pair stands: speed, buffer, time left, disk use",
     "preview": "draws what the network is fed: a batch, or one image in many epochs",
     "doctor": "checks the machine, the settings and the images before a training",
     "demo": "the whole pipeline on generated images, in some minutes on a CPU",

@@ -14,9 +14,15 @@ import pytest
 import resnet50.checks
 import resnet50.handoff
 import resnet50.preprocessing
+import resnet50.reports
 from tests.processes import ROOT, python_process
 
-ROOMS = (resnet50.checks, resnet50.handoff, resnet50.preprocessing)
+ROOMS = (
+    resnet50.checks,
+    resnet50.handoff,
+    resnet50.preprocessing,
+    resnet50.reports,
+)
 MODULES = [
     "resnet50.config",
     "resnet50.command_line",
@@ -25,8 +31,11 @@ MODULES = [
     "resnet50.commands.runtime_preprocessing",
     "resnet50.commands.compute_channel_stats",
     "resnet50.commands.demo",
+    "resnet50.commands.plot",
     "resnet50.commands.preview",
     "resnet50.commands.doctor",
+    "resnet50.commands.status",
+    "resnet50.speed",
     *(
         f"{room.__name__}.{module.name}"
         for room in ROOMS

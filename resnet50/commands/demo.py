@@ -4,10 +4,11 @@
 
 Makes ten classes of pictures, computes the channel statistics, starts the two scripts
 as two processes, trains the real ResNet-50 on 64-pixel crops, interrupts the training
-in the middle of an epoch, resumes it, and evaluates what came out on pictures that it
-has not seen. Some minutes on two CPU cores.
+in the middle of an epoch, resumes it, evaluates what came out on pictures that it has
+not seen, and draws the learning curves. Some minutes on two CPU cores.
 """
 
+import importlib.util
 import shutil
 import time
 from pathlib import Path
@@ -140,6 +141,9 @@ def main() -> None:
     last = [f"--epoch_start={EPOCHS - 1}", f"--epoch_end={EPOCHS}"]
     Program("eval", *evaluation, *last).wait()
     Program("eval", *evaluation, *last, "--crops=10").wait()
+    is_drawn = importlib.util.find_spec("matplotlib") is not None
+    if is_drawn:
+        Program("plot", "-m", "resnet50", "plot", flag, RUN).wait()
     run_folder = read_config(config_path).train.saved_models_folder / RUN
     say(f"took {time.monotonic() - started:.0f} s. What you have seen:")
     say("  two processes that share a folder of batches and a two-line text file;")
@@ -151,3 +155,8 @@ def main() -> None:
     for row in read_table(run_folder / EVALUATION_FILE):
         say(f"    {float(row['top1']):.1%} (crops of each image: {row['crops']})")
     say(f"The numbers of each epoch are in {run_folder / METRICS_FILE}")
+    if is_drawn:
+        say(f"Their curves, for a browser: {run_folder / 'curves.html'}")
+    else:
+        say("To see their curves: pip install -e '.[plots]', then")
+        say(f"  python3 -m resnet50 plot {flag} {RUN}")

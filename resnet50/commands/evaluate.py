@@ -70,6 +70,7 @@ def record(
         "weights": weights,
         "top1": f"{accuracy.top1:.6f}",
         "top5": f"{accuracy.top5:.6f}",
+        "loss": f"{accuracy.loss:.6g}",
         "num_images": accuracy.num_images,
     }
     # Two evaluations, of one crop and of ten, may run side by side.

@@ -9,6 +9,7 @@ after epoch N-1. Ctrl-C finishes the step and saves.
 
 import argparse
 import dataclasses
+import os
 import shutil
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from resnet50.handoff.reader import BatchReader
 from resnet50.preprocessing.batches import Assignments, Recipe
 from resnet50.preprocessing.dataset_index import open_training_set
 from resnet50.preprocessing.imagenet import Dataset
+from resnet50.speed import limit
 from resnet50.training import checkpoint, resume
 from resnet50.training.devices import can_use_xla, check_precision, prepare_device
 from resnet50.training.loop import Loop, PerStepNumbers, Run, StopRequest
@@ -47,7 +49,16 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--resume", action="store_true", help="go on from the newest checkpoint"
     )
+    parser.add_argument(
+        "--profile",
+        type=int,
+        default=0,
+        metavar="N",
+        help="tell the speed and what limits it after every N steps too",
+    )
     args = parser.parse_args()
+    if args.profile < 0:
+        parser.error(f"--profile = {args.profile} (must be at least 0)")
     if args.resume and args.epoch_start:
         parser.error("give --resume or --epoch_start, not both")
     return args
@@ -169,6 +180,13 @@ class Session:
                 is_draw_due=bar.is_due,
                 should_stop=lambda: stop.is_made,
                 notify=say,
+                advise=lambda speed: limit(
+                    speed,
+                    train,
+                    self.config.runtime_preprocessing,
+                    os.cpu_count() or 1,
+                ),
+                profile_steps=self.args.profile,
             ).run(start)
 
     def _open_reader(

@@ -86,7 +86,11 @@ class BatchReader:
         self._is_finished = False
         # So that one that has not been started yet is spoken of too.
         self._had_preprocessor = True
+        # Of the trainer: without a batch.
         self.waited_seconds = 0.0
+        # Of the thread, beside the trainer's own time: in batch files; looking for a
+        # batch that is not there; and that while no preprocessor runs.
+        self.reading_seconds = self.absent_seconds = self.unattended_seconds = 0.0
 
     def __enter__(self) -> "BatchReader":
         self._thread.start()
@@ -160,12 +164,14 @@ class BatchReader:
         while not self._stop.is_set():
             try:
                 self._require_buffer()
+                started = time.monotonic()
                 stored = self._buffer.read(position, self._spec)
+                self.reading_seconds += time.monotonic() - started
                 # Once more: a preprocessor of other settings replaces the manifest
                 # before it makes the first batch.
                 self._require_buffer()
             except FileNotFoundError:
-                self._stop.wait(self._sleep_seconds)
+                self._sleep_for_want_of_a_batch()
                 continue
             except OSError as error:
                 if not is_obstacle_told:
@@ -182,6 +188,15 @@ class BatchReader:
                 continue
             return Batch(step, position, *stored)
         return None
+
+    def _sleep_for_want_of_a_batch(self) -> None:
+        started = time.monotonic()
+        self._stop.wait(self._sleep_seconds)
+        seconds = time.monotonic() - started
+        if self._had_preprocessor:
+            self.absent_seconds += seconds
+        else:
+            self.unattended_seconds += seconds
 
     def _require_buffer(self) -> None:
         if not self._is_buffer_ready():

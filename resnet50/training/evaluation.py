@@ -1,4 +1,4 @@
-"""What a network says to images, and how often that is right: top-1 and top-5."""
+"""What a network says to images, how often that is right, and its loss."""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +27,7 @@ class Accuracy(NamedTuple):
 
     top1: float  # 0..1
     top5: float  # 0..1
+    loss: float  # mean cross-entropy, without label smoothing
     num_images: int  # readable ones; the shares are of these
     unreadable: list[tuple[str, str]]  # path and reason
 
@@ -86,26 +87,28 @@ class Evaluator:
         )
         crops = tf.TensorSpec((None, num_crops, crop_size, crop_size, 3), tf.float32)
         labels = tf.TensorSpec((None,), tf.int32)
-        self._probabilities = tf.function(
-            self._mean_probabilities, input_signature=[crops]
-        )
+        self._logs = tf.function(self._mean_logs, input_signature=[crops])
         self._count = tf.function(self._count_hits, input_signature=[crops, labels])
 
-    def _mean_probabilities(self, images: tf.Tensor) -> tf.Tensor:
-        """Of each image, [N, K]: the average over its crops."""
+    def _mean_logs(self, images: tf.Tensor) -> tf.Tensor:
+        """Logarithms of each image's probabilities, [N, K]: the mean over its crops.
+
+        As logarithms none underflows to 0.
+        """
         crops = tf.reshape(images, (-1, *images.shape[2:]))
         logits = self._model(crops, is_training=False)
-        probabilities = tf.reshape(
-            tf.nn.softmax(logits), (-1, self._num_crops, logits.shape[-1])
+        logs = tf.reshape(
+            tf.nn.log_softmax(logits), (-1, self._num_crops, logits.shape[-1])
         )
-        return tf.reduce_mean(probabilities, axis=1)
+        return tf.reduce_logsumexp(logs, axis=1) - np.log(self._num_crops)
 
     def _count_hits(
         self, images: tf.Tensor, labels: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Top-1 and top-5 hits."""
-        means = self._mean_probabilities(images)
-        return count_correct(means, labels, 1), count_correct(means, labels, 5)
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Top-1 hits, top-5 hits, and the sum of the losses."""
+        means = self._mean_logs(images)
+        loss = -tf.reduce_sum(tf.gather(means, labels, axis=1, batch_dims=1))
+        return count_correct(means, labels, 1), count_correct(means, labels, 5), loss
 
     def _read_chunk(self, paths_of: Callable, indices: range) -> _Chunk:
         chunk = _Chunk([], [], [])
@@ -142,7 +145,7 @@ class Evaluator:
             for path, reason in chunk.unreadable:
                 yield Prediction(path, None, reason)
             if chunk.views:
-                probabilities = self._probabilities(np.stack(chunk.views)).numpy()
+                probabilities = np.exp(self._logs(np.stack(chunk.views)))
                 for index, of_image in zip(chunk.readable, probabilities):
                     yield Prediction(paths[index], of_image, "")
 
@@ -158,12 +161,14 @@ class Evaluator:
         """
         unreadable: list[tuple[str, str]] = []
         num_images = top1 = top5 = 0
+        loss = 0.0
 
         for chunk in self._read_chunks(dataset.paths, dataset.num_images):
             if chunk.views:
                 labels = dataset.labels[chunk.readable]
                 hits = self._count(np.stack(chunk.views), labels)
                 top1, top5 = top1 + int(hits[0]), top5 + int(hits[1])
+                loss += float(hits[2])
                 num_images += len(chunk.views)
             unreadable.extend(chunk.unreadable)
             advance(len(chunk.views) + len(chunk.unreadable))
@@ -173,4 +178,10 @@ class Evaluator:
                 f"{dataset.folder}: none of the {dataset.num_images} validation images "
                 f"can be read; the first is {path}: {reason}"
             )
-        return Accuracy(top1 / num_images, top5 / num_images, num_images, unreadable)
+        return Accuracy(
+            top1 / num_images,
+            top5 / num_images,
+            loss / num_images,
+            num_images,
+            unreadable,
+        )

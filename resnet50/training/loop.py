@@ -20,8 +20,10 @@ from resnet50.handoff.progress import (
     write_progress,
 )
 from resnet50.handoff.reader import Batch, BatchReader
+from resnet50.speed import Speed
 from resnet50.tables import METRICS_FILE, TableError, record_epoch
 from resnet50.training import checkpoint
+from resnet50.training.clock import Clock
 from resnet50.training.mixup import mixing_share_at
 from resnet50.training.schedules import (
     is_update_at,
@@ -117,30 +119,6 @@ def _no_shifts(batch: Batch) -> np.ndarray:
     return np.zeros((len(batch.labels), 3), np.float32)
 
 
-class Clock:
-    """Images and seconds since the start of an epoch, or of this session in it."""
-
-    def __init__(self, reader: BatchReader):
-        self._reader = reader
-        self.restart()
-
-    def restart(self) -> None:
-        """Starts to count anew."""
-        self._started = time.monotonic()
-        self._waited_before = self._reader.waited_seconds
-        self.num_images = 0
-
-    def figures(self) -> dict[str, float]:
-        """Seconds, images_per_second, and waiting, the share of the time in 0..1."""
-        seconds = max(time.monotonic() - self._started, 1e-9)
-        waited = self._reader.waited_seconds - self._waited_before
-        return {
-            "seconds": seconds,
-            "images_per_second": self.num_images / seconds,
-            "waiting": waited / seconds,
-        }
-
-
 class Run(NamedTuple):
     """Where a run stands and what belongs to it."""
 
@@ -168,6 +146,8 @@ class Loop:
         is_draw_due: Callable[[], bool],
         should_stop: Callable[[], bool],
         notify: Callable[[str], None],
+        advise: Callable[[Speed], str],
+        profile_steps: int = 0,
     ):
         """Prepares; nothing happens before ``run``.
 
@@ -182,6 +162,9 @@ class Loop:
             is_draw_due: Whether the last drawing is old enough for another.
             should_stop: Asked after each step.
             notify: Takes a line for the user.
+            advise: Says in one sentence what limits a speed.
+            profile_steps: After how many steps to tell the speed, again and again; 0:
+                only after each epoch.
         """
         self._training = training
         self._reader = reader
@@ -193,7 +176,11 @@ class Loop:
         self._is_draw_due = is_draw_due
         self._should_stop = should_stop
         self._notify = notify
+        self._advise = advise
         self._clock = Clock(reader)
+        self._profile_steps = profile_steps
+        # The first step, which compiles the network, counts in no profile.
+        self._steps_in_profile = -1
         self._unchecked: list[tuple[Position, tf.Tensor]] = []
         self._obstacles: set[str] = set()
         self._obstacles_at_end = False
@@ -257,7 +244,23 @@ class Loop:
             self._save(position)
         elif time.monotonic() > self._looked_at + _LOOK_SECONDS:
             self._look(position)
+        if self._profile_steps:
+            self._profile()
         return position
+
+    def _profile(self) -> None:
+        """Counts a step; after profile_steps of them tells their speed."""
+        self._steps_in_profile += 1
+        if self._steps_in_profile in (0, self._profile_steps):
+            self._check_losses()  # Waits for the device.
+            if self._steps_in_profile:
+                speed = self._clock.since(self._profile_start)
+                self._tell_speed(f"the last {self._profile_steps} steps", speed)
+            self._profile_start = self._clock.mark()
+            self._steps_in_profile = 0
+
+    def _tell_speed(self, of_what: str, speed: Speed) -> None:
+        self._notify(f"{of_what}: {speed.line()}\n    {self._advise(speed)}")
 
     def _look(self, position: Position) -> None:
         """What is done once a second: it makes the host wait for the device."""
@@ -308,57 +311,61 @@ class Loop:
             last = to_position(step, self._run.batches_per_epoch)
             self._raise_lost(last, "the weights are not finite after it")
         self._save_at = time.monotonic() + _RETRY_SECONDS
-        with self._obstacle_told("saving a checkpoint"):
+        with self._clock.saving(), self._obstacle_told("saving a checkpoint"):
             checkpoint.save(
                 self._training, self._run.folder, position, self._run.description
             )
             self._saved = position
             self._save_at = time.monotonic() + self._checkpoint_seconds
-        with self._obstacle_told("deleting old checkpoints"):
+        with self._clock.saving(), self._obstacle_told("deleting old checkpoints"):
             checkpoint.prune(self._run.folder, self._run.keep_checkpoints)
         return self._saved == position
 
     def _finish_epoch(self, epoch: int, position: Position) -> None:
         self._check_losses()
         step = to_step(position, self._run.batches_per_epoch) - 1
-        means, figures = self._training.totals.means(), self._clock.figures()
+        means, speed = self._training.totals.means(), self._clock.speed()
         row = {
             "epoch": epoch,
             "steps": step + 1,
             **{name: f"{value:.6g}" for name, value in means.items()},
             "learning_rate": f"{self._numbers.learning_rate(step):.6g}",
-            "images_per_second": f"{figures['images_per_second']:.2f}",
-            "waiting": f"{figures['waiting']:.4f}",
-            "seconds": f"{figures['seconds']:.1f}",
+            "images_per_second": f"{speed.images_per_second:.2f}",
+            "waiting": f"{speed.share(speed.waiting):.4f}",
+            "saving": f"{speed.share(speed.saving):.4f}",
+            "reading": f"{speed.share(speed.reading):.4f}",
+            "seconds": f"{speed.seconds:.1f}",
         }
         line = (
             f"epoch {epoch}: loss {means['loss']:.3f}, top-1 {means['top1']:.1%}, "
-            f"top-5 {means['top5']:.1%}, {figures['images_per_second']:.1f} images/s, "
-            f"waiting {figures['waiting']:.1%}"
+            f"top-5 {means['top5']:.1%}, {speed.images_per_second:.1f} images/s, "
+            f"waiting {speed.share(speed.waiting):.1%}"
         )
         if self._training.loss_scale is not None:
             row["skipped"] = int(self._training.totals.num_skipped)
             row["loss_scale"] = f"{float(self._training.loss_scale.scale):g}"
             line += f", skipped {row['skipped']}, loss scale {row['loss_scale']}"
         self._notify(line)
+        self._tell_speed(f"epoch {epoch}", speed)
         # The row before the checkpoint: killed between them, a resumed training comes
         # here again and replaces the row. The other way round it would be missing.
         with self._obstacle_told(f"writing {METRICS_FILE}"):
             record_epoch(self._run.folder / METRICS_FILE, row)
         self._training.totals.reset()
-        self._save(position)
+        # The checkpoint counts in the epoch after it, so that no time is in none.
         self._clock.restart()
+        self._save(position)
 
     def _draw(self, position: Position) -> None:
-        means, figures = self._training.totals.means(), self._clock.figures()
+        means, speed = self._training.totals.means(), self._clock.speed()
         try:
             num_ready = sum(ready >= position for ready in self._buffer.ready())
         except OSError:  # To be told by the reader, which needs the folder.
             num_ready = "?"
         self._show(
             position,
-            f"waiting {figures['waiting']:.1%}, "
+            f"waiting {speed.share(speed.waiting):.1%}, "
             f"buffer {num_ready}/{self._run.buffer_size}, "
             f"loss {means['loss']:.3f}, top-1 {means['top1']:.1%}, "
-            f"{figures['images_per_second']:.1f} images/s",
+            f"{speed.images_per_second:.1f} images/s",
         )

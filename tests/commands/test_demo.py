@@ -23,6 +23,11 @@ def test_the_whole_demo_in_short(tmp_path, monkeypatch, capsys):
     assert "resumed; next is epoch" in output
     assert "unreadable, replaced" in output
     assert "(crops of each image: 10)" in output
+    page = folder / "saved_models" / "demo" / "curves.html"
+    assert f"Their curves, for a browser: {page}" in output
+    assert "validation, 10 crops" in page.read_text(encoding="utf-8")
+    evaluation = (page.parent / "evaluation.csv").read_text()
+    assert "loss" in evaluation.splitlines()[0].split(",")
     assert "channel_mean = [0.48180" not in (folder / "config.txt").read_text()
 
     demo.prepare_folder(folder)  # Once more: its own folder it may replace.

@@ -304,3 +304,21 @@ def test_stops_when_told_even_with_batches_at_hand(buffer):
         assert_is(next(batches), 0)
         stop.set()
         assert list(batches) == []
+
+
+@pytest.mark.parametrize("is_alive", [True, False])
+def test_what_the_thread_waits_for_is_counted_by_its_cause(
+    buffer, monkeypatch, is_alive
+):
+    monkeypatch.setattr(locks, "is_alive", lambda folder, role: is_alive)
+    subject = make_reader(buffer, range(1))
+    subject.check_preprocessor()
+    write_later = threading.Timer(0.1, write, (buffer, 0))
+    write_later.start()
+    with subject:
+        assert [batch.step for batch in subject] == [0]
+    write_later.join()
+    assert subject.reading_seconds > 0
+    counters = [subject.unattended_seconds, subject.absent_seconds]
+    assert counters[is_alive] > 0
+    assert counters[not is_alive] == 0

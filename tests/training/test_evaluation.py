@@ -91,6 +91,7 @@ def test_hits_are_counted_over_incomplete_batches(tmp_path, num_crops, batch_siz
     assert accuracy.top1 == pytest.approx(3 / 5)
     assert accuracy.top5 == 1  # of three classes
     assert accuracy.num_images == sum(advanced) == 5
+    assert 0 < accuracy.loss < 50
 
 
 def test_unreadable_images_are_named_and_do_not_count(tmp_path):
@@ -147,5 +148,8 @@ def test_probabilities_are_averaged_not_votes():
     subject = evaluator(10, 10)
     subject._model = Unsure()
     # Means: class 0 has 0.9 * 0.55 = 0.495, class 1 has 0.9 * 0.45 + 0.1 = 0.505.
-    top1, _ = subject._count(images, np.array([1], np.int32))
+    top1, _, loss = subject._count(images, np.array([1], np.int32))
     assert int(top1) == 1
+    share = np.exp(0.2) / (1 + np.exp(0.2))  # Of class 0 in each of the nine.
+    mean = 0.9 * (1 - share) + 0.1 / (1 + np.exp(-20))
+    assert float(loss) == pytest.approx(-np.log(mean), rel=1e-5)

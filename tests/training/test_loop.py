@@ -54,6 +54,7 @@ class Session:
         self.training = training or TinyTraining()
         self.is_buffer_ready = lambda: True
         self.progress, self.lines = [], []
+        self.profile_steps = 0
         self._minutes, self._stop_after = minutes, stop_after
         self._train = dataclasses.replace(SETTINGS.train, **settings)
 
@@ -89,6 +90,8 @@ class Session:
                 is_draw_due=lambda: True,
                 should_stop=self._look,
                 notify=self.lines.append,
+                advise=lambda speed: "advice",
+                profile_steps=self.profile_steps,
             ).run(start)
 
     @property
@@ -118,7 +121,23 @@ def test_each_epoch_has_a_checkpoint_and_a_row(folder):
     for row in rows:
         assert float(row["loss"]) > 0
         assert 0 <= float(row["top1"]) <= float(row["top5"]) == 1
-        assert 0 <= float(row["waiting"]) <= 1
+        shares = [float(row[name]) for name in ("waiting", "saving")]
+        assert all(0 <= share <= 1 for share in shares)
+        assert float(row["reading"]) >= 0
+    # Of the checkpoint after epoch 0; the one after epoch 1 is in no row.
+    assert [float(row["saving"]) > 0 for row in rows] == [False, True]
+    told = [line for line in session.lines if "if batches were never late" in line]
+    assert [line.split(":")[0] for line in told] == ["epoch 0", "epoch 1"]
+    assert all(line.endswith("\n    advice") for line in told)
+
+
+def test_a_profile_tells_every_n_steps_but_not_of_the_first(folder):
+    session = Session(folder)
+    session.profile_steps = 2
+    session.train(Position(0, 0), Position(2, 0))
+    told = [line for line in session.lines if line.startswith("the last 2 steps: ")]
+    assert len(told) == 2  # Of the steps 1 and 2, and 3 and 4.
+    assert all(line.endswith("\n    advice") for line in told)
 
 
 def test_checkpoints_inside_an_epoch_come_by_the_clock(folder):
@@ -289,7 +308,7 @@ def test_a_checkpoint_that_cannot_be_saved_is_tried_again(folder, monkeypatch):
     # Epoch 0's own moment has passed; the state one step later is saved instead.
     assert [tuple(call[2]) for call in calls] == [(1, 0), (1, 1), (2, 0)]
     assert session.checkpoints == ["1"]
-    told = [line for line in session.lines if "checkpoint" in line]
+    told = [line for line in session.lines if "a checkpoint" in line]
     assert told == [
         f"saving a checkpoint failed, trying again later: {error}",
         "saving a checkpoint works again",

@@ -1,0 +1,127 @@
+"""A run's tables as TensorBoard's event files, written without TensorFlow.
+
+    RUN/tensorboard/training/events.out.tfevents.*
+    RUN/tensorboard/validation, 1 crop/events.out.tfevents.*
+
+so that training and validation of one run, and all runs, lie in one diagram. The tables
+stay the source: every file is made anew from the whole table, and tells a TensorBoard
+that is already looking to forget what it has read before.
+"""
+
+import io
+import math
+import time
+from pathlib import Path
+
+from PIL import Image
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from resnet50.handoff.atomic_io import atomic_file
+from resnet50.reports.curves import NEVER_LATE, TRAINING, RunRecord, number
+from resnet50.tables import METRICS_FILE
+
+FOLDER = "tensorboard"
+
+# Columns that say what a row is of, and are no result.
+_KEYS = {"epoch", "steps", "crops", "weights", "num_images"}
+
+
+def _clock_times(run: RunRecord) -> dict[int, float]:
+    """For each epoch, when it was finished; seconds since 1970.
+
+    The last one when metrics.csv was written, each one before it as much earlier as
+    the next one's row has seconds. So pauses between are left out.
+    """
+    path = run.folder / METRICS_FILE
+    at = path.stat().st_mtime if path.exists() else time.time()
+    times = {}
+    for row in reversed(run.metrics):
+        times[int(row["epoch"])] = at
+        seconds = number(row, "seconds")
+        at -= 0 if math.isnan(seconds) else seconds
+    return times
+
+
+def _scalars(rows: list[dict[str, str]]) -> list[tuple[int, str, float]]:
+    """(epoch, column, value) of every number of a table."""
+    return [
+        (int(row["epoch"]), column, value)
+        for row in rows
+        for column in row
+        if column not in _KEYS and not math.isnan(value := number(row, column))
+    ]
+
+
+def _picture(image: Image.Image) -> Summary.Value:
+    png = io.BytesIO()
+    image.save(png, format="PNG")
+    return Summary.Value(
+        tag="first batch",
+        image=Summary.Image(
+            width=image.width,
+            height=image.height,
+            colorspace=3,
+            encoded_image_string=png.getvalue(),
+        ),
+    )
+
+
+def _write(
+    folder: Path, events: list[tuple[int, Summary.Value]], times: dict[int, float]
+) -> None:
+    """Replaces the event file of a folder by one of these epochs and values."""
+    folder.mkdir(parents=True, exist_ok=True)
+    before = list(folder.glob("events.out.tfevents.*"))
+    now = time.time()
+    first = min((epoch for epoch, _ in events), default=0)
+    with atomic_file(folder / f"events.out.tfevents.{time.time_ns()}") as file:
+        writer = RecordWriter(file)
+        start = SessionLog(status=SessionLog.START)
+        for event in (
+            Event(wall_time=now, file_version="brain.Event:2"),
+            Event(wall_time=now, step=first, session_log=start),
+            *(
+                Event(
+                    wall_time=times.get(epoch, now),
+                    step=epoch,
+                    summary=Summary(value=[value]),
+                )
+                for epoch, value in events
+            ),
+        ):
+            writer.write(event.SerializeToString())
+    for path in before:
+        path.unlink()
+
+
+def write_events(run: RunRecord, first_batch: Image.Image | None) -> Path:
+    """Writes a run's event files; returns the folder they are in.
+
+    Args:
+        run: The tables.
+        first_batch: A picture of it, or None.
+
+    Raises:
+        OSError: They cannot be written.
+    """
+    tables = {TRAINING: run.metrics, **run.evaluations_by_kind}
+    scalars = {kind: _scalars(rows) for kind, rows in tables.items()}
+    for curve in run.curves("images_per_second"):
+        if curve.kind == NEVER_LATE:
+            scalars[TRAINING] += [
+                (epoch, "images_per_second_if_never_late", value)
+                for epoch, value in zip(curve.epochs, curve.values)
+                if not math.isnan(value)
+            ]
+    times = _clock_times(run)
+    for kind, rows in scalars.items():
+        events = [
+            (epoch, Summary.Value(tag=column, simple_value=value))
+            for epoch, column, value in rows
+        ]
+        if first_batch is not None and kind == TRAINING:
+            events.insert(0, (0, _picture(first_batch)))
+        _write(run.folder / FOLDER / kind, events, times)
+    return run.folder / FOLDER

@@ -1,0 +1,179 @@
+"""The curves of runs as one HTML page that needs no other file and no network."""
+
+import html
+import math
+import time
+from pathlib import Path
+
+from resnet50.handoff.atomic_io import atomic_file
+from resnet50.reports.curves import PANELS, RunRecord, number
+from resnet50.reports.diagrams import legend_svgs, panel_svg
+
+# How often a page that is being rewritten reloads itself.
+_RELOAD_SECONDS = 60
+
+# Stands where there is no number.
+_NOTHING = "-"
+
+_CSS = """
+:root { color-scheme: light; }
+body { background: #fff; color: #222; font: 16px/1.5 sans-serif;
+       margin: 0 auto; max-width: 1240px; padding: 1rem; }
+h1 { font-size: 1.4rem; margin: 0 0 .5rem; overflow-wrap: anywhere; }
+ul.legend { display: flex; flex-wrap: wrap; gap: .2rem 1.5rem; list-style: none;
+            margin: .8rem 0; padding: 0; }
+ul.legend li { align-items: center; display: flex; gap: .5rem; min-width: 0;
+               overflow-wrap: anywhere; }
+ul.legend svg { flex: none; height: 1rem; width: 3rem; }
+.panels { display: grid; gap: 1rem;
+          grid-template-columns: repeat(auto-fit, minmax(min(100%, 480px), 1fr)); }
+.panels svg { display: block; height: auto; width: 100%; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums;
+        margin: .5rem 0; }
+th, td { border-bottom: 1px solid #ddd; padding: .15rem .6rem; text-align: right;
+         vertical-align: bottom; }
+th:first-child, td:first-child { min-width: 8rem; overflow-wrap: anywhere;
+                                 text-align: left; }
+details table { font-size: .8rem; }
+details th:first-child, details td:first-child { min-width: 0; }
+p { max-width: 50rem; }
+summary { cursor: pointer; overflow-wrap: anywhere; }
+"""
+
+_EXPLANATION = (
+    "Training figures are means over an epoch, of augmented images, while the weights "
+    "change; validation figures are of the checkpoint after it. Epochs count from 0."
+)
+
+
+def _percent(share: float) -> str:
+    return _NOTHING if math.isnan(share) else f"{share:.1%}"
+
+
+def _mean_over_time(run: RunRecord, column: str) -> float:
+    """Mean of a column, each epoch as heavy as the seconds of its row."""
+    pairs = [(number(row, "seconds"), number(row, column)) for row in run.metrics]
+    pairs = [pair for pair in pairs if not any(map(math.isnan, pair))]
+    seconds = sum(weight for weight, _ in pairs)
+    if not seconds:
+        return math.nan
+    return sum(weight * value for weight, value in pairs) / seconds
+
+
+def _best(run: RunRecord) -> str:
+    """The highest top-1 accuracy on the validation images, and of what."""
+    found = [
+        (number(row, "top1"), kind, row["epoch"])
+        for kind, rows in run.evaluations_by_kind.items()
+        for row in rows
+        if not math.isnan(number(row, "top1"))
+    ]
+    if not found:
+        return "not evaluated"
+    top1, kind, epoch = max(found, key=lambda candidate: candidate[0])
+    return f"{top1:.2%} ({kind.removeprefix('validation, ')}, epoch {epoch})"
+
+
+def _summary(run: RunRecord) -> list[str]:
+    last = run.metrics[-1] if run.metrics else {}
+    speed = _mean_over_time(run, "images_per_second")
+    return [
+        run.name,
+        last.get("epoch", _NOTHING),
+        last.get("loss") or _NOTHING,
+        _percent(number(last, "top1")),
+        _best(run),
+        _NOTHING if math.isnan(speed) else f"{speed:.1f}",
+        _percent(_mean_over_time(run, "waiting")),
+    ]
+
+
+_SUMMARY_HEAD = [
+    "run",
+    "last epoch",
+    "its training loss",
+    "its training top-1",
+    "best validation top-1",
+    "images/s, mean",
+    "waiting, mean",
+]
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    def line(cells, tag):
+        inside = "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
+        return f"<tr>{inside}</tr>"
+
+    body = "\n".join(line(row, "td") for row in rows)
+    return (
+        f'<div class="wide"><table><thead>{line(head, "th")}</thead>\n'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _numbers(title: str, rows: list[dict[str, str]]) -> str:
+    """A table of a run as it stands, folded away."""
+    if not rows:
+        return ""
+    head = list(dict.fromkeys(column for row in rows for column in row))
+    cells = [[row.get(column) or "" for column in head] for row in rows]
+    table = _table(head, cells)
+    return f"<details><summary>{html.escape(title)}</summary>{table}</details>"
+
+
+def build_page(runs: list[RunRecord], *, reloads: bool) -> str:
+    """The page as text.
+
+    Args:
+        runs: At least one.
+        reloads: Whether the page shall reload itself while it is shown.
+    """
+    title = html.escape(", ".join(run.name for run in runs))
+    legend = "\n".join(
+        f"<li>{svg}<span>{html.escape(text)}</span></li>"
+        for svg, text in legend_svgs(runs)
+    )
+    panels = "\n".join(
+        f'<div role="img" aria-label="{panel.title}">{panel_svg(panel, runs)}</div>'
+        for panel in PANELS
+    )
+    numbers = "\n".join(
+        _numbers(f"{run.name}: metrics.csv", run.metrics)
+        + _numbers(f"{run.name}: evaluation.csv", run.evaluations)
+        for run in runs
+    )
+    reload = f'<meta http-equiv="refresh" content="{_RELOAD_SECONDS}">'
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+{reload if reloads else ""}
+<title>{title}</title>
+<style>{_CSS}</style>
+</head>
+<body>
+<h1>{title}</h1>
+{_table(_SUMMARY_HEAD, [_summary(run) for run in runs])}
+<ul class="legend">
+{legend}
+</ul>
+<div class="panels">
+{panels}
+</div>
+<p>{_EXPLANATION} Drawn {time.strftime("%Y-%m-%d %H:%M")}.</p>
+{numbers}
+</body>
+</html>
+"""
+
+
+def write_page(path: Path, runs: list[RunRecord], *, reloads: bool) -> None:
+    """Writes the page; see ``build_page``.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    with atomic_file(path) as file:
+        file.write(build_page(runs, reloads=reloads).encode())

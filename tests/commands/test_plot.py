@@ -1,0 +1,118 @@
+"""Proves what plot draws of which runs, where to, and what it says otherwise."""
+
+import os
+import sys
+
+import pytest
+from PIL import Image
+
+from resnet50.commands import plot
+from resnet50.reports.curves import RunError
+from resnet50.tables import METRICS_FILE, write_table
+from tests.images import make_class_folders
+from tests.reports.runs import make_run, metrics_row
+from tests.settings import write_small_config
+
+
+@pytest.fixture
+def run_plot(tmp_path, monkeypatch):
+    config = write_small_config(tmp_path)
+
+    def call(*words):
+        monkeypatch.setattr("sys.argv", ["plot", f"--config={config}", *words])
+        plot.main()
+
+    return call
+
+
+def test_a_run_by_its_name_is_drawn_into_its_folder(tmp_path, run_plot, capsys):
+    folder = make_run(tmp_path / "saved_models" / "v1.5", 3)
+    run_plot("v1.5")
+    paths = [folder / "curves.png", folder / "curves.html"]
+    assert capsys.readouterr().out.split() == [str(path) for path in paths]
+    with Image.open(paths[0]) as image:
+        assert image.format == "PNG"
+    assert "<title>v1.5</title>" in paths[1].read_text(encoding="utf-8")
+
+
+def test_several_runs_by_their_folders_are_compared(tmp_path, run_plot):
+    folders = [make_run(tmp_path / "elsewhere" / name, 2) for name in ("a", "b")]
+    run_plot(*map(str, folders))
+    assert (tmp_path / "elsewhere" / "comparison.png").exists()
+    page = (tmp_path / "elsewhere" / "comparison.html").read_text(encoding="utf-8")
+    assert "<title>a, b</title>" in page
+
+
+def test_the_output_may_be_elsewhere(tmp_path, run_plot):
+    make_run(tmp_path / "saved_models" / "run", 2)
+    run_plot("run", f"--output={tmp_path / 'of v1.5.png'}")
+    assert (tmp_path / "of v1.5.png").exists()
+    assert (tmp_path / "of v1.5.html").exists()
+    with pytest.raises(plot.PlotError, match=r"cannot be written.*see --output"):
+        run_plot("run", f"--output={tmp_path / 'none' / 'curves'}")
+
+
+def test_superseded_evaluations_are_told(tmp_path, run_plot, capsys):
+    make_run(tmp_path / "saved_models" / "run", 2, evaluated=[1, 7])
+    run_plot("run")
+    assert "evaluation.csv: 2 rows are of epochs after" in capsys.readouterr().err
+
+
+def test_an_unknown_run_is_an_error_that_names_those_there_are(tmp_path, run_plot):
+    make_run(tmp_path / "saved_models" / "mytestrun", 1)
+    with pytest.raises(RunError, match=r"no such run \(.* holds: mytestrun\)"):
+        run_plot("mytestrum")
+
+
+@pytest.mark.parametrize(
+    ("package", "extra", "flags"),
+    [("matplotlib", "plots", []), ("tensorboard", "tensorboard", ["--tensorboard"])],
+)
+def test_a_missing_package_is_named_with_its_command(
+    tmp_path, run_plot, monkeypatch, package, extra, flags
+):
+    make_run(tmp_path / "saved_models" / "run", 1)
+    for name in list(sys.modules):
+        if name.split(".")[0] == package or name.startswith("resnet50.reports."):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    message = rf"{package} is not installed \(pip install -e '\.\[{extra}\]'\)"
+    with pytest.raises(plot.PlotError, match=message):
+        run_plot("run", *flags)
+
+
+def test_tensorboard_gets_the_first_batch_if_the_images_are_there(
+    tmp_path, run_plot, capsys
+):
+    folder = make_run(tmp_path / "saved_models" / "run", 1)
+    run_plot("run", "--tensorboard")
+    assert "no picture of the first batch: " in capsys.readouterr().err
+    (without,) = (folder / "tensorboard" / "training").iterdir()
+    small = without.stat().st_size
+    make_class_folders(tmp_path / "images" / "train", 3, 4)
+    run_plot("run", "--tensorboard")
+    assert "no picture" not in capsys.readouterr().err
+    (with_picture,) = (folder / "tensorboard" / "training").iterdir()
+    assert b"\x89PNG" in with_picture.read_bytes()
+    assert with_picture.stat().st_size > small
+
+
+def test_following_draws_anew_when_a_table_has_changed(tmp_path, run_plot, monkeypatch):
+    folder = make_run(tmp_path / "saved_models" / "run", 1)
+    pages = []
+
+    def sleep(seconds):
+        pages.append((folder / "curves.html").read_text(encoding="utf-8"))
+        if len(pages) == 1:
+            rows = [metrics_row(epoch) for epoch in range(2)]
+            write_table(folder / METRICS_FILE, rows)
+            os.utime(folder / METRICS_FILE, (5000, 5000))
+        else:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(plot.time, "sleep", sleep)
+    with pytest.raises(KeyboardInterrupt):
+        run_plot("run", "--follow")
+    assert len(pages) == 2
+    assert ["<td>6.95</td>" in page for page in pages] == [False, True]
+    assert all("refresh" in page for page in pages)

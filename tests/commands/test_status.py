@@ -1,0 +1,158 @@
+"""Proves what status says of folders in each state, and that it changes nothing."""
+
+import json
+
+import numpy as np
+import pytest
+
+from resnet50.commands import status
+from resnet50.config import ConfigError
+from resnet50.handoff import locks
+from resnet50.handoff.buffer import BatchBuffer
+from resnet50.handoff.manifest import write_manifest
+from resnet50.handoff.progress import Position, write_progress
+from resnet50.preprocessing.unreadable import UnreadableLog
+from resnet50.reports import pair
+from tests.reports.runs import make_run
+from tests.settings import write_small_config
+
+
+@pytest.fixture
+def run_status(tmp_path, monkeypatch, capsys):
+    config = write_small_config(tmp_path)  # A buffer of 6 batches, 2 epochs.
+
+    def call(*flags):
+        words = ["status", f"--config={config}", "--seconds=0.01", *flags]
+        monkeypatch.setattr("sys.argv", words)
+        status.main()
+        return capsys.readouterr().out
+
+    return call
+
+
+@pytest.fixture
+def buffer(tmp_path):
+    """At epoch 1, batch 2 of 10 an epoch; three batches ahead and one behind."""
+    buffer = BatchBuffer(tmp_path / "buffer")
+    buffer.folder.mkdir()
+    write_manifest(buffer.folder, {"num_images": 43, "batch_size": 4})
+    write_progress(buffer.folder, Position(1, 2))
+    for batch_index in (1, 2, 3, 4):
+        images = np.zeros((4, 2, 2, 3), np.float16)
+        buffer.write(Position(1, batch_index), images, np.zeros(4, np.int32))
+    UnreadableLog(buffer.folder).add("broken.jpg", "no image")
+    return buffer
+
+
+def snapshot(folder):
+    return {
+        path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()
+    }
+
+
+def test_nothing_has_ever_run(tmp_path, run_status):
+    before = snapshot(tmp_path)
+    output = run_status()
+    assert "train.py does not run\n" in output
+    assert "runtime_preprocessing.py does not run\n" in output
+    assert "position    unknown: " in output
+    assert snapshot(tmp_path) == before
+    assert not (tmp_path / "buffer").exists()
+
+
+def test_a_pair_that_has_stopped(tmp_path, run_status, buffer):
+    make_run(tmp_path / "saved_models" / "mytestrun", 2)
+    before = snapshot(tmp_path)
+    output = run_status("--run_folder=mytestrun")
+    assert "position    epoch 1, batch 2 of 10; 60.0% of 2 epochs\n" in output
+    assert "buffer      3 of 6 batches ready\n" in output
+    assert "time left   unknown, nothing is being trained\n" in output
+    assert "bad images  1 so far" in output
+    assert f"disk        {buffer.folder}: 0.00 GB, " in output
+    assert (
+        "last epoch  1: loss 6.950, top-1 1.0%, top-5 6.0%, 200.0 images/s, " in output
+    )
+    assert snapshot(tmp_path) == before
+
+
+def test_a_running_pair_has_a_speed_and_a_time_left(
+    tmp_path, run_status, buffer, monkeypatch
+):
+    runs = [make_run(tmp_path / "saved_models" / name, 1) for name in ("other", "run")]
+    monkeypatch.setattr(pair, "steps_per_second", lambda read, seconds: 2.0)
+    with (
+        locks.exclusive_role(buffer.folder, locks.TRAINER),
+        locks.exclusive_role(buffer.folder, locks.PREPROCESSOR),
+        locks.exclusive_role(runs[1], locks.TRAINER),
+    ):
+        output = run_status()
+    assert "train.py runs, process " in output
+    assert "runtime_preprocessing.py runs, process " in output
+    assert "speed       8.0 images/s, 2.00 batches/s (in the last 0.01 s)\n" in output
+    assert "time left   4 s at this speed\n" in output  # 8 batches.
+    assert f"disk        {runs[1]}: " in output  # The one that is being trained.
+
+
+def test_without_two_steps_to_see_the_last_epoch_has_the_speed(
+    tmp_path, run_status, buffer
+):
+    folder = make_run(tmp_path / "saved_models" / "run", 1)
+    with (
+        locks.exclusive_role(buffer.folder, locks.TRAINER),
+        locks.exclusive_role(folder, locks.TRAINER),
+    ):
+        output = run_status()
+        assert "200.0 images/s, 50.00 batches/s (in the last epoch; no two" in output
+        (folder / "metrics.csv").unlink()
+        assert "speed       no two steps in 0.01 s\n" in run_status()
+
+
+def test_a_finished_training(run_status, buffer):
+    write_progress(buffer.folder, Position(2, 0))
+    output = run_status()
+    assert "position    epoch 2, batch 0 of 10; 100.0% of 2 epochs" in output
+    assert "time left   none, all 2 epochs are trained" in output
+    assert "of 10; 50.0% of 4 epochs" in run_status("--epoch_end=4")
+
+
+@pytest.mark.parametrize("content", ["", "nonsense", "-1\n5\n", "1\n10\n"])
+def test_a_position_that_nobody_believes(run_status, buffer, content):
+    (buffer.folder / "training_progress.txt").write_text(content)
+    output = run_status()
+    assert "position    unknown: " in output
+    assert "bad images  1 so far" in output
+
+
+@pytest.mark.parametrize("manifest", ["", "[]", json.dumps({"num_images": "x"})])
+def test_a_manifest_that_says_nothing(run_status, buffer, manifest):
+    (buffer.folder / "manifest.json").write_text(manifest)
+    assert "position    unknown: " in run_status()
+
+
+@pytest.mark.parametrize(
+    "flag", ["--seconds=0", "--epoch_end=0", "--run_folder=none", "--run_folder=a/b"]
+)
+def test_wrong_flags(run_status, flag):
+    with pytest.raises(ConfigError):
+        run_status(flag)
+
+
+def test_speed_is_that_between_the_first_and_the_last_change(monkeypatch):
+    clock = iter(np.arange(0, 20, 0.5))
+    monkeypatch.setattr(pair.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(pair.time, "sleep", lambda seconds: None)
+    # Seen first at 1.5 s: 8. Then unreadable, 10 at 2.5 s, and 14 at 3.5 s.
+    steps = iter([7, 7, 7, 8, None, 10, 10, 14, 14, 14, 14])
+    # Looks at 0.5, 1.0, ..., after the start at 0.
+    assert pair.steps_per_second(lambda: next(steps), 4.6) == (14 - 8) / 2.0
+    assert pair.steps_per_second(lambda: 5, 2.0) == 0
+    steps = iter([5, 6, 6, 6, 6, 6])  # One change has no duration.
+    assert pair.steps_per_second(lambda: next(steps), 2.0) == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(3.4, "3 s"), (60, "0 h 01 min"), (7260, "2 h 01 min"), (180000, "2 d 2 h")],
+)
+def test_durations(seconds, text):
+    assert pair.duration(seconds) == text
