@@ -6,6 +6,8 @@ from resnet50 import command_line
 
 COMMANDS = {
     "evaluate": "top-1 and top-5 accuracy of a run's checkpoints",
+    "weights": "to and from the names and layouts of torchvision and timm",
+    "export": "a SavedModel or ONNX file that takes images as they are",
     "preview": "draws the images of a batch, rebuilt from its address",
     "demo": "the whole pipeline on generated images, in some minutes on a CPU",
 }

@@ -2,6 +2,7 @@
 
     saved_models/RUN/3/         after epoch 3
     saved_models/RUN/4_00120/   inside epoch 4; batch 120 is the next
+    saved_models/RUN/0_00000/   before the first batch: imported weights
         variables.index, variables.data-...   written by tf.train.Checkpoint: weights,
                                               moving statistics, momentum, totals
         state.json                            position, what was being trained, and
@@ -61,7 +62,7 @@ class Checkpoint(NamedTuple):
 def checkpoint_path(run_folder: Path, position: Position) -> Path:
     """The folder of the checkpoint before the batch of some position."""
     epoch, batch_index = position
-    if batch_index:
+    if batch_index or not epoch:
         return run_folder / f"{epoch}_{batch_index:05d}"
     return run_folder / str(epoch - 1)
 
@@ -224,7 +225,7 @@ def load(training: Training, checkpoint: Checkpoint, description: dict) -> None:
     """
     theirs = _read_description(checkpoint.path)
     keys = [key for key in description if key != "batches_per_epoch"]
-    if not checkpoint.is_after_epoch:
+    if checkpoint.position.batch_index:
         keys.append("batches_per_epoch")
     _require_equal(checkpoint.path, theirs, description, keys)
     reader = tf.train.Checkpoint(training=training)

@@ -1,4 +1,7 @@
-"""The one device that trains or evaluates: the first GPU, or else the CPU."""
+"""The one device that trains or evaluates: the first GPU, or else the CPU.
+
+Programs that only carry weights from file to file leave the GPU to others.
+"""
 
 from collections.abc import Callable
 
@@ -27,3 +30,8 @@ def prepare_device(*, deterministic: bool, notify: Callable[[str], None]) -> Non
         )
     if deterministic:
         tf.config.experimental.enable_op_determinism()
+
+
+def leave_gpus_alone() -> None:
+    """Computes on the CPU; must come before TensorFlow's first use."""
+    tf.config.set_visible_devices([], "GPU")
