@@ -46,7 +46,7 @@ def make_bare_decoding(workload: Workload) -> MakeBatch:
     return make_batch
 
 
-def _import_torchvision():
+def import_torchvision():
     """The package, also if its compiled operators are not for the installed torch.
 
     The wheel on PyPI is for torch with CUDA; beside torch for the CPU it misses two
@@ -69,7 +69,7 @@ def _import_torchvision():
 
 def make_torchvision(workload: Workload) -> MakeBatch:
     """Steps 1-5 with torchvision.transforms on Pillow images, stacked to a batch."""
-    torch, torchvision = _import_torchvision()
+    torch, torchvision = import_torchvision()
     torch.set_num_threads(1)
     transforms = torchvision.transforms
     rng = np.random.default_rng(0)

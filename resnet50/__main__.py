@@ -9,6 +9,8 @@ COMMANDS = {
     "status": "where a running pair stands: speed, buffer, time left, disk use",
     "preview": "draws what the network is fed: a batch, or one image in many epochs",
     "doctor": "checks the machine, the settings and the images before a training",
+    "weights": "to and from the names and layouts of torchvision and timm",
+    "export": "a SavedModel or ONNX file that takes images as they are",
     "demo": "the whole pipeline on generated images, in some minutes on a CPU",
 }
 

@@ -2,6 +2,7 @@
 
     python -m resnet50 evaluate --run_folder=mytestrun --epoch_start=0 --epoch_end=30
 
+With --imported: of the weights that `python -m resnet50 weights import` put there.
 Prints a line for each epoch and writes evaluation.csv in the run's folder. With --wait
 it can run beside a training, on another GPU.
 """
@@ -36,6 +37,9 @@ from resnet50.training.step import create_model
 
 _WAIT_SECONDS = 1.0
 
+# Of imported weights: they are what the epoch before epoch 0 would have left.
+_IMPORTED_EPOCH = -1
+
 
 def find_checkpoint(run_folder: Path, epoch: int, *, wait: bool) -> Path | None:
     """The checkpoint after an epoch; None if there is none and none to wait for."""
@@ -50,6 +54,16 @@ def find_checkpoint(run_folder: Path, epoch: int, *, wait: bool) -> Path | None:
             return None
         time.sleep(_WAIT_SECONDS)
     return path
+
+
+def require_imported(run_folder: Path) -> None:
+    """Raises CheckpointError if a run does not have imported weights any more."""
+    path = checkpoint_path(run_folder, Position(0, 0))
+    if not path.exists():
+        raise CheckpointError(
+            f"{path}: no imported weights (`python -m resnet50 weights import` puts "
+            "them there, a training's first checkpoint replaces them)"
+        )
 
 
 def open_datasets(config: Config) -> tuple[Dataset, Dataset]:
@@ -76,8 +90,9 @@ def record(
     # Two evaluations, of one crop and of ten, may run side by side.
     with exclusive_role(run_folder, EVALUATION_FILE):
         record_evaluation(run_folder / EVALUATION_FILE, row)
+    name = "imported weights" if epoch == _IMPORTED_EPOCH else f"epoch {epoch}"
     print(
-        f"epoch {epoch}: top-1 {accuracy.top1:.2%}, top-5 {accuracy.top5:.2%} "
+        f"{name}: top-1 {accuracy.top1:.2%}, top-5 {accuracy.top5:.2%} "
         f"({accuracy.num_images:,} images, {num_crops} "
         f"{'crop' if num_crops == 1 else 'crops'}, {weights} weights)",
         flush=True,
@@ -109,10 +124,18 @@ def main() -> None:
         help="the trained ones or their running average (weight_average_decay in "
         "[train]); default: averaged where a checkpoint has them",
     )
+    parser.add_argument(
+        "--imported",
+        action="store_true",
+        help="evaluate the imported weights, before their training here",
+    )
     args = parser.parse_args()
     config = command_line.load_config(args)
     epochs = command_line.epoch_range(args, config)
     run_folder = command_line.run_folder(args, config)
+    if args.imported:
+        epochs = range(_IMPORTED_EPOCH, _IMPORTED_EPOCH + 1)
+        require_imported(run_folder)
     training_set, validation_set = open_datasets(config)
     say(validation_set.summary)
 

@@ -228,11 +228,13 @@ class Session:
 
     def _resume(self, position: Position) -> str:
         """The command that goes on from a position."""
+        # At the first batch there is something to resume only if weights are imported.
+        is_resumable = self.args.resume or position > Position(0, 0)
         return command_line.command_for(
             "train.py",
             self.args,
             run_folder=self.args.run_folder,
-            **({"resume": None} if position > Position(0, 0) else {}),
+            **({"resume": None} if is_resumable else {}),
             epoch_end=self.epochs.stop,
             batch_size=self.config.train.batch_size,
             learning_rate=self.config.train.learning_rate,

@@ -44,11 +44,15 @@ class WeightAverage(tf.Module):
         # Behind a function, as in optimizer.SGDMomentum: a checkpoint calls a variable
         # by its shortest path.
         self._get_variables = lambda: variables
-        for average, variable in self._pairs():
-            average.assign(variable)
+        self.start()
 
     def _pairs(self):
         return zip(self.model.variables, self._get_variables(), strict=True)
+
+    def start(self) -> None:
+        """Makes the average a copy of the variables as they are."""
+        for average, variable in self._pairs():
+            average.assign(variable)
 
     def update(self, is_finite: tf.Tensor | None = None) -> None:
         """Moves the average towards the variables; runs inside the training step.

@@ -2,6 +2,7 @@
 
     saved_models/RUN/3/         after epoch 3
     saved_models/RUN/4_00120/   inside epoch 4; batch 120 is the next
+    saved_models/RUN/0_00000/   before the first batch: imported weights
         variables.index, variables.data-...   written by tf.train.Checkpoint: weights,
                                               moving statistics, momentum, totals, the
                                               average of the weights, the loss scale,
@@ -68,7 +69,7 @@ class Checkpoint(NamedTuple):
 def checkpoint_path(run_folder: Path, position: Position) -> Path:
     """The folder of the checkpoint before the batch of some position."""
     epoch, batch_index = position
-    if batch_index:
+    if batch_index or not epoch:
         return run_folder / f"{epoch}_{batch_index:05d}"
     return run_folder / str(epoch - 1)
 
@@ -251,7 +252,7 @@ def load(training: Training, checkpoint: Checkpoint, description: dict) -> None:
         CheckpointError: It is missing, damaged, or of another training.
     """
     theirs = read_description(checkpoint.path)
-    free = _BETWEEN_EPOCHS if checkpoint.is_after_epoch else ()
+    free = () if checkpoint.position.batch_index else _BETWEEN_EPOCHS
     keys = [key for key in description if key not in free]
     _require_equal(checkpoint.path, theirs, description, keys)
     variables = str(checkpoint.path / _VARIABLES)

@@ -1,4 +1,7 @@
-"""The one device that trains or evaluates: the first GPU, or else the CPU."""
+"""The one device that trains or evaluates: the first GPU, or else the CPU.
+
+Programs that only carry weights from file to file leave the GPU to others.
+"""
 
 from collections.abc import Callable, Collection
 from typing import NamedTuple
@@ -129,3 +132,8 @@ def can_use_xla(
 
 def _dotted(capability: tuple[int, int]) -> str:
     return ".".join(map(str, capability))
+
+
+def leave_gpus_alone() -> None:
+    """Computes on the CPU; must come before TensorFlow's first use."""
+    tf.config.set_visible_devices([], "GPU")

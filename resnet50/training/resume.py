@@ -12,7 +12,8 @@ from resnet50.training.checkpoint import (
     CheckpointError,
     DamagedCheckpointError,
 )
-from resnet50.training.step import Training
+from resnet50.training.model import ResNet50
+from resnet50.training.step import Training, create_model
 
 
 def describe_model(config: Config, dataset: Dataset) -> dict:
@@ -39,6 +40,36 @@ def describe(config: Config, dataset: Dataset, batches_per_epoch: int) -> dict:
         "precision": config.train.precision,
         "accumulate_batches": config.train.accumulate_batches,
     }
+
+
+def load_network(
+    config: Config, dataset: Dataset, run_folder: Path, epoch: int | None
+) -> tuple[ResNet50, Path]:
+    """The network of a run, for programs that do not train it.
+
+    Args:
+        config: What [model] says must agree with the checkpoint.
+        dataset: The training images.
+        run_folder: Of the run.
+        epoch: After which; None for the newest checkpoint.
+
+    Returns:
+        The network, and the checkpoint's folder.
+
+    Raises:
+        CheckpointError: There is none, it is damaged or of another network.
+    """
+    checkpoints = checkpoint.list_checkpoints(run_folder)
+    if not checkpoints:
+        raise CheckpointError(
+            f"{run_folder}: holds no checkpoint (train this run first)"
+        )
+    path = checkpoints[-1].path
+    if epoch is not None:
+        path = checkpoint.checkpoint_path(run_folder, Position(epoch + 1, 0))
+    model = create_model(dataset.num_classes, config.model)
+    checkpoint.load_model(model, path, describe_model(config, dataset), weights=None)
+    return model, path
 
 
 def _candidates(run_folder: Path, epoch_start: int | None) -> list[Checkpoint]:

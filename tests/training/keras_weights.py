@@ -40,6 +40,7 @@ def copy_weights_to_keras(pairs):
     variable_pairs = []
     for layer, keras_layer in pairs:
         if isinstance(layer, tuple(NORMALIZATIONS.values())):
+            assert keras_layer.epsilon == KERAS_EPSILON
             keras_layer.moving_mean.assign(layer.moving_mean)
             keras_layer.moving_variance.assign(layer.moving_variance)
             names = ("gamma", "beta")

@@ -334,3 +334,17 @@ def test_an_old_checkpoint_without_class_names_loads(tmp_path):
     (newest,) = checkpoint.list_checkpoints(tmp_path)
     checkpoint.load(training, newest, DESCRIPTION | CLASSES)
     checkpoint.load_model(training.model, path, {"num_classes": 3, **CLASSES})
+
+
+def test_imported_weights_are_before_the_first_batch(tmp_path):
+    """Any batch size starts from them, and the first checkpoint replaces them."""
+    imported = TinyTraining(seed=3)
+    path = checkpoint.save(imported, tmp_path, Position(0, 0), {"batches_per_epoch": 5})
+    assert path.name == "0_00000"
+    (start,) = checkpoint.list_checkpoints(tmp_path)
+    assert start == (path, Position(0, 0))
+    training = TinyTraining(seed=4)
+    checkpoint.load(training, start, {"batches_per_epoch": 7})
+    np.testing.assert_array_equal(training.model.kernel, imported.model.kernel)
+    checkpoint.save(training, tmp_path, Position(0, 1), {"batches_per_epoch": 7})
+    assert found(tmp_path) == [("0_00001", (0, 1))]

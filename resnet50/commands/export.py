@@ -1,0 +1,44 @@
+"""Writes a run's network with its preprocessing, for programs that classify images.
+
+    python -m resnet50 export --run_folder=mytestrun --output=mytestrun_model
+    python -m resnet50 export --run_folder=mytestrun --output=mytestrun.onnx
+
+A SavedModel, or an ONNX file if --output ends in .onnx. Both take images as they are
+decoded, uint8 [N, H, W, 3], and return their probabilities, float32 [N, K].
+"""
+
+from pathlib import Path
+
+from resnet50 import command_line
+from resnet50.preprocessing.augmentation import ChannelStatistics
+from resnet50.preprocessing.dataset_index import open_training_set
+from resnet50.training.devices import leave_gpus_alone
+from resnet50.training.export import Classifier, write_onnx, write_saved_model
+from resnet50.training.resume import load_network
+
+
+def main() -> None:
+    """Exports the network of one checkpoint."""
+    parser = command_line.make_parser(__doc__)
+    parser.add_argument("--run_folder", required=True, help="name of the run")
+    parser.add_argument(
+        "--epoch", type=int, help="after which; default: the newest checkpoint"
+    )
+    parser.add_argument(
+        "--output", type=Path, required=True, help="a folder, or a file named *.onnx"
+    )
+    args = parser.parse_args()
+    config = command_line.load_config(args)
+    run_folder = command_line.run_folder(args, config)
+    leave_gpus_alone()
+    dataset = open_training_set(config.dataset, config.train.buffer_folder)
+    model, path = load_network(config, dataset, run_folder, args.epoch)
+    classifier = Classifier(
+        model,
+        ChannelStatistics(config.dataset.channel_mean, config.dataset.channel_std),
+        shorter_side=config.evaluation.shorter_side,
+        crop_size=config.augmentation.crop_size,
+    )
+    write = write_onnx if args.output.suffix == ".onnx" else write_saved_model
+    write(classifier, dataset.class_names, args.output)
+    print(f"{args.output}: holds the network of {path}")

@@ -1,0 +1,137 @@
+"""Weights under the names and in the layouts of torchvision and timm.
+
+    python -m resnet50 weights export --run_folder=mytestrun mytestrun.safetensors
+    python -m resnet50 weights import resnet50.safetensors --run_folder=finetuned
+
+Export writes the weights of a run's newest checkpoint, or of the one after --epoch.
+Import starts a run from weights that were exported or published:
+
+    python -m resnet50 evaluate --run_folder=finetuned --imported
+    python3 train.py --run_folder=finetuned --resume
+"""
+
+import argparse
+from pathlib import Path
+
+from resnet50 import command_line
+from resnet50.command_line import say
+from resnet50.config import Config
+from resnet50.handoff import locks
+from resnet50.handoff.progress import Position
+from resnet50.preprocessing.augmentation import ChannelStatistics
+from resnet50.preprocessing.dataset_index import open_training_set
+from resnet50.preprocessing.imagenet import Dataset
+from resnet50.training import checkpoint, resume
+from resnet50.training.checkpoint import CheckpointError
+from resnet50.training.devices import leave_gpus_alone
+from resnet50.training.exchange import assign_state_dict
+from resnet50.training.step import Training
+from resnet50.training.weights_file import (
+    Origin,
+    WeightsFile,
+    read_weights,
+    require_same_network,
+    write_weights,
+)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = command_line.make_parser(__doc__)
+    parser.add_argument("action", choices=("export", "import"))
+    parser.add_argument("file", metavar="FILE.safetensors", type=Path)
+    parser.add_argument("--run_folder", required=True, help="name of the run")
+    parser.add_argument(
+        "--epoch", type=int, help="export: after which; default: the newest checkpoint"
+    )
+    args = parser.parse_args()
+    if args.action == "import" and args.epoch is not None:
+        parser.error("--epoch is for export; an import is what epoch 0 starts from")
+    return args
+
+
+def origin_of(config: Config, dataset: Dataset) -> Origin:
+    """What a network trained with these settings depends on."""
+    return Origin(
+        config.model.variant,
+        config.model.epsilon,
+        config.dataset.channel_mean,
+        config.dataset.channel_std,
+        dataset.class_names,
+    )
+
+
+def export_weights(args, config: Config, dataset: Dataset, run_folder: Path) -> None:
+    """Writes a checkpoint's weights into the file."""
+    model, path = resume.load_network(config, dataset, run_folder, args.epoch)
+    write_weights(args.file, model, origin_of(config, dataset))
+    print(f"{args.file}: holds the weights of {path}, {dataset.num_classes:,} classes")
+
+
+def tell_differences(weights: WeightsFile, ours: Origin) -> None:
+    """Says what of the weights' origin is not as it is here, and what follows."""
+    theirs, path = weights.origin, weights.path
+    num_classes = len(ours.class_names)
+    if weights.num_classes != num_classes:
+        say(
+            f"{path}: tells {weights.num_classes:,} classes apart, the training images "
+            f"have {num_classes:,}: the last layer starts anew"
+        )
+    elif theirs.class_names not in ((), ours.class_names):
+        pairs = zip(theirs.class_names, ours.class_names)
+        label = next((i for i, (a, b) in enumerate(pairs) if a != b), 0)
+        say(
+            f"warning: {path}: class {label} is {theirs.class_names[label]!r} there, "
+            f"{ours.class_names[label]!r} here; the last layer is kept"
+        )
+    for key in ("channel_mean", "channel_std"):
+        expected, actual = getattr(theirs, key), getattr(ours, key)
+        if expected != actual:
+            usual = " (as published ones usually do)" if weights.is_published else ""
+            say(
+                f"warning: {path}: expects {key} = {list(expected)}{usual}, "
+                f"[dataset] in config.txt has {list(actual)}"
+            )
+
+
+def import_weights(args, config: Config, dataset: Dataset, run_folder: Path) -> None:
+    """Makes the checkpoint that a run starts from; its caller holds the run's lock."""
+    if checkpoint.list_checkpoints(run_folder):
+        raise CheckpointError(
+            f"{run_folder}: already holds a training (import into another --run_folder)"
+        )
+    ours = origin_of(config, dataset)
+    statistics = ChannelStatistics(ours.channel_mean, ours.channel_std)
+    training = Training(dataset.num_classes, config.model, config.train, statistics)
+    weights = read_weights(args.file, training.model)
+    require_same_network(weights, ours.variant, ours.epsilon)
+    tell_differences(weights, ours)
+    assign_state_dict(training.model, weights.tensors)
+    if training.average is not None:
+        training.average.start()
+    batches_per_epoch = dataset.batches_per_epoch(config.train.batch_size)
+    description = resume.describe(config, dataset, batches_per_epoch)
+    path = checkpoint.save(training, run_folder, Position(0, 0), description)
+    run = {"run_folder": args.run_folder}
+    evaluate = command_line.command_for(
+        "-m resnet50 evaluate", args, **run, imported=None
+    )
+    train = command_line.command_for("train.py", args, **run, resume=None)
+    print(f"{path}: holds the weights of {args.file}; evaluate or train them with:")
+    print(f"    {evaluate}\n    {train}")
+
+
+def main() -> None:
+    """Exports or imports."""
+    args = parse_arguments()
+    config = command_line.load_config(args)
+    run_folder = command_line.run_folder(args, config)
+    leave_gpus_alone()
+    dataset = open_training_set(config.dataset, config.train.buffer_folder)
+    if args.action == "export":
+        export_weights(args, config, dataset, run_folder)
+        return
+    command_line.make_folder(run_folder, "[train] saved_models_folder")
+    with locks.exclusive_role(run_folder, locks.TRAINER):
+        checkpoint.remove_temporaries(run_folder)
+        import_weights(args, config, dataset, run_folder)
