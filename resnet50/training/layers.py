@@ -227,6 +227,27 @@ class BatchRenormalization(BatchNormalization):
         return tf.cast(y + (self.gamma * d + self.beta), x.dtype)
 
 
+def max_pool(x: tf.Tensor, *, by_slices: bool = False) -> tf.Tensor:
+    """The largest value of each 3 x 3 window, at stride 2, padded by 1 on each side.
+
+    Args:
+        x: float32, float16 or bfloat16 [N, H, W, C], not negative.
+        by_slices: Whether to compute it as a maximum of slices: where several values of
+            a window are the largest, another one may get the gradient. XLA has no
+            deterministic gradient of the pooling op.
+
+    Returns:
+        [N, ceil(H / 2), ceil(W / 2), C] of x's type.
+    """
+    # Zeros never win against values that are not negative, so padding with them is
+    # right. Padding inside the op would do as well, but XLA refuses it.
+    x = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])
+    if not by_slices:
+        return tf.nn.max_pool2d(x, 3, 2, "VALID")
+    x = tf.maximum(tf.maximum(x[:, :-2:2], x[:, 1:-1:2]), x[:, 2::2])
+    return tf.maximum(tf.maximum(x[:, :, :-2:2], x[:, :, 1:-1:2]), x[:, :, 2::2])
+
+
 class Dense(tf.Module):
     """A fully connected layer with bias.
 

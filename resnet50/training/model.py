@@ -35,6 +35,7 @@ from resnet50.training.layers import (
     Convolution,
     Dense,
     RenormLimits,
+    max_pool,
 )
 
 
@@ -180,6 +181,7 @@ class ResNet50(tf.Module):
         epsilon: float = 1e-5,
         zero_init_last_gamma: bool = False,
         precision: str = "float32",
+        pools_by_slices: bool = False,
         seed: int = 0,
     ):
         """Creates the layers; the same arguments give bitwise the same weights.
@@ -194,6 +196,7 @@ class ResNet50(tf.Module):
                 0 as gamma of its last normalization (Goyal et al. 2017, section 5.1).
             precision: One of PRECISIONS, the type of the activations from the images
                 to the average pooling. The variables are float32 whatever it is.
+            pools_by_slices: See layers.max_pool; for XLA.
             seed: Of all weights.
         """
         super().__init__(name="resnet50")
@@ -201,6 +204,7 @@ class ResNet50(tf.Module):
         assert normalization in NORMALIZATIONS, normalization
         assert precision in PRECISIONS, precision
         self._dtype = tf.as_dtype(precision)
+        self._pools_by_slices = pools_by_slices
         rng = np.random.default_rng([seed, WEIGHT_INITIALIZATION])
         create_normalization = functools.partial(
             NORMALIZATIONS[normalization],
@@ -256,10 +260,7 @@ class ResNet50(tf.Module):
         x = tf.cast(images, self._dtype)  # [N, 224, 224, 3]
         x = self.stem_convolution(x)  # [N, 112, 112, 64]
         x = tf.nn.relu(self.stem_normalization(x, is_training, limits))
-        # Zeros never win against values that are not negative, so padding with them is
-        # right. Padding inside the op would do as well, but XLA refuses it.
-        x = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])
-        x = tf.nn.max_pool2d(x, 3, 2, "VALID")  # [N, 56, 56, 64]
+        x = max_pool(x, by_slices=self._pools_by_slices)  # [N, 56, 56, 64]
         for blocks in self.stages:
             for block in blocks:
                 x = block(x, is_training, limits)

@@ -95,7 +95,13 @@ class Training(tf.Module):
             statistics: The training set's, to normalize uint8 images with.
         """
         super().__init__(name="training")
-        self.model = create_model(num_classes, model, train.seed, train.precision)
+        self.model = create_model(
+            num_classes,
+            model,
+            train.seed,
+            precision=train.precision,
+            pools_by_slices=train.xla,
+        )
         self._statistics = statistics
         averaged = None
         if train.weight_average_decay:
@@ -258,9 +264,17 @@ def create_model(
     num_classes: int,
     settings: ModelConfig,
     seed: int = 0,
-    precision: str = "float32",
+    **how_to_compute,
 ) -> ResNet50:
-    """The network that [model] in config.txt describes."""
+    """The network that [model] in config.txt describes.
+
+    Args:
+        num_classes: Of the dataset.
+        settings: [model] of config.txt.
+        seed: Of the weights.
+        how_to_compute: The ResNet50's precision and pools_by_slices, which change none
+            of its variables. As they are by default, float32, for an evaluation.
+    """
     return ResNet50(
         num_classes,
         variant=settings.variant,
@@ -268,6 +282,6 @@ def create_model(
         moving_average_decay=settings.moving_average_decay,
         epsilon=settings.epsilon,
         zero_init_last_gamma=settings.zero_init_last_gamma,
-        precision=precision,
+        **how_to_compute,
         seed=seed,
     )

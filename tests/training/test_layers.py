@@ -14,6 +14,7 @@ from resnet50.training.layers import (
     BatchRenormalization,
     Convolution,
     Dense,
+    max_pool,
 )
 
 NORMALIZATIONS = (BatchNormalization, BatchRenormalization)
@@ -297,3 +298,18 @@ def test_dense_kernel_has_deviation_one_hundredth():
     kernel = Dense(128, 64, np.random.default_rng(9), name="dense").kernel.numpy()
     assert kernel.std() == pytest.approx(0.01, rel=0.03)
     assert kernel.mean() == pytest.approx(0, abs=0.0005)
+
+
+@pytest.mark.parametrize("size", [(7, 8), (8, 7), (9, 9), (10, 10), (1, 2)])
+def test_pooling_by_slices_is_pooling(size):
+    """Outputs and gradients are the same where no window's largest value is twice."""
+    rng = np.random.default_rng(0)
+    x = tf.constant(rng.permutation(2 * size[0] * size[1] * 3), tf.float32)
+    x = tf.reshape(x + 1, [2, *size, 3])
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(x)
+        results = [max_pool(x, by_slices=by_slices) for by_slices in (False, True)]
+        losses = [tf.reduce_sum(y**2) for y in results]
+    assert results[0].shape == [2, -(-size[0] // 2), -(-size[1] // 2), 3]
+    np.testing.assert_array_equal(*results)
+    np.testing.assert_array_equal(*(tape.gradient(loss, x) for loss in losses))
