@@ -183,7 +183,9 @@ class Training(tf.Module):
             images, labels, shifts, r_max, d_max, mixing_share
         )
 
-    def _step(self, images, labels, shifts, learning_rate, r_max, d_max, mixing_share):
+    def _step(
+        self, images, labels, shifts, learning_rate, r_max, d_max, mixing_share=None
+    ):
         loss, gradients, is_finite = self._differentiate(
             images, labels, shifts, (r_max, d_max), mixing_share
         )
@@ -205,7 +207,7 @@ class Training(tf.Module):
         self.accumulation.add(gradients, is_finite)
         return loss
 
-    def _differentiate(self, images, labels, shifts, limits, mixing_share):
+    def _differentiate(self, images, labels, shifts, limits, mixing_share=None):
         """One forward and one backward pass, which count in the totals.
 
         Returns:
