@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from resnet50.handoff.progress import Position
 from resnet50.preprocessing.batches import Recipe, draws
 
 MakeBatch = Callable[[int, int], None]
@@ -209,7 +210,7 @@ def make_model_project_resized_beforehand(workload: Workload) -> MakeBatch:
         return folder / f"{batch_index:04d}_{place:04d}.jpg"
 
     for batch_index, paths in enumerate(workload.batches):
-        choices = draws(workload.recipe, (0, batch_index))
+        choices = draws(workload.recipe, Position(0, batch_index))
         for place, (path, choice) in enumerate(zip(paths, choices)):
             with Image.open(path) as file:
                 image = file.convert("RGB")
