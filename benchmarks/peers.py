@@ -160,7 +160,11 @@ def _resized_size(height: int, width: int, shorter_side: int) -> tuple[int, int]
 
 
 def _make_float64(workload: Workload, prepare) -> MakeBatch:
-    """Crop, normalize, flip and jitter one image after the other, float64, and save.
+    """Crop, normalize, flip and jitter one image after the other, and save.
+
+    The arithmetic is in the order and in the types of the model project's utils.py: the
+    whole image is scaled to 0..1 before it is cropped, the covariance is of [N, 3]. Not
+    counted against it: it reads its config.txt, and a file with the label, for each image.
 
     Args:
         workload: What to work on.
@@ -174,23 +178,26 @@ def _make_float64(workload: Workload, prepare) -> MakeBatch:
     def make_image(image: np.ndarray) -> np.ndarray:
         if image.ndim == 2:
             image = np.stack([image] * 3, axis=-1)
+        if image.dtype == np.uint8:
+            image = image / 255.0
         top = rng.integers(image.shape[0] - size + 1)
         left = rng.integers(image.shape[1] - size + 1)
-        crop = image[top : top + size, left : left + size]
-        if crop.dtype == np.uint8:
-            crop = crop / 255.0
-        crop = (crop - mean) / std
+        crop = image[top : top + size, left : left + size].astype(np.float32)
+        crop = (crop - mean) / std  # float64 again
         if rng.random() < 0.5:
-            crop = crop[:, ::-1]
-        covariance = np.cov(crop.reshape(-1, 3), rowvar=False)
+            crop = np.flip(crop, axis=1)
+        pixels = crop.reshape(-1, 3)
+        centred = pixels - pixels.mean(axis=0, keepdims=True)
+        covariance = np.matmul(centred.T, centred) / len(pixels)
         eigenvalues, eigenvectors = np.linalg.eigh(covariance)
         return crop + eigenvectors @ (eigenvalues * rng.normal(0, 0.1, 3))
 
     def make_batch(epoch: int, batch_index: int) -> None:
-        batch = np.empty((workload.recipe.batch_size, size, size, 3), np.float16)
+        shape = (workload.recipe.batch_size, size, size, 3)
+        batch = np.zeros(shape, np.float32)
         for place in range(len(batch)):
             batch[place] = make_image(prepare(batch_index, place))
-        np.save(workload.scratch_dir / "model_project.npy", batch)
+        np.save(workload.scratch_dir / "model_project.npy", batch.astype(np.float16))
 
     return make_batch
 
@@ -198,8 +205,8 @@ def _make_float64(workload: Workload, prepare) -> MakeBatch:
 def make_model_project_resized_beforehand(workload: Workload) -> MakeBatch:
     """The model project's way: skimage, float64, from images resized beforehand.
 
-    Each image has one random side here. The resized JPEGs have Pillow's quality of 75,
-    which favours the peer: a higher one takes longer to decode.
+    Each image has one random side here. The resized JPEGs have a quality of 75, which is
+    skimage.io.imsave's default too.
     """
     import skimage.io
 
