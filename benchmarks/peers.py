@@ -163,8 +163,8 @@ def _make_float64(workload: Workload, prepare) -> MakeBatch:
     """Crop, normalize, flip and jitter one image after the other, and save.
 
     The arithmetic is in the order and in the types of the model project's utils.py: the
-    whole image is scaled to 0..1 before it is cropped, the covariance is of [N, 3]. Not
-    counted against it: it reads its config.txt, and a file with the label, for each image.
+    whole image is scaled to 0..1 before it is cropped, the covariance is of [N, 3]. Its
+    reading of config.txt and of a label file for each image is left out here.
 
     Args:
         workload: What to work on.
@@ -205,8 +205,8 @@ def _make_float64(workload: Workload, prepare) -> MakeBatch:
 def make_model_project_resized_beforehand(workload: Workload) -> MakeBatch:
     """The model project's way: skimage, float64, from images resized beforehand.
 
-    Each image has one random side here. The resized JPEGs have a quality of 75, which is
-    skimage.io.imsave's default too.
+    Each image has one random side here. The resized JPEGs have a quality of 75, the
+    default of skimage.io.imsave as well.
     """
     import skimage.io
 
