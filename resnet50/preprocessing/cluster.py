@@ -248,14 +248,14 @@ class ClusterPool(WorkerPool):
                 if self._client is not None and not self._stop.is_set():
                     self._disconnect()
                     self._notify(
-                        f"{self._address}: the scheduler is lost: {_one_line(error)}; "
+                        f"{self._address}: the scheduler is lost ({_one_line(error)}); "
                         "trying to reach it again"
                     )
 
     def _look(self) -> None:
         """Asks for the workers; inspects the new, gives up what the lost were to do."""
         if self._client.status != "running":
-            raise self._scheduler_lost()
+            raise ConnectionError("connection closed")
         threads = self._client.nthreads(callback_timeout=_ANSWER_SECONDS)
         for worker in self._refused.keys() - threads:
             del self._refused[worker]
