@@ -57,7 +57,9 @@ class SharedBuffer(BatchBuffer):
         """Takes the manifest that the folder has, or is about to get."""
         super().__init__(folder)
         self._manifest = manifest
+        # When each was confirmed, or deleted here; entries leave with the lag.
         self._confirmed: dict[Position, float] = {}
+        self._deleted: dict[Position, float] = {}
 
     def __reduce__(self):
         return SharedBuffer, (self.folder, self._manifest)
@@ -129,11 +131,15 @@ class SharedBuffer(BatchBuffer):
     def confirm(self, position: Position) -> None:
         """Opens a batch that a worker says it has written, and remembers it.
 
+        A batch may have been listed, trained and deleted before its worker is heard.
+
         Raises:
-            NotSharedError: It is not here.
+            NotSharedError: It is not here, and has not been deleted here.
         """
         for path in self.labels_path(position), self.images_path(position):
             if not _is_there(path):
+                if position in self._deleted:
+                    return
                 raise NotSharedError(
                     f"{path}: a worker has written it, and it is not here (every host "
                     "must mount the same folder at this path)"
@@ -144,6 +150,9 @@ class SharedBuffer(BatchBuffer):
         """What the listing has, and what it will have as soon as it is up to date."""
         found = super().files()
         oldest = time.monotonic() - _LISTING_LAG_SECONDS
+        for position, deleted_at in list(self._deleted.items()):
+            if deleted_at < oldest:
+                del self._deleted[position]
         for position, confirmed_at in list(self._confirmed.items()):
             is_listed = len(found.get(position, ())) == NUM_KINDS
             if is_listed or confirmed_at < oldest:
@@ -155,4 +164,5 @@ class SharedBuffer(BatchBuffer):
     def delete(self, position: Position) -> None:
         """Removes a batch, or what there is of it."""
         self._confirmed.pop(position, None)
+        self._deleted[position] = time.monotonic()
         super().delete(position)

@@ -225,6 +225,8 @@ class ClusterPool(WorkerPool):
         with self._lock:
             client, self._client, self._executor = self._client, None, None
             orders, self._orders = self._orders, {}
+            # Their tasks may be cut off with them.
+            self._has_leftovers |= bool(self._accepted)
             self._accepted = frozenset()
         self._inspecting.clear()
         self._refused.clear()
@@ -248,8 +250,8 @@ class ClusterPool(WorkerPool):
                 if self._client is not None and not self._stop.is_set():
                     self._disconnect()
                     self._notify(
-                        f"{self._address}: the scheduler is lost ({_one_line(error)}); "
-                        "trying to reach it again"
+                        f"{self._address}: the scheduler is lost "
+                        f"({type(error).__name__}); trying to reach it again"
                     )
 
     def _look(self) -> None:

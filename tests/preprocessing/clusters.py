@@ -1,6 +1,7 @@
 """Starts dask schedulers and workers on loopback, to be killed. No test."""
 
 import contextlib
+import random
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -37,9 +38,16 @@ _WORKER = """if True:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
+    """A port that nobody listens on.
+
+    Below those that outgoing connections get: a client that looks for a lost scheduler
+    could otherwise take, or even answer at, the port itself.
+    """
+    for port in random.sample(range(10_000, 30_000), 100):
+        with contextlib.suppress(OSError):
+            socket.create_server(("127.0.0.1", port)).close()
+            return port
+    raise AssertionError("no port is free")
 
 
 def started(process: subprocess.Popen) -> str:
