@@ -142,6 +142,8 @@ def test_killed_worker_and_killed_scheduler_cost_no_batch(host, tmp_path):
         def restart_everything():
             scheduler.kill()
             scheduler.wait()
+            while not any("the scheduler is lost (" in line for line in host.said):
+                time.sleep(0.05)
             processes.enter_context(scheduler_process(port))
             processes.enter_context(worker_process(address))
 
