@@ -11,6 +11,7 @@ the files of recipes/ are laid over config.txt in this way.
 import dataclasses
 import difflib
 import math
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -149,6 +150,22 @@ def _crop_size_schedule() -> Any:
     return _setting(check)
 
 
+_AN_ADDRESS = 'a dask scheduler\'s address, such as "tcp://10.0.0.1:8786"'
+
+
+def _scheduler() -> Any:
+    def check(value, folder):
+        if not isinstance(value, str):
+            raise ValueError("must be an address in quotation marks")
+        pattern = r"(?:tcp|tls)://(?:[\w.-]+|\[[0-9a-fA-F:.]+\]):([0-9]{1,5})"
+        match = re.fullmatch(pattern, value, re.ASCII)
+        if value and not (match and 0 < int(match[1]) < 65_536):
+            raise ValueError(f"must be {_AN_ADDRESS}")
+        return value
+
+    return _setting(check)
+
+
 @dataclasses.dataclass(frozen=True)
 class DatasetConfig:
     """[dataset]: where the images are, and their statistics."""
@@ -270,6 +287,13 @@ class RuntimePreprocessingConfig:
     num_workers: int = _whole(1, 1024)
     sleep_time: float = _real(0, 3600, above=True)
     refill_below: float = _real(0, 1, above=True)
+    executor: str = _choice("processes", "dask")
+    scheduler: str = _scheduler()
+
+    def faults(self):
+        """Yields (key, what it must be) for values that do not fit together."""
+        if self.executor == "dask" and not self.scheduler:
+            yield "scheduler", f"must be {_AN_ADDRESS} if executor is dask"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -246,6 +246,39 @@ FAULTS = [
         "sleep_time = 0",
         "[runtime_preprocessing] sleep_time = 0 (must be above 0)",
     ),
+    (
+        'executor = "processes"',
+        'executor = "ray"',
+        '[runtime_preprocessing] executor = "ray" (must be one of processes, dask)',
+    ),
+    (
+        'executor = "processes"',
+        'executor = "dask"',
+        '[runtime_preprocessing] scheduler = "" (must be a dask scheduler\'s address, '
+        'such as "tcp://10.0.0.1:8786" if executor is dask)',
+    ),
+    (
+        'scheduler = ""',
+        "scheduler = 8786",
+        "[runtime_preprocessing] scheduler = 8786 (must be an address in quotation "
+        "marks)",
+    ),
+    *(
+        (
+            'scheduler = ""',
+            f'scheduler = "{address}"',
+            f'[runtime_preprocessing] scheduler = "{address}" (must be a dask '
+            'scheduler\'s address, such as "tcp://10.0.0.1:8786")',
+        )
+        for address in (
+            "10.0.0.1:8786",
+            "tcp:/10.0.0.1:8786",
+            "tcp://10.0.0.1",
+            "tcp://10.0.0.1:0",
+            "tcp://10.0.0.1:65536",
+            "tcp://a b:8786",
+        )
+    ),
     ("momentum = 0.9", "momentum = 1.0", "[train] momentum = 1.0 (must be below 1)"),
     (
         "learning_rate = 0.025",

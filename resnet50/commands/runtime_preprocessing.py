@@ -6,6 +6,7 @@ Ends by itself when the trainer has finished the last epoch. Can be stopped, kil
 restarted at any moment.
 """
 
+import functools
 import time
 from collections import deque
 
@@ -14,14 +15,17 @@ from resnet50.command_line import StatusBar, say
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.manifest import adopt_buffer
+from resnet50.handoff.shared_folder import SharedBuffer
 from resnet50.preprocessing.batches import Assignments, Recipe
 from resnet50.preprocessing.dataset_index import open_training_set
 from resnet50.preprocessing.follower import ProgressFollower
+from resnet50.preprocessing.imagenet import Dataset
 from resnet50.preprocessing.refill import (
     Refill,
     Status,
     fitting_buffer_size,
 )
+from resnet50.preprocessing.workers import worker_pool
 
 
 class BufferReport:
@@ -52,6 +56,15 @@ class BufferReport:
         self._bar.draw("buffer", status.num_ready, status.window_size, text)
 
 
+def _cluster(scheduler: str, buffer: SharedBuffer, dataset: Dataset):
+    """What opens a pool of a cluster's workers."""
+    # Only here: with workers on this machine nothing of it is needed.
+    from resnet50.preprocessing.cluster import ClusterPool
+
+    some_images = dataset.paths(range(min(16, dataset.num_images)))
+    return functools.partial(ClusterPool, scheduler, buffer, some_images, say)
+
+
 def main() -> None:
     """Reads the settings, takes the buffer, and refills it until all is trained."""
     parser = command_line.make_parser(__doc__, "batch_size", "num_workers")
@@ -71,8 +84,14 @@ def main() -> None:
         f"{dataset.summary}, {batches_per_epoch:,} batches of {recipe.batch_size} "
         "an epoch"
     )
+    settings, manifest = config.runtime_preprocessing, recipe.manifest(dataset)
+    if settings.executor == "dask":
+        buffer = SharedBuffer(config.train.buffer_folder, manifest)
+        open_pool = _cluster(settings.scheduler, buffer, dataset)
+    else:
+        open_pool = functools.partial(worker_pool, settings.num_workers)
     with locks.exclusive_role(buffer.folder, locks.PREPROCESSOR):
-        adopt_buffer(buffer, recipe.manifest(dataset), say)
+        adopt_buffer(buffer, manifest, say)
         wanted = config.train.buffer_size
         buffer_size = fitting_buffer_size(buffer, wanted, spec.batch_bytes)
         say(
@@ -97,9 +116,9 @@ def main() -> None:
                 batches_per_epoch=batches_per_epoch,
                 end_step=end_step,
                 buffer_size=buffer_size,
-                refill_below=config.runtime_preprocessing.refill_below,
-                sleep_seconds=config.runtime_preprocessing.sleep_time,
-                num_workers=config.runtime_preprocessing.num_workers,
+                refill_below=settings.refill_below,
+                sleep_seconds=settings.sleep_time,
+                open_pool=open_pool,
                 notify=say,
                 report=BufferReport(bar),
             ).run()

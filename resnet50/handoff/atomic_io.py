@@ -16,6 +16,14 @@ from typing import BinaryIO
 _PREFIX, _SUFFIX = ".writing-", ".tmp"
 
 
+def temporary_path(folder: Path, suffix: str) -> Path:
+    """A name for a new file that no other process, on any host, will choose.
+
+    ``remove_temporaries`` finds such files.
+    """
+    return folder / f"{_PREFIX}{uuid.uuid4().hex}{suffix}{_SUFFIX}"
+
+
 @contextlib.contextmanager
 def atomic_file(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     """Yields an open binary file that becomes ``path`` when the block ends.
@@ -30,7 +38,7 @@ def atomic_file(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
         OSError: The folder is missing or full. Nothing is left behind.
     """
     # Of path's own name only the suffix: the whole may be as long as is allowed.
-    temporary = path.parent / f"{_PREFIX}{uuid.uuid4().hex}{path.suffix}{_SUFFIX}"
+    temporary = temporary_path(path.parent, path.suffix)
     try:
         with temporary.open("xb") as file:
             yield file

@@ -182,6 +182,12 @@ class BatchBuffer:
                 # An open file, because np.save appends .npy to a name without it.
                 np.save(file, array, allow_pickle=False)
 
+    def confirm(self, position: Position) -> None:
+        """Takes a worker's word that a batch is written.
+
+        This folder's own listing shows it at once, so there is nothing to remember.
+        """
+
     def read(self, position: Position, spec: BatchSpec) -> StoredBatch:
         """Reads and checks a batch.
 

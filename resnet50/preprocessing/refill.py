@@ -9,8 +9,9 @@ and a file deleted by hand need no special case.
 import errno
 import shutil
 from collections.abc import Callable, Collection, Iterable
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 from resnet50.errors import UserError
@@ -26,7 +27,7 @@ from resnet50.preprocessing.batches import (
 )
 from resnet50.preprocessing.follower import ProgressFollower
 from resnet50.preprocessing.unreadable import UnreadableLog
-from resnet50.preprocessing.workers import worker_pool
+from resnet50.preprocessing.workers import WorkerPool
 
 # What must stay free on the buffer's disk besides the buffer: for the folder's other
 # files, and for what others write there. The share is for small disks, such as the
@@ -134,7 +135,7 @@ class Refill:
         buffer_size: int,
         refill_below: float,
         sleep_seconds: float,
-        num_workers: int,
+        open_pool: Callable[[], AbstractContextManager[WorkerPool]],
         notify: Callable[[str], None],
         report: Callable[[Status], None],
     ):
@@ -150,7 +151,7 @@ class Refill:
             buffer_size: Batches to keep ahead.
             refill_below: Share of buffer_size; with more than it ahead, sleep.
             sleep_seconds: Between two looks with nothing to do.
-            num_workers: Worker processes.
+            open_pool: Opens the pool of workers: this machine's, or a cluster's.
             notify: Takes a line for the user.
             report: Takes the status, at each look.
         """
@@ -163,7 +164,7 @@ class Refill:
         self._buffer_size = buffer_size
         self._refill_below = refill_below
         self._sleep_seconds = sleep_seconds
-        self._num_workers = num_workers
+        self._open_pool = open_pool
         self._notify = notify
         self._report = report
         self._log = UnreadableLog(buffer.folder)
@@ -180,7 +181,7 @@ class Refill:
         while True:
             made_before = self._num_made
             try:
-                with worker_pool(self._num_workers) as pool:
+                with self._open_pool() as pool:
                     self._run_with(pool)
                 return
             except BrokenProcessPool:
@@ -196,7 +197,7 @@ class Refill:
             self._notify("a worker process died (out of memory?); starting new ones")
             remove_batch_temporaries(self._buffer)
 
-    def _run_with(self, pool: Executor) -> None:
+    def _run_with(self, pool: WorkerPool) -> None:
         running: dict[Future, int] = {}
         is_refilling = True
         while True:
@@ -214,7 +215,7 @@ class Refill:
                 is_refilling = False
             if is_refilling:
                 # As many again wait in line, so that no worker waits for this process.
-                for step in plan.make[: 2 * self._num_workers - len(running)]:
+                for step in plan.make[: 2 * pool.num_workers - len(running)]:
                     position = to_position(step, self._batches_per_epoch)
                     task = (self._recipe, self._buffer, self._assignments[position])
                     running[pool.submit(make_and_write, *task)] = step
@@ -277,12 +278,13 @@ class Refill:
 
         Nothing needs to be undone or remembered: the batch is still missing.
         """
+        position = to_position(step, self._batches_per_epoch)
         try:
             unreadable = future.result()
+            self._buffer.confirm(position)
         except BrokenProcessPool:
             raise
         except (OSError, NothingReadableError) as error:
-            position = to_position(step, self._batches_per_epoch)
             self._tell_obstacle(error, f"{position} cannot be made: {error}")
             if getattr(error, "errno", None) == errno.ENOSPC:
                 self._make_room(step)

@@ -55,8 +55,22 @@ def _interrupts_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class _QuietPool(ProcessPoolExecutor):
+class WorkerPool(Executor):
+    """An executor that tells how many tasks it runs at a time.
+
+    Attributes:
+        num_workers: At least 1; may change.
+    """
+
+    num_workers: int
+
+
+class _QuietPool(ProcessPoolExecutor, WorkerPool):
     """A process pool whose workers, started when work is submitted, miss no Ctrl-C."""
+
+    def __init__(self, num_workers: int, *args, **kwargs):
+        super().__init__(num_workers, *args, **kwargs)
+        self.num_workers = num_workers
 
     def submit(self, *args, **kwargs):
         with _interrupts_blocked():
@@ -75,7 +89,7 @@ def _set_environment(values: dict[str, str | None]) -> dict[str, str | None]:
 
 
 @contextlib.contextmanager
-def worker_pool(num_workers: int) -> Iterator[Executor]:
+def worker_pool(num_workers: int) -> Iterator[WorkerPool]:
     """Yields a pool of worker processes, started as work arrives and kept alive.
 
     When the block ends, work that has not started is dropped, and running tasks end.

@@ -8,6 +8,7 @@ killed workers.
 
 import collections
 import contextlib
+import functools
 import os
 
 import pytest
@@ -29,6 +30,7 @@ from resnet50.preprocessing.refill import (
     plan_refill,
 )
 from resnet50.preprocessing.unreadable import UnreadableLog
+from resnet50.preprocessing.workers import worker_pool
 from tests.images import make_class_folders
 from tests.preprocessing.recipes import make_recipe
 from tests.preprocessing.workloads import (
@@ -292,7 +294,7 @@ def start(tmp_path, paths):
             buffer_size=buffer_size,
             refill_below=0.8,
             sleep_seconds=0.01,
-            num_workers=num_workers,
+            open_pool=functools.partial(worker_pool, num_workers),
             notify=notify,
             report=report,
         )

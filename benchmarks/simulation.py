@@ -1,0 +1,283 @@
+"""A discrete-event simulation of the refill against the trainer; no files, no images.
+
+    python3 -m benchmarks.simulation [--seconds 600]
+
+It has the loops of the real programs with their waiting: the refill looks, puts twice
+as many batches in line as there are workers, and sleeps sleep_time between two looks
+with nothing to do; the reader polls every sleep_time of [train] and holds read_ahead
+batches; the trainer takes one batch a step. The same seed gives the same run. What it
+leaves out is that the programs share processors, memory and disk: it predicts what the
+protocol costs. docs/scaling.md compares it with measurements.
+"""
+
+import argparse
+import collections
+import dataclasses
+import heapq
+import itertools
+import math
+import random
+from collections.abc import Callable, Generator
+from typing import NamedTuple
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """One run. Times in seconds; a batch is the unit of everything else."""
+
+    num_workers: int
+    make_seconds: float  # a worker's mean time for one batch
+    step_seconds: float  # the trainer's time for one batch
+    buffer_size: int
+    spread: float = 0.05  # standard deviation of make_seconds, relative
+    keeps_pace: bool = False  # a wait shortens the step after it: benchmarks.handoff
+    refill_below: float = 0.8
+    refill_sleep_seconds: float = 10.0
+    look_seconds: float = 0.002  # a listing of the folder
+    reader_sleep_seconds: float = 0.1
+    read_seconds: float = 0.007
+    read_ahead: int = 4
+    pause_start: float = math.inf  # nobody makes batches from here
+    pause_seconds: float = 0.0  # for so long
+    starts_full: bool = False
+    seed: int = 0
+
+
+class Outcome(NamedTuple):
+    """What a run has come to."""
+
+    num_trained: int
+    num_made: int
+    waited_seconds: float  # by the trainer, after its first batch
+    lowest_buffer: int  # ready batches, from the moment on that it was first full
+
+
+class Signal:
+    """Something that processes wait for."""
+
+    def __init__(self):
+        self.waiting: list[tuple[_Process, int]] = []
+
+
+# What a process yields: how long it sleeps at most, and what wakes it before that.
+Wait = tuple[float, Signal | None]
+
+
+class _Process:
+    def __init__(self, steps: Generator[Wait, None, None]):
+        self.steps = steps
+        self.num_waits = 0
+
+
+class Events:
+    """Runs processes in the order of simulated time."""
+
+    def __init__(self):
+        self.now = 0.0
+        self._order = itertools.count()  # Of equal times the earlier entry goes first.
+        self._heap: list[tuple[float, int, _Process, int]] = []
+
+    def start(self, steps: Generator[Wait, None, None]) -> None:
+        """Starts a process now."""
+        self._push(0.0, _Process(steps), 0)
+
+    def fire(self, signal: Signal) -> None:
+        """Wakes all that wait for a signal."""
+        waiting, signal.waiting = signal.waiting, []
+        for process, num_waits in waiting:
+            self._push(0.0, process, num_waits)
+
+    def run(self, seconds: float) -> None:
+        """Runs until a time."""
+        while self._heap and self._heap[0][0] <= seconds:
+            self.now, _, process, num_waits = heapq.heappop(self._heap)
+            if num_waits == process.num_waits:  # Else something else has woken it.
+                process.num_waits += 1
+                delay, signal = next(process.steps)
+                self._push(delay, process, process.num_waits)
+                if signal is not None:
+                    signal.waiting.append((process, process.num_waits))
+
+    def _push(self, delay: float, process: _Process, num_waits: int) -> None:
+        if delay < math.inf:
+            entry = self.now + delay, next(self._order), process, num_waits
+            heapq.heappush(self._heap, entry)
+
+
+class Simulation:
+    """The two programs. Steps are numbered from 0, as in handoff.progress."""
+
+    def __init__(self, settings: Settings):
+        self._settings = settings
+        self._random = random.Random(settings.seed)
+        self._events = Events()
+        full = settings.buffer_size if settings.starts_full else 0
+        self._ready = set(range(full))
+        self._next_step = full  # Made or in line are all steps below it.
+        self._first_gap = full  # Ready are all steps below it.
+        self._progress = 0  # As the trainer has published it.
+        self._running = 0
+        self._num_done = 0  # Of these, not seen by the refill yet.
+        self._line: collections.deque[int] = collections.deque()
+        self._held: collections.deque[int] = collections.deque()  # By the reader.
+        self._work, self._done, self._arrived, self._taken = (Signal() for _ in "1234")
+        self._num_made = 0
+        self._waited = 0.0
+        self._was_full = settings.starts_full
+        self._lowest = full
+
+    def run(self, seconds: float) -> Outcome:
+        """Simulates both programs from their start."""
+        for _ in range(self._settings.num_workers):
+            self._events.start(self._worker())
+        for steps in self._refill(), self._reader(), self._trainer():
+            self._events.start(steps)
+        self._events.run(seconds)
+        return Outcome(self._progress, self._num_made, self._waited, self._lowest)
+
+    def _making_seconds(self) -> float:
+        """How long the next batch takes, with the pause if it falls into it."""
+        settings, now = self._settings, self._events.now
+        duration = settings.make_seconds
+        duration *= max(0.1, self._random.gauss(1.0, settings.spread))
+        pause_end = settings.pause_start + settings.pause_seconds
+        if now < pause_end and now + duration > settings.pause_start:
+            duration += pause_end - max(now, settings.pause_start)
+        return duration
+
+    def _worker(self):
+        while True:
+            if not self._line:
+                yield math.inf, self._work
+                continue
+            step = self._line.popleft()
+            yield self._making_seconds(), None
+            self._ready.add(step)
+            self._num_made += 1
+            self._num_done += 1
+            self._events.fire(self._done)
+
+    def _num_ahead(self) -> int:
+        """Ready batches without a gap, as refill.plan_refill counts them."""
+        while self._first_gap in self._ready:
+            self._ready.discard(self._first_gap)
+            self._first_gap += 1
+        return self._first_gap - self._progress
+
+    def _refill(self):
+        """Mirrors resnet50.preprocessing.refill.Refill._run_with."""
+        settings, is_refilling = self._settings, True
+        while True:
+            yield settings.look_seconds, None
+            num_ahead = self._num_ahead()
+            missing = self._progress + settings.buffer_size - self._next_step
+            if num_ahead < settings.refill_below * settings.buffer_size:
+                is_refilling = True
+            if missing <= 0:
+                is_refilling = False
+            if is_refilling:
+                room = 2 * settings.num_workers - self._running
+                for _ in range(min(missing, room)):
+                    self._line.append(self._next_step)
+                    self._next_step += 1
+                    self._running += 1
+                self._events.fire(self._work)
+            if self._running and not self._num_done:
+                yield settings.refill_sleep_seconds, self._done
+            elif not self._running:
+                yield settings.refill_sleep_seconds, None
+            self._running -= self._num_done
+            self._num_done = 0
+
+    def _reader(self):
+        """Mirrors resnet50.handoff.reader.BatchReader._read_all."""
+        settings = self._settings
+        for step in itertools.count():
+            while step >= self._first_gap and step not in self._ready:
+                yield settings.reader_sleep_seconds, None
+            yield settings.read_seconds, None
+            while len(self._held) >= settings.read_ahead:
+                yield math.inf, self._taken
+            self._held.append(step)
+            self._events.fire(self._arrived)
+
+    def _trainer(self):
+        for step in itertools.count():
+            asked = self._events.now
+            while not self._held:
+                yield math.inf, self._arrived
+            self._held.popleft()
+            self._events.fire(self._taken)
+            waited = self._events.now - asked
+            self._waited += waited * (step > 0)
+            rest = self._settings.step_seconds
+            if self._settings.keeps_pace:
+                # That stand-in publishes a step before it, not after it.
+                self._progress = step + 1
+                rest = max(0.0, rest - waited)
+            yield rest, None
+            self._progress = step + 1
+            level = self._num_ahead()
+            self._was_full |= level >= self._settings.buffer_size - 1
+            self._lowest = min(self._lowest, level) if self._was_full else level
+
+
+def share_waited(settings: Settings, seconds: float) -> float:
+    """The share of the time that the trainer waits."""
+    return Simulation(settings).run(seconds).waited_seconds / seconds
+
+
+def smallest_buffer(settings: Settings, seconds: float, most_waited: float) -> int:
+    """The smallest buffer with which the trainer waits no longer than most_waited.
+
+    By bisection, as a larger buffer never makes it wait longer.
+    """
+
+    def is_enough(buffer_size: int) -> bool:
+        changed = dataclasses.replace(settings, buffer_size=buffer_size)
+        return Simulation(changed).run(seconds).waited_seconds <= most_waited
+
+    return _smallest(is_enough)
+
+
+def _smallest(is_enough: Callable[[int], bool]) -> int:
+    high = 1
+    while not is_enough(high):
+        high *= 2
+    low = high // 2  # Not enough, or 0.
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if is_enough(middle) else (middle, high)
+    return high
+
+
+def main() -> None:
+    """Prints the two points of benchmarks.handoff, and what a pause takes."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=600, help="simulated")
+    seconds = parser.parse_args().seconds
+    # One worker, 430 images a second, in benchmarks.handoff's setting.
+    make_seconds = 64 / 430
+    bench = Settings(
+        1, make_seconds, 2 * make_seconds, buffer_size=60, refill_sleep_seconds=0.2
+    )
+    print(f"waiting, trainer at half       {share_waited(bench, seconds):7.2%}")
+    fast = dataclasses.replace(bench, step_seconds=make_seconds / 2)
+    made = Simulation(fast).run(seconds).num_trained * make_seconds / seconds
+    print(f"throughput, trainer at twice   {made:7.2f}")
+    for minutes in 1, 5:
+        pause = Settings(
+            4,
+            4 * 64 / (1.25 * 1270),
+            64 / 1270,
+            buffer_size=1,
+            pause_start=100,
+            pause_seconds=60 * minutes,
+            starts_full=True,
+        )
+        size = smallest_buffer(pause, 200 + 60 * minutes, 0.5)
+        print(f"V100, pause of {minutes} min         {size:7} batches")
+
+
+if __name__ == "__main__":
+    main()
