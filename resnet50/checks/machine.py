@@ -5,7 +5,7 @@ from pathlib import Path
 
 from resnet50.checks.findings import OK, WARNING, Finding
 
-# What a worker takes, measured while it made batches of 64 (README.md).
+# What a worker takes, measured as it made batches of 64 (docs/measurements.md).
 WORKER_BYTES = 80 * 10**6
 
 # Room for TensorFlow and CUDA's libraries in the trainer. 0.55 GB of it, measured, is

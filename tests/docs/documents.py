@@ -1,4 +1,4 @@
-"""Reads README.md and the pages in docs/ for the other tests. Nothing here is a test."""
+"""Reads README.md and the pages in docs/ for other tests. Nothing here is a test."""
 
 import re
 
@@ -28,7 +28,7 @@ def code_lines(text: str) -> list[str]:
 
 
 def inline_code(text: str) -> list[str]:
-    """What stands in backticks outside fenced blocks; a line's end counts as a space."""
+    """What stands in backticks outside fenced blocks; line ends count as spaces."""
     prose = re.sub(r"^ *```.*?^ *```", "", text, flags=re.MULTILINE | re.DOTALL)
     return [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", prose)]
 

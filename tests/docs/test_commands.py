@@ -1,7 +1,7 @@
 """Proves that each command, link and extra in README.md and docs/ is there.
 
-A command is taken by its own program's parser, which must accept all of it. The programs
-are not started any further.
+A command is given to its own program's parser, which must accept all of it. The
+programs do nothing further.
 """
 
 import argparse
