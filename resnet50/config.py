@@ -32,8 +32,19 @@ class ConfigError(UserError):
 Check = Callable[[Any, Path], Any]
 
 
-def _setting(check: Check) -> Any:
-    return dataclasses.field(metadata={"check": check})
+def _setting(check: Check, expects: str) -> Any:
+    """A field with its check, and what the check accepts, for docs/configuration.md."""
+    return dataclasses.field(metadata={"check": check, "expects": expects})
+
+
+def _span(minimum, maximum=None, *, above=False, below=False) -> str:
+    """A range in words, such as "above 0, below 1"."""
+    if maximum is None:
+        return f"above {minimum:,}" if above else f"{minimum:,} or more"
+    if not (above or below):
+        return f"{minimum:,} to {maximum:,}"
+    start = f"above {minimum:,}" if above else f"{minimum:,}"
+    return f"{start} to {'below ' if below else ''}{maximum:,}"
 
 
 def _in_range(value, minimum, maximum):
@@ -50,7 +61,7 @@ def _whole(minimum: int, maximum: int | None = None) -> Any:
             raise ValueError("must be a whole number")
         return _in_range(value, minimum, maximum)
 
-    return _setting(check)
+    return _setting(check, f"whole number, {_span(minimum, maximum)}")
 
 
 def _as_real(value) -> float:
@@ -74,7 +85,8 @@ def _real(
             raise ValueError(f"must be below {maximum:g}")
         return _in_range(number, minimum, maximum)
 
-    return _setting(check)
+    span = _span(minimum, maximum, above=above, below=below)
+    return _setting(check, f"number, {span}")
 
 
 def _flag() -> Any:
@@ -83,7 +95,7 @@ def _flag() -> Any:
             raise ValueError("must be true or false")
         return value
 
-    return _setting(check)
+    return _setting(check, "true or false")
 
 
 def _choice(*choices: str) -> Any:
@@ -92,7 +104,7 @@ def _choice(*choices: str) -> Any:
             raise ValueError(f"must be one of {', '.join(choices)}")
         return value
 
-    return _setting(check)
+    return _setting(check, " or ".join(f'"{choice}"' for choice in choices))
 
 
 def _path(*, optional: bool = False) -> Any:
@@ -108,7 +120,7 @@ def _path(*, optional: bool = False) -> Any:
         except RuntimeError:
             raise ValueError("must not start with the ~ of an unknown user") from None
 
-    return _setting(check)
+    return _setting(check, 'path, or ""' if optional else "path")
 
 
 def _per_channel(minimum: float, maximum: float, *, above: bool = False) -> Any:
@@ -119,7 +131,8 @@ def _per_channel(minimum: float, maximum: float, *, above: bool = False) -> Any:
             raise ValueError("must be three numbers: red, green, blue")
         return tuple(inner(number, folder) for number in value)
 
-    return _setting(check)
+    span = _span(minimum, maximum, above=above)
+    return _setting(check, f"list of three numbers, each {span}")
 
 
 def _ascending_reals() -> Any:
@@ -131,7 +144,7 @@ def _ascending_reals() -> Any:
             raise ValueError("must be positive and ascending")
         return numbers
 
-    return _setting(check)
+    return _setting(check, "list of numbers above 0, ascending")
 
 
 def _crop_size_schedule() -> Any:
@@ -147,7 +160,7 @@ def _crop_size_schedule() -> Any:
             raise ValueError("must have its epochs in ascending order")
         return schedule
 
-    return _setting(check)
+    return _setting(check, "list of pairs of whole numbers: epoch, and size from 32")
 
 
 _AN_ADDRESS = 'a dask scheduler\'s address, such as "tcp://10.0.0.1:8786"'
@@ -163,7 +176,7 @@ def _scheduler() -> Any:
             raise ValueError(f"must be {_AN_ADDRESS}")
         return value
 
-    return _setting(check)
+    return _setting(check, f'"" or {_AN_ADDRESS}')
 
 
 @dataclasses.dataclass(frozen=True)

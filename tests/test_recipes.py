@@ -11,7 +11,7 @@ from resnet50.training.loop import PerStepNumbers
 from tests.settings import PROJECT
 
 RECIPES = {path.stem: path for path in sorted((PROJECT / "recipes").iterdir())}
-README = (PROJECT / "README.md").read_text(encoding="utf-8")
+PAGE = (PROJECT / "docs" / "training-imagenet.md").read_text(encoding="utf-8")
 IMAGES_PER_SECOND = {
     "RTX 2080": 213,
     "A100": 2375,
@@ -162,7 +162,7 @@ def test_gpu_hours_are_right_where_they_are_told(name):
         exact = config.train.epochs * IMAGENET_IMAGES * relative_time(config) / speed
         hours.append(float(told_hours))
         assert hours[-1] == round(exact / 3600, 1)
-    (row,) = [line for line in README.splitlines() if line.startswith(f"| `{name}`")]
+    (row,) = [line for line in PAGE.splitlines() if line.startswith(f"| `{name}`")]
     cells = [cell.strip() for cell in row.split("|")]
     assert cells[3] == str(config.train.epochs)
     assert [float(cell) for cell in cells[5:8]] == hours

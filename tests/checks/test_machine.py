@@ -70,6 +70,6 @@ def test_a_buffer_in_memory_counts():
     assert check_memory(2 * gigabyte, *arguments, 0).status == WARNING
     on_ram_disk = check_memory(3 * gigabyte, *arguments, gigabyte)
     assert on_ram_disk.status == WARNING
-    assert "about 3.4 needed, 1.0 of them by the buffer" in on_ram_disk.what
+    assert "about 3.9 needed, 1.0 of them by the buffer" in on_ram_disk.what
     assert "lower [train] buffer_size" in on_ram_disk.remedy
     assert "is unknown" in check_memory(None, *arguments, 0).what

@@ -1,0 +1,45 @@
+"""Reads README.md and the pages in docs/ for other tests. Nothing here is a test."""
+
+import re
+
+from tests.settings import PROJECT
+
+PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+
+
+def read(name: str) -> str:
+    """The text of a page of docs/, or of README.md."""
+    (path,) = [path for path in PAGES if path.name == name]
+    return path.read_text(encoding="utf-8")
+
+
+def code_lines(text: str) -> list[str]:
+    """The lines of a page's code blocks, fenced or indented, without their indent.
+
+    A command that goes on after a backslash is one line.
+    """
+    lines, is_fenced = [], False
+    for line in re.sub(r"\\\n\s*", "", text).splitlines():
+        if line.lstrip().startswith("```"):
+            is_fenced = not is_fenced
+        elif is_fenced or line.startswith("    "):
+            lines.append(line.strip())
+    return lines
+
+
+def inline_code(text: str) -> list[str]:
+    """What stands in backticks outside fenced blocks; line ends count as spaces."""
+    prose = re.sub(r"^ *```.*?^ *```", "", text, flags=re.MULTILINE | re.DOTALL)
+    return [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", prose)]
+
+
+def python_blocks(text: str) -> list[str]:
+    """The fenced blocks of Python."""
+    return re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands(text: str) -> list[str]:
+    """The commands that start Python, as a person would type them."""
+    found = [line.removeprefix("$ ") for line in code_lines(text)]
+    starts = ("python3 ", "python -m ")
+    return [c for c in found + inline_code(text) if c.startswith(starts)]
