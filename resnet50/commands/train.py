@@ -32,6 +32,7 @@ from resnet50.preprocessing.imagenet import Dataset
 from resnet50.training import checkpoint, resume
 from resnet50.training.devices import can_use_xla, check_precision, prepare_device
 from resnet50.training.loop import Loop, PerStepNumbers, Run, StopRequest
+from resnet50.training.replicas import check_batch_size, create_replicas
 from resnet50.training.step import Training
 
 
@@ -46,6 +47,12 @@ def parse_arguments() -> argparse.Namespace:
     command_line.add_epoch_flags(parser)
     parser.add_argument(
         "--resume", action="store_true", help="go on from the newest checkpoint"
+    )
+    parser.add_argument(
+        "--gpus",
+        metavar="LIST",
+        help="all, or numbers such as 0,1: these GPUs share each batch; default: the "
+        "first one",
     )
     args = parser.parse_args()
     if args.resume and args.epoch_start:
@@ -104,20 +111,28 @@ class Session:
 
     def _create_training(self) -> Training:
         config, group = self.config, self.config.train.accumulate_batches
-        device = prepare_device(deterministic=config.train.deterministic, notify=say)
+        device = prepare_device(
+            deterministic=config.train.deterministic, notify=say, gpus=self.args.gpus
+        )
         check_precision(config.train.precision, device, say)
-        xla = config.train.xla and can_use_xla(device, say)
+        replicas = create_replicas(device.num_gpus)
+        check_batch_size(config.train.batch_size, replicas)
+        xla = (
+            config.train.xla and replicas.can_use_xla(say) and can_use_xla(device, say)
+        )
         training = Training(
             self.dataset.num_classes,
             config.model,
             dataclasses.replace(config.train, xla=xla),
             self.recipe.statistics,
+            replicas,
         )
         say(
             f"ResNet-50 {config.model.variant}, {training.model.num_parameters:,} "
             f"parameters, {self.dataset.num_classes:,} classes, "
             f"{self.batches_per_epoch:,} batches of {config.train.batch_size} an epoch"
             + (f", {group} to an update" if group > 1 else "")
+            + (f", shared by {replicas.count} GPUs" if replicas.count > 1 else "")
         )
         size = checkpoint.size_bytes(training)
         room = shutil.disk_usage(self.run_folder).free // size
@@ -215,6 +230,7 @@ class Session:
             self.args,
             run_folder=self.args.run_folder,
             **({"resume": None} if position > Position(0, 0) else {}),
+            **({"gpus": self.args.gpus} if self.args.gpus else {}),
             epoch_end=self.epochs.stop,
             batch_size=self.config.train.batch_size,
             learning_rate=self.config.train.learning_rate,

@@ -236,10 +236,10 @@ class Loop:
 
     def _train(self, batch: Batch) -> Position:
         """Makes one step and all that is due after it; returns the next position."""
-        tensors = (
-            tf.constant(batch.images),
-            tf.constant(batch.labels),
-            tf.constant(_no_shifts(batch) if batch.shifts is None else batch.shifts),
+        tensors = self._training.place(
+            batch.images,
+            batch.labels,
+            _no_shifts(batch) if batch.shifts is None else batch.shifts,
         )
         learning_rate, *others = self._numbers.tensors(batch.step)
         if self._numbers.is_update(batch.step):
@@ -337,8 +337,8 @@ class Loop:
             f"waiting {figures['waiting']:.1%}"
         )
         if self._training.loss_scale is not None:
-            row["skipped"] = int(self._training.totals.num_skipped)
-            row["loss_scale"] = f"{float(self._training.loss_scale.scale):g}"
+            row["skipped"] = int(self._training.totals.num_skipped.numpy())
+            row["loss_scale"] = f"{self._training.loss_scale.scale.numpy():g}"
             line += f", skipped {row['skipped']}, loss scale {row['loss_scale']}"
         self._notify(line)
         # The row before the checkpoint: killed between them, a resumed training comes

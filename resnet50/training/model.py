@@ -36,6 +36,10 @@ from resnet50.training.layers import (
     Dense,
     RenormLimits,
 )
+from resnet50.training.synchronized import (
+    SynchronizedBatchNormalization,
+    SynchronizedBatchRenormalization,
+)
 
 
 class Stage(NamedTuple):
@@ -66,6 +70,10 @@ VARIANTS = ("v1", "v1.5")
 NORMALIZATIONS = {
     "batch_norm": BatchNormalization,
     "batch_renorm": BatchRenormalization,
+}
+SYNCHRONIZED = {
+    "batch_norm": SynchronizedBatchNormalization,
+    "batch_renorm": SynchronizedBatchRenormalization,
 }
 PRECISIONS = ("float32", "float16", "bfloat16")
 
@@ -181,6 +189,7 @@ class ResNet50(tf.Module):
         zero_init_last_gamma: bool = False,
         precision: str = "float32",
         seed: int = 0,
+        is_synchronized: bool = False,
     ):
         """Creates the layers; the same arguments give bitwise the same weights.
 
@@ -195,6 +204,8 @@ class ResNet50(tf.Module):
             precision: One of PRECISIONS, the type of the activations from the images
                 to the average pooling. The variables are float32 whatever it is.
             seed: Of all weights.
+            is_synchronized: Whether a normalization in training takes the statistics of
+                all replicas' images; for a model under tf.distribute.
         """
         super().__init__(name="resnet50")
         assert variant in VARIANTS, variant
@@ -203,7 +214,7 @@ class ResNet50(tf.Module):
         self._dtype = tf.as_dtype(precision)
         rng = np.random.default_rng([seed, WEIGHT_INITIALIZATION])
         create_normalization = functools.partial(
-            NORMALIZATIONS[normalization],
+            (SYNCHRONIZED if is_synchronized else NORMALIZATIONS)[normalization],
             epsilon=epsilon,
             moving_average_decay=moving_average_decay,
         )
