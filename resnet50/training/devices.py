@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from resnet50.errors import UserError
@@ -102,6 +103,11 @@ def prepare_device(
     if deterministic:
         tf.config.experimental.enable_op_determinism()
     return device
+
+
+def versions() -> dict[str, str]:
+    """Of the libraries that a step's result depends on."""
+    return {"TensorFlow": tf.__version__, "numpy": np.__version__}
 
 
 def check_precision(

@@ -111,9 +111,12 @@ class Replicas(OneReplica):
 
     def _part(self, tensor: tf.Tensor) -> tf.Tensor:
         """This replica's part of a batch, the same number of images for each."""
-        index = tf.get_static_value(_context().replica_id_in_sync_group)
         with tf.device("CPU:0"):
-            return tf.split(tensor, self.count)[int(index)]
+            return tf.split(tensor, self.count)[self.index()]
+
+    def index(self) -> int:
+        """Of the replica whose function is being traced, among all."""
+        return int(tf.get_static_value(context().replica_id_in_sync_group))
 
     def can_use_xla(self, notify: Callable[[str], None]) -> bool:
         """Whether ``compile`` takes jit_compile: no."""
@@ -129,7 +132,7 @@ class Replicas(OneReplica):
 
     def sum(self, tensors: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
         """The sums, on each replica the same."""
-        return _context().all_reduce(tf.distribute.ReduceOp.SUM, list(tensors))
+        return context().all_reduce(tf.distribute.ReduceOp.SUM, list(tensors))
 
     def sum_counts(self, counts: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
         """The sums, int64."""
@@ -153,8 +156,9 @@ class Replicas(OneReplica):
 ONE_REPLICA = OneReplica()
 
 
-def _context() -> tf.distribute.ReplicaContext:
-    return tf.distribute.get_replica_context()
+def context() -> tf.distribute.ReplicaContext:
+    """Of the replica whose function is being traced."""
+    return tf.distribute.get_replicacontext()
 
 
 def create_replicas(num_gpus: int) -> OneReplica:
@@ -174,5 +178,5 @@ def check_batch_size(batch_size: int, replicas: OneReplica) -> None:
     if batch_size % replicas.count:
         raise ConfigError(
             f"[train] batch_size = {batch_size} (must be divisible by "
-            f"{replicas.count}, the number of GPUs that share a batch)"
+            f"{replicas.count}, the number of devices that share a batch)"
         )

@@ -64,6 +64,6 @@ def test_a_batch_that_cannot_be_divided_is_refused():
     with pytest.raises(ConfigError) as caught:
         check_batch_size(64, Three())
     assert str(caught.value) == (
-        "[train] batch_size = 64 (must be divisible by 3, the number of GPUs that "
-        "share a batch)"
+        "[train] batch_size = 64 (must be divisible by 3, the number of devices "
+        "that share a batch)"
     )
