@@ -158,7 +158,7 @@ ONE_REPLICA = OneReplica()
 
 def context() -> tf.distribute.ReplicaContext:
     """Of the replica whose function is being traced."""
-    return tf.distribute.get_replicacontext()
+    return tf.distribute.get_replica_context()
 
 
 def create_replicas(num_gpus: int) -> OneReplica:

@@ -82,7 +82,8 @@ class Workers(Replicas):
             if self.index() > 0:
                 # -0.0 changes no number that it is added to; 0.0 would change -0.0.
                 values = [-tf.zeros_like(v) for v in values]
-            epoch, batch_index, *values = self.sum(values)
+            # One by one, as a sum of several takes a single type.
+            epoch, batch_index, *values = [self.sum([v])[0] for v in values]
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
             return epoch, batch_index

@@ -20,7 +20,7 @@ from resnet50.handoff.progress import FILE_NAME
 from resnet50.tables import read_table
 from tests.settings import PROJECT, write_small_config
 
-SECONDS = 240  # None here takes a fifth of it, unless the machine is busy.
+SECONDS = 120  # None here takes a third of it, unless the machine is busy.
 NUM_CLASSES, PER_CLASS = len(PATTERNS), 16
 EPOCHS = 3
 
@@ -31,7 +31,7 @@ def config(tmp_path):
     return write_small_config(
         tmp_path,
         model={"synchronized_batch_norm": True},
-        train={"epochs": EPOCHS, "buffer_size": 8, "learning_rate": 0.02},
+        train={"epochs": EPOCHS, "buffer_size": 8, "learning_rate": 0.002},
     )
 
 
@@ -88,8 +88,8 @@ def two_workers(config, run, *flags):
         ]
 
 
-def wait_for_progress(config, past):
-    """Waits until the training is past a position."""
+def wait_for_progress(config, past, trainers):
+    """Waits until a training, which must not end before, is past a position."""
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError):
@@ -97,6 +97,8 @@ def wait_for_progress(config, past):
             if tuple(map(int, words)) > past:
                 return
         time.sleep(0.05)
+        for process in trainers:
+            assert process.poll() is None, process.communicate()[1]
     raise AssertionError("no progress")
 
 
@@ -106,13 +108,15 @@ def ended(process):
 
 
 def test_two_workers_stopped_killed_and_resumed_by_one(config):
-    with started("runtime_preprocessing.py", f"--config={config}"):
-        with trainer(config, "reference") as reference:
-            code, errors = ended(reference)
-            assert code == 0, errors
-        (config.parent / "buffer" / FILE_NAME).unlink()
+    preprocessing = "runtime_preprocessing.py", f"--config={config}"
+    with started(*preprocessing), trainer(config, "reference") as reference:
+        code, errors = ended(reference)
+        assert code == 0, errors
+    # Otherwise the next preprocessor would find that everything is trained, and end.
+    (config.parent / "buffer" / FILE_NAME).unlink()
+    with started(*preprocessing):
         with two_workers(config, "run") as (chief, other):
-            wait_for_progress(config, (0, 2))
+            wait_for_progress(config, (0, 2), [chief, other])
             other.send_signal(signal.SIGTERM)
             results = [ended(worker) for worker in (chief, other)]
         for code, errors in results:
@@ -130,7 +134,7 @@ def test_two_workers_stopped_killed_and_resumed_by_one(config):
         epoch, batch_index = map(int, stopped_at.name.split("_"))
 
         with two_workers(config, "run", "--resume") as (chief, other):
-            wait_for_progress(config, (epoch, batch_index + 2))
+            wait_for_progress(config, (epoch, batch_index + 2), [chief, other])
             other.kill()
             code, errors = ended(chief)
         assert code == 1, errors
@@ -144,4 +148,4 @@ def test_two_workers_stopped_killed_and_resumed_by_one(config):
     found = read_table(run / "metrics.csv")
     assert [row["epoch"] for row in found] == [str(e) for e in range(EPOCHS)]
     for ours, theirs in zip(found, expected, strict=True):
-        assert float(ours["loss"]) == pytest.approx(float(theirs["loss"]), rel=1e-3)
+        assert float(ours["loss"]) == pytest.approx(float(theirs["loss"]), rel=1e-4)
