@@ -118,7 +118,7 @@ class Session:
             gpus=self.args.gpus,
         )
         check_precision(self.config.train.precision, device, say)
-        if not self._is_alone:
+        if not self.cluster.is_alone:
             clusters.meet(
                 self.buffer.folder,
                 self.cluster,
@@ -132,7 +132,7 @@ class Session:
     def _run_on(self, device: Device) -> None:
         replicas = (
             create_replicas(device.num_gpus)
-            if self._is_alone
+            if self.cluster.is_alone
             else Workers(self.cluster)
         )
         check_batch_size(self.config.train.batch_size, replicas)
@@ -149,10 +149,6 @@ class Session:
             say(f"stopped before {position}; go on with:\n    {self._resume(position)}")
             raise KeyboardInterrupt
         say(f"{self.run_folder}: trained up to epoch {end.epoch}")
-
-    @property
-    def _is_alone(self) -> bool:
-        return len(self.cluster.addresses) == 1
 
     def _settings(self, device: Device) -> dict:
         """What must be the same for all workers."""
@@ -211,7 +207,7 @@ class Session:
                 epoch_start=None if self.args.resume else self.epochs.start,
                 notify=say,
             )
-        if self._is_alone:
+        if self.cluster.is_alone:
             return start
         return replicas.copy_from_chief(training.variables, start)
 
@@ -242,7 +238,7 @@ class Session:
         ):
             return Loop(
                 training,
-                reader if self._is_alone else JointReader(reader, replicas),
+                reader if self.cluster.is_alone else JointReader(reader, replicas),
                 self.buffer,
                 Run(
                     self.run_folder,
@@ -263,7 +259,7 @@ class Session:
                 ),
                 is_draw_due=bar.is_due,
                 # Several workers stop together, before the next batch.
-                should_stop=lambda: self._is_alone and stop.is_made,
+                should_stop=lambda: self.cluster.is_alone and stop.is_made,
                 notify=say,
             ).run(start)
 
@@ -336,7 +332,7 @@ def main() -> None:
             # What a killed trainer was writing: progress and metrics.
             remove_temporaries(buffer.folder, ".txt")
             remove_temporaries(run_folder, ".csv")
-        if len(cluster.addresses) > 1:
+        if not cluster.is_alone:
             roles.enter_context(clusters.membership(buffer.folder, cluster))
         session = Session(args, config, epochs, dataset, buffer, run_folder, cluster)
         session.run()

@@ -47,6 +47,11 @@ class Cluster(NamedTuple):
     index: int
 
     @property
+    def is_alone(self) -> bool:
+        """Whether there is no other worker."""
+        return len(self.addresses) == 1
+
+    @property
     def is_chief(self) -> bool:
         """Whether it is this one that writes progress, checkpoints and metrics."""
         return self.index == 0
@@ -134,9 +139,17 @@ def membership(folder: Path, cluster: Cluster) -> Iterator[None]:
         cluster: Of which this is a worker.
 
     Raises:
-        AlreadyRunningError: A living process has the same index here.
+        ClusterError: A living process has the same index here.
     """
-    with locks.exclusive_role(folder, _role(cluster.index)):
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locks.exclusive_role(folder, _role(cluster.index)))
+        except locks.AlreadyRunningError:
+            raise ClusterError(
+                f"{folder}: a worker {cluster.index} already trains here, process "
+                f"{locks.owner(folder, _role(cluster.index))} (stop it, or give this "
+                f"one another index in {VARIABLE})"
+            ) from None
         yield
 
 

@@ -252,7 +252,7 @@ class Loop:
         self._unchecked.append((batch.position, loss))
         self._clock.num_images += len(batch.labels)
         position = to_position(batch.step + 1, self._run.batches_per_epoch)
-        if self._run.cluster != ALONE:
+        if not self._run.cluster.is_alone:
             # Once the loss is there, all workers have read the batch, and the progress
             # lets it be deleted. And if it is not finite, all end here.
             self._check_losses()

@@ -138,8 +138,8 @@ def _lost_line(folder: Path, cluster: Cluster) -> str:
     if index is not None:
         who = f"worker {index}, {cluster.addresses[index]},"
     return (
-        f"{who} is lost (what is trained since the last checkpoint is too; start all "
-        "workers again, or fewer with another TF_CONFIG, with --resume)"
+        f"{who} is lost; its own terminal may say why (start all workers again, or "
+        "another number of them, with --resume)"
     )
 
 
@@ -181,7 +181,7 @@ def lost_worker_told(folder: Path, cluster: Cluster) -> Iterator[None]:
         LostWorkerError: Another worker is lost, and TensorFlow has noticed. If it has
             not, the process is ended with that line.
     """
-    if len(cluster.addresses) == 1:
+    if cluster.is_alone:
         yield
         return
     try:
