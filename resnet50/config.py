@@ -234,6 +234,7 @@ class ModelConfig:
     moving_average_decay: float = _real(0, 1, above=True, below=True)
     epsilon: float = _real(0, 1, above=True)
     zero_init_last_gamma: bool = _flag()
+    synchronized_batch_norm: bool = _flag()
 
 
 @dataclasses.dataclass(frozen=True)

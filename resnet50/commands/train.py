@@ -8,6 +8,7 @@ after epoch N-1. Ctrl-C finishes the step and saves.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import os
 import shutil
@@ -16,9 +17,11 @@ from pathlib import Path
 from resnet50 import command_line
 from resnet50.command_line import StatusBar, say
 from resnet50.config import Config
+from resnet50.handoff import cluster as clusters
 from resnet50.handoff import locks
 from resnet50.handoff.atomic_io import remove_temporaries
 from resnet50.handoff.buffer import BatchBuffer
+from resnet50.handoff.cluster import Cluster
 from resnet50.handoff.manifest import require_same
 from resnet50.handoff.progress import (
     Position,
@@ -32,9 +35,27 @@ from resnet50.preprocessing.dataset_index import open_training_set
 from resnet50.preprocessing.imagenet import Dataset
 from resnet50.speed import limit
 from resnet50.training import checkpoint, resume
-from resnet50.training.devices import can_use_xla, check_precision, prepare_device
+from resnet50.training.devices import (
+    Device,
+    can_use_xla,
+    check_precision,
+    prepare_device,
+    versions,
+)
 from resnet50.training.loop import Loop, PerStepNumbers, Run, StopRequest
+from resnet50.training.replicas import (
+    OneReplica,
+    check_batch_size,
+    create_replicas,
+)
 from resnet50.training.step import Training
+from resnet50.training.workers import JointReader, Workers, lost_worker_told
+
+# How long the workers of a training on several machines wait for each other.
+_MEETING_SECONDS = 120.0
+
+# Keys of [train] that may differ between machines.
+_OF_THE_MACHINE = ("buffer_folder", "saved_models_folder", "sleep_time", "read_ahead")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -56,6 +77,12 @@ def parse_arguments() -> argparse.Namespace:
         metavar="N",
         help="tell the speed and what limits it after every N steps too",
     )
+    parser.add_argument(
+        "--gpus",
+        metavar="LIST",
+        help="all, or numbers such as 0,1: these GPUs share each batch; default: the "
+        "first one",
+    )
     args = parser.parse_args()
     if args.profile < 0:
         parser.error(f"--profile = {args.profile} (must be at least 0)")
@@ -74,6 +101,7 @@ class Session:
     dataset: Dataset
     buffer: BatchBuffer
     run_folder: Path
+    cluster: Cluster
 
     @property
     def recipe(self) -> Recipe:
@@ -94,42 +122,82 @@ class Session:
         """Trains; the caller holds the locks of the buffer and of the run."""
         # Before TensorFlow takes its seconds.
         require_same(self.buffer.folder, self.recipe.manifest(self.dataset))
-        training = self._create_training()
-        start = resume.restore(
-            training,
-            self.run_folder,
-            self.description,
-            epoch_start=None if self.args.resume else self.epochs.start,
+        device = prepare_device(
+            deterministic=self.config.train.deterministic,
             notify=say,
+            gpus=self.args.gpus,
         )
+        check_precision(self.config.train.precision, device, say)
+        if not self.cluster.is_alone:
+            clusters.meet(
+                self.buffer.folder,
+                self.cluster,
+                self._settings(device),
+                seconds=_MEETING_SECONDS,
+                notify=say,
+            )
+        with lost_worker_told(self.buffer.folder, self.cluster):
+            self._run_on(device)
+
+    def _run_on(self, device: Device) -> None:
+        replicas = (
+            create_replicas(device.num_gpus)
+            if self.cluster.is_alone
+            else Workers(self.cluster)
+        )
+        check_batch_size(self.config.train.batch_size, replicas)
+        training = self._create_training(device, replicas)
+        start = self._restore(training, replicas)
         end = Position(self.epochs.stop, 0)
-        self._announce(min(start, end))
+        if self.cluster.is_chief:
+            self._announce(min(start, end))
         if start >= end:
             say(f"{self.run_folder}: is trained up to {end} already")
             return
-        position = self._train(training, start, end)
+        position = self._train(training, replicas, start, end)
         if position < end:
             say(f"stopped before {position}; go on with:\n    {self._resume(position)}")
             raise KeyboardInterrupt
         say(f"{self.run_folder}: trained up to epoch {end.epoch}")
 
-    def _create_training(self) -> Training:
+    def _settings(self, device: Device) -> dict:
+        """What must be the same for all workers."""
+        sections = {
+            f"[{name}] {key}": value
+            for name in ("model", "batch_renorm", "train")
+            for key, value in dataclasses.asdict(getattr(self.config, name)).items()
+            if key not in _OF_THE_MACHINE
+        }
+        return {
+            "number of workers": len(self.cluster.addresses),
+            "number of GPUs": device.num_gpus,
+            **versions(),
+            **sections,
+            **self.description,
+            "epoch_end": self.epochs.stop,
+        }
+
+    def _create_training(self, device: Device, replicas: OneReplica) -> Training:
         config, group = self.config, self.config.train.accumulate_batches
-        device = prepare_device(deterministic=config.train.deterministic, notify=say)
-        check_precision(config.train.precision, device, say)
-        xla = config.train.xla and can_use_xla(device, say)
+        xla = config.train.xla and (
+            replicas.can_use_xla(say) and can_use_xla(device, say)
+        )
         training = Training(
             self.dataset.num_classes,
             config.model,
             dataclasses.replace(config.train, xla=xla),
             self.recipe.statistics,
+            replicas,
         )
         say(
             f"ResNet-50 {config.model.variant}, {training.model.num_parameters:,} "
             f"parameters, {self.dataset.num_classes:,} classes, "
             f"{self.batches_per_epoch:,} batches of {config.train.batch_size} an epoch"
             + (f", {group} to an update" if group > 1 else "")
+            + (f", shared by {replicas.count} devices" if replicas.count > 1 else "")
         )
+        if not self.cluster.is_chief:
+            return training
         size = checkpoint.size_bytes(training)
         room = shutil.disk_usage(self.run_folder).free // size
         say(
@@ -137,6 +205,21 @@ class Session:
             f"{room:,} more fit"
         )
         return training
+
+    def _restore(self, training: Training, replicas: OneReplica) -> Position:
+        """Restores the checkpoint to start from; of several workers, the chief does."""
+        start = None
+        if self.cluster.is_chief:
+            start = resume.restore(
+                training,
+                self.run_folder,
+                self.description,
+                epoch_start=None if self.args.resume else self.epochs.start,
+                notify=say,
+            )
+        if self.cluster.is_alone:
+            return start
+        return replicas.copy_from_chief(training.variables, start)
 
     def _announce(self, position: Position) -> None:
         """Tells a preprocessor, running or yet to start, where to begin."""
@@ -148,7 +231,13 @@ class Session:
                 f"{error.strerror}"
             ) from None
 
-    def _train(self, training: Training, start: Position, end: Position) -> Position:
+    def _train(
+        self,
+        training: Training,
+        replicas: OneReplica,
+        start: Position,
+        end: Position,
+    ) -> Position:
         """Runs the loop; returns the position of the next batch."""
         stop = StopRequest()
         batches_per_epoch, train = self.batches_per_epoch, self.config.train
@@ -159,7 +248,7 @@ class Session:
         ):
             return Loop(
                 training,
-                reader,
+                reader if self.cluster.is_alone else JointReader(reader, replicas),
                 self.buffer,
                 Run(
                     self.run_folder,
@@ -168,6 +257,7 @@ class Session:
                     train.buffer_size,
                     train.checkpoint_minutes,
                     train.keep_checkpoints,
+                    self.cluster,
                 ),
                 PerStepNumbers(train, self.config.batch_renorm, batches_per_epoch),
                 describe_batch=self._describe_batch,
@@ -178,7 +268,8 @@ class Session:
                     text,
                 ),
                 is_draw_due=bar.is_due,
-                should_stop=lambda: stop.is_made,
+                # Several workers stop together, before the next batch.
+                should_stop=lambda: self.cluster.is_alone and stop.is_made,
                 notify=say,
                 advise=lambda speed: limit(
                     speed,
@@ -235,6 +326,7 @@ class Session:
             self.args,
             run_folder=self.args.run_folder,
             **({"resume": None} if is_resumable else {}),
+            **({"gpus": self.args.gpus} if self.args.gpus else {}),
             epoch_end=self.epochs.stop,
             batch_size=self.config.train.batch_size,
             learning_rate=self.config.train.learning_rate,
@@ -251,12 +343,16 @@ def main() -> None:
     command_line.make_folder(buffer.folder, "[train] buffer_folder")
     dataset = open_training_set(config.dataset, buffer.folder, say)
     run_folder = command_line.run_folder(args, config)
-    command_line.make_folder(run_folder, "[train] saved_models_folder")
-    with (
-        locks.exclusive_role(buffer.folder, locks.TRAINER),
-        locks.exclusive_role(run_folder, locks.TRAINER),
-    ):
-        # What a killed trainer was writing: progress and metrics.
-        remove_temporaries(buffer.folder, ".txt")
-        remove_temporaries(run_folder, ".csv")
-        Session(args, config, epochs, dataset, buffer, run_folder).run()
+    cluster = clusters.parse_cluster(os.environ.get(clusters.VARIABLE))
+    with contextlib.ExitStack() as roles:
+        if cluster.is_chief:
+            command_line.make_folder(run_folder, "[train] saved_models_folder")
+            for folder in (buffer.folder, run_folder):
+                roles.enter_context(locks.exclusive_role(folder, locks.TRAINER))
+            # What a killed trainer was writing: progress and metrics.
+            remove_temporaries(buffer.folder, ".txt")
+            remove_temporaries(run_folder, ".csv")
+        if not cluster.is_alone:
+            roles.enter_context(clusters.membership(buffer.folder, cluster))
+        session = Session(args, config, epochs, dataset, buffer, run_folder, cluster)
+        session.run()

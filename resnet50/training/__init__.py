@@ -7,4 +7,5 @@ import os
 
 # TensorFlow reads it while it is being imported, so this is the last moment: without it
 # a dozen lines about CPU instructions come before the program's first own.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# With several workers a lost one makes it write more of them, before our one line.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3" if "TF_CONFIG" in os.environ else "2")

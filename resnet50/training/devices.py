@@ -1,4 +1,4 @@
-"""The one device that trains or evaluates: the first GPU, or else the CPU.
+"""The devices that train or evaluate: the first GPU, those asked for, or the CPU.
 
 Programs that only carry weights from file to file leave the GPU to others.
 """
@@ -6,6 +6,7 @@ Programs that only carry weights from file to file leave the GPU to others.
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from resnet50.errors import UserError
@@ -25,26 +26,76 @@ class Device(NamedTuple):
 
     name: str
     compute_capability: tuple[int, int] | None  # None for the CPU
+    num_gpus: int = 0
 
 
-def prepare_device(*, deterministic: bool, notify: Callable[[str], None]) -> Device:
+def select_gpus(wanted: str | None, num_gpus: int) -> list[int]:
+    """The indices of the GPUs to use, of those that TensorFlow finds.
+
+    Args:
+        wanted: "all", or indices with commas between, such as "0,1"; None for the first
+            GPU, if there is one.
+        num_gpus: How many TensorFlow finds.
+
+    Raises:
+        DeviceError: wanted is neither, or there are no such GPUs.
+    """
+    if wanted is None:
+        return [0][:num_gpus]
+    if not num_gpus:
+        raise DeviceError(
+            f"--gpus={wanted}: TensorFlow finds no GPU (it needs an NVIDIA driver and "
+            "pip install 'tensorflow[and-cuda]'; without --gpus the CPU trains)"
+        )
+    if wanted == "all":
+        return list(range(num_gpus))
+    words = wanted.split(",")
+    if not all(word.isascii() and word.isdigit() for word in words):
+        raise DeviceError(f"--gpus={wanted} (must be all, or numbers such as 0,1)")
+    indices = [int(word) for word in words]
+    if max(indices) >= num_gpus or len(set(indices)) < len(indices):
+        raise DeviceError(
+            f"--gpus={wanted} (must name each GPU once; TensorFlow finds {num_gpus}, "
+            "counted from 0)"
+        )
+    return indices
+
+
+def prepare_device(
+    *, deterministic: bool, notify: Callable[[str], None], gpus: str | None = None
+) -> Device:
     """Sets TensorFlow up; must come before its first use.
 
     Args:
         deterministic: Whether the same step shall give bitwise the same weights.
         notify: Takes a line about the device for the user.
+        gpus: See ``select_gpus``.
+
+    Returns:
+        The device; of several GPUs, the one of the lowest compute capability, with
+        their number.
+
+    Raises:
+        DeviceError: From ``select_gpus``.
     """
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        tf.config.set_visible_devices(gpus[:1], "GPU")
-        # Otherwise TensorFlow takes all of the card's memory at once.
-        tf.config.experimental.set_memory_growth(gpus[0], True)
-        details = tf.config.experimental.get_device_details(gpus[0])
-        device = Device(
-            details.get("device_name", gpus[0].name),
-            details.get("compute_capability", (0, 0)),
-        )
-        notify(f"GPU: {device.name}")
+    found = tf.config.list_physical_devices("GPU")
+    selected = [found[index] for index in select_gpus(gpus, len(found))]
+    if selected:
+        tf.config.set_visible_devices(selected, "GPU")
+        devices = []
+        for gpu in selected:
+            # Otherwise TensorFlow takes all of the card's memory at once.
+            tf.config.experimental.set_memory_growth(gpu, True)
+            details = tf.config.experimental.get_device_details(gpu)
+            devices.append(
+                Device(
+                    details.get("device_name", gpu.name),
+                    details.get("compute_capability", (0, 0)),
+                    len(selected),
+                )
+            )
+            notify(f"GPU: {devices[-1].name}")
+        device = min(devices, key=lambda device: device.compute_capability)
     else:
         device = Device("the CPU", None)
         notify(
@@ -55,6 +106,11 @@ def prepare_device(*, deterministic: bool, notify: Callable[[str], None]) -> Dev
     if deterministic:
         tf.config.experimental.enable_op_determinism()
     return device
+
+
+def versions() -> dict[str, str]:
+    """Of the libraries that a step's result depends on."""
+    return {"TensorFlow": tf.__version__, "numpy": np.__version__}
 
 
 def check_precision(

@@ -194,7 +194,6 @@ class BatchRenormalization(BatchNormalization):
     """
 
     def _normalize_in_training(self, x: tf.Tensor, limits: RenormLimits) -> tf.Tensor:
-        r_max, d_max = limits
         normalized = tf.raw_ops.FusedBatchNormV3(
             x=x,
             scale=tf.ones_like(self.gamma),
@@ -208,13 +207,7 @@ class BatchRenormalization(BatchNormalization):
         # The op normalizes with the biased variance but returns the unbiased one.
         count = tf.cast(tf.size(x) / tf.size(self.gamma), tf.float32)  # N H W
         biased_variance = normalized.batch_variance * (count - 1) / count
-        batch_sigma = tf.sqrt(biased_variance + self.epsilon)
-        sigma = tf.sqrt(self.moving_variance + self.epsilon)
-        r = tf.clip_by_value(batch_sigma / sigma, 1 / r_max, r_max)
-        d = tf.clip_by_value((batch_mean - self.moving_mean) / sigma, -d_max, d_max)
-        # The op's gradient ignores its returned statistics anyway; that the paper's
-        # condition holds shall not hang on it.
-        r, d = tf.stop_gradient(r), tf.stop_gradient(d)
+        r, d = self._corrections(batch_mean, biased_variance, limits)
 
         decay = self.moving_average_decay
         self.moving_mean.assign(decay * self.moving_mean + (1 - decay) * batch_mean)
@@ -225,6 +218,19 @@ class BatchRenormalization(BatchNormalization):
         # float32, as gamma's gradient is a sum over all pixels, too long for a half.
         y = tf.cast(normalized.y, tf.float32) * (self.gamma * r)
         return tf.cast(y + (self.gamma * d + self.beta), x.dtype)
+
+    def _corrections(
+        self, batch_mean: tf.Tensor, biased_variance: tf.Tensor, limits: RenormLimits
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The paper's r and d, float32 [C], for the statistics of a batch."""
+        r_max, d_max = limits
+        batch_sigma = tf.sqrt(biased_variance + self.epsilon)
+        sigma = tf.sqrt(self.moving_variance + self.epsilon)
+        r = tf.clip_by_value(batch_sigma / sigma, 1 / r_max, r_max)
+        d = tf.clip_by_value((batch_mean - self.moving_mean) / sigma, -d_max, d_max)
+        # The fused op's gradient ignores its returned statistics anyway; that the
+        # paper's condition holds shall not hang on it.
+        return tf.stop_gradient(r), tf.stop_gradient(d)
 
 
 def max_pool(x: tf.Tensor, *, by_slices: bool = False) -> tf.Tensor:
@@ -289,12 +295,6 @@ def _draw_normal(
 
 
 def _create_statistic(initial_value: tf.Tensor, name: str) -> tf.Variable:
-    # Under tf.distribute each replica updates its own copy from its share of the batch;
-    # a checkpoint takes the mean. Without a strategy the two options do nothing.
-    return tf.Variable(
-        initial_value,
-        trainable=False,
-        synchronization=tf.VariableSynchronization.ON_READ,
-        aggregation=tf.VariableAggregation.MEAN,
-        name=name,
-    )
+    # Of several replicas, each moves its own copy by its part of the batch; the step
+    # then gives all of them the mean.
+    return tf.Variable(initial_value, trainable=False, name=name)

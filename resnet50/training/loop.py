@@ -13,6 +13,7 @@ import tensorflow as tf
 from resnet50.config import BatchRenormConfig, TrainConfig
 from resnet50.errors import UserError
 from resnet50.handoff.buffer import BatchBuffer
+from resnet50.handoff.cluster import ALONE, Cluster
 from resnet50.handoff.progress import (
     Position,
     to_position,
@@ -128,6 +129,8 @@ class Run(NamedTuple):
     buffer_size: int
     checkpoint_minutes: float
     keep_checkpoints: int
+    # Of several workers, each trains all steps, and the chief alone writes.
+    cluster: Cluster = ALONE
 
 
 class Loop:
@@ -223,10 +226,10 @@ class Loop:
 
     def _train(self, batch: Batch) -> Position:
         """Makes one step and all that is due after it; returns the next position."""
-        tensors = (
-            tf.constant(batch.images),
-            tf.constant(batch.labels),
-            tf.constant(_no_shifts(batch) if batch.shifts is None else batch.shifts),
+        tensors = self._training.place(
+            batch.images,
+            batch.labels,
+            _no_shifts(batch) if batch.shifts is None else batch.shifts,
         )
         learning_rate, *others = self._numbers.tensors(batch.step)
         if self._numbers.is_update(batch.step):
@@ -236,8 +239,13 @@ class Loop:
         self._unchecked.append((batch.position, loss))
         self._clock.num_images += len(batch.labels)
         position = to_position(batch.step + 1, self._run.batches_per_epoch)
-        with self._obstacle_told("writing the progress"):
-            write_progress(self._buffer.folder, position)
+        if not self._run.cluster.is_alone:
+            # Once the loss is there, all workers have read the batch, and the progress
+            # lets it be deleted. And if it is not finite, all end here.
+            self._check_losses()
+        if self._run.cluster.is_chief:
+            with self._obstacle_told("writing the progress"):
+                write_progress(self._buffer.folder, position)
         if position.batch_index == 0:
             self._finish_epoch(batch.position.epoch, position)
         elif time.monotonic() > self._save_at:
@@ -303,6 +311,9 @@ class Loop:
 
     def _save(self, position: Position) -> bool:
         """Saves a checkpoint; False, having said why, if that is not possible now."""
+        if not self._run.cluster.is_chief:
+            self._saved = position
+            return True
         # A loss tells of the weights before its step; what that has made of them shows
         # in themselves only. Lost weights must not replace a good checkpoint.
         self._check_losses()
@@ -342,19 +353,23 @@ class Loop:
             f"waiting {speed.share(speed.waiting):.1%}"
         )
         if self._training.loss_scale is not None:
-            row["skipped"] = int(self._training.totals.num_skipped)
-            row["loss_scale"] = f"{float(self._training.loss_scale.scale):g}"
+            row["skipped"] = int(self._training.totals.num_skipped.numpy())
+            row["loss_scale"] = f"{self._training.loss_scale.scale.numpy():g}"
             line += f", skipped {row['skipped']}, loss scale {row['loss_scale']}"
-        self._notify(line)
-        self._tell_speed(f"epoch {epoch}", speed)
-        # The row before the checkpoint: killed between them, a resumed training comes
-        # here again and replaces the row. The other way round it would be missing.
-        with self._obstacle_told(f"writing {METRICS_FILE}"):
-            record_epoch(self._run.folder / METRICS_FILE, row)
+        if self._run.cluster.is_chief:
+            self._notify(line)
+            self._tell_speed(f"epoch {epoch}", speed)
+            self._record(row)
         self._training.totals.reset()
         # The checkpoint counts in the epoch after it, so that no time is in none.
         self._clock.restart()
         self._save(position)
+
+    def _record(self, row: dict) -> None:
+        # The row before the checkpoint: killed between them, a resumed training comes
+        # here again and replaces the row. The other way round it would be missing.
+        with self._obstacle_told(f"writing {METRICS_FILE}"):
+            record_epoch(self._run.folder / METRICS_FILE, row)
 
     def _draw(self, position: Position) -> None:
         means, speed = self._training.totals.means(), self._clock.speed()

@@ -7,7 +7,8 @@ Each image x_i of a batch becomes
 and its loss share * loss(y_i) + (1 - share) * loss(y_j), which is the loss of the
 blended label, because the cross-entropy is linear in it. As in the paper's own program
 (its figure 1), one share is drawn for a batch, and each image's partner is of the same
-batch: the one before it, in an order that is random in each epoch.
+batch: the one before it, in an order that is random in each epoch. Where several GPUs
+share a batch, the partner is of the same GPU's part.
 
 The share is a pure function of the seed and the step, so that a resumed run draws the
 same ones; the blending runs on the device, where the images are anyway.

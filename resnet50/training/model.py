@@ -37,6 +37,10 @@ from resnet50.training.layers import (
     RenormLimits,
     max_pool,
 )
+from resnet50.training.synchronized import (
+    SynchronizedBatchNormalization,
+    SynchronizedBatchRenormalization,
+)
 
 
 class Stage(NamedTuple):
@@ -67,6 +71,10 @@ VARIANTS = ("v1", "v1.5")
 NORMALIZATIONS = {
     "batch_norm": BatchNormalization,
     "batch_renorm": BatchRenormalization,
+}
+SYNCHRONIZED = {
+    "batch_norm": SynchronizedBatchNormalization,
+    "batch_renorm": SynchronizedBatchRenormalization,
 }
 PRECISIONS = ("float32", "float16", "bfloat16")
 
@@ -183,6 +191,7 @@ class ResNet50(tf.Module):
         precision: str = "float32",
         pools_by_slices: bool = False,
         seed: int = 0,
+        is_synchronized: bool = False,
     ):
         """Creates the layers; the same arguments give bitwise the same weights.
 
@@ -198,6 +207,8 @@ class ResNet50(tf.Module):
                 to the average pooling. The variables are float32 whatever it is.
             pools_by_slices: See layers.max_pool; for XLA.
             seed: Of all weights.
+            is_synchronized: Whether a normalization in training takes the statistics of
+                all replicas' images; for a model under tf.distribute.
         """
         super().__init__(name="resnet50")
         assert variant in VARIANTS, variant
@@ -207,7 +218,7 @@ class ResNet50(tf.Module):
         self._pools_by_slices = pools_by_slices
         rng = np.random.default_rng([seed, WEIGHT_INITIALIZATION])
         create_normalization = functools.partial(
-            NORMALIZATIONS[normalization],
+            (SYNCHRONIZED if is_synchronized else NORMALIZATIONS)[normalization],
             epsilon=epsilon,
             moving_average_decay=moving_average_decay,
         )

@@ -22,6 +22,7 @@ from resnet50.training.loss_scale import LossScale
 from resnet50.training.mixup import blend, main_labels, partners
 from resnet50.training.model import ResNet50
 from resnet50.training.optimizer import SGDMomentum, l2_loss
+from resnet50.training.replicas import ONE_REPLICA, OneReplica
 from resnet50.training.totals import Totals
 
 
@@ -85,6 +86,7 @@ class Training(tf.Module):
         model: ModelConfig,
         train: TrainConfig,
         statistics: ChannelStatistics,
+        replicas: OneReplica = ONE_REPLICA,
     ):
         """Creates all variables, the weights drawn from the seed.
 
@@ -93,23 +95,32 @@ class Training(tf.Module):
             model: [model] of config.txt.
             train: [train] of config.txt.
             statistics: The training set's, to normalize uint8 images with.
+            replicas: The devices; a batch is divided among them.
         """
         super().__init__(name="training")
-        self.model = create_model(
-            num_classes,
-            model,
-            train.seed,
-            precision=train.precision,
-            pools_by_slices=train.xla,
-        )
         self._statistics = statistics
-        averaged = None
-        if train.weight_average_decay:
-            averaged = create_model(num_classes, model, train.seed)
-        self._prepare(train, averaged)
+        with replicas.scope():
+            self.model = create_model(
+                num_classes,
+                model,
+                train.seed,
+                precision=train.precision,
+                pools_by_slices=train.xla,
+                is_synchronized=model.synchronized_batch_norm and replicas.count > 1,
+            )
+            averaged = None
+            if train.weight_average_decay:
+                averaged = create_model(num_classes, model, train.seed)
+            self._prepare(train, averaged, replicas)
 
-    def _prepare(self, train: TrainConfig, averaged: tf.Module | None) -> None:
+    def _prepare(
+        self,
+        train: TrainConfig,
+        averaged: tf.Module | None,
+        replicas: OneReplica = ONE_REPLICA,
+    ) -> None:
         """Creates all but the network; averaged, another one, becomes its average."""
+        self._replicas = replicas
         variables = self.model.trainable_variables
         self.optimizer = SGDMomentum(variables, train.momentum, train.nesterov)
         self.totals = Totals()
@@ -123,8 +134,8 @@ class Training(tf.Module):
         self._l2_penalty = train.l2_penalty
         self._l2_penalty_on = train.l2_penalty_on
         self._label_smoothing = train.label_smoothing
-        self._compiled_step = tf.function(self._step, jit_compile=train.xla)
-        self._compiled_accumulate = tf.function(self._accumulate, jit_compile=train.xla)
+        self._compiled_step = replicas.compile(self._step, train.xla)
+        self._compiled_accumulate = replicas.compile(self._accumulate, train.xla)
 
     @property
     def lasting(self) -> tf.train.Checkpoint:
@@ -136,6 +147,10 @@ class Training(tf.Module):
         return tf.train.Checkpoint(
             model=self.model, optimizer=self.optimizer, **average
         )
+
+    def place(self, *arrays: np.ndarray) -> tuple[tf.Tensor, ...]:
+        """A batch's arrays as the tensors that ``step`` takes."""
+        return self._replicas.place(*arrays)
 
     def step(
         self,
@@ -210,6 +225,9 @@ class Training(tf.Module):
     def _differentiate(self, images, labels, shifts, limits, mixing_share=None):
         """One forward and one backward pass, which count in the totals.
 
+        Of several replicas, each does so with its part of the batch: the gradients are
+        then summed, the losses and the moving statistics averaged.
+
         Returns:
             The loss; the gradients, in float16 zeros if they are not finite; and, in
             float16, whether they are, a bool scalar, otherwise None.
@@ -228,7 +246,14 @@ class Training(tf.Module):
             penalty = l2_loss(self._penalized(), self._l2_penalty)
             total_loss = loss + penalty
             target = total_loss * self.loss_scale.scale if is_scaled else total_loss
+            target = self._replicas.share(target)
         gradients, is_finite = tape.gradient(target, variables), None
+        # From here on all replicas have the same numbers, but for logits and labels.
+        gradients = self._replicas.sum(gradients)
+        loss, penalty, total_loss = self._replicas.sum(
+            [self._replicas.share(term) for term in (loss, penalty, total_loss)]
+        )
+        self._replicas.average(moving)
         if is_scaled:
             gradients, is_finite = self.loss_scale.unscale(gradients)
             for variable, value in zip(moving, before):
@@ -236,7 +261,7 @@ class Training(tf.Module):
             total_loss = self.loss_scale.judge(total_loss, is_finite)
         if mixing_share is not None:
             labels = main_labels(labels, mixing_share)
-        self.totals.add(loss, penalty, logits, labels, is_finite)
+        self.totals.add(loss, penalty, logits, labels, is_finite, self._replicas)
         return total_loss, gradients, is_finite
 
     def _classification_loss(
@@ -274,8 +299,9 @@ def create_model(
         num_classes: Of the dataset.
         settings: [model] of config.txt.
         seed: Of the weights.
-        how_to_compute: The ResNet50's precision and pools_by_slices, which change none
-            of its variables. As they are by default, float32, for an evaluation.
+        how_to_compute: The ResNet50's precision, pools_by_slices and is_synchronized,
+            which change none of its variables. As they are by default, float32 on one
+            device, for an evaluation.
     """
     return ResNet50(
         num_classes,

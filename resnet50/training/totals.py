@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from resnet50.training.replicas import ONE_REPLICA
+
 
 def count_correct(predictions: tf.Tensor, labels: tf.Tensor, k: int) -> tf.Tensor:
     """How many of the labels are among the k highest predictions.
@@ -35,15 +37,33 @@ class Totals(tf.Module):
         self.top5 = tf.Variable(0, dtype=tf.int64, trainable=False)
         self.num_skipped = tf.Variable(0, dtype=tf.int64, trainable=False)
 
-    def add(self, loss, penalty, logits, labels, is_finite=None) -> None:
-        """Adds one batch, unless it is not finite; runs inside the training step."""
+    def add(
+        self, loss, penalty, logits, labels, is_finite=None, replicas=ONE_REPLICA
+    ) -> None:
+        """Adds one batch, unless it is not finite; runs inside the training step.
+
+        Args:
+            loss: float32 scalar, of the whole batch; so is the penalty.
+            penalty: float32 scalar.
+            logits: float32 [n, K], of this replica's part of the batch.
+            labels: int32 [n].
+            is_finite: bool scalar; None for true.
+            replicas: Those that have the other parts.
+        """
+        num_images, top1, top5 = replicas.sum_counts(
+            [
+                tf.size(labels),
+                count_correct(logits, labels, 1),
+                count_correct(logits, labels, 5),
+            ]
+        )
         for variable, addend in (
             (self.num_batches, 1),
-            (self.num_images, tf.size(labels)),
+            (self.num_images, num_images),
             (self.loss, loss),
             (self.l2_loss, penalty),
-            (self.top1, count_correct(logits, labels, 1)),
-            (self.top5, count_correct(logits, labels, 5)),
+            (self.top1, top1),
+            (self.top5, top5),
         ):
             addend = tf.cast(addend, variable.dtype)
             if is_finite is not None:
@@ -57,11 +77,11 @@ class Totals(tf.Module):
 
     def means(self) -> dict[str, float]:
         """Means so far: loss (cross-entropy), l2_loss, and top1 and top5 in 0..1."""
-        num_batches = max(int(self.num_batches), 1)
-        num_images = max(int(self.num_images), 1)
+        num_batches = max(int(self.num_batches.numpy()), 1)
+        num_images = max(int(self.num_images.numpy()), 1)
         return {
-            "loss": float(self.loss) / num_batches,
-            "l2_loss": float(self.l2_loss) / num_batches,
-            "top1": int(self.top1) / num_images,
-            "top5": int(self.top5) / num_images,
+            "loss": float(self.loss.numpy()) / num_batches,
+            "l2_loss": float(self.l2_loss.numpy()) / num_batches,
+            "top1": int(self.top1.numpy()) / num_images,
+            "top5": int(self.top5.numpy()) / num_images,
         }

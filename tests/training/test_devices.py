@@ -9,6 +9,7 @@ from resnet50.training.devices import (
     can_use_xla,
     check_precision,
     prepare_device,
+    select_gpus,
 )
 
 CPU = Device("the CPU", None)
@@ -93,6 +94,37 @@ def test_a_precision_that_the_card_lacks_is_refused():
     )
     with pytest.raises(DeviceError, match=expected):
         check_precision("bfloat16", TURING, print)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "num_gpus", "expected"),
+    [
+        (None, 0, []),
+        (None, 4, [0]),
+        ("all", 3, [0, 1, 2]),
+        ("0,1", 2, [0, 1]),
+        ("1", 2, [1]),
+    ],
+)
+def test_the_gpus_that_are_asked_for(wanted, num_gpus, expected):
+    assert select_gpus(wanted, num_gpus) == expected
+
+
+@pytest.mark.parametrize(
+    ("wanted", "num_gpus", "expected"),
+    [
+        ("all", 0, "--gpus=all: TensorFlow finds no GPU"),
+        ("0,2", 2, "--gpus=0,2 (must name each GPU once; TensorFlow finds 2,"),
+        ("1,1", 2, "--gpus=1,1 (must name each GPU once"),
+        ("two", 2, "--gpus=two (must be all, or numbers such as 0,1)"),
+        ("", 2, "--gpus= (must be all,"),
+        ("-1", 2, "--gpus=-1 (must be all,"),
+    ],
+)
+def test_gpus_that_are_not_there_are_refused(wanted, num_gpus, expected):
+    with pytest.raises(DeviceError) as caught:
+        select_gpus(wanted, num_gpus)
+    assert str(caught.value).startswith(expected)
 
 
 def test_a_machine_without_a_gpu_is_the_cpu():

@@ -8,6 +8,7 @@ import tensorflow as tf
 from resnet50.preprocessing.augmentation import ChannelStatistics
 from resnet50.training import model as model_module
 from resnet50.training.model import Stage
+from resnet50.training.replicas import ONE_REPLICA
 from resnet50.training.step import Training
 from tests.settings import SETTINGS
 
@@ -48,17 +49,26 @@ class TinyTraining(Training):
 SHALLOW_STAGES = (Stage(num_blocks=1, channels=4, stride=1), Stage(1, 8, 2))
 
 
-def create_shallow_training(normalization="batch_norm", **settings) -> Training:
+def create_shallow_training(
+    normalization="batch_norm", replicas=ONE_REPLICA, is_synchronized=False, **settings
+) -> Training:
     """A real Training on a ResNet of two blocks and three classes.
 
     Args:
         normalization: Of [model].
+        replicas: See Training.
+        is_synchronized: synchronized_batch_norm of [model].
         settings: Keys of [train] other than as shipped.
     """
     with mock.patch.object(model_module, "STAGES", SHALLOW_STAGES):
         return Training(
             3,
-            dataclasses.replace(SETTINGS.model, normalization=normalization),
+            dataclasses.replace(
+                SETTINGS.model,
+                normalization=normalization,
+                synchronized_batch_norm=is_synchronized,
+            ),
             dataclasses.replace(SETTINGS.train, **settings),
             ChannelStatistics((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
+            replicas,
         )
