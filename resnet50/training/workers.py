@@ -103,14 +103,9 @@ class JointReader:
         self._workers = workers
         self._is_finished = False
 
-    @property
-    def waited_seconds(self) -> float:
-        """Seconds that this worker has waited for its batches."""
-        return self._reader.waited_seconds
-
-    def check_preprocessor(self) -> None:
-        """See BatchReader."""
-        self._reader.check_preprocessor()
+    def __getattr__(self, name: str):
+        """All else, such as what it counts, is the reader's."""
+        return getattr(self._reader, name)
 
     def __iter__(self) -> "JointReader":
         return self
