@@ -6,11 +6,11 @@ TF_CONFIG tells each of them who they are:
      "task": {"type": "worker", "index": 0}}
 
 They meet in the buffer folder, which they all see. Each holds the lock of its role,
-``train_worker_INDEX``, for as long as it lives, and tells in the lock file what it is
-going to train. Worker 0, the chief, opens a meeting by telling a number that is new
-each time; the others repeat it. So a file of an earlier training is never believed. If
-two of them differ, or one does not come, all of them end, before TensorFlow, which
-would wait without a word, is asked to connect them.
+``train_worker_INDEX``, for as long as it lives, and tells in a file beside the lock
+what it is going to train. Worker 0, the chief, opens a meeting by telling a number that
+is new each time; the others repeat it. So a file of an earlier training is not
+believed. If two of them differ, or one does not come, all of them end, before
+TensorFlow, which would wait without a word, is asked to connect them.
 """
 
 import contextlib
@@ -121,9 +121,7 @@ def _tell(folder: Path, index: int, meeting: str, description: dict) -> None:
 
 
 def _hear(folder: Path, index: int) -> dict:
-    """What a worker told last, if it lives."""
-    if not locks.is_alive(folder, _role(index)):
-        return {}
+    """What a worker told last."""
     try:
         return json.loads(_told_path(folder, index).read_bytes())
     except (OSError, ValueError):
@@ -150,6 +148,9 @@ def membership(folder: Path, cluster: Cluster) -> Iterator[None]:
                 f"{locks.owner(folder, _role(cluster.index))} (stop it, or give this "
                 f"one another index in {VARIABLE})"
             ) from None
+        # Of an earlier training. Of this one it is left when the worker ends: another
+        # one may still have to read in what they differ.
+        _told_path(folder, cluster.index).unlink(missing_ok=True)
         yield
 
 
@@ -184,7 +185,7 @@ def meet(
         f"in {folder}"
     )
     while True:
-        if not cluster.is_chief:
+        if not cluster.is_chief and locks.is_alive(folder, _role(0)):
             called = _hear(folder, 0).get("meeting")
             if called and called != meeting:
                 meeting = called

@@ -62,7 +62,7 @@ class OneReplica:
         return loss
 
     def sum(self, tensors: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
-        """The sums of float tensors over all replicas."""
+        """The sums of tensors, all of one type, over all replicas."""
         return tensors
 
     def sum_counts(self, counts: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
