@@ -22,7 +22,8 @@ from pathlib import Path
 import tomlkit
 
 from benchmarks.photographs import find_images, make_photographs
-from resnet50.config import Config, read_config
+from resnet50.config import Config
+from resnet50.config_file import read_config
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.progress import Position, to_position, write_progress

@@ -31,7 +31,7 @@ from benchmarks import peers
 from benchmarks.environment import cpu_model, versions
 from benchmarks.peers import MakeBatch, Workload
 from benchmarks.photographs import find_images, make_photographs
-from resnet50.config import read_config
+from resnet50.config_file import read_config
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.progress import Position
 from resnet50.preprocessing import compiled, decoding

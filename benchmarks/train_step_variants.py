@@ -34,7 +34,7 @@ def make_ours(images, labels, args: argparse.Namespace) -> Step:
     import dataclasses
     from pathlib import Path
 
-    from resnet50.config import read_config
+    from resnet50.config_file import read_config
 
     config = read_config(Path(__file__).parent.parent / "config.txt")
     model = dataclasses.replace(config.model, variant="v1")

@@ -16,7 +16,8 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from resnet50.config import Config, ConfigError, override, read_config
+from resnet50.config import Config, ConfigError
+from resnet50.config_file import override, read_config
 from resnet50.errors import UserError
 
 # Flags that replace a value of config.txt: section and type.

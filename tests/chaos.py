@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from resnet50.commands.demo_images import make_images
-from resnet50.config import read_config
+from resnet50.config_file import read_config
 from resnet50.handoff.progress import ProgressError, read_progress
 from resnet50.preprocessing.dataset_index import open_training_set
 from resnet50.tables import METRICS_FILE, read_table

@@ -10,12 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from resnet50.config import (
-    ConfigError,
-    override,
-    read_config,
-    write_channel_statistics,
-)
+from resnet50.config import ConfigError
+from resnet50.config_file import override, read_config, write_channel_statistics
 
 SHIPPED = Path(__file__).parents[1] / "config.txt"
 

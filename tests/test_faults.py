@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from resnet50 import tables
-from resnet50.config import ConfigError, read_config, write_channel_statistics
+from resnet50.config import ConfigError
+from resnet50.config_file import read_config, write_channel_statistics
 from resnet50.handoff.atomic_io import atomic_file
 from resnet50.handoff.buffer import BatchBuffer, BatchSpec
 from resnet50.handoff.manifest import read_manifest, write_manifest

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from resnet50.config import Config, ConfigError, read_config
+from resnet50.config import Config, ConfigError
+from resnet50.config_file import read_config
 from resnet50.handoff.buffer import BatchBuffer, BatchFileError, BatchSpec
 from resnet50.handoff.manifest import ManifestError, require_same
 from resnet50.handoff.progress import (

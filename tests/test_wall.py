@@ -25,6 +25,7 @@ ROOMS = (
 )
 MODULES = [
     "resnet50.config",
+    "resnet50.config_file",
     "resnet50.command_line",
     "runtime_preprocessing",
     "compute_channel_stats",

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from benchmarks.photographs import make_photographs
 from resnet50.commands.programs import Program, write_config
-from resnet50.config import read_config
+from resnet50.config_file import read_config
 from resnet50.preprocessing.dataset_index import open_training_set
 from resnet50.tables import METRICS_FILE, read_table
 

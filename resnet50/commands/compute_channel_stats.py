@@ -7,7 +7,8 @@ Prints the two lines for [dataset] in config.txt; --write puts them there.
 
 from resnet50 import command_line
 from resnet50.command_line import say
-from resnet50.config import ConfigError, write_channel_statistics
+from resnet50.config import ConfigError
+from resnet50.config_file import write_channel_statistics
 from resnet50.errors import UserError
 from resnet50.preprocessing.augmentation import ChannelStatistics
 from resnet50.preprocessing.channel_stats import statistics_of, sum_dataset

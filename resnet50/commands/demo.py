@@ -16,7 +16,8 @@ from pathlib import Path
 from resnet50 import command_line
 from resnet50.commands.demo_images import PATTERNS, make_images
 from resnet50.commands.programs import PROJECT, Program, write_config
-from resnet50.config import Config, read_config
+from resnet50.config import Config
+from resnet50.config_file import read_config
 from resnet50.errors import UserError
 from resnet50.handoff.progress import ProgressError, read_progress, to_position
 from resnet50.preprocessing.dataset_index import open_training_set

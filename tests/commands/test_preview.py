@@ -11,7 +11,8 @@ from PIL import Image
 
 from resnet50.commands import preview, preview_tiles
 from resnet50.commands.preview import PreviewError
-from resnet50.config import ConfigError, read_config
+from resnet50.config import ConfigError
+from resnet50.config_file import read_config
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.manifest import write_manifest
 from resnet50.handoff.progress import Position

@@ -10,7 +10,7 @@ import types
 import numpy as np
 import pytest
 
-from resnet50.config import read_config
+from resnet50.config_file import read_config
 from resnet50.handoff.buffer import LABELS, LABELS_AND_SHIFTS, BatchBuffer, BatchSpec
 from resnet50.handoff.progress import Position
 from resnet50.preprocessing.batches import AUGMENTATION, Assignments, Recipe, make_batch

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnet50.config import AugmentationConfig, read_config
+from resnet50.config import AugmentationConfig
+from resnet50.config_file import read_config
 from resnet50.preprocessing import compiled
 from resnet50.preprocessing.augmentation import (
     ChannelStatistics,

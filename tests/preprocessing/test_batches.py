@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnet50.config import AugmentationConfig, read_config
+from resnet50.config import AugmentationConfig
+from resnet50.config_file import read_config
 from resnet50.handoff.buffer import BatchBuffer, BatchFileError, BatchSpec
 from resnet50.handoff.progress import Position
 from resnet50.preprocessing import imagenet

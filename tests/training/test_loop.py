@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from resnet50.config import override
+from resnet50.config_file import override
 from resnet50.handoff.buffer import BatchBuffer, BatchSpec
 from resnet50.handoff.manifest import ManifestError
 from resnet50.handoff.progress import FILE_NAME, Position, to_position, to_step
