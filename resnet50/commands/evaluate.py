@@ -7,6 +7,7 @@ Prints a line for each epoch and writes evaluation.csv in the run's folder. With
 it can run beside a training, on another GPU.
 """
 
+import argparse
 import time
 from pathlib import Path
 
@@ -15,7 +16,6 @@ from resnet50.command_line import say
 from resnet50.config import Config
 from resnet50.handoff.locks import exclusive_role
 from resnet50.handoff.progress import Position
-from resnet50.preprocessing.augmentation import ChannelStatistics
 from resnet50.preprocessing.dataset_index import (
     open_training_set,
     open_validation_set,
@@ -101,11 +101,8 @@ def record(
         say(f"{path}: unreadable, does not count: {reason}")
 
 
-def main() -> None:
-    """Evaluates each checkpoint that the command line names."""
-    parser = command_line.make_parser(__doc__)
-    parser.add_argument("--run_folder", required=True, help="name of the run")
-    command_line.add_epoch_flags(parser)
+def add_crops_flag(parser: argparse.ArgumentParser) -> None:
+    """Adds --crops: which views of an image count."""
     parser.add_argument(
         "--crops",
         type=int,
@@ -113,6 +110,14 @@ def main() -> None:
         default=1,
         help="1: the centre; 10: corners, centre and their mirrors; default: 1",
     )
+
+
+def main() -> None:
+    """Evaluates each checkpoint that the command line names."""
+    parser = command_line.make_parser(__doc__)
+    parser.add_argument("--run_folder", required=True, help="name of the run")
+    command_line.add_epoch_flags(parser)
+    add_crops_flag(parser)
     parser.add_argument(
         "--wait",
         action="store_true",
@@ -141,15 +146,7 @@ def main() -> None:
 
     prepare_device(deterministic=False, notify=say)
     model = create_model(training_set.num_classes, config.model)
-    evaluator = Evaluator(
-        model,
-        ChannelStatistics(config.dataset.channel_mean, config.dataset.channel_std),
-        shorter_side=config.evaluation.shorter_side,
-        crop_size=config.augmentation.crop_size,
-        num_crops=args.crops,
-        batch_size=config.evaluation.batch_size,
-        num_workers=config.evaluation.num_workers,
-    )
+    evaluator = Evaluator.from_config(model, config, args.crops)
     num_evaluated = 0
     for epoch in epochs:
         path = find_checkpoint(run_folder, epoch, wait=args.wait)

@@ -35,7 +35,7 @@ def main() -> None:
     model, path = load_network(config, dataset, run_folder, args.epoch)
     classifier = Classifier(
         model,
-        ChannelStatistics(config.dataset.channel_mean, config.dataset.channel_std),
+        ChannelStatistics.from_config(config.dataset),
         shorter_side=config.evaluation.shorter_side,
         crop_size=config.augmentation.crop_size,
     )

@@ -16,22 +16,19 @@ import numpy as np
 
 from resnet50 import command_line
 from resnet50.command_line import say
+from resnet50.commands.evaluate import add_crops_flag
 from resnet50.config import Config
 from resnet50.errors import UserError
-from resnet50.handoff.progress import Position
-from resnet50.preprocessing.augmentation import ChannelStatistics
 from resnet50.preprocessing.dataset_index import open_training_set
 from resnet50.preprocessing.imagenet import DatasetError
-from resnet50.preprocessing.validation import NUM_CROPS
 from resnet50.training.checkpoint import (
     CheckpointError,
-    checkpoint_path,
-    list_checkpoints,
     load_model,
     read_description,
 )
 from resnet50.training.devices import prepare_device
 from resnet50.training.evaluation import Evaluator, Prediction
+from resnet50.training.resume import choose_checkpoint
 from resnet50.training.step import create_model
 
 _NUM_ANSWERS = 5
@@ -97,20 +94,6 @@ def find_images(names: Iterable[str]) -> list[str]:
     return paths
 
 
-def choose_checkpoint(run_folder: Path, epoch: int | None) -> Path:
-    """The folder of the checkpoint after an epoch; None stands for the newest one.
-
-    Raises:
-        CheckpointError: The run has none.
-    """
-    if epoch is not None:
-        return checkpoint_path(run_folder, Position(epoch + 1, 0))
-    checkpoints = list_checkpoints(run_folder)
-    if not checkpoints:
-        raise CheckpointError(f"{run_folder}: holds no checkpoint (train it first)")
-    return checkpoints[-1].path
-
-
 def classes_of(path: Path, description: dict, config: Config) -> Classes:
     """The classes of a checkpoint; an old one's are looked up in the dataset.
 
@@ -150,16 +133,7 @@ def load_network(
         "normalization": config.model.normalization,
     }
     load_model(model, path, settings, weights=None)
-    evaluator = Evaluator(
-        model,
-        ChannelStatistics(config.dataset.channel_mean, config.dataset.channel_std),
-        shorter_side=config.evaluation.shorter_side,
-        crop_size=config.augmentation.crop_size,
-        num_crops=num_crops,
-        batch_size=config.evaluation.batch_size,
-        num_workers=config.evaluation.num_workers,
-    )
-    return evaluator, classes
+    return Evaluator.from_config(model, config, num_crops), classes
 
 
 def as_table(path: str, answers: list[Answer]) -> str:
@@ -189,13 +163,7 @@ def main() -> None:
     parser.add_argument(
         "--epoch", type=int, help="its checkpoint after this epoch; default: the newest"
     )
-    parser.add_argument(
-        "--crops",
-        type=int,
-        choices=NUM_CROPS,
-        default=1,
-        help="1: the centre; 10: corners, centre and their mirrors; default: 1",
-    )
+    add_crops_flag(parser)
     parser.add_argument(
         "--json", action="store_true", help="a JSON object a line instead of a table"
     )

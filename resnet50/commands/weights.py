@@ -101,7 +101,7 @@ def import_weights(args, config: Config, dataset: Dataset, run_folder: Path) -> 
             f"{run_folder}: already holds a training (import into another --run_folder)"
         )
     ours = origin_of(config, dataset)
-    statistics = ChannelStatistics(ours.channel_mean, ours.channel_std)
+    statistics = ChannelStatistics.from_config(config.dataset)
     training = Training(dataset.num_classes, config.model, config.train, statistics)
     weights = read_weights(args.file, training.model)
     require_same_network(weights, ours.variant, ours.epsilon)

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from resnet50.config import AugmentationConfig
+from resnet50.config import AugmentationConfig, DatasetConfig
 from resnet50.preprocessing import compiled
 from resnet50.preprocessing.resampling import crop_of_resized
 
@@ -40,6 +40,11 @@ class ChannelStatistics(NamedTuple):
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+
+    @classmethod
+    def from_config(cls, dataset: DatasetConfig) -> "ChannelStatistics":
+        """Those that [dataset] of config.txt gives."""
+        return cls(dataset.channel_mean, dataset.channel_std)
 
 
 def draw(rng: np.random.Generator, settings: AugmentationConfig) -> Draw:

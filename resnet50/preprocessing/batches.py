@@ -55,9 +55,7 @@ class Recipe:
             seed=config.train.seed,
             batch_size=config.train.batch_size,
             dtype=config.train.dtype,
-            statistics=ChannelStatistics(
-                config.dataset.channel_mean, config.dataset.channel_std
-            ),
+            statistics=ChannelStatistics.from_config(config.dataset),
             augmentation=config.augmentation,
         )
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from resnet50.config import Config
 from resnet50.errors import UserError
 from resnet50.preprocessing.augmentation import ChannelStatistics
 from resnet50.preprocessing.decoding import UndecodableImageError
@@ -89,6 +90,19 @@ class Evaluator:
         labels = tf.TensorSpec((None,), tf.int32)
         self._logs = tf.function(self._mean_logs, input_signature=[crops])
         self._count = tf.function(self._count_hits, input_signature=[crops, labels])
+
+    @classmethod
+    def from_config(cls, model: ResNet50, config: Config, num_crops: int):
+        """Prepares as [evaluation] and [dataset] of config.txt say."""
+        return cls(
+            model,
+            ChannelStatistics.from_config(config.dataset),
+            shorter_side=config.evaluation.shorter_side,
+            crop_size=config.augmentation.crop_size,
+            num_crops=num_crops,
+            batch_size=config.evaluation.batch_size,
+            num_workers=config.evaluation.num_workers,
+        )
 
     def _mean_logs(self, images: tf.Tensor) -> tf.Tensor:
         """Logarithms of each image's probabilities, [N, K]: the mean over its crops.

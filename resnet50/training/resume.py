@@ -42,6 +42,20 @@ def describe(config: Config, dataset: Dataset, batches_per_epoch: int) -> dict:
     }
 
 
+def choose_checkpoint(run_folder: Path, epoch: int | None) -> Path:
+    """The folder of the checkpoint after an epoch; None stands for the newest one.
+
+    Raises:
+        CheckpointError: The run has none.
+    """
+    if epoch is not None:
+        return checkpoint.checkpoint_path(run_folder, Position(epoch + 1, 0))
+    checkpoints = checkpoint.list_checkpoints(run_folder)
+    if not checkpoints:
+        raise CheckpointError(f"{run_folder}: holds no checkpoint (train it first)")
+    return checkpoints[-1].path
+
+
 def load_network(
     config: Config, dataset: Dataset, run_folder: Path, epoch: int | None
 ) -> tuple[ResNet50, Path]:
@@ -59,14 +73,7 @@ def load_network(
     Raises:
         CheckpointError: There is none, it is damaged or of another network.
     """
-    checkpoints = checkpoint.list_checkpoints(run_folder)
-    if not checkpoints:
-        raise CheckpointError(
-            f"{run_folder}: holds no checkpoint (train this run first)"
-        )
-    path = checkpoints[-1].path
-    if epoch is not None:
-        path = checkpoint.checkpoint_path(run_folder, Position(epoch + 1, 0))
+    path = choose_checkpoint(run_folder, epoch)
     model = create_model(dataset.num_classes, config.model)
     checkpoint.load_model(model, path, describe_model(config, dataset), weights=None)
     return model, path
