@@ -1,12 +1,13 @@
 # make demo   the whole pipeline on generated images, about four minutes on two cores
 # make test   ruff and the test suite
-# Both make .venv first and install what they need into it.
+# make test-matrix   the tests on imitated processors and other Pythons, an hour or more
+# Each makes .venv first and installs what it needs into it.
 
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test clean
+.PHONY: demo test test-matrix clean
 
 demo: $(INSTALLED)
 	$(VENV)/bin/python -m resnet50 demo
@@ -16,6 +17,9 @@ test: $(INSTALLED)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/python -m pytest
 
+test-matrix: $(INSTALLED)
+	$(VENV)/bin/python -m tests.matrix
+
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --upgrade pip
@@ -23,4 +27,4 @@ $(INSTALLED): pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) $(VENV)-* demo
