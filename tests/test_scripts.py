@@ -5,6 +5,7 @@ The ResNet-50 is the real one, on 32-pixel crops.
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -188,6 +189,36 @@ def test_stopping_and_killing_inside_an_epoch_gives_the_same_weights(
 
     finish(train(config, "parts", "--resume"))
     finish(preprocessor)
+    for name in ("0", "1"):
+        assert_equal_weights(
+            weights(reference, "whole", name), weights(config, "parts", name)
+        )
+
+
+def test_a_buffer_folder_deleted_under_both_programs_gives_the_same_weights(
+    undisturbed, config
+):
+    reference, buffer = undisturbed[0], config.parent / "buffer"
+    preprocessor = preprocess(config)
+    trainer = train(config, "parts")
+    wait_for_step(config, 2, trainer, preprocessor)
+    # So that the trainer, too, sees that there is none.
+    preprocessor.send_signal(signal.SIGSTOP)
+    shutil.rmtree(buffer.rename(config.parent / "doomed"))
+    said = read_until(trainer, f"{buffer}: is missing; waiting for it")
+    preprocessor.send_signal(signal.SIGCONT)
+    said = "".join(said) + finish(trainer)
+    made = finish(preprocessor)
+    assert f"{buffer}: is there again" in said
+    assert f"{buffer}: was deleted; made again" in made
+    for wrong in (
+        "is not running",
+        "has gone",
+        "failed",
+        "cannot be made",
+        "Traceback",
+    ):
+        assert wrong not in said + made
     for name in ("0", "1"):
         assert_equal_weights(
             weights(reference, "whole", name), weights(config, "parts", name)
