@@ -103,7 +103,7 @@ class Session:
     buffer: BatchBuffer
     run_folder: Path
     cluster: Cluster
-    # Held in the buffer folder, and in the run's; None but for the chief.
+    # Held in the buffer folder; and in the run's, by the chief alone.
     roles: tuple[locks.Role, ...]
     run_role: locks.Role | None
 

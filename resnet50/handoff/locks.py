@@ -166,6 +166,15 @@ def exclusive_role(folder: Path, role: str) -> Iterator[Role]:
         yield held
 
 
+def can_be_seen(path: Path) -> bool:
+    """Whether a file is there; False, unlike Path.exists, also if its disk fails."""
+    try:
+        path.stat()
+    except OSError:
+        return False
+    return True
+
+
 def _has_name(file: FileIO, path: Path) -> bool:
     """Whether an open file is the one that a path leads to."""
     try:
@@ -216,7 +225,7 @@ class Observer:
         """Whether a living process has the role, as far as can be known."""
         found, now = is_locked(self._folder, self._role), time.monotonic()
         if found is None:
-            if not self._folder.is_dir():
+            if not can_be_seen(self._folder):
                 self._seen_at = now
             self._was_alive &= now < self._seen_at + _RETURN_SECONDS
         else:

@@ -12,15 +12,16 @@ from pathlib import Path
 from resnet50.handoff import manifest as manifests
 from resnet50.handoff import progress
 from resnet50.handoff.buffer import BatchBuffer
-from resnet50.handoff.locks import Role
+from resnet50.handoff.locks import Role, can_be_seen
 from resnet50.handoff.progress import Position
 
 
 def _missing(role: Role, file: Path) -> Path | None:
     """What was deleted: the folder or all in it, one of two files, or nothing."""
+    is_there = can_be_seen(file)
     if role.is_held():
-        return None if file.exists() else file
-    return role.path if file.exists() else role.folder
+        return None if is_there else file
+    return role.path if is_there else role.folder
 
 
 class PreprocessorsPlace:

@@ -3,7 +3,10 @@
 And that it says once what was missing.
 """
 
+import errno
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -142,6 +145,23 @@ def test_batches_whose_manifest_was_deleted_are_made_again(folder, preprocessor,
     assert said == [f"{folder / 'manifest.json'}: was deleted; made again"]
     assert BatchBuffer(folder).present() == set()
     assert writing.exists()
+
+
+def test_a_disk_that_fails_is_an_error_of_keeping_only(
+    preprocessor, trainer, said, monkeypatch
+):
+    """Asked what is missing, it is asked in the middle of another error."""
+
+    def fail(path, **keywords):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    monkeypatch.setattr(Path, "stat", fail)
+    assert preprocessor.missing()
+    with pytest.raises(OSError, match="Input/output error"):
+        preprocessor.keep()
+    trainer.keep(HERE)
+    (line,) = said
+    assert "Input/output error" in line
 
 
 def test_a_folder_that_another_process_has_taken_is_left_to_it(
