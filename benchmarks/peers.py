@@ -162,9 +162,10 @@ def _resized_size(height: int, width: int, shorter_side: int) -> tuple[int, int]
 def _make_float64(workload: Workload, prepare) -> MakeBatch:
     """Crop, normalize, flip and jitter one image after the other, and save.
 
-    The arithmetic is in the order and in the types of the model project's utils.py: the
-    whole image is scaled to 0..1 before it is cropped, the covariance is of [N, 3]. Its
-    reading of config.txt and of a label file for each image is left out here.
+    The arithmetic is in the order and in the types of algrshn/resnet50
+    (https://github.com/algrshn/resnet50), file utils.py: the whole image is scaled to
+    0..1 before it is cropped, the covariance is of [N, 3]. Its reading of config.txt
+    and of a label file for each image is left out here.
 
     Args:
         workload: What to work on.
@@ -197,13 +198,13 @@ def _make_float64(workload: Workload, prepare) -> MakeBatch:
         batch = np.zeros(shape, np.float32)
         for place in range(len(batch)):
             batch[place] = make_image(prepare(batch_index, place))
-        np.save(workload.scratch_dir / "model_project.npy", batch.astype(np.float16))
+        np.save(workload.scratch_dir / "algrshn.npy", batch.astype(np.float16))
 
     return make_batch
 
 
-def make_model_project_resized_beforehand(workload: Workload) -> MakeBatch:
-    """The model project's way: skimage, float64, from images resized beforehand.
+def make_algrshn_resized_beforehand(workload: Workload) -> MakeBatch:
+    """The way of algrshn/resnet50: skimage, float64, images resized beforehand.
 
     Each image has one random side here. The resized JPEGs have a quality of 75, the
     default of skimage.io.imsave as well.
@@ -232,8 +233,8 @@ def make_model_project_resized_beforehand(workload: Workload) -> MakeBatch:
     )
 
 
-def make_model_project_resizing(workload: Workload) -> MakeBatch:
-    """The model project's way, resizing at run time with skimage.transform.resize."""
+def make_algrshn_resizing(workload: Workload) -> MakeBatch:
+    """The way of algrshn/resnet50, resizing at run time with skimage.transform."""
     import skimage.io
     import skimage.transform
 

@@ -74,14 +74,14 @@ PEERS = (
     Peer("torchvision, steps 1-5", peers.make_torchvision, 2.0, 1.4),
     Peer("DALI on the CPU, steps 1-5", peers.make_dali, 1.8, 1.3),
     Peer(
-        "model project, resized beforehand",
-        peers.make_model_project_resized_beforehand,
+        "algrshn/resnet50, resized beforehand",
+        peers.make_algrshn_resized_beforehand,
         2.5,
         2.0,
     ),
     Peer(
-        "model project, resizing at run time",
-        peers.make_model_project_resizing,
+        "algrshn/resnet50, resizing at run time",
+        peers.make_algrshn_resizing,
         15.0,
         15.0,
     ),

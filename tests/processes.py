@@ -10,14 +10,16 @@ ROOT = Path(__file__).parents[1]
 
 
 @contextlib.contextmanager
-def python_process(program: str, *arguments) -> Iterator[subprocess.Popen]:
+def python_process(
+    program: str, *arguments, cwd: Path = ROOT
+) -> Iterator[subprocess.Popen]:
     """Runs a program with text pipes; kills it at the end of the block.
 
     ``readline()`` on its stdout waits for what it prints, and sees its end as "".
     """
     command = [sys.executable, "-u", "-c", program, *map(str, arguments)]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=ROOT, text=True, stdin=pipe, stdout=pipe) as it:
+    with subprocess.Popen(command, cwd=cwd, text=True, stdin=pipe, stdout=pipe) as it:
         try:
             yield it
         finally:

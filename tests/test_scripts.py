@@ -5,6 +5,7 @@ The ResNet-50 is the real one, on 32-pixel crops.
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -109,12 +110,12 @@ def wait_for_step(config, step, *processes):
     raise AssertionError(f"step {step} was not reached")
 
 
-def wait_for_a_batch(config):
-    """Waits until the buffer holds a batch; returns the buffer's folder."""
+def wait_for_batches(config, number=1):
+    """Waits until the buffer holds some batches; returns the buffer's folder."""
     buffer = config.parent / "buffer"
     deadline = time.monotonic() + SECONDS
-    while not list(buffer.glob("images_*.npy")):
-        assert time.monotonic() < deadline, "no batch was made"
+    while len(list(buffer.glob("images_*.npy"))) < number:
+        assert time.monotonic() < deadline, "no batches were made"
         time.sleep(0.02)
     return buffer
 
@@ -188,6 +189,32 @@ def test_stopping_and_killing_inside_an_epoch_gives_the_same_weights(
 
     finish(train(config, "parts", "--resume"))
     finish(preprocessor)
+    for name in ("0", "1"):
+        assert_equal_weights(
+            weights(reference, "whole", name), weights(config, "parts", name)
+        )
+
+
+def test_a_buffer_folder_deleted_under_both_programs_gives_the_same_weights(
+    undisturbed, config
+):
+    reference = undisturbed[0]
+    preprocessor = preprocess(config)
+    buffer = wait_for_batches(config, 6)
+    # So that the trainer cannot come to its end, and sees the missing folder too.
+    preprocessor.send_signal(signal.SIGSTOP)
+    trainer = train(config, "parts")
+    wait_for_step(config, 2, trainer, preprocessor)
+    shutil.rmtree(buffer.rename(config.parent / "doomed"))
+    said = read_until(trainer, f"{buffer}: is missing; waiting for it")
+    preprocessor.send_signal(signal.SIGCONT)
+    said = "".join(said) + finish(trainer)
+    made = finish(preprocessor)
+    assert f"{buffer}: is there again" in said
+    assert f"{buffer}: was deleted; made again" in made
+    wrong = "is not running", "has gone", "trying again", "cannot be made", "Traceback"
+    for words in wrong:
+        assert words not in said + made
     for name in ("0", "1"):
         assert_equal_weights(
             weights(reference, "whole", name), weights(config, "parts", name)
@@ -279,7 +306,7 @@ def test_channel_statistics_are_written_and_comments_stay(config):
 
 def test_ctrl_c_leaves_a_valid_buffer(config):
     preprocessor = preprocess(config)
-    buffer = wait_for_a_batch(config)
+    buffer = wait_for_batches(config)
     preprocessor.send_signal(signal.SIGINT)
     output = finish(preprocessor, 130)
     assert output.endswith("stopped\n")
@@ -317,7 +344,7 @@ def test_different_settings_are_refused_with_both_values(undisturbed):
 
 def test_a_second_preprocessor_is_refused_with_the_first_ones_id(config):
     first = preprocess(config)
-    wait_for_a_batch(config)
+    wait_for_batches(config)
     output = finish(preprocess(config), status=1)
     assert f"already runs here, process {first.pid}" in output
     first.send_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""What is judged of the GPU, from facts alone: of ``cuda`` and of TensorFlow."""
+"""Judges the GPU by what ``cuda`` and TensorFlow have found out."""
 
 import re
 import signal

@@ -14,6 +14,7 @@ from resnet50 import command_line
 from resnet50.command_line import StatusBar, say
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
+from resnet50.handoff.lost_folder import PreprocessorsPlace
 from resnet50.handoff.manifest import adopt_buffer
 from resnet50.handoff.shared_folder import SharedBuffer
 from resnet50.preprocessing.batches import Assignments, Recipe
@@ -90,7 +91,7 @@ def main() -> None:
         open_pool = _cluster(settings.scheduler, buffer, dataset)
     else:
         open_pool = functools.partial(worker_pool, settings.num_workers)
-    with locks.exclusive_role(buffer.folder, locks.PREPROCESSOR):
+    with locks.exclusive_role(buffer.folder, locks.PREPROCESSOR) as role:
         adopt_buffer(buffer, manifest, say)
         wanted = config.train.buffer_size
         buffer_size = fitting_buffer_size(buffer, wanted, spec.batch_bytes)
@@ -113,6 +114,7 @@ def main() -> None:
                 Assignments(dataset, recipe),
                 recipe,
                 follower,
+                PreprocessorsPlace(role, buffer, manifest, say),
                 batches_per_epoch=batches_per_epoch,
                 end_step=end_step,
                 buffer_size=buffer_size,

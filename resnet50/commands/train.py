@@ -22,6 +22,7 @@ from resnet50.handoff import locks
 from resnet50.handoff.atomic_io import remove_temporaries
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.cluster import Cluster
+from resnet50.handoff.lost_folder import TrainersPlace
 from resnet50.handoff.manifest import require_same
 from resnet50.handoff.progress import (
     Position,
@@ -102,6 +103,9 @@ class Session:
     buffer: BatchBuffer
     run_folder: Path
     cluster: Cluster
+    # Held in the buffer folder; and in the run's, by the chief alone.
+    roles: tuple[locks.Role, ...]
+    run_role: locks.Role | None
 
     @property
     def recipe(self) -> Recipe:
@@ -258,6 +262,7 @@ class Session:
                     train.checkpoint_minutes,
                     train.keep_checkpoints,
                     self.cluster,
+                    self.run_role,
                 ),
                 PerStepNumbers(train, self.config.batch_renorm, batches_per_epoch),
                 describe_batch=self._describe_batch,
@@ -302,6 +307,9 @@ class Session:
                 epoch_end=end.epoch,
                 batch_size=train.batch_size,
             ),
+            keep_place=TrainersPlace(
+                self.roles, say, writes_progress=self.cluster.is_chief
+            ).keep,
         )
 
     def _describe_batch(self, position: Position) -> str:
@@ -344,15 +352,29 @@ def main() -> None:
     dataset = open_training_set(config.dataset, buffer.folder, say)
     run_folder = command_line.run_folder(args, config)
     cluster = clusters.parse_cluster(os.environ.get(clusters.VARIABLE))
-    with contextlib.ExitStack() as roles:
+    roles, run_role = (), None
+    with contextlib.ExitStack() as stack:
         if cluster.is_chief:
             command_line.make_folder(run_folder, "[train] saved_models_folder")
-            for folder in (buffer.folder, run_folder):
-                roles.enter_context(locks.exclusive_role(folder, locks.TRAINER))
+            role, run_role = (
+                stack.enter_context(locks.exclusive_role(folder, locks.TRAINER))
+                for folder in (buffer.folder, run_folder)
+            )
+            roles += (role,)
             # What a killed trainer was writing: progress and metrics.
             remove_temporaries(buffer.folder, ".txt")
             remove_temporaries(run_folder, ".csv")
         if not cluster.is_alone:
-            roles.enter_context(clusters.membership(buffer.folder, cluster))
-        session = Session(args, config, epochs, dataset, buffer, run_folder, cluster)
-        session.run()
+            membership = clusters.membership(buffer.folder, cluster)
+            roles += (stack.enter_context(membership),)
+        Session(
+            args,
+            config,
+            epochs,
+            dataset,
+            buffer,
+            run_folder,
+            cluster,
+            roles,
+            run_role,
+        ).run()

@@ -129,7 +129,7 @@ def _hear(folder: Path, index: int) -> dict:
 
 
 @contextlib.contextmanager
-def membership(folder: Path, cluster: Cluster) -> Iterator[None]:
+def membership(folder: Path, cluster: Cluster) -> Iterator[locks.Role]:
     """Holds this worker's role for as long as the block runs.
 
     Args:
@@ -141,7 +141,9 @@ def membership(folder: Path, cluster: Cluster) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(locks.exclusive_role(folder, _role(cluster.index)))
+            role = stack.enter_context(
+                locks.exclusive_role(folder, _role(cluster.index))
+            )
         except locks.AlreadyRunningError:
             raise ClusterError(
                 f"{folder}: a worker {cluster.index} already trains here, process "
@@ -151,7 +153,7 @@ def membership(folder: Path, cluster: Cluster) -> Iterator[None]:
         # Of an earlier training. Of this one it is left when the worker ends: another
         # one may still have to read in what they differ.
         _told_path(folder, cluster.index).unlink(missing_ok=True)
-        yield
+        yield role
 
 
 def meet(
@@ -219,8 +221,11 @@ def _require_same(cluster: Cluster, ours: dict, index: int, theirs: dict) -> Non
 
 
 def first_lost(folder: Path, cluster: Cluster) -> int | None:
-    """The first worker that does not hold its role any more, or None."""
+    """The first worker that does not hold its role any more, or None.
+
+    A worker whose lock file was deleted will make it again.
+    """
     for index in range(len(cluster.addresses)):
-        if index != cluster.index and not locks.is_alive(folder, _role(index)):
+        if index != cluster.index and locks.is_locked(folder, _role(index)) is False:
             return index
     return None

@@ -1,8 +1,11 @@
-"""One preprocessor and one trainer for each buffer folder, and who is alive.
+"""One process for each role in a folder, such as the buffer's, and who is alive.
 
 An operating system's file lock, so that a killed process leaves none behind. The lock
 file holds the process id of its owner, for messages only: whether the owner lives is
 told by the lock, never by the number.
+
+A lock belongs to a file, not to its name. Once the file is deleted, alone or with its
+folder, the lock keeps nobody out any more, and the owner must take its role again.
 """
 
 import contextlib
@@ -21,6 +24,10 @@ PREPROCESSOR, TRAINER = "runtime_preprocessing", "train"
 # tries again for this long before it believes in a second owner.
 _RETRY_SECONDS = 0.5
 
+# How long an owner whose lock file was deleted may take to lock a new one: it looks
+# once a second, but not while it compiles the network or saves a checkpoint.
+_RETURN_SECONDS = 60.0
+
 
 class AlreadyRunningError(UserError):
     """Another living process has this role in the folder."""
@@ -30,44 +37,150 @@ class LockError(UserError):
     """The lock file cannot be opened."""
 
 
+class FolderLostError(OSError):
+    """The folder is missing, or it is not on the disk that it was on."""
+
+
 def _lock_path(folder: Path, role: str) -> Path:
     return folder / f"{role}.lock"
 
 
+class Role:
+    """A role that this process holds in a folder; see ``exclusive_role``."""
+
+    def __init__(self, folder: Path, name: str):
+        """Takes the role.
+
+        Raises:
+            AlreadyRunningError: A living process has it.
+            OSError: The lock file cannot be opened.
+        """
+        self.folder = folder
+        self.path = _lock_path(folder, name)
+        self._name = name
+        self._file = self._lock()
+        self._device = folder.stat().st_dev
+
+    def close(self) -> None:
+        """Gives the role up.
+
+        The file itself stays: deleting it would let two processes lock two files.
+        """
+        self._file.close()
+
+    def is_held(self) -> bool:
+        """Whether the file that this process has locked still has its name."""
+        return _has_name(self._file, self.path)
+
+    def take_again(self, *, make_folder: bool) -> bool:
+        """Takes the role again if its lock file was deleted.
+
+        Args:
+            make_folder: Whether to create the folder if it is missing. Never the folder
+                above it, nor on another disk: the disk may be unmounted.
+
+        Returns:
+            Whether that was necessary.
+
+        Raises:
+            FolderLostError: The folder is missing, or on another disk than before and
+                without a lock file: an empty mount point.
+            AlreadyRunningError: Another process has taken the role meanwhile.
+            OSError: The folder or the lock file cannot be created.
+        """
+        if self.is_held():
+            return False
+        self._require_folder(make_folder)
+        file = self._lock()
+        self._file.close()
+        self._file, self._device = file, self.folder.stat().st_dev
+        return True
+
+    def _require_folder(self, make_folder: bool) -> None:
+        folder = self.folder.resolve()
+        is_there = folder.is_dir()
+        if not (is_there or folder.parent.is_dir()):
+            raise FolderLostError(
+                f"{self.folder}: is missing, and so is the folder above it (is its "
+                "disk mounted?)"
+            )
+        disk = (folder if is_there else folder.parent).stat().st_dev
+        if disk != self._device and not self.path.exists():
+            raise FolderLostError(
+                f"{self.folder}: is on another disk than before (mount the one that "
+                "it was on)"
+            )
+        if not is_there:
+            if not make_folder:
+                raise FolderLostError(f"{self.folder}: is missing")
+            folder.mkdir(exist_ok=True)
+
+    def _lock(self) -> FileIO:
+        """Opens the lock file, locks it, and writes this process's id into it."""
+        while True:
+            # Without a buffer, which a full disk would keep from being emptied.
+            file = self.path.open("a+b", buffering=0)
+            try:
+                self._wait_for_lock(file)
+            except BaseException:
+                file.close()
+                raise
+            if _has_name(file, self.path):
+                break
+            file.close()  # Deleted between the two.
+        with contextlib.suppress(OSError):  # A full disk: the number is missing then.
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n".encode())
+        return file
+
+    def _wait_for_lock(self, file: FileIO) -> None:
+        deadline = time.monotonic() + _RETRY_SECONDS
+        while not _try_lock(file):
+            if time.monotonic() > deadline:
+                raise AlreadyRunningError(
+                    f"{self.folder}: {self._name}.py already runs here, process "
+                    f"{owner(self.folder, self._name)} (stop it, or give this one a "
+                    "folder of its own)"
+                )
+            time.sleep(0.02)
+
+
 @contextlib.contextmanager
-def exclusive_role(folder: Path, role: str) -> Iterator[None]:
-    """Holds a role in a buffer folder for as long as the block runs.
+def exclusive_role(folder: Path, role: str) -> Iterator[Role]:
+    """Holds a role in a folder for as long as the block runs, or the process lives.
 
     Args:
-        folder: The buffer folder; must exist.
-        role: PREPROCESSOR or TRAINER.
+        folder: Such as the buffer folder; must exist.
+        role: Its name: PREPROCESSOR, TRAINER, or another one.
 
     Raises:
         AlreadyRunningError: A living process has the role; names its process id.
         LockError: The folder cannot be written to.
     """
-    path = _lock_path(folder, role)
     try:
-        # Without a buffer, which a full disk would keep from being emptied at the end.
-        file = path.open("a+b", buffering=0)
+        held = Role(folder, role)
     except OSError as error:
+        path = _lock_path(folder, role)
         raise LockError(f"{path}: cannot be opened: {error.strerror}") from None
-    with file:
-        deadline = time.monotonic() + _RETRY_SECONDS
-        while not _try_lock(file):
-            if time.monotonic() > deadline:
-                raise AlreadyRunningError(
-                    f"{folder}: {role}.py already runs here, process "
-                    f"{owner(folder, role)} (stop it, or give this one a folder of its "
-                    "own)"
-                )
-            time.sleep(0.02)
-        with contextlib.suppress(OSError):  # A full disk: the number is missing then.
-            file.truncate(0)
-            file.write(f"{os.getpid()}\n".encode())
-        # Closing the file ends the lock, here or when the process dies. The file
-        # itself stays: deleting it would let two processes lock two files.
-        yield
+    with contextlib.closing(held):
+        yield held
+
+
+def can_be_seen(path: Path) -> bool:
+    """Whether a file is there; False, unlike Path.exists, also if its disk fails."""
+    try:
+        path.stat()
+    except OSError:
+        return False
+    return True
+
+
+def _has_name(file: FileIO, path: Path) -> bool:
+    """Whether an open file is the one that a path leads to."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except OSError:
+        return False
 
 
 def _try_lock(file: FileIO) -> bool:
@@ -78,16 +191,46 @@ def _try_lock(file: FileIO) -> bool:
     return True
 
 
-def is_alive(folder: Path, role: str) -> bool:
-    """Whether a living process has the role in the folder."""
+def is_locked(folder: Path, role: str) -> bool | None:
+    """Whether a lock file is locked; None if there is none that can be opened."""
     try:
         with _lock_path(folder, role).open("r") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
     except BlockingIOError:
         return True
+    except OSError:
+        return None
     return False
+
+
+def is_alive(folder: Path, role: str) -> bool:
+    """Whether a living process has the role in the folder."""
+    return is_locked(folder, role) is True
+
+
+class Observer:
+    """Whether the other process lives, for one that looks again and again.
+
+    A lock file that has been deleted says nothing of its owner, who will lock a new
+    one. Until then, for a minute of which the folder is there, the last answer stands.
+    """
+
+    def __init__(self, folder: Path, role: str):
+        """Takes the folder, and the role of the other process."""
+        self._folder, self._role = folder, role
+        self._was_alive = False
+        self._seen_at = 0.0
+
+    def is_alive(self) -> bool:
+        """Whether a living process has the role, as far as can be known."""
+        found, now = is_locked(self._folder, self._role), time.monotonic()
+        if found is None:
+            if not can_be_seen(self._folder):
+                self._seen_at = now
+            self._was_alive &= now < self._seen_at + _RETURN_SECONDS
+        else:
+            self._was_alive, self._seen_at = found, now
+        return self._was_alive
 
 
 def owner(folder: Path, role: str) -> str:

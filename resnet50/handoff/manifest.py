@@ -66,10 +66,18 @@ def remove_batch_temporaries(buffer: BatchBuffer) -> None:
 def adopt_buffer(
     buffer: BatchBuffer, manifest: dict, notify: Callable[[str], None]
 ) -> None:
-    """Makes a buffer folder the preprocessor's: its temporaries, batches and manifest.
+    """Makes a buffer folder the preprocessor's, which holds its lock.
 
-    For the process that holds the preprocessor's lock. Batches of other settings are
-    deleted; those of the same settings stay.
+    Deletes what killed preprocessors were writing; see also ``replace_stale``.
+    """
+    remove_batch_temporaries(buffer)
+    replace_stale(buffer, manifest, notify)
+
+
+def replace_stale(
+    buffer: BatchBuffer, manifest: dict, notify: Callable[[str], None]
+) -> None:
+    """Puts a manifest in place, and deletes the batches of any other settings.
 
     Args:
         buffer: The folder to take over.
@@ -81,7 +89,6 @@ def adopt_buffer(
             is alive.
     """
     folder = buffer.folder
-    remove_batch_temporaries(buffer)
     found = read_manifest(folder)
     # Without a manifest nobody knows what the batches hold.
     changed = differences({} if found is None else found, manifest)

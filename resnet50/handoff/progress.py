@@ -43,6 +43,10 @@ def to_position(step: int, batches_per_epoch: int) -> Position:
     return Position(*divmod(step, batches_per_epoch))
 
 
+def _content(position: Position) -> bytes:
+    return f"{position.epoch}\n{position.batch_index}\n".encode("ascii")
+
+
 def write_progress(folder: Path, position: Position) -> None:
     """Replaces training_progress.txt in a buffer folder.
 
@@ -52,7 +56,7 @@ def write_progress(folder: Path, position: Position) -> None:
     Raises:
         OSError: It cannot be written.
     """
-    content = f"{position.epoch}\n{position.batch_index}\n".encode("ascii")
+    content = _content(position)
     path = folder / FILE_NAME
     try:
         with atomic_file(path, durable=False) as file:
@@ -66,6 +70,17 @@ def write_progress(folder: Path, position: Position) -> None:
             if file.write(content) != len(content):
                 raise error from None
             file.truncate()
+
+
+def restore_progress(folder: Path, position: Position) -> None:
+    """Writes training_progress.txt again unless it says this position.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    path = folder / FILE_NAME
+    if not path.exists() or path.read_bytes() != _content(position):
+        write_progress(folder, position)
 
 
 def read_progress(folder: Path, batches_per_epoch: int, end_step: int) -> int:

@@ -53,6 +53,7 @@ class BatchReader:
         should_stop: Callable[[], bool],
         notify: Callable[[str], None],
         how_to_start: str,
+        keep_place: Callable[[Position], None] = lambda position: None,
     ):
         """Prepares to read; the thread starts with the ``with`` block.
 
@@ -69,6 +70,8 @@ class BatchReader:
             should_stop: Asked while waiting; when it says yes the iteration ends.
             notify: Takes a line for the user when a long wait starts and ends.
             how_to_start: Command that starts the preprocessor, for that line.
+            keep_place: Called once a second or more often with the position of the next
+                batch; see TrainersPlace.keep. May raise what the caller shall get.
         """
         self._buffer = buffer
         self._spec = spec
@@ -79,6 +82,9 @@ class BatchReader:
         self._should_stop = should_stop
         self._notify = notify
         self._how_to_start = how_to_start
+        self._keep_place = keep_place
+        self._preprocessor = locks.Observer(buffer.folder, locks.PREPROCESSOR)
+        self._next_step = steps.start
         # Holds batches, and at last an exception, or None for the end.
         self._queue: queue.Queue = queue.Queue(maxsize=read_ahead)
         self._stop = threading.Event()
@@ -110,6 +116,7 @@ class BatchReader:
         item = self._next_item(started)
         self.waited_seconds += time.monotonic() - started
         if isinstance(item, Batch):
+            self._next_step = item.step + 1
             return item
         self._is_finished = True
         raise item or StopIteration
@@ -127,6 +134,8 @@ class BatchReader:
                     self._notify(f"waiting for the next batch in {self._buffer.folder}")
                 if is_long:
                     self.check_preprocessor()
+                else:
+                    self._keep()
                 continue
             if is_long:
                 self._notify(f"waited {time.monotonic() - started:.1f} s")
@@ -134,14 +143,21 @@ class BatchReader:
         return None
 
     def check_preprocessor(self) -> None:
-        """Tells the user, once each time, that the preprocessor has gone or come."""
-        is_alive = locks.is_alive(self._buffer.folder, locks.PREPROCESSOR)
+        """Tells the user, once each time, that the preprocessor has gone or come.
+
+        Keeps the trainer's own place in the folder too.
+        """
+        self._keep()
+        is_alive = self._preprocessor.is_alive()
         if self._had_preprocessor and not is_alive:
             self._notify(
                 "runtime_preprocessing.py is not running; start it in another "
                 f"terminal:\n    {self._how_to_start}"
             )
         self._had_preprocessor = is_alive
+
+    def _keep(self) -> None:
+        self._keep_place(to_position(self._next_step, self._batches_per_epoch))
 
     def _read_all(self) -> None:
         """Runs in the thread: reads every step, then puts None, or an exception."""

@@ -42,6 +42,7 @@ class ProgressFollower:
         self._trained = start_step
         self._complaint = ""
         self._first_seen = self._signature()
+        self._trainer = locks.Observer(buffer.folder, locks.TRAINER)
         self.trainer_is_alive = False
 
     def _signature(self):
@@ -71,14 +72,16 @@ class ProgressFollower:
         """
         # Asked first: a trainer that ends between the two questions has written before.
         was_alive = self.trainer_is_alive
-        self.trainer_is_alive = self._is_trainer_alive()
+        self.trainer_is_alive = self._trainer.is_alive()
         try:
             step = read_progress(
                 self._buffer.folder, self._batches_per_epoch, self._end_step
             )
             complaint = self._doubt(step)
         except ProgressError as error:
-            complaint = str(error)
+            step, complaint = self._trained, str(error)
+            if self.trainer_is_alive and self._signature() is None:
+                complaint = ""  # It will write the file, or has to write it again.
         if not complaint:
             self._trained = step
         elif complaint != self._complaint:
@@ -89,13 +92,16 @@ class ProgressFollower:
             self._notify(f"train.py has gone; it was at {position}")
         return self._trained
 
-    def _is_trainer_alive(self) -> bool:
-        return locks.is_alive(self._buffer.folder, locks.TRAINER)
-
     def sleep(self, seconds: float) -> None:
-        """Sleeps, but no longer than until the trainer comes or goes."""
+        """Sleeps, but no longer than until the trainer comes or goes.
+
+        Nor than until its file is deleted, perhaps with the whole folder.
+        """
         deadline = time.monotonic() + seconds
+        was_there = self._signature() is not None
         while (left := deadline - time.monotonic()) > 0:
             time.sleep(min(left, _LOOK_SECONDS))
-            if self._is_trainer_alive() != self.trainer_is_alive:
+            if self._trainer.is_alive() != self.trainer_is_alive:
+                return
+            if was_there and self._signature() is None:
                 return

@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 from resnet50.errors import UserError
 from resnet50.handoff.buffer import NUM_KINDS, BatchBuffer
+from resnet50.handoff.locks import FolderLostError
+from resnet50.handoff.lost_folder import PreprocessorsPlace
 from resnet50.handoff.manifest import remove_batch_temporaries
 from resnet50.handoff.progress import Position, to_position, to_step
 from resnet50.preprocessing.batches import (
@@ -129,6 +131,7 @@ class Refill:
         assignments: Assignments,
         recipe: Recipe,
         follower: ProgressFollower,
+        place: PreprocessorsPlace,
         *,
         batches_per_epoch: int,
         end_step: int,
@@ -146,6 +149,7 @@ class Refill:
             assignments: Which images belong to a batch.
             recipe: How they become one.
             follower: Knows what the trainer is at.
+            place: Makes the folder again when it was deleted.
             batches_per_epoch: For the addresses.
             end_step: The step after the last one of the training.
             buffer_size: Batches to keep ahead.
@@ -159,6 +163,7 @@ class Refill:
         self._assignments = assignments
         self._recipe = recipe
         self._follower = follower
+        self._place = place
         self._batches_per_epoch = batches_per_epoch
         self._end_step = end_step
         self._buffer_size = buffer_size
@@ -204,7 +209,9 @@ class Refill:
             try:
                 plan = self._look(running.values())
             except OSError as error:
-                self._tell_obstacle(error, f"{self._buffer.folder}: {error}")
+                is_whole_line = isinstance(error, FolderLostError)
+                where = "" if is_whole_line else f"{self._buffer.folder}: "
+                self._tell_obstacle(error, f"{where}{error}")
                 self._follower.sleep(self._sleep_seconds)
                 continue
             if plan is None:
@@ -239,6 +246,8 @@ class Refill:
 
     def _look(self, in_progress: Collection[int]) -> Plan | None:
         """Compares, deletes and reports; returns None when all is trained."""
+        if self._place.keep():
+            self._log.restore()
         trained = self._follower.trained_step()
         window = range(trained, min(trained + self._buffer_size, self._end_step))
         files = self._buffer.files()
@@ -274,7 +283,7 @@ class Refill:
             self._buffer.delete(farthest)
 
     def _finish(self, future: Future, step: int) -> bool:
-        """Takes a worker's result; False if the disk stood in the way.
+        """Takes a worker's result; False if the disk stands in the way.
 
         Nothing needs to be undone or remembered: the batch is still missing.
         """
@@ -285,6 +294,8 @@ class Refill:
         except BrokenProcessPool:
             raise
         except (OSError, NothingReadableError) as error:
+            if self._place.missing():
+                return True  # That is why; the next look tells it and makes it again.
             self._tell_obstacle(error, f"{position} cannot be made: {error}")
             if getattr(error, "errno", None) == errno.ENOSPC:
                 self._make_room(step)

@@ -17,24 +17,32 @@ class UnreadableLog:
         """Opens the log of a buffer folder, new or with what is already in it."""
         self.path = folder / FILE_NAME
         content = self.path.read_bytes() if self.path.exists() else b""
-        self._known = {line.split(b"\t")[0] for line in content.splitlines()}
+        self._lines = {line.split(b"\t")[0]: line for line in content.splitlines()}
         self._unwritten = b""
 
     def __len__(self) -> int:
         """How many images are in the log."""
-        return len(self._known)
+        return len(self._lines)
 
     def add(self, path: str, reason: str) -> bool:
         """Adds an image; returns False if it was there already."""
         # Control characters in a file's name must not make two lines of one.
         name = os.fsencode(path).translate(bytes.maketrans(b"\t\r\n", b"???"))
-        if name in self._known:
+        if name in self._lines:
             return False
-        self._known.add(name)
-        self._unwritten += name + b"\t" + reason.encode("utf-8", "replace") + b"\n"
-        # On a full disk the line waits in memory for the next one.
+        self._lines[name] = name + b"\t" + reason.encode("utf-8", "replace")
+        self._write(self._unwritten + self._lines[name] + b"\n")
+        return True
+
+    def restore(self) -> None:
+        """Writes the whole log again if it was deleted."""
+        if not self.path.exists() and self._lines:
+            self._write(b"\n".join([*self._lines.values(), b""]))
+
+    def _write(self, lines: bytes) -> None:
+        # On a full disk they wait in memory for the next one.
+        self._unwritten = lines
         with contextlib.suppress(OSError):
             with self.path.open("ab") as file:
-                file.write(self._unwritten)
+                file.write(lines)
             self._unwritten = b""
-        return True

@@ -14,6 +14,7 @@ from resnet50.config import BatchRenormConfig, TrainConfig
 from resnet50.errors import UserError
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.cluster import ALONE, Cluster
+from resnet50.handoff.locks import Role
 from resnet50.handoff.progress import (
     Position,
     to_position,
@@ -131,6 +132,7 @@ class Run(NamedTuple):
     keep_checkpoints: int
     # Of several workers, each trains all steps, and the chief alone writes.
     cluster: Cluster = ALONE
+    role: Role | None = None  # the trainer's in the folder
 
 
 class Loop:
@@ -244,7 +246,11 @@ class Loop:
             # lets it be deleted. And if it is not finite, all end here.
             self._check_losses()
         if self._run.cluster.is_chief:
-            with self._obstacle_told("writing the progress"):
+            # Of a folder that has gone the reader tells, and writes it again.
+            with (
+                self._obstacle_told("writing the progress"),
+                contextlib.suppress(FileNotFoundError),
+            ):
                 write_progress(self._buffer.folder, position)
         if position.batch_index == 0:
             self._finish_epoch(batch.position.epoch, position)
@@ -323,6 +329,7 @@ class Loop:
             self._raise_lost(last, "the weights are not finite after it")
         self._save_at = time.monotonic() + _RETRY_SECONDS
         with self._clock.saving(), self._obstacle_told("saving a checkpoint"):
+            self._keep_folder()
             checkpoint.save(
                 self._training, self._run.folder, position, self._run.description
             )
@@ -369,7 +376,17 @@ class Loop:
         # The row before the checkpoint: killed between them, a resumed training comes
         # here again and replaces the row. The other way round it would be missing.
         with self._obstacle_told(f"writing {METRICS_FILE}"):
+            self._keep_folder()
             record_epoch(self._run.folder / METRICS_FILE, row)
+
+    def _keep_folder(self) -> None:
+        """Makes the run's folder, and the lock in it, again if they were deleted."""
+        role = self._run.role
+        if role is None or role.is_held():
+            return
+        missing = role.path if role.folder.is_dir() else role.folder
+        role.take_again(make_folder=True)
+        self._notify(f"{missing}: was deleted; made again")
 
     def _draw(self, position: Position) -> None:
         means, speed = self._training.totals.means(), self._clock.speed()

@@ -130,8 +130,11 @@ def test_an_index_is_taken_once(tmp_path):
 
 def test_who_is_lost(tmp_path):
     with contextlib.ExitStack() as other, membership(tmp_path, CHIEF):
-        assert first_lost(tmp_path, CHIEF) == 1
-        other.enter_context(membership(tmp_path, OTHER))
+        role = other.enter_context(membership(tmp_path, OTHER))
+        assert first_lost(tmp_path, CHIEF) is None
+        role.path.unlink()
+        assert first_lost(tmp_path, CHIEF) is None  # It will take its role again.
+        assert role.take_again(make_folder=False)
         assert first_lost(tmp_path, CHIEF) is None
         other.close()
         assert first_lost(tmp_path, CHIEF) == 1

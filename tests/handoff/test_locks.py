@@ -1,10 +1,12 @@
 """Proves that a role has one living owner, and that a killed one leaves nothing behind.
 
-Asking who lives disturbs nobody.
+Asking who lives disturbs nobody. An owner whose lock file is deleted takes its role
+again, unless another process has it, or the folder is not on its disk.
 """
 
 import fcntl
 import os
+import shutil
 import signal
 
 import pytest
@@ -14,6 +16,8 @@ from resnet50.handoff.locks import (
     PREPROCESSOR,
     TRAINER,
     AlreadyRunningError,
+    FolderLostError,
+    Observer,
     exclusive_role,
     is_alive,
     owner,
@@ -116,3 +120,138 @@ def test_process_id_of_a_longer_lived_file_is_replaced(tmp_path):
         assert owner(tmp_path, TRAINER) == str(os.getpid())
     (tmp_path / f"{TRAINER}.lock").write_bytes(b"\xff\xfe")
     assert owner(tmp_path, TRAINER) == "unknown"
+
+
+@pytest.fixture
+def role(tmp_path):
+    """The trainer's, in a folder of a folder."""
+    folder = tmp_path / "disk" / "buffer"
+    folder.mkdir(parents=True)
+    with exclusive_role(folder, TRAINER) as role:
+        yield role
+
+
+def test_a_role_whose_file_is_there_is_not_taken_again(role):
+    role.path.write_text("edited by hand")
+    assert role.is_held()
+    assert not role.take_again(make_folder=True)
+    assert role.path.read_text() == "edited by hand"
+
+
+@pytest.mark.parametrize("what", ["lock", "emptied", "replaced", "removed"])
+def test_a_deleted_lock_is_taken_again(role, what):
+    """Without that a second process could start."""
+    if what == "lock":
+        role.path.unlink()
+    elif what == "replaced":
+        role.folder.rename(role.folder.with_name("old"))
+        role.folder.mkdir()
+    else:
+        shutil.rmtree(role.folder)
+        if what == "emptied":
+            role.folder.mkdir()
+    assert not role.is_held()
+    assert not is_alive(role.folder, TRAINER)
+    assert role.take_again(make_folder=True)
+    assert role.is_held()
+    assert owner(role.folder, TRAINER) == str(os.getpid())
+    with pytest.raises(AlreadyRunningError), exclusive_role(role.folder, TRAINER):
+        pass
+    assert not role.take_again(make_folder=True)
+
+
+def test_a_role_taken_again_ends_with_its_block(tmp_path):
+    with exclusive_role(tmp_path, TRAINER) as role:
+        role.path.unlink()
+        role.take_again(make_folder=False)
+    assert not is_alive(tmp_path, TRAINER)
+
+
+def test_a_role_that_another_process_took_meanwhile_is_lost(role):
+    role.path.unlink()
+    with python_process(OWNER, role.folder, TRAINER) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(AlreadyRunningError, match=f"process {other.pid} "):
+            role.take_again(make_folder=True)
+        assert is_alive(role.folder, TRAINER)
+
+
+def test_only_who_may_makes_the_folder(role):
+    shutil.rmtree(role.folder)
+    with pytest.raises(FolderLostError) as caught:
+        role.take_again(make_folder=False)
+    assert str(caught.value) == f"{role.folder}: is missing"
+    assert not role.folder.exists()
+
+
+def test_a_folder_whose_parent_is_missing_is_not_made(role):
+    shutil.rmtree(role.folder.parent)
+    with pytest.raises(FolderLostError, match=r"is missing, and so is .* mounted\?"):
+        role.take_again(make_folder=True)
+    assert not role.folder.parent.exists()
+
+
+@pytest.mark.parametrize("is_mount_point", [False, True])
+def test_a_folder_is_not_made_on_another_disk(role, is_mount_point):
+    """An unmounted disk leaves an empty folder, of the disk above it."""
+    shutil.rmtree(role.folder)
+    if is_mount_point:
+        role.folder.mkdir()
+    role._device += 1
+    with pytest.raises(FolderLostError, match="is on another disk than before"):
+        role.take_again(make_folder=True)
+    assert list(role.folder.parent.rglob("*")) == [role.folder] * is_mount_point
+    # Mounted again, it may have another number, but it has the lock file.
+    role.folder.mkdir(exist_ok=True)
+    role.path.touch()
+    assert role.take_again(make_folder=True)
+
+
+def test_a_folder_behind_a_link_is_made_where_the_link_leads(role):
+    link = role.folder.parent / "link"
+    link.symlink_to(role.folder)
+    with exclusive_role(link, PREPROCESSOR) as other:
+        shutil.rmtree(role.folder)
+        other.take_again(make_folder=True)
+        assert is_alive(role.folder, PREPROCESSOR)
+
+
+def test_a_lock_file_deleted_before_it_is_locked_is_opened_again(tmp_path, monkeypatch):
+    flock, path = fcntl.flock, tmp_path / f"{TRAINER}.lock"
+    deleted = []
+
+    def delete_and_lock(file, flags):
+        if not deleted:
+            deleted.append(path.unlink())
+        flock(file, flags)
+
+    monkeypatch.setattr(locks.fcntl, "flock", delete_and_lock)
+    with exclusive_role(tmp_path, TRAINER) as role:
+        assert role.is_held()
+
+
+def test_an_observer_does_not_take_a_deleted_lock_for_a_death(role, monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr(locks.time, "monotonic", lambda: now)
+    observer = Observer(role.folder, TRAINER)
+    assert observer.is_alive()
+    shutil.rmtree(role.folder)
+    now += 1000  # Without a folder nobody can have a lock.
+    assert observer.is_alive()
+    role.folder.mkdir()
+    now += 59
+    assert observer.is_alive()
+    role.take_again(make_folder=False)
+    assert observer.is_alive()
+    role.path.unlink()
+    now += 61  # With one, an owner would have it by now.
+    assert not observer.is_alive()
+    role.take_again(make_folder=False)
+    assert observer.is_alive()
+    role.close()
+    assert not observer.is_alive()
+
+
+def test_an_observer_believes_in_nobody_who_never_came(tmp_path):
+    assert not Observer(tmp_path, TRAINER).is_alive()
+    assert not Observer(tmp_path / "none", TRAINER).is_alive()

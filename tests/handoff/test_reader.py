@@ -306,11 +306,39 @@ def test_stops_when_told_even_with_batches_at_hand(buffer):
         assert list(batches) == []
 
 
+def test_a_waiting_trainer_keeps_its_place_and_says_where_it_is(buffer):
+    """From the first look on, and while the wait is too short to be told."""
+    kept = []
+
+    def keep_place(position):
+        kept.append(position)
+        if len(kept) > 2:
+            write(buffer, 1)
+
+    write(buffer, 0)
+    with make_reader(buffer, range(2), keep_place=keep_place) as batches:
+        assert_is(next(batches), 0)
+        batches.check_preprocessor()
+        assert_is(next(batches), 1)
+    assert kept[:3] == [to_position(1, BATCHES_PER_EPOCH)] * 3
+
+
+def test_what_keeping_the_place_raises_ends_the_iteration(buffer):
+    def keep_place(position):
+        raise locks.AlreadyRunningError("train.py already runs here")
+
+    with (
+        make_reader(buffer, range(1), keep_place=keep_place) as batches,
+        pytest.raises(locks.AlreadyRunningError),
+    ):
+        next(batches)
+
+
 @pytest.mark.parametrize("is_alive", [True, False])
 def test_what_the_thread_waits_for_is_counted_by_its_cause(
     buffer, monkeypatch, is_alive
 ):
-    monkeypatch.setattr(locks, "is_alive", lambda folder, role: is_alive)
+    monkeypatch.setattr(locks, "is_locked", lambda folder, role: is_alive)
     subject = make_reader(buffer, range(1))
     subject.check_preprocessor()
     write_later = threading.Timer(0.1, write, (buffer, 0))

@@ -13,8 +13,9 @@ import time
 
 import pytest
 
-from resnet50.handoff import shared_folder
+from resnet50.handoff import locks, shared_folder
 from resnet50.handoff.buffer import BatchBuffer
+from resnet50.handoff.lost_folder import PreprocessorsPlace
 from resnet50.handoff.manifest import adopt_buffer
 from resnet50.handoff.progress import to_position, write_progress
 from resnet50.handoff.shared_folder import SharedBuffer
@@ -73,6 +74,12 @@ class Host:
             self.assignments,
             self.recipe,
             follower,
+            PreprocessorsPlace(
+                locks.Role(self.buffer.folder, locks.PREPROCESSOR),
+                self.buffer,
+                self.manifest,
+                self.said.append,
+            ),
             batches_per_epoch=BATCHES_PER_EPOCH,
             end_step=END_STEP,
             buffer_size=4,

@@ -10,11 +10,14 @@ import collections
 import contextlib
 import functools
 import os
+import shutil
 
 import pytest
 
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
+from resnet50.handoff.lost_folder import PreprocessorsPlace
+from resnet50.handoff.manifest import adopt_buffer, read_manifest
 from resnet50.handoff.progress import FILE_NAME, Position, to_position, write_progress
 from resnet50.preprocessing import follower as follower_module
 from resnet50.preprocessing import refill
@@ -191,6 +194,48 @@ class TestFollower:
         assert [follower.trained_step() for _ in range(2)] == [8, 8]
         assert said == ["train.py has gone; it was at epoch 1, batch 2"]
 
+    def test_a_trainer_whose_folder_is_deleted_has_not_gone(
+        self, tmp_path, follow, said
+    ):
+        """Nor is it news that its file is not there."""
+        folder = tmp_path / "buffer"
+        folder.mkdir()
+        follower = ProgressFollower(
+            BatchBuffer(folder),
+            batches_per_epoch=BATCHES_PER_EPOCH,
+            start_step=0,
+            end_step=END_STEP,
+            notify=said.append,
+        )
+        with locks.exclusive_role(folder, locks.TRAINER) as role:
+            self.write(folder, 8)
+            assert follower.trained_step() == 8
+            shutil.rmtree(folder)
+            assert follower.trained_step() == 8
+            folder.mkdir()
+            assert follower.trained_step() == 8
+            role.take_again(make_folder=False)
+            assert follower.trained_step() == 8
+            assert said == []
+        follower.trained_step()
+        assert "train.py has gone; it was at epoch 1, batch 2" in said
+
+    def test_sleep_ends_when_the_trainers_file_is_deleted(
+        self, tmp_path, follow, monkeypatch
+    ):
+        self.write(tmp_path, 8)
+        naps = []
+
+        def nap(seconds):
+            naps.append(seconds)
+            assert len(naps) < 10, "it sleeps on"
+            if len(naps) == 2:
+                (tmp_path / FILE_NAME).unlink()
+
+        monkeypatch.setattr(follower_module.time, "sleep", nap)
+        follow().sleep(3600)
+        assert naps == [1.0, 1.0]
+
     def test_sleep_ends_when_the_trainer_comes(self, tmp_path, follow, monkeypatch):
         follower = follow()
         naps = []
@@ -266,7 +311,18 @@ def paths(tmp_path):
 
 
 @pytest.fixture
-def start(tmp_path, paths):
+def role_in():
+    """Returns a function that takes the preprocessor's role in a folder, once."""
+    with contextlib.ExitStack() as stack:
+        yield functools.cache(
+            lambda folder: stack.enter_context(
+                locks.exclusive_role(folder, locks.PREPROCESSOR)
+            )
+        )
+
+
+@pytest.fixture
+def start(tmp_path, paths, role_in):
     """Returns a function that prepares a Refill of a new or existing buffer."""
 
     def start(folder_name="buffer", *, num_workers=1, buffer_size=5, report, notify):
@@ -277,6 +333,8 @@ def start(tmp_path, paths):
         dataset = list_class_folders(tmp_path / "images")
         recipe = make_recipe()
         assert dataset.batches_per_epoch(recipe.batch_size) == BATCHES_PER_EPOCH
+        manifest = recipe.manifest(dataset)
+        adopt_buffer(buffer, manifest, notify)
         follower = ProgressFollower(
             buffer,
             batches_per_epoch=BATCHES_PER_EPOCH,
@@ -289,6 +347,7 @@ def start(tmp_path, paths):
             Assignments(dataset, recipe),
             recipe,
             follower,
+            PreprocessorsPlace(role_in(folder), buffer, manifest, notify),
             batches_per_epoch=BATCHES_PER_EPOCH,
             end_step=END_STEP,
             buffer_size=buffer_size,
@@ -442,6 +501,17 @@ def test_unreadable_images_are_said_logged_and_counted_once(start, paths):
         assert sum(line.startswith(f"{path}: unreadable") for line in said) == 1
     assert trainer.statuses[-1].num_unreadable == 2
 
+    # It is written again where it is deleted with the folder.
+    log.unlink()
+    UnreadableLog(log.parent).restore()
+    assert not log.exists()
+    restored = UnreadableLog(log.parent)
+    for line in lines:
+        restored.add(*line.split("\t"))
+    log.unlink()
+    restored.restore()
+    assert log.read_text().splitlines() == lines
+
     # A second run in the same folder knows them.
     (trainer.buffer.folder / FILE_NAME).unlink()
     again, said = Trainer(None), []
@@ -471,6 +541,80 @@ def test_disk_with_the_images_that_comes_back_is_waited_for(start, tmp_path, ref
     complaints = [line for line in said if "cannot be made" in line]
     assert "none of the 4 images of epoch 0, batch" in complaints[0]
     assert len(complaints) == 1
+
+
+LOCK = "runtime_preprocessing.lock"
+
+
+@pytest.mark.parametrize(
+    ("delete", "named"),
+    [
+        (shutil.rmtree, ""),
+        (lambda folder: (shutil.rmtree(folder), folder.mkdir()), ""),
+        (lambda folder: (folder.rename(f"{folder}.old"), folder.mkdir()), ""),
+        (lambda folder: (folder / LOCK).unlink(), LOCK),
+        (lambda folder: (folder / "manifest.json").unlink(), "manifest.json"),
+    ],
+    ids=["removed", "emptied", "replaced", "lock", "manifest"],
+)
+def test_what_is_deleted_is_named_and_made_again(start, reference, delete, named):
+    trainer, said = Trainer(None, is_waiting=True), []
+
+    def report(status):
+        trainer.buffer = folder = report.buffer
+        if status.num_ready == 5 and trainer.is_waiting:
+            trainer.is_waiting = False
+            delete(folder.folder)
+        else:
+            trainer(status)
+
+    start(report=report, notify=said.append).run()
+    assert trainer.consumed == reference
+    folder = trainer.buffer.folder
+    assert [line for line in said if "training_progress" not in line] == [
+        f"{folder / named}: was deleted; made again"
+    ]
+    assert locks.is_alive(folder, locks.PREPROCESSOR)
+    assert read_manifest(folder) is not None
+
+
+def test_a_folder_whose_disk_is_gone_is_waited_for(start, tmp_path, reference):
+    (tmp_path / "disk").mkdir()
+    trainer, said = Trainer(None, is_waiting=True), []
+
+    def report(status):
+        trainer.buffer = report.buffer
+        if status.num_ready == 5 and trainer.is_waiting:
+            trainer.is_waiting = False
+            (tmp_path / "disk").rename(tmp_path / "unmounted")
+        else:
+            trainer(status)
+
+    def notify(line):
+        said.append(line)
+        if "trying again" in line:
+            assert not (tmp_path / "disk").exists()
+            (tmp_path / "unmounted").rename(tmp_path / "disk")
+
+    start("disk/buffer", report=report, notify=notify).run()
+    assert trainer.consumed == reference
+    assert (
+        f"{tmp_path / 'disk/buffer'}: is missing, and so is the folder above it (is "
+        "its disk mounted?); trying again every 0.01 s"
+    ) in said
+
+
+def test_a_second_preprocessor_on_a_new_lock_file_ends_the_first(start):
+    others = []
+
+    def report(status):
+        (report.buffer.folder / LOCK).unlink()
+        others.append(locks.Role(report.buffer.folder, locks.PREPROCESSOR))
+
+    with pytest.raises(locks.AlreadyRunningError, match="already runs here"):
+        start(report=report, notify=lambda line: None).run()
+    assert others[0].is_held()
+    others[0].close()
 
 
 def test_full_disk_is_waited_for(start, monkeypatch, reference):
@@ -555,29 +699,3 @@ def test_temporaries_of_a_killed_worker_go_with_it(start, monkeypatch):
     trainer = Trainer(None)
     start(report=trainer, notify=lambda line: None).run()
     assert list(trainer.buffer.folder.glob(".writing-*")) == []
-
-
-def test_a_folder_that_is_gone_for_a_moment_is_waited_for(start, reference):
-    trainer, said = Trainer(None), []
-    plain = start(report=trainer, notify=said.append)
-    folder = trainer.buffer.folder
-    hidden = folder.with_name("hidden")
-
-    def notify(line):
-        said.append(line)
-        if hidden.exists():
-            hidden.rename(folder)
-
-    plain._notify = notify
-    real_look, looks = plain._look, []
-
-    def look(in_progress):
-        looks.append(None)
-        if len(looks) == 2:
-            folder.rename(hidden)
-        return real_look(in_progress)
-
-    plain._look = look
-    plain.run()
-    assert trainer.consumed == reference
-    assert any("No such file" in line for line in said)

@@ -87,6 +87,8 @@ def quick(monkeypatch):
 
 
 def test_a_broken_connection_names_the_lost_worker(tmp_path):
+    with membership(tmp_path, OTHER):
+        pass
     with (
         membership(tmp_path, CHIEF),
         pytest.raises(LostWorkerError) as caught,

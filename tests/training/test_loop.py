@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import os
+import shutil
 import signal
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from resnet50.config_file import override
+from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer, BatchSpec
 from resnet50.handoff.manifest import ManifestError
 from resnet50.handoff.progress import FILE_NAME, Position, to_position, to_step
@@ -55,6 +57,7 @@ class Session:
         self.is_buffer_ready = lambda: True
         self.progress, self.lines = [], []
         self.profile_steps = 0
+        self.role = None
         self._minutes, self._stop_after = minutes, stop_after
         self._train = dataclasses.replace(SETTINGS.train, **settings)
 
@@ -82,7 +85,13 @@ class Session:
                 reader,
                 self.buffer,
                 Run(
-                    self.run_folder, DESCRIPTION, BATCHES_PER_EPOCH, 9, self._minutes, 0
+                    self.run_folder,
+                    DESCRIPTION,
+                    BATCHES_PER_EPOCH,
+                    9,
+                    self._minutes,
+                    0,
+                    role=self.role,
                 ),
                 PerStepNumbers(self._train, SETTINGS.batch_renorm, BATCHES_PER_EPOCH),
                 describe_batch=lambda position: f"images of {position}",
@@ -380,6 +389,83 @@ def test_training_goes_on_where_progress_cannot_be_written(folder, monkeypatch):
     session.train(Position(0, 0), Position(1, 0))
     assert (folder / "buffer" / FILE_NAME).read_text() == "1\n0\n"
     assert "writing the progress works again" in session.lines
+
+
+def test_progress_in_a_folder_that_is_missing_is_left_to_the_reader(
+    folder, monkeypatch
+):
+    fail_once(monkeypatch, loop, "write_progress", FileNotFoundError("no folder"))
+    session = Session(folder)
+    session._look = lambda: False
+    session.train(Position(0, 0), Position(1, 0))
+    assert not any("progress" in line for line in session.lines)
+
+
+@pytest.fixture
+def session_in_a_run(folder):
+    """A session that holds its run's lock, on a disk that can be unmounted."""
+    session = Session(folder)
+    session.run_folder = folder / "disk" / "run"
+    session.run_folder.mkdir(parents=True)
+    with locks.exclusive_role(session.run_folder, locks.TRAINER) as session.role:
+        yield session
+
+
+def do_after_first_step(session, action):
+    look, actions = session._look, [action]
+
+    def act_and_look():
+        if actions:
+            actions.pop()()
+        return look()
+
+    session._look = act_and_look
+
+
+def test_a_run_folder_that_is_deleted_is_made_again(session_in_a_run):
+    session = session_in_a_run
+    do_after_first_step(session, lambda: shutil.rmtree(session.run_folder))
+    assert session.train(Position(0, 0), Position(2, 0)) == (2, 0)
+    assert session.checkpoints == ["0", "1"]
+    assert len(read_table(session.run_folder / METRICS_FILE)) == 2
+    assert locks.is_alive(session.run_folder, locks.TRAINER)
+    assert session.lines.count(f"{session.run_folder}: was deleted; made again") == 1
+    assert not any("failed" in line for line in session.lines)
+
+
+def test_a_run_folder_is_not_made_where_its_disk_is_missing(
+    session_in_a_run, monkeypatch
+):
+    """The training goes on, and at its end waits for the disk."""
+    session, disk = session_in_a_run, session_in_a_run.run_folder.parent
+    unmounted = disk.with_name("unmounted")
+
+    def mount(seconds):
+        assert not disk.exists()
+        unmounted.rename(disk)
+
+    monkeypatch.setattr(loop.time, "sleep", mount)
+    do_after_first_step(session, lambda: disk.rename(unmounted))
+    assert session.train(Position(0, 0), Position(1, 0)) == (1, 0)
+    assert session.checkpoints == ["0"]
+    assert (
+        f"saving a checkpoint failed, trying again later: {session.run_folder}: is "
+        "missing, and so is the folder above it (is its disk mounted?)"
+    ) in session.lines
+
+
+def test_a_second_trainer_in_a_new_run_folder_ends_the_first(session_in_a_run):
+    session, others = session_in_a_run, []
+
+    def replace():
+        session.role.path.unlink()
+        others.append(locks.Role(session.run_folder, locks.TRAINER))
+
+    do_after_first_step(session, replace)
+    with pytest.raises(locks.AlreadyRunningError):
+        session.train(Position(0, 0), Position(2, 0))
+    assert session.checkpoints == []
+    others[0].close()
 
 
 def test_old_checkpoints_go_but_the_best_stays(folder):

@@ -1,0 +1,193 @@
+"""Proves that each side makes its own things again in a folder that was deleted.
+
+And that it says once what was missing.
+"""
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from resnet50.handoff import locks
+from resnet50.handoff.buffer import BatchBuffer
+from resnet50.handoff.locks import AlreadyRunningError, exclusive_role
+from resnet50.handoff.lost_folder import PreprocessorsPlace, TrainersPlace
+from resnet50.handoff.manifest import adopt_buffer, read_manifest, write_manifest
+from resnet50.handoff.progress import FILE_NAME, Position, write_progress
+
+MANIFEST = {"seed": 0}
+HERE = Position(3, 17)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A buffer folder in a folder that stands for its disk."""
+    folder = tmp_path / "disk" / "buffer"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def said():
+    return []
+
+
+@pytest.fixture
+def preprocessor(folder, said):
+    buffer = BatchBuffer(folder)
+    with exclusive_role(folder, locks.PREPROCESSOR) as role:
+        adopt_buffer(buffer, MANIFEST, said.append)
+        yield PreprocessorsPlace(role, buffer, MANIFEST, said.append)
+
+
+@pytest.fixture
+def trainer(folder, said):
+    with exclusive_role(folder, locks.TRAINER) as role:
+        write_progress(folder, HERE)
+        yield TrainersPlace([role], said.append, writes_progress=True)
+
+
+def progress(folder):
+    return (folder / FILE_NAME).read_text()
+
+
+def test_nothing_is_said_or_done_where_nothing_is_missing(
+    folder, preprocessor, trainer, said
+):
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert len(before) == 4
+    assert preprocessor.missing() is None
+    assert not preprocessor.keep()
+    trainer.keep(HERE)
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    assert said == []
+
+
+def test_both_come_back_into_a_folder_that_was_deleted(
+    folder, preprocessor, trainer, said
+):
+    shutil.rmtree(folder)
+    for _ in range(3):
+        trainer.keep(HERE)
+    assert not folder.exists()  # To be made by the preprocessor.
+    assert preprocessor.missing() == folder
+    assert preprocessor.keep()
+    assert read_manifest(folder) == MANIFEST
+    for _ in range(3):
+        trainer.keep(HERE)
+        assert not preprocessor.keep()
+    assert progress(folder) == "3\n17\n"
+    assert locks.is_alive(folder, locks.PREPROCESSOR)
+    assert locks.is_alive(folder, locks.TRAINER)
+    assert said == [
+        f"{folder}: is missing; waiting for it",
+        f"{folder}: was deleted; made again",
+        f"{folder}: is there again",
+    ]
+
+
+def test_a_trainer_comes_back_into_a_folder_that_somebody_made(folder, trainer, said):
+    shutil.rmtree(folder)
+    folder.mkdir()
+    trainer.keep(HERE)
+    assert progress(folder) == "3\n17\n"
+    assert locks.is_alive(folder, locks.TRAINER)
+    assert said == [f"{folder}: was deleted; the training goes on"]
+
+
+def test_a_trainer_waits_for_its_disk(folder, trainer, said):
+    folder.parent.rename(folder.parent.with_name("unmounted"))
+    trainer.keep(HERE)
+    folder.parent.with_name("unmounted").rename(folder.parent)
+    trainer.keep(HERE)
+    assert said == [
+        f"{folder}: is missing, and so is the folder above it (is its disk mounted?); "
+        "waiting for it",
+        f"{folder}: is there again",
+    ]
+
+
+@pytest.mark.parametrize("content", [None, "", "0\n0\n", "garbage"], ids=repr)
+def test_the_position_of_a_waiting_trainer_is_put_right(folder, trainer, said, content):
+    """It makes no step that would write it; another one would be waited for in vain."""
+    (folder / FILE_NAME).unlink()
+    if content is not None:
+        (folder / FILE_NAME).write_text(content)
+    trainer.keep(HERE)
+    assert progress(folder) == "3\n17\n"
+    assert said == []
+
+
+def test_deleted_lock_files_are_named(folder, preprocessor, trainer, said):
+    images = np.zeros((1, 2, 2, 3), np.float16)
+    BatchBuffer(folder).write(HERE, images, np.zeros(1, np.int32))
+    for name in "train.lock", "runtime_preprocessing.lock":
+        (folder / name).unlink()
+    trainer.keep(HERE)
+    assert preprocessor.keep()
+    assert said == [
+        f"{folder / 'train.lock'}: was deleted; the training goes on",
+        f"{folder / 'runtime_preprocessing.lock'}: was deleted; made again",
+    ]
+    assert BatchBuffer(folder).ready() == {HERE}
+
+
+def test_batches_whose_manifest_was_deleted_are_made_again(folder, preprocessor, said):
+    images = np.zeros((1, 2, 2, 3), np.float16)
+    BatchBuffer(folder).write(HERE, images, np.zeros(1, np.int32))
+    writing = folder / ".writing-by-a-living-worker.npy.tmp"
+    writing.touch()
+    (folder / "manifest.json").unlink()
+    assert preprocessor.keep()
+    assert said == [f"{folder / 'manifest.json'}: was deleted; made again"]
+    assert BatchBuffer(folder).present() == set()
+    assert writing.exists()
+
+
+def test_a_disk_that_fails_is_an_error_of_keeping_only(
+    preprocessor, trainer, said, monkeypatch
+):
+    """Asked what is missing, it is asked in the middle of another error."""
+
+    def fail(path, **keywords):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    monkeypatch.setattr(Path, "stat", fail)
+    assert preprocessor.missing()
+    with pytest.raises(OSError, match="Input/output error"):
+        preprocessor.keep()
+    trainer.keep(HERE)
+    (line,) = said
+    assert "Input/output error" in line
+
+
+def test_a_folder_that_another_process_has_taken_is_left_to_it(
+    folder, preprocessor, trainer, said
+):
+    folder.rename(folder.with_name("old"))
+    folder.mkdir()
+    write_manifest(folder, {"seed": 1})
+    with (
+        exclusive_role(folder, locks.PREPROCESSOR),
+        exclusive_role(folder, locks.TRAINER),
+    ):
+        with pytest.raises(AlreadyRunningError):
+            preprocessor.keep()
+        with pytest.raises(AlreadyRunningError):
+            trainer.keep(HERE)
+    assert read_manifest(folder) == {"seed": 1}
+    assert not (folder / FILE_NAME).exists()
+    assert said == []
+
+
+def test_a_worker_that_is_not_the_chief_keeps_its_lock_only(folder, said):
+    with exclusive_role(folder, "train_worker_1") as role:
+        place = TrainersPlace([role], said.append, writes_progress=False)
+        role.path.unlink()
+        place.keep(HERE)
+        assert role.is_held()
+    assert [path.name for path in folder.iterdir()] == ["train_worker_1.lock"]
+    assert said == [f"{role.path}: was deleted; the training goes on"]
