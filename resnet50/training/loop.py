@@ -31,7 +31,7 @@ from resnet50.training.schedules import (
     learning_rate_at,
     renorm_limits_at,
 )
-from resnet50.training.step import Training
+from resnet50.training.step import StepNumbers, Training
 
 # How often the loop looks at the losses and at the other process.
 _LOOK_SECONDS = 1.0
@@ -105,15 +105,11 @@ class PerStepNumbers:
         """Of a step."""
         return learning_rate_at(step, **self._schedule)
 
-    def tensors(self, step: int) -> tuple[tf.Tensor, ...]:
-        """Learning rate, r_max, d_max and, with mixup, the mixing share of a step.
-
-        Float32 scalars.
-        """
-        numbers = [self.learning_rate(step), *renorm_limits_at(step, **self._renorm)]
-        if self._mixup["alpha"]:
-            numbers.append(mixing_share_at(step, **self._mixup))
-        return tuple(tf.constant(number, tf.float32) for number in numbers)
+    def at(self, step: int) -> StepNumbers:
+        """All numbers of a step."""
+        r_max, d_max = renorm_limits_at(step, **self._renorm)
+        share = mixing_share_at(step, **self._mixup) if self._mixup["alpha"] else 1.0
+        return StepNumbers(self.learning_rate(step), r_max, d_max, share)
 
 
 def _no_shifts(batch: Batch) -> np.ndarray:
@@ -230,12 +226,12 @@ class Loop:
             batch.images,
             batch.labels,
             _no_shifts(batch) if batch.shifts is None else batch.shifts,
+            self._numbers.at(batch.step).pack(),
         )
-        learning_rate, *others = self._numbers.tensors(batch.step)
         if self._numbers.is_update(batch.step):
-            loss = self._training.step(*tensors, learning_rate, *others)
+            loss = self._training.step(*tensors)
         else:
-            loss = self._training.accumulate(*tensors, *others)
+            loss = self._training.accumulate(*tensors)
         self._unchecked.append((batch.position, loss))
         self._clock.num_images += len(batch.labels)
         position = to_position(batch.step + 1, self._run.batches_per_epoch)

@@ -11,6 +11,7 @@ import tensorflow as tf
 from resnet50.handoff.progress import Position
 from resnet50.training import checkpoint, resume
 from resnet50.training.checkpoint import CheckpointError, SaveError
+from resnet50.training.step import StepNumbers
 from tests.training.tiny import TinyNetwork, TinyTraining
 
 DESCRIPTION = {"num_classes": 3, "variant": "v1.5", "seed": 0, "batches_per_epoch": 7}
@@ -21,7 +22,7 @@ def train_a_step(training):
         np.full((2, 4, 4, 3), 0.5, np.float16),
         np.array([0, 1], np.int32),
         np.zeros((2, 3), np.float32),
-        *(tf.constant(number) for number in (0.1, 1.0, 0.0)),
+        StepNumbers(0.1).pack(),
     )
 
 
