@@ -18,6 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+from resnet50.command_line import make_plain_parser
 from resnet50.config_file import read_config
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
@@ -162,6 +163,7 @@ def train(config_path: Path, watch: Watch) -> None:
 
 def main() -> None:
     """Runs both programs, prints the figures, and exits with 1 if one has grown."""
+    make_plain_parser(__doc__).parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         num_classes, num_images = 2, _BATCHES_PER_EPOCH * _BATCH_SIZE

@@ -33,6 +33,7 @@ from resnet50.handoff.reader import BatchReader
 from resnet50.preprocessing.batches import Assignments, Recipe
 from resnet50.preprocessing.dataset_index import open_training_set
 from resnet50.preprocessing.imagenet import Dataset
+from resnet50.signals import StopRequest
 from resnet50.speed import limit
 from resnet50.training import checkpoint, resume
 from resnet50.training.devices import (
@@ -42,7 +43,7 @@ from resnet50.training.devices import (
     prepare_device,
     versions,
 )
-from resnet50.training.loop import Loop, PerStepNumbers, Run, StopRequest
+from resnet50.training.loop import Loop, PerStepNumbers, Run
 from resnet50.training.replicas import (
     OneReplica,
     check_batch_size,

@@ -1,7 +1,6 @@
 """The epoch loop: batches in, weights, progress, checkpoints and metrics out."""
 
 import contextlib
-import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -43,29 +42,6 @@ _END_RETRY_SECONDS = 3.0
 
 class LossError(UserError):
     """The loss is infinite or not a number: the weights are lost."""
-
-
-class StopRequest:
-    """Whether Ctrl-C or SIGTERM has come. The second Ctrl-C interrupts at once."""
-
-    def __init__(self):
-        self.is_made = False
-
-    def _note(self, signal_number, frame) -> None:
-        if self.is_made and signal_number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.is_made = True
-
-    @contextlib.contextmanager
-    def caught(self) -> Iterator[None]:
-        """Catches both signals inside the block."""
-        signals = (signal.SIGINT, signal.SIGTERM)
-        before = [signal.signal(number, self._note) for number in signals]
-        try:
-            yield
-        finally:
-            for number, handler in zip(signals, before):
-                signal.signal(number, handler)
 
 
 class PerStepNumbers:

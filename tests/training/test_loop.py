@@ -14,6 +14,7 @@ from resnet50.handoff.buffer import BatchBuffer, BatchSpec
 from resnet50.handoff.manifest import ManifestError
 from resnet50.handoff.progress import FILE_NAME, Position, to_position, to_step
 from resnet50.handoff.reader import Batch, BatchReader
+from resnet50.signals import StopRequest
 from resnet50.tables import (
     EVALUATION_FILE,
     METRICS_FILE,
@@ -22,7 +23,7 @@ from resnet50.tables import (
 )
 from resnet50.training import checkpoint, loop
 from resnet50.training.checkpoint import SaveError
-from resnet50.training.loop import Loop, LossError, PerStepNumbers, Run, StopRequest
+from resnet50.training.loop import Loop, LossError, PerStepNumbers, Run
 from resnet50.training.mixup import mixing_share_at
 from tests.settings import SETTINGS
 from tests.soak import resident_bytes
@@ -453,14 +454,3 @@ def test_mixup_has_a_share_for_each_step_and_only_mixup():
     mixing = PerStepNumbers(mixup, SETTINGS.batch_renorm, 10)
     expected = mixing_share_at(3, seed=SETTINGS.train.seed, alpha=0.2)
     assert mixing.at(3).mixing_share == expected
-
-
-def test_the_first_signal_asks_and_the_second_interrupts():
-    stop = StopRequest()
-    before = signal.getsignal(signal.SIGINT)
-    with stop.caught():
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.is_made
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) == before
