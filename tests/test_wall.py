@@ -36,6 +36,9 @@ MODULES = [
     "resnet50.commands.preview",
     "resnet50.commands.doctor",
     "resnet50.commands.status",
+    # These two load TensorFlow once they have found nothing wrong without it.
+    "resnet50.commands.train",
+    "resnet50.commands.evaluate",
     "resnet50.speed",
     *(
         f"{room.__name__}.{module.name}"

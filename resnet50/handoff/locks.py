@@ -16,6 +16,7 @@ from pathlib import Path
 from resnet50.errors import UserError
 
 PREPROCESSOR, TRAINER = "runtime_preprocessing", "train"
+EVALUATOR = "evaluate"  # of a run, in its folder
 
 # A look at a lock (see is_alive) holds it for microseconds. An owner that meets one
 # tries again for this long before it believes in a second owner.
@@ -36,11 +37,11 @@ def _lock_path(folder: Path, role: str) -> Path:
 
 @contextlib.contextmanager
 def exclusive_role(folder: Path, role: str) -> Iterator[None]:
-    """Holds a role in a buffer folder for as long as the block runs.
+    """Holds a role in a folder for as long as the block runs.
 
     Args:
-        folder: The buffer folder; must exist.
-        role: PREPROCESSOR or TRAINER.
+        folder: The buffer folder, or a run's; must exist.
+        role: PREPROCESSOR, TRAINER or EVALUATOR.
 
     Raises:
         AlreadyRunningError: A living process has the role; names its process id.
@@ -56,11 +57,7 @@ def exclusive_role(folder: Path, role: str) -> Iterator[None]:
         deadline = time.monotonic() + _RETRY_SECONDS
         while not _try_lock(file):
             if time.monotonic() > deadline:
-                raise AlreadyRunningError(
-                    f"{folder}: {role}.py already runs here, process "
-                    f"{owner(folder, role)} (stop it, or give this one a folder of its "
-                    "own)"
-                )
+                raise AlreadyRunningError(_refusal(folder, role))
             time.sleep(0.02)
         with contextlib.suppress(OSError):  # A full disk: the number is missing then.
             file.truncate(0)
@@ -68,6 +65,19 @@ def exclusive_role(folder: Path, role: str) -> Iterator[None]:
         # Closing the file ends the lock, here or when the process dies. The file
         # itself stays: deleting it would let two processes lock two files.
         yield
+
+
+def _refusal(folder: Path, role: str) -> str:
+    process = owner(folder, role)
+    if role == EVALUATOR:
+        return (
+            f"{folder}: is being evaluated by process {process} (wait until that "
+            "ends, or stop it)"
+        )
+    return (
+        f"{folder}: {role}.py already runs here, process {process} (stop it, or give "
+        "this one a folder of its own)"
+    )
 
 
 def _try_lock(file: FileIO) -> bool:

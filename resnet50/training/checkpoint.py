@@ -36,8 +36,6 @@ _NAME = re.compile(r"([0-9]+)(?:_([0-9]+))?")
 _TEMPORARY_PREFIX = ".writing-"
 _VARIABLES = "variables"  # prefix of the files that tf.train.Checkpoint writes
 
-# The weights that a checkpoint may hold, one network each.
-WEIGHTS = ("trained", "averaged")
 # What may change between two epochs; the last two change which variables there are.
 _BETWEEN_EPOCHS = ("batches_per_epoch", "precision", "accumulate_batches")
 
@@ -286,10 +284,10 @@ def load_model(
         path: The checkpoint's folder.
         description: What the network's variables depend on; the checkpoint's must
             agree.
-        weights: One of WEIGHTS; None for the average where there is one.
+        weights: One of tables.WEIGHTS; None for the average where there is one.
 
     Returns:
-        Which of WEIGHTS they are.
+        Which of them they are.
 
     Raises:
         CheckpointError: It is missing, damaged, of another network, or holds no average
