@@ -72,14 +72,14 @@ def main() -> None:
     config = command_line.load_config(args)
     epochs = command_line.epoch_range(args, config)
     run_folder = command_line.run_folder(args, config)
+    training_set, validation_set = open_datasets(config)
+    say(validation_set.summary)
     if args.wait:
         # The training that is to be waited for may not have begun.
         command_line.make_folder(run_folder, "[train] saved_models_folder")
     elif not run_folder.is_dir():
         raise ConfigError(f"{run_folder}: there is no such run (check --run_folder)")
     with locks.exclusive_role(run_folder, locks.EVALUATOR):
-        training_set, validation_set = open_datasets(config)
-        say(validation_set.summary)
         with command_line.loading():
             # TensorFlow takes seconds; what can be refused without it has been.
             from resnet50.commands.evaluation_session import evaluate_run

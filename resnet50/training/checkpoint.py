@@ -49,7 +49,7 @@ class DamagedCheckpointError(CheckpointError):
 
 
 class SaveError(UserError):
-    """A checkpoint cannot be written; the older ones are as they were."""
+    """A checkpoint cannot be written; those of other positions are as they were."""
 
 
 class Checkpoint(NamedTuple):
@@ -104,7 +104,10 @@ def save(
         The checkpoint's folder.
 
     Raises:
-        SaveError: The disk is full or broken. Nothing has changed on it.
+        SaveError: The disk is full or broken. The checkpoints of other positions are as
+            they were. Where only the last step fails, which makes the new name last,
+            the new checkpoint is there as well. One of this position that was there
+            before may be gone; to save again makes it anew.
     """
     path = checkpoint_path(run_folder, position)
     temporary = run_folder / f"{_TEMPORARY_PREFIX}{uuid.uuid4().hex}"
