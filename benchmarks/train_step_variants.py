@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from resnet50.preprocessing.augmentation import ChannelStatistics
 from resnet50.training.optimizer import l2_loss
-from resnet50.training.step import Training, cross_entropy
+from resnet50.training.step import StepNumbers, Training, cross_entropy
 
 NUM_CLASSES = 1000
 LEARNING_RATE, MOMENTUM, L2_PENALTY = 0.01, 0.9, 1e-4
@@ -48,8 +48,8 @@ def make_ours(images, labels, args: argparse.Namespace) -> Step:
     statistics = ChannelStatistics((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     training = Training(NUM_CLASSES, model, train, statistics)
     shifts = tf.zeros([len(labels), 3])
-    numbers = [tf.constant(number) for number in (LEARNING_RATE, 1.0, 0.0)]
-    return lambda: training.step(images, labels, shifts, *numbers)
+    numbers = tf.constant(StepNumbers(LEARNING_RATE).pack())
+    return lambda: training.step(images, labels, shifts, numbers)
 
 
 def make_keras(images, labels, args: argparse.Namespace) -> Step:

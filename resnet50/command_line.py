@@ -1,16 +1,17 @@
-"""What the programs share on the command line: flags, errors, signals.
+"""What the programs share on the command line: flags, errors, bars.
 
 Only the top-level scripts and ``resnet50.commands`` use this module.
 """
 
 import argparse
+import contextlib
 import importlib
 import os
 import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -19,6 +20,7 @@ from tqdm import tqdm
 from resnet50.config import Config, ConfigError
 from resnet50.config_file import override, read_config
 from resnet50.errors import UserError
+from resnet50.signals import StopRequest, stop_signals_handled
 
 # Flags that replace a value of config.txt: section and type.
 _OVERRIDES = {
@@ -153,6 +155,28 @@ def say(line: str) -> None:
     tqdm.write(line, file=sys.stderr)
 
 
+class _PatientStream:
+    """A stream whose reader may go, or whose disk may fill up, without any harm.
+
+    A terminal that is gone must not keep a training from being saved.
+    """
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str):
+        return getattr(self._stream, name)
+
+
 class _LogLines:
     """A stream for a bar that goes to a file: each drawing becomes a line."""
 
@@ -215,36 +239,36 @@ class StatusBar:
 
 
 def run_command(name: str) -> None:
-    """Loads a module of resnet50.commands and runs its main function; see ``run``.
-
-    Args:
-        name: Of the module. Loading it takes seconds if it needs TensorFlow, and Ctrl-C
-            ends that at once and without a traceback.
-    """
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-    module = importlib.import_module(f"resnet50.commands.{name}")
-    signal.signal(signal.SIGINT, before)
+    """Loads a module of resnet50.commands and runs its main function; see ``run``."""
+    with loading():
+        module = importlib.import_module(f"resnet50.commands.{name}")
+    sys.stderr = _PatientStream(sys.stderr)
     run(module.main)
+
+
+@contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """For imports that take seconds: a stop signal ends the program, without a line."""
+    with stop_signals_handled(signal.SIG_DFL):
+        yield
 
 
 def run(main: Callable[[], None]) -> None:
     """Runs a program's main function and exits with its status.
 
-    A UserError ends it with one line on stderr and status 1; Ctrl-C and SIGTERM, which
-    here are the same, with status 130. Anything else keeps its traceback.
+    A UserError ends it with one line on stderr and status 1; a stop signal with status
+    130 (see ``resnet50.signals``). Anything else keeps its traceback.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # A file's name may hold bytes that are no text; stderr copes with them as it is.
     sys.stdout.reconfigure(errors="backslashreplace")
     status = 0
-    try:
-        main()
-    except UserError as error:
-        print(error, file=sys.stderr)
-        status = 1
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        status = 130
-    sys.exit(status)
+    with StopRequest(raises=True).caught():
+        try:
+            main()
+        except UserError as error:
+            print(error, file=sys.stderr)
+            status = 1
+        except KeyboardInterrupt:
+            print("stopped", file=sys.stderr)
+            status = 130
+        sys.exit(status)

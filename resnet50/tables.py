@@ -13,6 +13,9 @@ from resnet50.handoff.atomic_io import atomic_file
 
 METRICS_FILE, EVALUATION_FILE = "metrics.csv", "evaluation.csv"
 
+# The networks that a checkpoint may hold; in evaluation.csv, which one was evaluated.
+WEIGHTS = ("trained", "averaged")
+
 # The columns that this module reads again.
 _KINDS = {"epoch": int, "crops": int, "top1": float}
 

@@ -324,9 +324,17 @@ CORPUS = {
         saved(Position(1, 0), dataset_fingerprint="?", seed=5),
         "was trained with dataset_fingerprint = ?, here it is",
     ),
-    "evaluating nothing": (
+    "evaluating no run": (
         EVALUATE,
         lambda folder: make_class_folders(folder / "images/val", 3, 1),
+        "saved_models/run: there is no such run",
+    ),
+    "evaluating nothing": (
+        EVALUATE,
+        lambda folder: (
+            make_class_folders(folder / "images/val", 3, 1),
+            (folder / "saved_models/run").mkdir(parents=True),
+        ),
         "2 of the epochs 0 to 1 have no checkpoint",
     ),
     "evaluating another network": (

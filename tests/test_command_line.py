@@ -1,7 +1,8 @@
 """Proves what the flags mean, and that a wrong one ends a program with one line."""
 
+import errno
+import io
 import shlex
-import signal
 
 import pytest
 
@@ -88,9 +89,7 @@ def test_command_for_another_terminal_survives_a_shell():
         (KeyboardInterrupt(), 130, "stopped\n"),
     ],
 )
-def test_ends_with_one_line_and_a_status(monkeypatch, capsys, error, status, line):
-    monkeypatch.setattr(signal, "signal", lambda *args: None)
-
+def test_ends_with_one_line_and_a_status(capsys, error, status, line):
     def main():
         raise error
 
@@ -100,11 +99,29 @@ def test_ends_with_one_line_and_a_status(monkeypatch, capsys, error, status, lin
     assert capsys.readouterr().err == line
 
 
-def test_unexpected_errors_keep_their_traceback(monkeypatch):
-    monkeypatch.setattr(signal, "signal", lambda *args: None)
-
+def test_unexpected_errors_keep_their_traceback():
     def main():
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         command_line.run(main)
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(errno.EIO, "gone")])
+def test_a_stream_that_nobody_reads_any_more_does_no_harm(error):
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise error
+
+        def flush(self):
+            raise error
+
+    stream = command_line._PatientStream(Gone())
+    print("a line", file=stream, flush=True)
+    assert not stream.isatty()
+
+
+def test_a_stream_that_is_read_gets_all():
+    text = io.StringIO()
+    print("a line", file=command_line._PatientStream(text), flush=True)
+    assert text.getvalue() == "a line\n"

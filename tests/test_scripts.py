@@ -3,12 +3,15 @@
 The ResNet-50 is the real one, on 32-pixel crops.
 """
 
+import contextlib
+import fcntl
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import termios
 import time
 
 import numpy as np
@@ -16,8 +19,9 @@ import pytest
 import tensorflow as tf
 
 from resnet50.commands.demo_images import PATTERNS, make_images
-from resnet50.handoff.progress import read_progress
+from resnet50.handoff.progress import read_progress, to_position
 from resnet50.tables import read_table
+from resnet50.training.checkpoint import list_checkpoints
 from tests.settings import PROJECT, write_small_config
 
 NUM_CLASSES, PER_CLASS, BATCH_SIZE = len(PATTERNS), 2, 4
@@ -318,6 +322,79 @@ def test_ctrl_c_leaves_a_valid_buffer(config):
     assert not [name for name in names if name.endswith(".tmp")]
 
 
+class InTerminal:
+    """A program in a terminal of its own."""
+
+    def __init__(self, *arguments):
+        self._terminal, end = os.openpty()
+        os.set_blocking(self._terminal, False)
+        self._process = subprocess.Popen(
+            [sys.executable, *map(str, arguments)],
+            cwd=PROJECT,
+            stdin=end,
+            stdout=end,
+            stderr=end,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        os.close(end)
+
+    def poll(self):
+        """The exit status, if it has ended; reads meanwhile what it prints."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._terminal, 2**16)
+        return self._process.poll()
+
+    def hang_up(self):
+        """Takes the terminal away; returns the program's exit status."""
+        os.close(self._terminal)
+        return self._process.wait(SECONDS)
+
+
+def test_a_dropped_connection_saves_and_leaves_a_valid_buffer(config):
+    flags = f"--config={config}", "--epoch_end=99"
+    preprocessor = InTerminal("runtime_preprocessing.py", *flags)
+    trainer = InTerminal("train.py", *flags, "--run_folder=run")
+    wait_for_step(config, 2, trainer, preprocessor)
+    assert trainer.hang_up() == 130
+    assert preprocessor.hang_up() == 130
+    newest = list_checkpoints(config.parent / "saved_models" / "run")[-1]
+    step = read_progress(config.parent / "buffer", BATCHES_PER_EPOCH, 99)
+    assert newest.position == to_position(step, BATCHES_PER_EPOCH)
+    assert not list((config.parent / "buffer").glob("*.tmp"))
+
+
+def start_in_background(*arguments):
+    """As a script does that shall outlive its terminal; returns the id as well."""
+    shell = ["sh", "-c", 'nohup "$@" & echo $!; wait $!', "sh", sys.executable]
+    process = subprocess.Popen(
+        [*shell, *map(str, arguments)],
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    return process, int(process.stdout.readline())
+
+
+def test_in_the_background_only_sigterm_stops(config):
+    """There a shell has SIGINT ignored, and nohup SIGHUP."""
+    flags = f"--config={config}", "--epoch_end=99"
+    preprocessor, first = start_in_background("runtime_preprocessing.py", *flags)
+    trainer, second = start_in_background("train.py", *flags, "--run_folder=run")
+    wait_for_step(config, 1, trainer, preprocessor)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        os.kill(first, number)
+        os.kill(second, number)
+    step = read_progress(config.parent / "buffer", BATCHES_PER_EPOCH, 99)
+    # More than the buffer holds, so both go on.
+    wait_for_step(config, step + 8, trainer, preprocessor)
+    os.kill(second, signal.SIGTERM)
+    assert "stopped before epoch" in finish(trainer, 130)
+    os.kill(first, signal.SIGTERM)
+    finish(preprocessor, 130)
+
+
 def test_a_lost_loss_names_the_batch_and_how_to_see_it(undisturbed, config):
     preprocessor = preprocess(config)
     output = finish(train(config, "lost", "--learning_rate=1e20"), status=1)
@@ -371,15 +448,16 @@ def test_bad_settings_end_with_one_line(tmp_path, script):
     )
 
 
-@pytest.mark.parametrize("script", ["train.py", "runtime_preprocessing.py"])
-def test_ctrl_c_while_the_modules_load_shows_no_traceback(tmp_path, script):
-    """A module that never finishes to load stands for TensorFlow."""
-    module = "tensorflow" if script == "train.py" else "PIL"
-    (tmp_path / f"{module}.py").write_text("print('loading', flush=True)\ninput()\n")
+@pytest.mark.parametrize("module", ["tensorflow", "PIL"])
+def test_ctrl_c_while_the_modules_load_shows_no_traceback(config, module):
+    """A module that never finishes to load stands for the real one."""
+    folder = config.parent / "modules"
+    folder.mkdir()
+    (folder / f"{module}.py").write_text("print('loading', flush=True)\ninput()\n")
     process = subprocess.Popen(
-        [sys.executable, script, "--help"],
+        [sys.executable, "train.py", f"--config={config}", "--run_folder=run"],
         cwd=PROJECT,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        env={**os.environ, "PYTHONPATH": str(folder)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -16,10 +16,10 @@ from tests.processes import ROOT, python_process
 # Which may load TensorFlow: this room, and these commands and scripts.
 HEAVY_ROOM = "resnet50.training"
 HEAVY = {
-    "resnet50.commands.evaluate",
+    "resnet50.commands.evaluation_session",
     "resnet50.commands.export",
     "resnet50.commands.predict",
-    "resnet50.commands.train",
+    "resnet50.commands.training_session",
     "resnet50.commands.weights",
 }
 

@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import signal
 import subprocess
 import sys
 import threading
@@ -72,8 +71,8 @@ class Program:
         return self._process.poll() is None
 
     def interrupt(self) -> None:
-        """Does what Ctrl-C does."""
-        self._process.send_signal(signal.SIGINT)
+        """Does what Ctrl-C does, which a program in a script's background ignores."""
+        self._process.terminate()
 
     def wait(self, *expected: int) -> None:
         """Waits for its end.

@@ -19,6 +19,7 @@ from pathlib import Path
 from resnet50.errors import UserError
 
 PREPROCESSOR, TRAINER = "runtime_preprocessing", "train"
+EVALUATOR = "evaluate"  # of a run, in its folder
 
 # A look at a lock (see is_alive) holds it for microseconds. An owner that meets one
 # tries again for this long before it believes in a second owner.
@@ -137,11 +138,7 @@ class Role:
         deadline = time.monotonic() + _RETRY_SECONDS
         while not _try_lock(file):
             if time.monotonic() > deadline:
-                raise AlreadyRunningError(
-                    f"{self.folder}: {self._name}.py already runs here, process "
-                    f"{owner(self.folder, self._name)} (stop it, or give this one a "
-                    "folder of its own)"
-                )
+                raise AlreadyRunningError(_refusal(self.folder, self._name))
             time.sleep(0.02)
 
 
@@ -151,7 +148,7 @@ def exclusive_role(folder: Path, role: str) -> Iterator[Role]:
 
     Args:
         folder: Such as the buffer folder; must exist.
-        role: Its name: PREPROCESSOR, TRAINER, or another one.
+        role: Its name: PREPROCESSOR, TRAINER, EVALUATOR, or another one.
 
     Raises:
         AlreadyRunningError: A living process has the role; names its process id.
@@ -181,6 +178,19 @@ def _has_name(file: FileIO, path: Path) -> bool:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except OSError:
         return False
+
+
+def _refusal(folder: Path, role: str) -> str:
+    process = owner(folder, role)
+    if role == EVALUATOR:
+        return (
+            f"{folder}: is being evaluated by process {process} (wait until that "
+            "ends, or stop it)"
+        )
+    return (
+        f"{folder}: {role}.py already runs here, process {process} (stop it, or give "
+        "this one a folder of its own)"
+    )
 
 
 def _try_lock(file: FileIO) -> bool:

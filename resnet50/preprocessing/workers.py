@@ -14,6 +14,8 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing.connection import wait
 from typing import TypeVar
 
+from resnet50.signals import STOP_SIGNALS
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -34,11 +36,12 @@ def _die_with(parent_sentinel: int) -> None:
 
 def _start_worker() -> None:
     """Runs first in each worker."""
-    # Ctrl-C goes to every process of the terminal; only the owner of the pool answers.
-    # Workers start with the signal blocked (see _interrupts_blocked).
+    # Ctrl-C and the terminal's end go to every process of the terminal; only the owner
+    # of the pool answers. Workers start with the signals blocked (see _stops_blocked).
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     # A worker of a killed owner would otherwise wait for its next task for ever.
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -46,9 +49,9 @@ def _start_worker() -> None:
 
 
 @contextlib.contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Delays Ctrl-C, so that a process started inside inherits that, until the end."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+def _stops_blocked() -> Iterator[None]:
+    """Delays stop signals until the end; a process started inside inherits that."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
     finally:
@@ -73,7 +76,7 @@ class _QuietPool(ProcessPoolExecutor, WorkerPool):
         self.num_workers = num_workers
 
     def submit(self, *args, **kwargs):
-        with _interrupts_blocked():
+        with _stops_blocked():
             return super().submit(*args, **kwargs)
 
 

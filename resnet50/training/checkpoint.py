@@ -36,8 +36,6 @@ _NAME = re.compile(r"([0-9]+)(?:_([0-9]+))?")
 _TEMPORARY_PREFIX = ".writing-"
 _VARIABLES = "variables"  # prefix of the files that tf.train.Checkpoint writes
 
-# The weights that a checkpoint may hold, one network each.
-WEIGHTS = ("trained", "averaged")
 # What may change between two epochs; the last two change which variables there are.
 _BETWEEN_EPOCHS = ("batches_per_epoch", "precision", "accumulate_batches")
 
@@ -51,7 +49,7 @@ class DamagedCheckpointError(CheckpointError):
 
 
 class SaveError(UserError):
-    """A checkpoint cannot be written; the older ones are as they were."""
+    """A checkpoint cannot be written; those of other positions are as they were."""
 
 
 class Checkpoint(NamedTuple):
@@ -106,7 +104,10 @@ def save(
         The checkpoint's folder.
 
     Raises:
-        SaveError: The disk is full or broken. Nothing has changed on it.
+        SaveError: The disk is full or broken. The checkpoints of other positions are as
+            they were. Where only the last step fails, which makes the new name last,
+            the new checkpoint is there as well. One of this position that was there
+            before may be gone; to save again makes it anew.
     """
     path = checkpoint_path(run_folder, position)
     temporary = run_folder / f"{_TEMPORARY_PREFIX}{uuid.uuid4().hex}"
@@ -286,10 +287,10 @@ def load_model(
         path: The checkpoint's folder.
         description: What the network's variables depend on; the checkpoint's must
             agree.
-        weights: One of WEIGHTS; None for the average where there is one.
+        weights: One of tables.WEIGHTS; None for the average where there is one.
 
     Returns:
-        Which of WEIGHTS they are.
+        Which of them they are.
 
     Raises:
         CheckpointError: It is missing, damaged, of another network, or holds no average

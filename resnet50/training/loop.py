@@ -1,7 +1,6 @@
 """The epoch loop: batches in, weights, progress, checkpoints and metrics out."""
 
 import contextlib
-import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,7 +31,7 @@ from resnet50.training.schedules import (
     learning_rate_at,
     renorm_limits_at,
 )
-from resnet50.training.step import Training
+from resnet50.training.step import StepNumbers, Training
 
 # How often the loop looks at the losses and at the other process.
 _LOOK_SECONDS = 1.0
@@ -44,29 +43,6 @@ _END_RETRY_SECONDS = 3.0
 
 class LossError(UserError):
     """The loss is infinite or not a number: the weights are lost."""
-
-
-class StopRequest:
-    """Whether Ctrl-C or SIGTERM has come. The second Ctrl-C interrupts at once."""
-
-    def __init__(self):
-        self.is_made = False
-
-    def _note(self, signal_number, frame) -> None:
-        if self.is_made and signal_number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.is_made = True
-
-    @contextlib.contextmanager
-    def caught(self) -> Iterator[None]:
-        """Catches both signals inside the block."""
-        signals = (signal.SIGINT, signal.SIGTERM)
-        before = [signal.signal(number, self._note) for number in signals]
-        try:
-            yield
-        finally:
-            for number, handler in zip(signals, before):
-                signal.signal(number, handler)
 
 
 class PerStepNumbers:
@@ -106,15 +82,11 @@ class PerStepNumbers:
         """Of a step."""
         return learning_rate_at(step, **self._schedule)
 
-    def tensors(self, step: int) -> tuple[tf.Tensor, ...]:
-        """Learning rate, r_max, d_max and, with mixup, the mixing share of a step.
-
-        Float32 scalars.
-        """
-        numbers = [self.learning_rate(step), *renorm_limits_at(step, **self._renorm)]
-        if self._mixup["alpha"]:
-            numbers.append(mixing_share_at(step, **self._mixup))
-        return tuple(tf.constant(number, tf.float32) for number in numbers)
+    def at(self, step: int) -> StepNumbers:
+        """All numbers of a step."""
+        r_max, d_max = renorm_limits_at(step, **self._renorm)
+        share = mixing_share_at(step, **self._mixup) if self._mixup["alpha"] else 1.0
+        return StepNumbers(self.learning_rate(step), r_max, d_max, share)
 
 
 def _no_shifts(batch: Batch) -> np.ndarray:
@@ -232,12 +204,12 @@ class Loop:
             batch.images,
             batch.labels,
             _no_shifts(batch) if batch.shifts is None else batch.shifts,
+            self._numbers.at(batch.step).pack(),
         )
-        learning_rate, *others = self._numbers.tensors(batch.step)
         if self._numbers.is_update(batch.step):
-            loss = self._training.step(*tensors, learning_rate, *others)
+            loss = self._training.step(*tensors)
         else:
-            loss = self._training.accumulate(*tensors, *others)
+            loss = self._training.accumulate(*tensors)
         self._unchecked.append((batch.position, loss))
         self._clock.num_images += len(batch.labels)
         position = to_position(batch.step + 1, self._run.batches_per_epoch)

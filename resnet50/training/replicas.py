@@ -44,7 +44,8 @@ class OneReplica:
 
         Args:
             function: Takes images, labels and shifts, of which each replica gets its
-                part, and scalars, of which each gets all. May use the methods below.
+                part, and the step's numbers, which each gets. May use the methods
+                below.
             jit_compile: Whether XLA compiles it.
 
         Returns:
@@ -97,9 +98,9 @@ class Replicas(OneReplica):
         """Runs the function on all replicas at once; jit_compile must be false."""
         assert not jit_compile, "XLA does not compile sums over replicas"
 
-        def run_one(images, labels, shifts, *numbers):
+        def run_one(images, labels, shifts, numbers):
             parts = [self._part(tensor) for tensor in (images, labels, shifts)]
-            return function(*parts, *numbers)
+            return function(*parts, numbers)
 
         # The only tf.function: one inside it with a sum over replicas is an error.
         @tf.function

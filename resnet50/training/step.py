@@ -10,6 +10,7 @@ Everything that a resumed run needs is a variable of ``Training``; see ``checkpo
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -24,6 +25,28 @@ from resnet50.training.model import ResNet50
 from resnet50.training.optimizer import SGDMomentum, l2_loss
 from resnet50.training.replicas import ONE_REPLICA, OneReplica
 from resnet50.training.totals import Totals
+
+
+class StepNumbers(NamedTuple):
+    """The numbers that change from step to step, which a step takes as one vector.
+
+    TensorFlow keeps each Python number that becomes a tensor for ever, 0.8 kB for each
+    value; of arrays it keeps nothing.
+    """
+
+    learning_rate: float | tf.Tensor
+    r_max: float | tf.Tensor = 1.0  # see layers.BatchRenormalization
+    d_max: float | tf.Tensor = 0.0
+    mixing_share: float | tf.Tensor = 1.0  # 0..1; see mixup
+
+    def pack(self) -> np.ndarray:
+        """The vector, float32 [4]."""
+        return np.array(self, np.float32)
+
+    @classmethod
+    def unpack(cls, vector: tf.Tensor) -> "StepNumbers":
+        """The numbers of a vector, each a float32 scalar."""
+        return cls(*tf.unstack(vector))
 
 
 def cross_entropy(
@@ -134,6 +157,7 @@ class Training(tf.Module):
         self._l2_penalty = train.l2_penalty
         self._l2_penalty_on = train.l2_penalty_on
         self._label_smoothing = train.label_smoothing
+        self._has_mixup = train.mixup_alpha > 0
         self._compiled_step = replicas.compile(self._step, train.xla)
         self._compiled_accumulate = replicas.compile(self._accumulate, train.xla)
 
@@ -157,10 +181,7 @@ class Training(tf.Module):
         images: tf.Tensor,
         labels: tf.Tensor,
         shifts: tf.Tensor,
-        learning_rate: tf.Tensor,
-        r_max: tf.Tensor,
-        d_max: tf.Tensor,
-        mixing_share: tf.Tensor | None = None,
+        numbers: tf.Tensor,
     ) -> tf.Tensor:
         """Trains on one batch: one forward and one backward pass, one update.
 
@@ -170,44 +191,35 @@ class Training(tf.Module):
             images: float16 or float32 [N, H, W, 3], RGB, normalized; or uint8.
             labels: int32 [N].
             shifts: float32 [N, 3], of uint8 images; of others not looked at.
-            learning_rate: float32 scalar; a tensor, so that no value traces anew.
-            r_max: float32 scalar; see layers.BatchRenormalization.
-            d_max: float32 scalar.
-            mixing_share: float32 scalar, 0..1, for mixup; None for none. With it, hits
-                are counted against the label of an image's larger part.
+            numbers: float32 [4], packed StepNumbers. With mixup, hits are counted
+                against the label of an image's larger part; without it the mixing share
+                is not looked at.
 
         Returns:
             float32 scalar, the batch's loss with the l2 penalty; in float16 see
             LossScale.judge.
         """
-        return self._compiled_step(
-            images, labels, shifts, learning_rate, r_max, d_max, mixing_share
-        )
+        return self._compiled_step(images, labels, shifts, numbers)
 
     def accumulate(
         self,
         images: tf.Tensor,
         labels: tf.Tensor,
         shifts: tf.Tensor,
-        r_max: tf.Tensor,
-        d_max: tf.Tensor,
-        mixing_share: tf.Tensor | None = None,
+        numbers: tf.Tensor,
     ) -> tf.Tensor:
         """Takes one batch's gradients for the next step; otherwise like ``step``."""
-        return self._compiled_accumulate(
-            images, labels, shifts, r_max, d_max, mixing_share
-        )
+        return self._compiled_accumulate(images, labels, shifts, numbers)
 
-    def _step(
-        self, images, labels, shifts, learning_rate, r_max, d_max, mixing_share=None
-    ):
+    def _step(self, images, labels, shifts, numbers):
+        numbers = StepNumbers.unpack(numbers)
         loss, gradients, is_finite = self._differentiate(
-            images, labels, shifts, (r_max, d_max), mixing_share
+            images, labels, shifts, numbers
         )
         if self.accumulation is not None:
             self.accumulation.add(gradients, is_finite)
             gradients, is_finite = self.accumulation.take_mean(is_finite)
-        self.optimizer.apply_gradients(gradients, learning_rate, is_finite)
+        self.optimizer.apply_gradients(gradients, numbers.learning_rate, is_finite)
         if self.average is not None:
             self.average.update(is_finite)
         if self.loss_scale is not None:
@@ -215,14 +227,14 @@ class Training(tf.Module):
             self.totals.num_skipped.assign_add(tf.cast(~is_finite, tf.int64))
         return loss
 
-    def _accumulate(self, images, labels, shifts, r_max, d_max, mixing_share):
+    def _accumulate(self, images, labels, shifts, numbers):
         loss, gradients, is_finite = self._differentiate(
-            images, labels, shifts, (r_max, d_max), mixing_share
+            images, labels, shifts, StepNumbers.unpack(numbers)
         )
         self.accumulation.add(gradients, is_finite)
         return loss
 
-    def _differentiate(self, images, labels, shifts, limits, mixing_share=None):
+    def _differentiate(self, images, labels, shifts, numbers):
         """One forward and one backward pass, which count in the totals.
 
         Of several replicas, each does so with its part of the batch: the gradients are
@@ -234,6 +246,8 @@ class Training(tf.Module):
         """
         if images.dtype == tf.uint8:
             images = normalize(images, shifts, self._statistics)
+        limits = numbers.r_max, numbers.d_max
+        mixing_share = numbers.mixing_share if self._has_mixup else None
         if mixing_share is not None:
             images = blend(images, mixing_share)
         is_scaled = self.loss_scale is not None

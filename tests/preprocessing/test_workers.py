@@ -67,15 +67,17 @@ def test_one_thread_each_and_the_owners_environment_restored(monkeypatch):
     assert names[1] not in os.environ
 
 
-def test_workers_survive_ctrl_c_from_their_first_moment_on():
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_workers_survive_what_the_whole_terminal_gets(number):
+    """From their first moment on."""
     with worker_pool(2) as pool:
         futures = [pool.submit(square, number) for number in range(4)]
         # They are loading their modules now.
         for child in multiprocessing.active_children():
-            os.kill(child.pid, signal.SIGINT)
+            os.kill(child.pid, number)
         assert [future.result() for future in futures] == [0, 1, 4, 9]
         for child in multiprocessing.active_children():
-            os.kill(child.pid, signal.SIGINT)
+            os.kill(child.pid, number)
         assert pool.submit(square, 5).result() == 25
 
 

@@ -12,6 +12,7 @@ from resnet50.handoff.progress import Position
 from resnet50.training import checkpoint
 from resnet50.training.model import NORMALIZATIONS, SYNCHRONIZED
 from resnet50.training.replicas import ONE_REPLICA, Replicas
+from resnet50.training.step import StepNumbers
 from tests.training.tiny import create_shallow_training
 
 tf.config.set_logical_device_configuration(
@@ -29,15 +30,15 @@ def create_batch(seed, size=32):
     return images.astype(np.float32), rng.integers(0, 3, 8, np.int32)
 
 
-def train(training, steps, learning_rate=0.05, batches=create_batch, share=None):
+def train(training, steps, learning_rate=0.05, batches=create_batch, share=1.0):
     """Losses of some steps, which are also the seeds of their batches."""
-    numbers = tuple(map(tf.constant, (learning_rate, 1.5, 0.5)))
-    mixing_share = () if share is None else (tf.constant(share),)
+    numbers = StepNumbers(learning_rate, 1.5, 0.5, share).pack()
     losses = []
     for step in steps:
         images, labels = batches(step)
-        batch = training.place(images, labels, np.zeros((8, 3), np.float32))
-        losses.append(float(training.step(*batch, *numbers, *mixing_share)))
+        shifts = np.zeros((8, 3), np.float32)
+        batch = training.place(images, labels, shifts, numbers)
+        losses.append(float(training.step(*batch)))
     return losses
 
 
@@ -135,9 +136,9 @@ def test_copies_stay_equal_whatever_is_switched_on():
         mixup_alpha=0.2,
         nesterov=True,
     )
-    numbers = tuple(map(tf.constant, (1.5, 0.5, 0.7)))
-    batch = training.place(*create_batch(0), np.zeros((8, 3), np.float32))
-    training.accumulate(*batch, *numbers)
+    numbers = StepNumbers(0.05, 1.5, 0.5, 0.7).pack()
+    batch = training.place(*create_batch(0), np.zeros((8, 3), np.float32), numbers)
+    training.accumulate(*batch)
     assert_copies_are_equal(training)
     train(training, [1], share=0.7)
     assert_copies_are_equal(training)
@@ -187,9 +188,9 @@ def test_uint8_images_are_divided_with_their_shifts():
     images = rng.integers(0, 256, (8, 32, 32, 3), np.uint8)
     shifts = rng.standard_normal((8, 3)).astype(np.float32)
     labels = rng.integers(0, 3, 8, np.int32)
-    numbers = tuple(map(tf.constant, (0.1, 1.0, 0.0)))
+    batch = images, labels, shifts, StepNumbers(0.1).pack()
     losses = [
-        float(training.step(*training.place(images, labels, shifts), *numbers))
+        float(training.step(*training.place(*batch)))
         for training in (one, two)
         for _ in range(2)
     ]

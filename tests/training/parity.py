@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from resnet50.preprocessing.augmentation import ChannelStatistics
 from resnet50.training.model import ResNet50
-from resnet50.training.step import Training
+from resnet50.training.step import StepNumbers, Training
 from tests.settings import SETTINGS
 
 REFERENCE_PATH = Path(__file__).parent / "torchvision_reference.json"
@@ -90,9 +90,9 @@ def train_steps() -> tuple[list[float], float]:
     training = create_training()
     images, labels = create_batch(*STEP_BATCH)
     no_shifts = np.zeros((len(labels), 3), np.float32)
-    numbers = [tf.constant(x) for x in (STEP_LEARNING_RATE, 1.0, 0.0)]
+    numbers = StepNumbers(STEP_LEARNING_RATE).pack()
     losses = [
-        float(training.step(images, labels, no_shifts, *numbers))
+        float(training.step(images, labels, no_shifts, numbers))
         for _ in range(NUM_STEPS)
     ]
     logits = training.model(images, is_training=False)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from resnet50.training.step import StepNumbers
 from tests.training.tiny import TinyTraining, create_shallow_training
 
-NUMBERS = (tf.constant(1.0), tf.constant(0.0))
-RATE = tf.constant(0.1)
+NUMBERS = StepNumbers(0.1).pack()
 
 
 def create_images(num_images, size=32):
@@ -24,11 +24,12 @@ def train_group(training, images, labels, num_parts):
             tf.constant(some_images),
             tf.constant(some_labels),
             tf.zeros([len(some_labels), 3]),
+            NUMBERS,
         )
         if number < num_parts:
-            training.accumulate(*batch, *NUMBERS)
+            training.accumulate(*batch)
         else:
-            training.step(*batch, RATE, *NUMBERS)
+            training.step(*batch)
 
 
 def freeze_statistics(training):
@@ -70,14 +71,14 @@ def test_nothing_but_the_update_waits():
     training = create_shallow_training(accumulate_batches=2)
     images, labels = create_images(4)
     before = [v.numpy() for v in training.model.trainable_variables]
-    training.accumulate(images, labels, tf.zeros([4, 3]), *NUMBERS)
+    training.accumulate(images, labels, tf.zeros([4, 3]), NUMBERS)
     for variable, value in zip(training.model.trainable_variables, before):
         np.testing.assert_array_equal(variable, value)
     # The statistics are each batch's.
     assert np.any(training.model.stem_normalization.moving_mean)
     assert int(training.totals.num_batches) == 1
     assert any(np.any(total) for total in training.accumulation.sums)
-    training.step(images, labels, tf.zeros([4, 3]), RATE, *NUMBERS)
+    training.step(images, labels, tf.zeros([4, 3]), NUMBERS)
     assert not any(np.any(total) for total in training.accumulation.sums)
     assert int(training.accumulation.num_batches) == 0
 

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from resnet50.training.averaging import WeightAverage
-from resnet50.training.step import Training
+from resnet50.training.step import StepNumbers, Training
 from tests.settings import SETTINGS
 from tests.training.test_step import STATISTICS
 from tests.training.tiny import TinyTraining
@@ -54,8 +54,8 @@ def trained(decay):
     training = Training(10, SETTINGS.model, train, STATISTICS)
     images = np.random.default_rng(0).standard_normal((4, 32, 32, 3)).astype("f2")
     labels, shifts = np.arange(4, dtype="i4"), np.zeros((4, 3), "f4")
-    for rate in tf.unstack(tf.constant([0.01, 0.02])):
-        training.step(images, labels, shifts, rate, tf.constant(1.0), tf.constant(0.0))
+    for rate in (0.01, 0.02):
+        training.step(images, labels, shifts, StepNumbers(rate).pack())
     return training
 
 
@@ -81,10 +81,10 @@ def test_a_skipped_update_leaves_the_average():
     images = tf.random.stateless_uniform([4, 32, 32, 3], [1, 2])
     labels, shifts = tf.constant([0, 1, 2, 0]), tf.zeros([4, 3])
     before = [v.numpy() for v in training.average.variables]
-    training.step(images * np.inf, labels, shifts, *map(tf.constant, (0.1, 1.0, 0.0)))
+    training.step(images * np.inf, labels, shifts, StepNumbers(0.1).pack())
     for variable, expected in zip(training.average.variables, before):
         np.testing.assert_array_equal(variable, expected)
-    training.step(images, labels, shifts, *map(tf.constant, (0.1, 1.0, 0.0)))
+    training.step(images, labels, shifts, StepNumbers(0.1).pack())
     assert int(training.average.num_updates) == 1
     assert any(
         np.any(v.numpy() != b) for v, b in zip(training.average.variables, before)

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import tensorflow as tf
 from resnet50.handoff.progress import Position
 from resnet50.training import checkpoint, resume
 from resnet50.training.checkpoint import CheckpointError, SaveError
+from resnet50.training.step import StepNumbers
 from tests.training.tiny import TinyNetwork, TinyTraining
 
 DESCRIPTION = {"num_classes": 3, "variant": "v1.5", "seed": 0, "batches_per_epoch": 7}
@@ -21,7 +23,7 @@ def train_a_step(training):
         np.full((2, 4, 4, 3), 0.5, np.float16),
         np.array([0, 1], np.int32),
         np.zeros((2, 3), np.float32),
-        *(tf.constant(number) for number in (0.1, 1.0, 0.0)),
+        StepNumbers(0.1).pack(),
     )
 
 
@@ -144,6 +146,47 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_nothing_else(
     with pytest.raises(SaveError, match="No space left"):
         checkpoint.save(training, tmp_path, Position(2, 0), DESCRIPTION)
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_checkpoint_whose_name_may_not_last_is_there_and_is_saved_again(
+    tmp_path, monkeypatch
+):
+    """The flush of the run's folder fails; it is the last step."""
+    training, flush = TinyTraining(), checkpoint.fsync
+    checkpoint.save(training, tmp_path, Position(1, 0), DESCRIPTION)
+
+    def fail(path):
+        if path == tmp_path:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        flush(path)
+
+    for _ in range(2):
+        with monkeypatch.context() as patched, pytest.raises(SaveError):
+            patched.setattr(checkpoint, "fsync", fail)
+            checkpoint.save(training, tmp_path, Position(2, 0), DESCRIPTION)
+        assert [name for name, _ in found(tmp_path)] == ["0", "1"]
+        checkpoint.read_description(tmp_path / "1")
+    checkpoint.save(training, tmp_path, Position(2, 0), DESCRIPTION)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1"]
+
+
+def test_a_new_name_that_is_refused_costs_only_the_same_position(tmp_path, monkeypatch):
+    training = TinyTraining()
+    for epoch in (1, 2):
+        checkpoint.save(training, tmp_path, Position(epoch, 0), DESCRIPTION)
+    rename = Path.rename
+
+    def fail(path, target):
+        if target == tmp_path / "1":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return rename(path, target)
+
+    with monkeypatch.context() as patched, pytest.raises(SaveError):
+        patched.setattr(Path, "rename", fail)
+        checkpoint.save(training, tmp_path, Position(2, 0), DESCRIPTION)
+    assert [path.name for path in tmp_path.iterdir()] == ["0"]
+    checkpoint.save(training, tmp_path, Position(2, 0), DESCRIPTION)
+    assert [name for name, _ in found(tmp_path)] == ["0", "1"]
 
 
 def test_what_a_killed_trainer_left_is_no_checkpoint_and_goes(tmp_path):

@@ -15,7 +15,8 @@ from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer, BatchSpec
 from resnet50.handoff.manifest import ManifestError
 from resnet50.handoff.progress import FILE_NAME, Position, to_position, to_step
-from resnet50.handoff.reader import BatchReader
+from resnet50.handoff.reader import Batch, BatchReader
+from resnet50.signals import StopRequest
 from resnet50.tables import (
     EVALUATION_FILE,
     METRICS_FILE,
@@ -24,9 +25,10 @@ from resnet50.tables import (
 )
 from resnet50.training import checkpoint, loop
 from resnet50.training.checkpoint import SaveError
-from resnet50.training.loop import Loop, LossError, PerStepNumbers, Run, StopRequest
+from resnet50.training.loop import Loop, LossError, PerStepNumbers, Run
 from resnet50.training.mixup import mixing_share_at
 from tests.settings import SETTINGS
+from tests.soak import resident_bytes
 from tests.training.tiny import TinyTraining
 
 BATCHES_PER_EPOCH = 3
@@ -80,28 +82,31 @@ class Session:
             notify=self.lines.append,
             how_to_start="",
         ) as reader:
-            return Loop(
-                self.training,
-                reader,
-                self.buffer,
-                Run(
-                    self.run_folder,
-                    DESCRIPTION,
-                    BATCHES_PER_EPOCH,
-                    9,
-                    self._minutes,
-                    0,
-                    role=self.role,
-                ),
-                PerStepNumbers(self._train, SETTINGS.batch_renorm, BATCHES_PER_EPOCH),
-                describe_batch=lambda position: f"images of {position}",
-                draw=lambda position, text: self.lines.append(text),
-                is_draw_due=lambda: True,
-                should_stop=self._look,
-                notify=self.lines.append,
-                advise=lambda speed: "advice",
-                profile_steps=self.profile_steps,
-            ).run(start)
+            return self.train_on(reader, start)
+
+    def train_on(self, reader, start):
+        return Loop(
+            self.training,
+            reader,
+            self.buffer,
+            Run(
+                self.run_folder,
+                DESCRIPTION,
+                BATCHES_PER_EPOCH,
+                9,
+                self._minutes,
+                0,
+                role=self.role,
+            ),
+            PerStepNumbers(self._train, SETTINGS.batch_renorm, BATCHES_PER_EPOCH),
+            describe_batch=lambda position: f"images of {position}",
+            draw=lambda position, text: self.lines.append(text),
+            is_draw_due=lambda: True,
+            should_stop=self._look,
+            notify=self.lines.append,
+            advise=lambda speed: "advice",
+            profile_steps=self.profile_steps,
+        ).run(start)
 
     @property
     def checkpoints(self):
@@ -292,6 +297,40 @@ def test_no_step_waits_for_the_device_or_traces_anew(folder, precision, monkeypa
     assert set(reads) == {BATCHES_PER_EPOCH - 1, 2 * BATCHES_PER_EPOCH - 1}
     for function in (training._compiled_step, training._compiled_accumulate):
         assert function.experimental_get_tracing_count() == 1
+
+
+class ManyBatches:
+    """Stands for a reader of 11,000 batches; looks at the memory after 1,000."""
+
+    waited_seconds = reading_seconds = absent_seconds = unattended_seconds = 0.0
+
+    def __init__(self):
+        self.bytes_in_use = []
+
+    def __iter__(self):
+        images, labels = np.zeros((2, 4, 4, 3), np.float16), np.zeros(2, np.int32)
+        for step in range(11_000):
+            if step >= 1_000:
+                self.bytes_in_use.append(resident_bytes(os.getpid()))
+            yield Batch(step, Position(0, step), images, labels, None)
+
+    def check_preprocessor(self):
+        pass
+
+
+def test_the_numbers_of_a_step_leave_no_memory_behind(folder, monkeypatch):
+    """Two new ones in each of 10,000 steps, which would take 16 MB as Python numbers.
+
+    The network computes nothing. tests/soak.py is the long form of this.
+    """
+    monkeypatch.setattr(f"{__name__}.BATCHES_PER_EPOCH", 20_000)
+    monkeypatch.setattr(loop, "write_progress", lambda *arguments: None)
+    session = Session(folder, schedule="cosine", mixup_alpha=0.2)
+    session.training.step = lambda *batch: np.float32(1)
+    session._look = lambda: False
+    batches = ManyBatches()
+    session.train_on(batches, Position(0, 0))
+    assert batches.bytes_in_use[-1] - batches.bytes_in_use[0] < 4e6
 
 
 def fail_once(monkeypatch, module, name, error):
@@ -493,26 +532,13 @@ def test_learning_rates_follow_the_epochs_of_config_txt():
     assert numbers.learning_rate(20) == base
     assert numbers.learning_rate(299) == base
     assert numbers.learning_rate(300) == pytest.approx(base / 10)
-    rate, r_max, d_max = numbers.tensors(20)
-    assert (float(rate), float(r_max), float(d_max)) == (np.float32(base), 1, 0)
+    assert numbers.at(20) == (base, 1, 0, 1)
 
 
 def test_mixup_has_a_share_for_each_step_and_only_mixup():
-    assert (
-        len(PerStepNumbers(SETTINGS.train, SETTINGS.batch_renorm, 10).tensors(3)) == 3
-    )
+    plain = PerStepNumbers(SETTINGS.train, SETTINGS.batch_renorm, 10)
+    assert plain.at(3).mixing_share == 1
     mixup = dataclasses.replace(SETTINGS.train, mixup_alpha=0.2)
-    *_, share = PerStepNumbers(mixup, SETTINGS.batch_renorm, 10).tensors(3)
+    mixing = PerStepNumbers(mixup, SETTINGS.batch_renorm, 10)
     expected = mixing_share_at(3, seed=SETTINGS.train.seed, alpha=0.2)
-    assert float(share) == np.float32(expected)
-
-
-def test_the_first_signal_asks_and_the_second_interrupts():
-    stop = StopRequest()
-    before = signal.getsignal(signal.SIGINT)
-    with stop.caught():
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.is_made
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) == before
+    assert mixing.at(3).mixing_share == expected

@@ -5,10 +5,10 @@ import pytest
 import tensorflow as tf
 
 from resnet50.training.mixup import blend, main_labels, mixing_share_at
-from resnet50.training.step import cross_entropy
+from resnet50.training.step import StepNumbers, cross_entropy
 from tests.training.tiny import TinyTraining
 
-NUMBERS = [tf.constant(number) for number in (0.1, 1.0, 0.0)]
+LEARNING_RATE = 0.1
 NO_SHIFTS = np.zeros((2, 3), np.float32)
 
 
@@ -63,11 +63,9 @@ def test_loss_and_gradient_of_a_blended_label_by_hand(smoothing):
 def test_a_share_of_one_is_no_mixup():
     images = np.random.default_rng(0).standard_normal((2, 4, 4, 3)).astype("f2")
     batch = images, np.array([0, 1], np.int32), NO_SHIFTS
-    plain, mixed = TinyTraining(), TinyTraining()
-    losses = (
-        plain.step(*batch, *NUMBERS),
-        mixed.step(*batch, *NUMBERS, tf.constant(1.0)),
-    )
+    plain, mixed = TinyTraining(), TinyTraining(mixup_alpha=0.2)
+    numbers = StepNumbers(LEARNING_RATE, mixing_share=1.0).pack()
+    losses = [training.step(*batch, numbers) for training in (plain, mixed)]
     assert float(losses[0]) == float(losses[1])
     for first, second in zip(plain.variables, mixed.variables, strict=True):
         np.testing.assert_array_equal(first.numpy(), second.numpy())
@@ -77,11 +75,11 @@ def test_a_step_trains_on_the_blend_and_counts_the_larger_part():
     images = np.zeros((2, 4, 4, 3), np.float32)
     images[0, ..., 0], images[1, ..., 1] = 1, 1  # Red, class 0; green, class 1.
     labels = np.array([0, 1], np.int32)
-    training = TinyTraining()
+    training = TinyTraining(mixup_alpha=0.2)
     training.model.kernel.assign(5 * tf.eye(3))
     kernel = tf.constant(training.model.kernel)
-    share = tf.constant(0.25)
-    training.step(images, labels, NO_SHIFTS, *NUMBERS, share)
+    numbers = StepNumbers(LEARNING_RATE, mixing_share=0.25).pack()
+    training.step(images, labels, NO_SHIFTS, numbers)
     # The larger part of each is the other's colour, which the network sees.
     assert training.totals.means()["top1"] == 1
     colours = np.array([[0.25, 0.75, 0], [0.75, 0.25, 0]], np.float32)
@@ -90,5 +88,5 @@ def test_a_step_trains_on_the_blend_and_counts_the_larger_part():
         logits = tf.matmul(colours, kernel)
         loss = 0.25 * cross_entropy(logits, tf.constant([0, 1]), 0.0)
         loss += 0.75 * cross_entropy(logits, tf.constant([1, 0]), 0.0)
-    expected = kernel - 0.1 * (tape.gradient(loss, kernel) + 1e-4 * kernel)
+    expected = kernel - LEARNING_RATE * (tape.gradient(loss, kernel) + 1e-4 * kernel)
     np.testing.assert_allclose(training.model.kernel, expected, atol=1e-6)

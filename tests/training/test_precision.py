@@ -16,6 +16,7 @@ from resnet50.training import checkpoint
 from resnet50.training.checkpoint import CheckpointError
 from resnet50.training.layers import BatchRenormalization
 from resnet50.training.model import NORMALIZATIONS, PRECISIONS
+from resnet50.training.step import StepNumbers
 from tests.training.tiny import create_shallow_training
 
 DESCRIPTION = {"precision": "float16", "accumulate_batches": 1}
@@ -29,9 +30,9 @@ def create_batch(num_images=8, size=32, seed=0):
 
 
 def train(training, images, labels, learning_rate=0.01):
-    numbers = (tf.constant(number) for number in (learning_rate, 1.5, 0.5))
+    numbers = StepNumbers(learning_rate, 1.5, 0.5).pack()
     shifts = tf.zeros([len(labels), 3])
-    return float(training.step(images, labels, shifts, *numbers))
+    return float(training.step(images, labels, shifts, numbers))
 
 
 def values(training):
@@ -48,10 +49,8 @@ def assert_equal(first, second):
 
 def traced_ops(training):
     images, labels = create_batch()
-    shifts = tf.zeros([8, 3])
-    number = tf.constant(1.0)
     graph = training._compiled_step.get_concrete_function(
-        images, labels, shifts, number, number, number
+        images, labels, tf.zeros([8, 3]), tf.zeros(4)
     ).graph
     return graph.get_operations()
 
@@ -92,9 +91,8 @@ def test_what_each_op_of_the_step_computes_in(precision, normalization):
 def gradients_of(precision, normalization):
     training = create_shallow_training(normalization, precision=precision)
     images, labels = create_batch(16)
-    loss, gradients, _ = training._differentiate(
-        images, labels, None, (tf.constant(1.5), tf.constant(0.5))
-    )
+    numbers = StepNumbers(0.01, 1.5, 0.5)
+    loss, gradients, _ = training._differentiate(images, labels, None, numbers)
     return float(loss), [gradient.numpy() for gradient in gradients]
 
 

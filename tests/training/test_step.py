@@ -9,6 +9,7 @@ import tensorflow as tf
 from resnet50.preprocessing import augmentation
 from resnet50.training.optimizer import SGDMomentum
 from resnet50.training.step import (
+    StepNumbers,
     Training,
     cross_entropy,
     normalize,
@@ -60,8 +61,8 @@ def trained():
     images = rng.standard_normal((4, 32, 32, 3)).astype(np.float16)
     labels = np.array([0, 1, 2, 3], np.int32)
     losses = [
-        float(training.step(images, labels, NO_SHIFTS, rate, 1.0, 0.0))
-        for rate in tf.unstack(tf.constant([0.0, 0.01, 0.02]))
+        float(training.step(images, labels, NO_SHIFTS, StepNumbers(rate).pack()))
+        for rate in (0.0, 0.01, 0.02)
     ]
     return training, images, mean_before, losses
 
@@ -78,9 +79,8 @@ def test_moving_statistics_move_once_a_step(trained):
     stem = fresh.model.stem_convolution(tf.cast(images, tf.float32))
     batch_mean = tf.reduce_mean(stem, [0, 1, 2]).numpy()
     assert np.all(mean_before == 0)
-    zero = tf.constant(0.0)
     labels = np.zeros(4, np.int32)
-    fresh.step(images, labels, NO_SHIFTS, zero, tf.constant(1.0), zero)
+    fresh.step(images, labels, NO_SHIFTS, StepNumbers(0.0).pack())
     decay = SETTINGS.model.moving_average_decay
     expected = (1 - decay) * batch_mean
     np.testing.assert_allclose(layer.moving_mean.numpy(), expected, atol=1e-6)
@@ -114,8 +114,7 @@ def test_the_l2_penalty_may_include_gamma_beta_and_the_bias():
         training.optimizer = SGDMomentum(training.model.trainable_variables, 0.9)
         training._l2_penalty, training._l2_penalty_on = 0.1, penalized
         batch = np.ones((2, 4, 4, 3), np.float32), np.array([0, 1], np.int32)
-        numbers = map(tf.constant, (1.0, 1.0, 0.0))
-        training.step(*batch, NO_SHIFTS[:2], *numbers)
+        training.step(*batch, NO_SHIFTS[:2], StepNumbers(1.0).pack())
     only, every = trainings["kernels"], trainings["all"]
     moved = only.model.bias - every.model.bias
     np.testing.assert_allclose(moved, [0.1, -0.2, 0.3], atol=1e-6)
@@ -148,11 +147,11 @@ def test_normalizing_on_the_device_is_normalizing_in_the_preprocessor():
 
 def test_a_step_on_uint8_images_is_one_on_normalized_images():
     images, shifts = all_levels()
-    numbers = (np.array([0, 2], np.int32), shifts, *map(tf.constant, (0.1, 1.0, 0.0)))
+    others = np.array([0, 2], np.int32), shifts, StepNumbers(0.1).pack()
     raw, ready = TinyTraining(), TinyTraining()
     normalized = augmentation.normalize(images, shifts, ready._statistics)
     losses = [
-        float(training.step(pixels, *numbers))
+        float(training.step(pixels, *others))
         for training, pixels in ((raw, images), (ready, normalized))
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)

@@ -1,0 +1,88 @@
+"""Proves that what can be refused is refused before TensorFlow is loaded.
+
+Each program is a real process that ends with a traceback if it imports TensorFlow.
+"""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from resnet50.config_file import read_config
+from resnet50.handoff import locks
+from resnet50.handoff.manifest import write_manifest
+from resnet50.preprocessing.batches import Recipe
+from resnet50.preprocessing.dataset_index import open_training_set
+from tests.images import make_class_folders
+from tests.settings import PROJECT, write_small_config
+
+TRAIN = ("train.py", "--run_folder=run")
+EVALUATE = ("-m", "resnet50", "evaluate", "--run_folder=run", "--epoch_end=1")
+
+
+@pytest.fixture
+def config(tmp_path):
+    """A sound project, and in its parent folder a TensorFlow that cannot be loaded."""
+    module = tmp_path / "no_tensorflow" / "tensorflow.py"
+    module.parent.mkdir()
+    module.write_text("raise RuntimeError('TensorFlow was imported')\n")
+    make_class_folders(tmp_path / "images" / "train", 2, 4)
+    make_class_folders(tmp_path / "images" / "val", 2, 1)
+    (tmp_path / "buffer").mkdir()
+    return write_small_config(tmp_path)
+
+
+def run(config, *words):
+    """Exit status, and the last line of stderr."""
+    paths = str(config.parent / "no_tensorflow"), str(PROJECT)
+    process = subprocess.run(
+        [sys.executable, *words, f"--config={config}"],
+        cwd=PROJECT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+    )
+    return process.returncode, process.stderr.splitlines()[-1]
+
+
+def test_other_settings_than_the_buffer_s_are_refused(config):
+    """The last check; before it come the flags, config.txt, the images, the locks."""
+    settings = read_config(config)
+    buffer = settings.train.buffer_folder
+    dataset = open_training_set(settings.dataset, buffer)
+    manifest = Recipe.from_config(settings).manifest(dataset)
+    write_manifest(buffer, {**manifest, "seed": 99})
+    status, line = run(config, *TRAIN)
+    assert status == 1
+    assert "seed is 99 there and 0 here" in line
+
+
+def test_a_second_evaluation_is_refused_and_told_the_first_one_s_id(config):
+    """Before it evaluates anything; to wait for checkpoints makes no difference."""
+    folder = config.parent / "saved_models" / "run"
+    folder.mkdir(parents=True)
+    with locks.exclusive_role(folder, locks.EVALUATOR):
+        for flags in ([], ["--wait"]):
+            status, line = run(config, *EVALUATE, *flags)
+            assert status == 1
+            assert line == (
+                f"{folder}: is being evaluated by process {os.getpid()} (wait until "
+                "that ends, or stop it)"
+            )
+
+
+def test_an_evaluation_of_no_run_creates_none(config):
+    folder = config.parent / "saved_models" / "run"
+    assert run(config, *EVALUATE) == (
+        1,
+        f"{folder}: there is no such run (check --run_folder)",
+    )
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("words", [TRAIN, EVALUATE])
+def test_what_is_sound_goes_on_to_tensorflow(config, words):
+    """So that the tests above mean something."""
+    (config.parent / "saved_models" / "run").mkdir(parents=True)
+    assert run(config, *words) == (1, "RuntimeError: TensorFlow was imported")
