@@ -28,7 +28,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     config = command_line.load_config(args)
-    dataset = open_training_set(config.dataset, config.train.buffer_folder)
+    dataset = open_training_set(config.dataset, config.train.buffer_folder, say)
     say(dataset.summary)
     num_workers = config.runtime_preprocessing.num_workers
     with (
