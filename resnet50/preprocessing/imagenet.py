@@ -205,16 +205,20 @@ class FolderWalk:
             self.passed_over.add_folder(f"{folder}/{name}")
         return [entry.name for entry in found if entry.name not in circles]
 
-    def images_below(self, folder: str | Path) -> Iterator[str]:
+    def images_below(self, folder: str | Path, prefix: str = "") -> Iterator[str]:
         """Relative paths of what may be images, in a folder and the folders in it.
 
         Links to folders are followed, but each real folder counts once, and those above
         do not count.
+
+        Args:
+            folder: Where they are.
+            prefix: What the paths begin with.
         """
-        yield from self._images_below(str(folder), "", _Listed(Path(folder)))
+        yield from self._images_below(str(folder), prefix, _Listed(Path(folder)))
 
     def _images_below(
-        self, folder: str, relative: str, listed: "_Listed", *, is_link: bool = False
+        self, folder: str, prefix: str, listed: "_Listed", *, is_link: bool = False
     ) -> Iterator[str]:
         try:
             status = os.stat(folder)  # noqa: PTH116 - half the time of Path's.
@@ -226,19 +230,18 @@ class FolderWalk:
         self.stamps[folder] = stamp_of(status)
         for entry in _sorted_entries(folder):
             name = entry.name
-            why = why_no_image(name)
             if is_folder(entry):
                 if name[0] != ".":
                     yield from self._images_below(
                         entry.path,
-                        f"{relative}{name}/",
+                        f"{prefix}{name}/",
                         listed,
                         is_link=entry.is_symlink(),
                     )
-            elif why:
+            elif why := why_no_image(name):
                 self.passed_over.add_file(entry.path, why)
             else:
-                yield f"{relative}{name}"
+                yield f"{prefix}{name}"
 
 
 def _unreadable(path: str | Path, error: OSError) -> DatasetError:
@@ -350,9 +353,9 @@ def list_class_folders(
     def all_files() -> Iterator[str]:
         for name in found:
             count = 0
-            for file in walk.images_below(f"{folder}/{name}"):
+            for file in walk.images_below(f"{folder}/{name}", f"{name}/"):
                 count += 1
-                yield f"{name}/{file}"
+                yield file
             if not count:
                 raise DatasetError(
                     f"{folder / name}: class folder without images (add some, or "
