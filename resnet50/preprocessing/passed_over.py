@@ -21,9 +21,6 @@ _ENDINGS_OF = {
 }
 _KIND_OF = {end: kind for kind, ends in _ENDINGS_OF.items() for end in ends.split()}
 
-_FILES = "files that are no images"
-_FOLDERS = "folders that links lead to again"
-
 
 def why_no_image(name: str) -> str:
     """Why a file is passed over; "" if it may be an image.
@@ -40,24 +37,30 @@ class PassedOver:
     """Counts what a listing passes over, and remembers the first of each kind."""
 
     def __init__(self):
-        self._counts: dict[str, int] = {}
-        self._firsts: dict[str, str] = {}
-
-    def _add(self, what: str, first: str) -> None:
-        self._counts[what] = self._counts.get(what, 0) + 1
-        self._firsts.setdefault(what, first)
+        self._num_files = self._num_folders = 0
+        self._first_file = self._first_folder = ""
 
     def add_file(self, path: str, why: str) -> None:
         """Takes a file; see ``why_no_image``."""
-        self._add(_FILES, f"{path} ({why})")
+        self._first_file = self._first_file or f"{path} ({why})"
+        self._num_files += 1
 
     def add_folder(self, path: str) -> None:
         """Takes a folder whose images count already, or that leads back up."""
-        self._add(_FOLDERS, path)
+        self._first_folder = self._first_folder or path
+        self._num_folders += 1
 
     def remarks(self) -> tuple[str, ...]:
         """A line for the user about each kind of them."""
-        return tuple(
-            f"passed over: {count:,} {what}; the first is {self._firsts[what]}"
-            for what, count in self._counts.items()
-        )
+        lines = []
+        if self._num_files:
+            lines.append(
+                f"files that are no images: {self._num_files:,} passed over; the first "
+                f"is {self._first_file}"
+            )
+        if self._num_folders:
+            lines.append(
+                f"folders that links lead to again: {self._num_folders:,} passed over; "
+                f"the first is {self._first_folder}"
+            )
+        return tuple(lines)

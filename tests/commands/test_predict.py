@@ -128,7 +128,10 @@ def test_what_is_missing_is_named(config, monkeypatch):
     with pytest.raises(PredictError, match=r"empty: holds no images$"):
         find_images([str(empty)], print)
     (empty / "notes.txt").touch()
-    with pytest.raises(PredictError, match=r"images; passed over: 1 .*/notes\.txt \(a"):
+    with pytest.raises(
+        PredictError,
+        match=r"images; files that are no images: 1 passed over.*/notes\.txt \(a",
+    ):
         find_images([str(empty)], print)
 
 
@@ -143,8 +146,8 @@ def test_a_folder_s_files_that_are_no_images_are_passed_over(tmp_path):
     found = find_images([notes, str(tmp_path)], said.append)
     assert [*map(str, found)] == [notes, f"{tmp_path}/a/1", f"{tmp_path}/b.png"]
     assert said == [
-        f"{tmp_path}: passed over: 3 files that are no images; the first is "
+        f"{tmp_path}: files that are no images: 3 passed over; the first is "
         f"{tmp_path}/.DS_Store (hidden)",
-        f"{tmp_path}: passed over: 1 folders that links lead to again; the first is "
+        f"{tmp_path}: folders that links lead to again: 1 passed over; the first is "
         f"{tmp_path}/a/loop",
     ]

@@ -96,7 +96,7 @@ def test_a_link_that_leads_back_up_is_passed_over_and_named(tmp_path, target):
     dataset, said = remarks_on(folder)
     assert relative_paths(dataset) == ["a/1.JPEG", "a/inner/2.JPEG", "b/3.JPEG"]
     assert said == [
-        "passed over: 1 folders that links lead to again; the first is "
+        "folders that links lead to again: 1 passed over; the first is "
         f"{folder / 'a' / 'loop'}"
     ]
 
@@ -137,7 +137,7 @@ def test_files_that_nobody_takes_for_images_are_passed_over(tmp_path):
     assert relative_paths(dataset) == images
     first = tmp_path / "a" / "Thumbs.db"
     assert said == [
-        f"passed over: 8 files that are no images; the first is {first} (a table, "
+        f"files that are no images: 8 passed over; the first is {first} (a table, "
         "labels or settings)"
     ]
     touch(tmp_path, "c/notes.txt", "c/.DS_Store")

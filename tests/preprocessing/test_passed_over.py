@@ -34,6 +34,6 @@ def test_remarks_count_and_name_the_first():
         passed.add_file(f"{index}.txt", "a text")
     passed.add_folder("a/loop")
     assert passed.remarks() == (
-        "passed over: 1,234 files that are no images; the first is 0.txt (a text)",
-        "passed over: 1 folders that links lead to again; the first is a/loop",
+        "files that are no images: 1,234 passed over; the first is 0.txt (a text)",
+        "folders that links lead to again: 1 passed over; the first is a/loop",
     )
