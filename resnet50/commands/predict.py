@@ -84,7 +84,7 @@ def find_images(names: Iterable[str], notify: Callable[[str], None]) -> list[Ima
         if not folder.is_dir():
             images.append(ImageFile(name))
             continue
-        walk = FolderWalk()
+        walk = FolderWalk(remedy="name a folder that may be read")
         inside = list(walk.images_below(folder))
         if not inside:
             reason = "; ".join(["holds no images", *walk.passed_over.remarks()])

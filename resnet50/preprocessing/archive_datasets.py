@@ -120,6 +120,11 @@ def open_tars(
         prefix = f"{path.stem}/" if are_classes else ""
         for entry in tar_files(path):
             name = prefix + entry.name.removeprefix(prefix)
+            if are_classes and name.endswith(".cls"):
+                raise DatasetError(
+                    f"{path}: holds {entry.name}, a label: it is a shard of "
+                    "WebDataset, not a class (unpack all of them into class folders)"
+                )
             why = why_no_image(name.rpartition("/")[2])
             if not why:
                 found.add(name, number, entry.offset, entry.size)

@@ -6,6 +6,7 @@ are ordered by class, then by name, so that the same images make the same batche
 """
 
 import array
+import contextlib
 import hashlib
 import os
 import stat
@@ -178,8 +179,20 @@ class FolderWalk:
         passed_over: What is not listed.
     """
 
-    def __init__(self, notify: Callable[[str], None] = lambda line: None):
+    def __init__(
+        self,
+        notify: Callable[[str], None] = lambda line: None,
+        *,
+        remedy: str = "see [dataset] in config.txt",
+    ):
+        """Prepares.
+
+        Args:
+            notify: See the class.
+            remedy: What to do about a folder that cannot be read.
+        """
         self.notify = notify
+        self._remedy = remedy
         self.stamps: dict[str, tuple[int, int]] = {}
         self.passed_over = PassedOver()
 
@@ -188,12 +201,24 @@ class FolderWalk:
         try:
             self.stamps[str(path)] = stamp_of(Path(path).stat())
         except OSError as error:
-            raise _unreadable(path, error) from None
+            raise self._unreadable(path, error) from None
 
     def entries(self, folder: str) -> list[os.DirEntry]:
         """Entries of a folder but hidden ones, sorted by the bytes of their names."""
         self.note(folder)
-        return [entry for entry in _sorted_entries(folder) if entry.name[0] != "."]
+        return [e for e in self._sorted_entries(folder) if e.name[0] != "."]
+
+    def _sorted_entries(self, folder: str) -> list[os.DirEntry]:
+        try:
+            with os.scandir(folder) as entries:
+                return sorted(entries, key=lambda entry: os.fsencode(entry.name))
+        except OSError as error:
+            raise self._unreadable(folder, error) from None
+
+    def _unreadable(self, path: str | Path, error: OSError) -> DatasetError:
+        return DatasetError(
+            f"{path}: cannot be read: {error.strerror} ({self._remedy})"
+        )
 
     def class_folders(self, folder: Path) -> list[str]:
         """Names of the folders in a folder, but those that lead back up."""
@@ -223,12 +248,12 @@ class FolderWalk:
         try:
             status = os.stat(folder)  # noqa: PTH116 - half the time of Path's.
         except OSError as error:
-            raise _unreadable(folder, error) from None
+            raise self._unreadable(folder, error) from None
         if not listed.add(status, is_link=is_link):
             self.passed_over.add_folder(folder)
             return
         self.stamps[folder] = stamp_of(status)
-        for entry in _sorted_entries(folder):
+        for entry in self._sorted_entries(folder):
             name = entry.name
             if is_folder(entry):
                 if name[0] != ".":
@@ -244,20 +269,6 @@ class FolderWalk:
                 yield f"{prefix}{name}"
 
 
-def _unreadable(path: str | Path, error: OSError) -> DatasetError:
-    return DatasetError(
-        f"{path}: cannot be read: {error.strerror} (see [dataset] in config.txt)"
-    )
-
-
-def _sorted_entries(folder: str) -> list[os.DirEntry]:
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entries, key=lambda entry: os.fsencode(entry.name))
-    except OSError as error:
-        raise _unreadable(folder, error) from None
-
-
 def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
@@ -266,7 +277,11 @@ def folders_above(folder: Path) -> set[tuple[int, int]]:
     """Identities of the folders that a folder is in, by its path and really."""
     inside = folder.parent.resolve()
     above = {inside, *inside.parents, *folder.resolve().parents}
-    return {_identity(path.stat()) for path in above}
+    identities = set()
+    for path in above:
+        with contextlib.suppress(OSError):  # Of a network file system, nobody may look.
+            identities.add(_identity(path.stat()))
+    return identities
 
 
 class _Listed:

@@ -32,7 +32,9 @@ _WORDNET_ID = re.compile(r"n\d{8}$")
 
 # Stems of archives that are no class: ImageNet's own, and those of a whole set.
 _NO_CLASS = re.compile(
-    r"(ILSVRC.*|train(ing)?|val(id|idation)?|test(ing)?|images?|data(set)?)$", re.I
+    r"(ILSVRC.*|images?|data(set)?|(.*[-_])?(train(ing)?|val(id|idation)?|test(ing)?)"
+    r"([-_]\d+)?)$",
+    re.IGNORECASE,
 )
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _IMAGE_SUFFIXES = {".jpeg", ".jpg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}

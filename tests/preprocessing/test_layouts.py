@@ -616,6 +616,18 @@ def test_archives_that_are_no_class(tmp_path):
     )
 
 
+def test_shards_of_webdataset_are_no_classes(tmp_path):
+    for name in ("000", "001"):
+        write_tar(tmp_path / f"{name}.tar", "a1.jpg", "a1.cls", "a2.jpg", "a2.cls")
+    assert message_of(tmp_path, None) == (
+        f"{tmp_path}/000.tar: holds a1.cls, a label: it is a shard of WebDataset, not "
+        "a class (unpack all of them into class folders)"
+    )
+    for name in ("000", "001"):
+        (tmp_path / f"{name}.tar").rename(tmp_path / f"imagenet-train-{name}.tar")
+    assert "imagenet-train-000.tar: is no class" in message_of(tmp_path, None)
+
+
 @pytest.mark.parametrize("name", ["pets.tar", "train.tar", "images.tar"])
 def test_a_single_archive_in_a_folder_must_be_named(tmp_path, name):
     path = write_tar(tmp_path / name, "a/1.png", "b/2.png")
