@@ -312,6 +312,11 @@ def test_fingerprint_does_not_depend_on_where_the_folder_is(tmp_path):
     assert len(one.fingerprint) == 16
 
 
+def test_fingerprint_is_that_of_runs_which_began_with_older_code(tmp_path):
+    touch(tmp_path, "a/1.png", "a/deep/2.JPEG", "b/3")
+    assert open_dataset(tmp_path, None).fingerprint == "e06c76ad1e19d3d6"
+
+
 def test_last_incomplete_batch_is_dropped(tmp_path):
     touch(tmp_path, *(f"a/{i}" for i in range(10)))
     dataset = list_class_folders(tmp_path)
