@@ -226,15 +226,15 @@ def measure_reader(bench: Bench) -> None:
 
 def measure_channel_stats(bench: Bench) -> None:
     """Prints the speed of summing levels against that of decoding alone."""
-    paths = bench.dataset.paths(range(200))
+    sources = bench.dataset.sources(range(200))
     ratios = {"Pillow's": [], "our": []}
     for _ in range(5):
         for name, decode in zip(ratios, (decode_rgb, decode_pixels)):
             started = time.process_time()
-            for path in paths:
-                decode(path)
+            for source in sources:
+                decode(source)
             middle = time.process_time()
-            sum_levels(paths)
+            sum_levels(sources)
             ratios[name].append((middle - started) / (time.process_time() - middle))
     for name, values in ratios.items():
         what = f"statistics / {name} decoding"

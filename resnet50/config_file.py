@@ -177,38 +177,30 @@ def override(config: Config, section: str, key: str, value, *, flag: str) -> Con
 
 def write_channel_statistics(
     path: Path | str, mean: Sequence[float], std: Sequence[float]
-) -> list[Path]:
-    """Replaces [dataset] channel_mean and channel_std in a valid configuration file.
+) -> None:
+    """Writes [dataset] channel_mean and channel_std into a valid configuration file.
 
-    Every comment and all other values stay as they are.
+    Every comment and all other values stay as they are. A file that is laid over a base
+    gets keys of its own: other files have the same base, and other images.
 
     Args:
         path: The file, which ``read_config`` accepts.
         mean: Of red, green and blue, in 0..1.
         std: Likewise.
 
-    Returns:
-        The file or files that have changed: the base, if that has the two keys.
-
     Raises:
-        ConfigError: A file cannot be written.
+        ConfigError: The file cannot be written.
     """
-    changes: dict[Path, dict] = {}
-    layers = _read_layers(Path(path))
+    path = Path(path).resolve()  # Of a link, what it leads to is replaced.
+    document = tomlkit.parse(path.read_bytes().decode("utf-8-sig"))
+    dataset = document.setdefault("dataset", tomlkit.table())
     for key, values in (("channel_mean", mean), ("channel_std", std)):
-        holder = next(layer.path for layer in layers if layer.has("dataset", key))
-        # Of a link, what it leads to is replaced.
-        changes.setdefault(holder.resolve(), {})[key] = values
-    for holder, values_of in changes.items():
-        document = tomlkit.parse(holder.read_bytes().decode("utf-8-sig"))
-        for key, values in values_of.items():
-            for channel, value in enumerate(values):
-                document["dataset"][key][channel] = value
-        try:
-            with atomic_file(holder) as file:
-                file.write(tomlkit.dumps(document).encode("utf-8"))
-        except OSError as error:
-            raise ConfigError(
-                f"{holder}: cannot be written: {error.strerror}"
-            ) from None
-    return list(changes)
+        if key not in dataset:
+            dataset[key] = list(values)
+        for channel, value in enumerate(values):
+            dataset[key][channel] = value
+    try:
+        with atomic_file(path) as file:
+            file.write(tomlkit.dumps(document).encode("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None

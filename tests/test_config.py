@@ -566,18 +566,33 @@ def test_a_fault_of_the_base_names_the_base(layered, tmp_path):
     assert message_of(path).startswith(f"{base}: [train] seed is missing (add the line")
 
 
-def test_statistics_are_written_where_they_are(layered, tmp_path):
-    text = 'base = "../config.txt"\n[train]\nseed = 7\n'
-    path, base = layered(text), tmp_path / "config.txt"
-    values = (0.1, 0.2, 0.3), (0.5, 0.25, 0.125)
-    assert write_channel_statistics(path, *values) == [base]
-    assert path.read_text() == text
-    assert read_config(base).dataset.channel_std == (0.5, 0.25, 0.125)
-    path = layered(text + "[dataset]\nchannel_mean = [0.0, 0.0, 0.0]\n")
-    assert write_channel_statistics(path, *values[::-1]) == [path, base]
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ("", "\n[dataset]\nchannel_mean = {}\nchannel_std = {}\n"),
+        (
+            '\n[dataset]  # Mine.\ntraining_images = "x"\n',
+            '\n[dataset]  # Mine.\ntraining_images = "x"\nchannel_mean = {}\n'
+            "channel_std = {}\n",
+        ),
+        (
+            "[dataset]\nchannel_std = [9, 9, 9] # Old.\n[model]\n# End.\n",
+            "[dataset]\nchannel_std = {1} # Old.\nchannel_mean = {0}\n[model]\n"
+            "# End.\n",
+        ),
+    ],
+)
+def test_statistics_are_written_into_the_named_file(layered, tmp_path, more, expected):
+    """Not into its base, which other files share."""
+    text = '# Of my images.\nbase = "../config.txt"\n[train]\nseed = 7\n'
+    path, base = layered(text + more), tmp_path / "config.txt"
+    before = base.read_bytes()
+    mean, std = (0.1, 0.2, 0.3), (0.5, 0.25, 0.125)
+    write_channel_statistics(path, mean, std)
+    assert base.read_bytes() == before
+    assert path.read_text() == text + expected.format(list(mean), list(std))
     dataset = read_config(path).dataset
-    assert (dataset.channel_mean, dataset.channel_std) == values[::-1]
-    assert read_config(base).dataset.channel_mean == (0.1, 0.2, 0.3)
+    assert (dataset.channel_mean, dataset.channel_std) == (mean, std)
 
 
 def test_override_replaces_one_value_in_a_copy():

@@ -26,6 +26,7 @@ from resnet50.handoff.progress import (
 from resnet50.preprocessing.decoding import UndecodableImageError, decode_rgb
 from resnet50.preprocessing.imagenet import DatasetError
 from resnet50.preprocessing.lists import read_list
+from resnet50.preprocessing.sources import ImageFile
 from resnet50.tables import TableError, best_epochs, record_evaluation
 from tests.images import make_image_kinds
 from tests.settings import PROJECT
@@ -156,8 +157,8 @@ def test_list_file(tmp_path, content):
         assert_one_line(error)
         return
     assert set(dataset.labels) == set(range(dataset.num_classes))
-    for name in dataset.paths(range(dataset.num_images)):
-        assert Path(name).is_relative_to(tmp_path)
+    for source in dataset.sources(range(dataset.num_images)):
+        assert Path(str(source)).is_relative_to(tmp_path)
 
 
 @fuzz
@@ -211,6 +212,6 @@ def test_image_files(tmp_path, name, data):
     path = tmp_path / name
     path.write_bytes(data.draw(changed(IMAGE_FILES[name])))
     try:
-        assert decode_rgb(path).mode == "RGB"
+        assert decode_rgb(ImageFile(str(path))).mode == "RGB"
     except UndecodableImageError as error:
         assert_one_line(error)

@@ -38,6 +38,12 @@ def check_training_set(dataset: Dataset, batch_size: int) -> Finding:
     )
 
 
+def check_passed_over(dataset: Dataset) -> Iterator[Finding]:
+    """Names what lies among the images and is none of them."""
+    for remark in dataset.remarks:
+        yield Finding(OK, remark)
+
+
 def check_validation_set(dataset: Dataset) -> Finding:
     """Counts the validation images, and the classes that have none."""
     num_present = len(np.unique(dataset.labels))
@@ -57,7 +63,7 @@ def check_validation_set(dataset: Dataset) -> Finding:
 def read_sample(dataset: Dataset) -> LevelSums:
     """Reads some images of a dataset, evenly spread over it."""
     size = min(_SAMPLE_SIZE, dataset.num_images)
-    return sum_levels(dataset.paths(np.arange(size) * dataset.num_images // size))
+    return sum_levels(dataset.sources(np.arange(size) * dataset.num_images // size))
 
 
 def check_sample(sample: LevelSums, settings: DatasetConfig) -> Iterator[Finding]:

@@ -2,7 +2,8 @@
 
     python3 compute_channel_stats.py --write
 
-Prints the two lines for [dataset] in config.txt; --write puts them there.
+Prints the two lines for [dataset] in config.txt; --write puts them there, or into the
+file that --config names.
 """
 
 from resnet50 import command_line
@@ -24,11 +25,11 @@ def main() -> None:
     """Sums, prints, and writes if asked to."""
     parser = command_line.make_parser(__doc__, "num_workers")
     parser.add_argument(
-        "--write", action="store_true", help="replace the two lines in config.txt"
+        "--write", action="store_true", help="put the two lines into the --config file"
     )
     args = parser.parse_args()
     config = command_line.load_config(args)
-    dataset = open_training_set(config.dataset, config.train.buffer_folder)
+    dataset = open_training_set(config.dataset, config.train.buffer_folder, say)
     say(dataset.summary)
     num_workers = config.runtime_preprocessing.num_workers
     with (
@@ -52,8 +53,8 @@ def main() -> None:
             "its standard deviation of 0 (are these the right images?)"
         )
     if args.write:
-        for path in write_channel_statistics(args.config, *statistics):
-            print(f"written to {path}")
+        write_channel_statistics(args.config, *statistics)
+        print(f"written to {args.config}")
     for path, reason in total.unreadable:
         print(f"unreadable: {path}: {reason}")
     if total.unreadable:

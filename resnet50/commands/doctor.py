@@ -49,6 +49,7 @@ def look_at_validation_set(config: Config, training: Dataset) -> Iterator[Findin
         config.dataset, training.class_names, config.train.buffer_folder
     )
     yield data.check_validation_set(validation)
+    yield from data.check_passed_over(validation)
 
 
 def look_at_images(config: Config) -> Iterator[Finding]:
@@ -59,6 +60,7 @@ def look_at_images(config: Config) -> Iterator[Finding]:
     """
     dataset = open_training_set(config.dataset, config.train.buffer_folder)
     yield data.check_training_set(dataset, config.train.batch_size)
+    yield from data.check_passed_over(dataset)
     yield from guarded(
         "validation images",
         partial(look_at_validation_set, config, dataset),

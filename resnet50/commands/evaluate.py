@@ -26,7 +26,9 @@ def open_datasets(config: Config) -> tuple[Dataset, Dataset]:
     """The training images, which define the classes, and the validation images."""
     index_folder = config.train.buffer_folder
     training = open_training_set(config.dataset, index_folder)
-    validation = open_validation_set(config.dataset, training.class_names, index_folder)
+    validation = open_validation_set(
+        config.dataset, training.class_names, index_folder, say
+    )
     return training, validation
 
 

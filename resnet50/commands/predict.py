@@ -2,13 +2,13 @@
 
     python -m resnet50 predict --run_folder=mytestrun photograph.jpg holiday/
 
-A folder stands for all files in it and in its subfolders. Neither the training images
+A folder stands for all images in it and in its subfolders. Neither the training images
 nor the buffer is needed: the names of the classes are in the checkpoint. The exit
 status is 1 if any image could not be read.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +20,8 @@ from resnet50.commands.evaluate import add_crops_flag
 from resnet50.config import Config
 from resnet50.errors import UserError
 from resnet50.preprocessing.dataset_index import open_training_set
-from resnet50.preprocessing.imagenet import DatasetError
+from resnet50.preprocessing.imagenet import DatasetError, FolderWalk
+from resnet50.preprocessing.sources import ImageFile
 from resnet50.training.checkpoint import (
     CheckpointError,
     load_model,
@@ -70,28 +71,28 @@ class Classes(NamedTuple):
         ]
 
 
-def find_images(names: Iterable[str]) -> list[str]:
-    """The files that the command line names; of folders, all but the hidden ones.
+def find_images(names: Iterable[str], notify: Callable[[str], None]) -> list[ImageFile]:
+    """The files that the command line names; those of folders that may be images.
 
     Raises:
-        PredictError: A folder holds no file.
+        PredictError: A folder holds no image.
+        DatasetError: A folder cannot be read.
     """
-    paths: list[str] = []
+    images: list[ImageFile] = []
     for name in names:
         folder = Path(name)
         if not folder.is_dir():
-            paths.append(name)
+            images.append(ImageFile(name))
             continue
-        inside = [
-            str(path)
-            for path in sorted(folder.rglob("*"))
-            if not any(part[0] == "." for part in path.relative_to(folder).parts)
-            and not path.is_dir()
-        ]
+        walk = FolderWalk(remedy="name a folder that may be read")
+        inside = list(walk.images_below(folder))
         if not inside:
-            raise PredictError(f"{folder}: holds no files")
-        paths.extend(inside)
-    return paths
+            reason = "; ".join(["holds no images", *walk.passed_over.remarks()])
+            raise PredictError(f"{folder}: {reason}")
+        for remark in walk.passed_over.remarks():
+            notify(f"{folder}: {remark}")
+        images += [ImageFile(f"{folder}/{path}") for path in inside]
+    return images
 
 
 def classes_of(path: Path, description: dict, config: Config) -> Classes:
@@ -136,14 +137,14 @@ def load_network(
     return Evaluator.from_config(model, config, num_crops), classes
 
 
-def as_table(path: str, answers: list[Answer]) -> str:
+def as_table(image: str, answers: list[Answer]) -> str:
     """Lines for people: the image, then a class a line."""
     lines = [
         f"  {answer.probability:7.2%}  {answer.name}"
         + (f"  {answer.words}" if answer.words else "")
         for answer in answers
     ]
-    return "\n".join([path, *lines])
+    return "\n".join([image, *lines])
 
 
 def as_json(prediction: Prediction, answers: list[Answer] | None) -> str:
@@ -153,7 +154,7 @@ def as_json(prediction: Prediction, answers: list[Answer] | None) -> str:
         if answers is None
         else {"top5": [answer._asdict() for answer in answers]}
     )
-    return json.dumps({"image": prediction.path, **result})
+    return json.dumps({"image": str(prediction.source), **result})
 
 
 def main() -> None:
@@ -170,22 +171,24 @@ def main() -> None:
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a file or a folder")
     args = parser.parse_args()
     config = command_line.load_config(args)
-    paths = find_images(args.images)
+    images = find_images(args.images, say)
     path = choose_checkpoint(command_line.run_folder(args, config), args.epoch)
     prepare_device(deterministic=False, notify=say)
     evaluator, classes = load_network(config, path, args.crops)
     say(f"{path}: {len(classes.names):,} classes")
     num_unreadable = 0
-    for prediction in evaluator.predict(paths):
+    for prediction in evaluator.predict(images):
         if prediction.probabilities is None:
             num_unreadable += 1
-            say(f"{prediction.path}: unreadable: {prediction.reason}")
+            say(f"{prediction.source}: unreadable: {prediction.reason}")
             answers = None
         else:
             answers = classes.best(prediction.probabilities)
         if args.json:
             print(as_json(prediction, answers), flush=True)
         elif answers is not None:
-            print(as_table(prediction.path, answers), flush=True)
+            print(as_table(str(prediction.source), answers), flush=True)
     if num_unreadable:
-        raise PredictError(f"{num_unreadable} of {len(paths)} images could not be read")
+        raise PredictError(
+            f"{num_unreadable} of {len(images)} images could not be read"
+        )

@@ -110,14 +110,14 @@ def draw_comparison(
         )
     order = epoch_order(dataset.num_images, recipe.seed, position.epoch)
     index = int(order[position.batch_index * recipe.batch_size + place])
-    (path,) = dataset.paths([index])
+    (source,) = dataset.sources([index])
     try:
-        original = decode_rgb(path)
+        original = decode_rgb(source)
     except UndecodableImageError as error:
-        raise PreviewError(f"{path}: cannot be read: {error}") from None
-    print(path)
+        raise PreviewError(f"{source}: cannot be read: {error}") from None
+    print(source)
     times = showings(index, position.epoch, dataset, recipe)
-    heading = f"{dataset.class_titles[dataset.labels[index]]}: {path}"
+    heading = f"{dataset.class_titles[dataset.labels[index]]}: {source}"
     tiles = [
         comparison_tile(original, showing, recipe)
         for showing in itertools.islice(times, _NUM_COMPARED)
@@ -133,14 +133,14 @@ def draw_batch(
     *,
     check: bool,
 ) -> Image.Image:
-    """Draws a batch; prints its images' paths, where it is from, and what is amiss.
+    """Draws a batch; prints its images' names, where it is from, and what is amiss.
 
     Raises:
         PreviewError: With check, if the buffer's batch is not the one made anew.
     """
     assignment = Assignments(dataset, recipe)[position]
-    for path in assignment.paths[: recipe.batch_size]:
-        print(path)
+    for source in assignment.sources[: recipe.batch_size]:
+        print(source)
     stored = look_into(buffer, position, dataset, recipe)
     path = buffer.images_path(position)
     if check:
@@ -154,8 +154,8 @@ def draw_batch(
     print(f"{position}: {origin}")
     reasons: dict[int, str] = {}
     tiles = list(batch_tiles(batch, assignment, dataset, recipe, reasons))
-    for source in sorted(reasons):
-        print(f"unreadable, replaced: {assignment.paths[source]}: {reasons[source]}")
+    for index in sorted(reasons):
+        print(f"unreadable, replaced: {assignment.sources[index]}: {reasons[index]}")
     return contact_sheet(f"{position}: {origin}", tiles)
 
 

@@ -62,7 +62,7 @@ def _cluster(scheduler: str, buffer: SharedBuffer, dataset: Dataset):
     # Only here: with workers on this machine nothing of it is needed.
     from resnet50.preprocessing.cluster import ClusterPool
 
-    some_images = dataset.paths(range(min(16, dataset.num_images)))
+    some_images = dataset.sources(range(min(16, dataset.num_images)))
     return functools.partial(ClusterPool, scheduler, buffer, some_images, say)
 
 

@@ -278,8 +278,8 @@ class Session:
             batch=position.batch_index,
             batch_size=self.config.train.batch_size,
         )
-        paths = assignment.paths[: self.config.train.batch_size]
-        return "\n".join(["its images:", *paths, f"see them with:\n    {command}"])
+        names = map(str, assignment.sources[: self.config.train.batch_size])
+        return "\n".join(["its images:", *names, f"see them with:\n    {command}"])
 
     def _resume(self, position: Position) -> str:
         """The command that goes on from a position."""

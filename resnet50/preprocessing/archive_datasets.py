@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from resnet50.preprocessing.archived import Places
 from resnet50.preprocessing.imagenet import (
     Dataset,
     DatasetError,
@@ -22,6 +21,8 @@ from resnet50.preprocessing.imagenet import (
 )
 from resnet50.preprocessing.lists import labels_beside, missing_image, read_list
 from resnet50.preprocessing.parquet_index import read_shard
+from resnet50.preprocessing.passed_over import why_no_image
+from resnet50.preprocessing.sources import Places
 from resnet50.preprocessing.tar_index import tar_files
 
 # The whole of an archive's headers, or of a shard's pages, is read.
@@ -113,14 +114,26 @@ def open_tars(
     """
     walk.notify(_LOOKING.format(folder))
     found = _Found(paths)
+    expected = {path.stem for path in paths if are_classes}
     for number, path in enumerate(paths):
         walk.note(path)
         prefix = f"{path.stem}/" if are_classes else ""
         for entry in tar_files(path):
             name = prefix + entry.name.removeprefix(prefix)
-            found.add(name, number, entry.offset, entry.size)
+            if are_classes and name.endswith(".cls"):
+                raise DatasetError(
+                    f"{path}: holds {entry.name}, a label: it is a shard of "
+                    "WebDataset, not a class (unpack all of them into class folders)"
+                )
+            why = why_no_image(name.rpartition("/")[2])
+            if not why:
+                found.add(name, number, entry.offset, entry.size)
+                continue
+            walk.passed_over.add_file(f"{path}/{entry.name}", why)
+            if "/" in name:
+                expected.add(name.partition("/")[0])
     if not found.names:
-        raise DatasetError(f"{folder}: the archive holds no files")
+        raise DatasetError(f"{folder}: holds no images")
     layout = (
         "archives of one class each, in place" if are_classes else "archive in place"
     )
@@ -133,6 +146,10 @@ def open_tars(
     if not all(classes):
         loose = found.names[classes.index("")]
         raise DatasetError(f"{folder}: {loose} is in no class (remove it)")
+    for name in sorted(expected.difference(classes)):
+        raise DatasetError(
+            f"{folder}: class {name} without images (add some, or remove it)"
+        )
     class_names = class_names or tuple(sorted(set(classes), key=os.fsencode))
     rank = class_ranks(folder, classes, class_names)
     labels = np.array([rank[name] for name in classes])

@@ -26,6 +26,7 @@ from resnet50.preprocessing.decoding import (
     decoder_versions,
 )
 from resnet50.preprocessing.imagenet import Dataset, epoch_order
+from resnet50.preprocessing.sources import ImageSource
 
 # Purpose tag of the augmentation's random streams; see imagenet.EPOCH_ORDER.
 AUGMENTATION = 2
@@ -105,8 +106,8 @@ class Assignment(NamedTuple):
     """What a worker needs to make one batch; small, so that sending it is cheap."""
 
     position: Position
-    paths: list[str]  # of the batch's images, then of the spares
-    labels: np.ndarray  # int32 [len(paths)]
+    sources: list[ImageSource]  # of the batch's images, then of the spares
+    labels: np.ndarray  # int32 [len(sources)]
 
 
 class MadeBatch(NamedTuple):
@@ -115,7 +116,7 @@ class MadeBatch(NamedTuple):
     images: np.ndarray  # recipe.dtype [N, crop, crop, 3], RGB; normalized unless uint8
     labels: np.ndarray  # int32 [N]
     shifts: np.ndarray | None  # float32 [N, 3], with uint8 images only
-    unreadable: list[tuple[str, str]]  # path and reason
+    unreadable: list[tuple[str, str]]  # name and reason
 
 
 class Assignments:
@@ -140,7 +141,7 @@ class Assignments:
         places = np.arange(first, first + size + _NUM_SPARES) % len(self._order)
         indices = self._order[places]
         return Assignment(
-            position, self._dataset.paths(indices), self._dataset.labels[indices]
+            position, self._dataset.sources(indices), self._dataset.labels[indices]
         )
 
 
@@ -177,19 +178,19 @@ def decode_first_readable(
     Returns:
         The index of the image in the assignment, and the image.
     """
-    paths = assignment.paths
-    for source in (*range(place, len(paths)), *range(place)):
-        if source in reasons:
+    sources = assignment.sources
+    for index in (*range(place, len(sources)), *range(place)):
+        if index in reasons:
             continue
         try:
-            return source, decode_pixels(paths[source])
+            return index, decode_pixels(sources[index])
         except UndecodableImageError as error:
-            reasons[source] = str(error)
-    num_spares = min(_NUM_SPARES, len(paths))
+            reasons[index] = str(error)
+    num_spares = min(_NUM_SPARES, len(sources))
     raise NothingReadableError(
-        f"none of the {len(paths) - num_spares} images of {assignment.position} can be "
-        f"read, nor the next {num_spares}; the first is {paths[0]}: {reasons[0]} (is "
-        "the disk with the images there?)"
+        f"none of the {len(sources) - num_spares} images of {assignment.position} can "
+        f"be read, nor the next {num_spares}; the first is {sources[0]}: {reasons[0]} "
+        "(is the disk with the images there?)"
     )
 
 
@@ -205,21 +206,21 @@ def make_batch(recipe: Recipe, assignment: Assignment) -> MadeBatch:
     crop_size = recipe.crop_size_at(assignment.position.epoch)
     images = np.empty((recipe.batch_size, crop_size, crop_size, 3), recipe.dtype)
     shifts = np.empty((recipe.batch_size, 3), np.float32)
-    sources = np.arange(recipe.batch_size)
+    indices = np.arange(recipe.batch_size)
     choices = draws(recipe, assignment.position)
     reasons: dict[int, str] = {}
     for start in range(0, recipe.batch_size, _DECODED_AT_ONCE):
         places = range(start, min(start + _DECODED_AT_ONCE, recipe.batch_size))
         decoded = [decode_first_readable(p, assignment, reasons) for p in places]
-        for place, (source, image) in zip(places, decoded):
-            sources[place] = source
+        for place, (index, image) in zip(places, decoded):
+            indices[place] = index
             shifts[place] = augment(
                 image, choices[place], crop_size, recipe.statistics, out=images[place]
             )
-    unreadable = [(assignment.paths[s], reasons[s]) for s in sorted(reasons)]
+    unreadable = [(str(assignment.sources[i]), reasons[i]) for i in sorted(reasons)]
     return MadeBatch(
         images,
-        assignment.labels[sources],
+        assignment.labels[indices],
         shifts if images.dtype == np.uint8 else None,
         unreadable,
     )

@@ -20,6 +20,7 @@ from resnet50.preprocessing import compiled
 from resnet50.preprocessing.augmentation import ChannelStatistics
 from resnet50.preprocessing.decoding import UndecodableImageError, decode_pixels
 from resnet50.preprocessing.imagenet import Dataset
+from resnet50.preprocessing.sources import ImageSource
 from resnet50.preprocessing.workers import map_in_order
 
 # Images in one task: a second of work, so that the bar moves and sending costs nothing.
@@ -37,19 +38,19 @@ class LevelSums(NamedTuple):
     num_pixels: int
     sums: np.ndarray  # int64 [3]: of each channel's levels
     squares: np.ndarray  # int64 [3]: of their squares
-    unreadable: list[tuple[str, str]]  # path and reason
+    unreadable: list[tuple[str, str]]  # name and reason
 
     def __add__(self, other: "LevelSums") -> "LevelSums":
         """Of both together."""
         return LevelSums(*(ours + theirs for ours, theirs in zip(self, other)))
 
 
-def _sum_image(path: str) -> LevelSums:
+def _sum_image(source: ImageSource) -> LevelSums:
     zeros = np.zeros(3, np.int64)
     try:
-        pixels = np.asarray(decode_pixels(path))
+        pixels = np.asarray(decode_pixels(source))
     except UndecodableImageError as error:
-        return LevelSums(1, 0, zeros, zeros, [(path, str(error))])
+        return LevelSums(1, 0, zeros, zeros, [(str(source), str(error))])
     kernels = compiled.kernels()
     if kernels is None:
         counts = np.array(Image.fromarray(pixels).histogram()).reshape(3, 256)
@@ -60,9 +61,9 @@ def _sum_image(path: str) -> LevelSums:
     return LevelSums(1, pixels.size // 3, *sums, [])
 
 
-def sum_levels(paths: list[str]) -> LevelSums:
+def sum_levels(sources: list[ImageSource]) -> LevelSums:
     """Sums the levels of all pixels of one or more images. Runs in a worker."""
-    return functools.reduce(operator.add, map(_sum_image, paths))
+    return functools.reduce(operator.add, map(_sum_image, sources))
 
 
 def statistics_of(total: LevelSums) -> ChannelStatistics:
@@ -100,7 +101,7 @@ def sum_dataset(
         WorkerDiedError: A worker process was killed.
     """
     chunks = (
-        dataset.paths(range(start, min(start + _CHUNK_SIZE, dataset.num_images)))
+        dataset.sources(range(start, min(start + _CHUNK_SIZE, dataset.num_images)))
         for start in range(0, dataset.num_images, _CHUNK_SIZE)
     )
     parts = []

@@ -24,6 +24,7 @@ from resnet50.errors import UserError
 from resnet50.handoff.manifest import remove_batch_temporaries
 from resnet50.handoff.shared_folder import SharedBuffer
 from resnet50.preprocessing.inspection import complaint_about, inspect
+from resnet50.preprocessing.sources import ImageSource
 from resnet50.preprocessing.workers import WorkerPool
 
 # How often the cluster is asked for its workers, and a lost scheduler looked for.
@@ -91,7 +92,7 @@ class ClusterPool(WorkerPool):
         self,
         address: str,
         buffer: SharedBuffer,
-        image_paths: list[str],
+        images: list[ImageSource],
         notify: Callable[[str], None],
     ):
         """Prepares; the ``with`` statement connects.
@@ -99,12 +100,12 @@ class ClusterPool(WorkerPool):
         Args:
             address: Of the scheduler, such as "tcp://10.0.0.1:8786".
             buffer: Where the workers shall write. Its manifest is in place.
-            image_paths: Of these every worker must be able to read one.
+            images: Of these every worker must be able to read one.
             notify: Takes a line for the user.
         """
         self._address = address
         self._buffer = buffer
-        self._image_paths = image_paths
+        self._images = images
         self._notify = notify
         self._lock = threading.Lock()
         self._client = self._executor = None
@@ -288,7 +289,7 @@ class ClusterPool(WorkerPool):
             self._refuse(worker, f"has {num_threads} threads (start it: --nthreads 1)")
             return
         if worker not in self._inspecting:
-            call = _RunWhenUnpickled(inspect, self._buffer, self._image_paths)
+            call = _RunWhenUnpickled(inspect, self._buffer, self._images)
             task = self._executor.submit(
                 pickle.loads, pickle.dumps(call), workers=[worker]
             )
@@ -317,7 +318,7 @@ class ClusterPool(WorkerPool):
                 f"cannot run this project's code: {_one_line(error)} (install the "
                 "project and the same versions on every host)"
             )
-        return complaint_about(task.result(), self._buffer)
+        return complaint_about(task.result(), self._buffer, self._images)
 
     def _refuse(self, worker: str, complaint: str) -> None:
         self._refused[worker] = complaint

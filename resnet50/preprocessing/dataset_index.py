@@ -17,7 +17,6 @@ import numpy as np
 
 from resnet50.config import DatasetConfig
 from resnet50.handoff.atomic_io import atomic_file
-from resnet50.preprocessing.archived import Places
 from resnet50.preprocessing.imagenet import (
     Dataset,
     DatasetError,
@@ -27,9 +26,10 @@ from resnet50.preprocessing.imagenet import (
 )
 from resnet50.preprocessing.layouts import find_images
 from resnet50.preprocessing.lists import class_words
+from resnet50.preprocessing.sources import Places
 
 # Raised when a change of the code lists other files, or in another order.
-_FORMAT_VERSION = 2
+_FORMAT_VERSION = 3
 
 # What was changed so shortly before it was read may be changed again without its time
 # of modification showing it.
@@ -59,7 +59,9 @@ def _save(path: Path, dataset: Dataset, stamps: dict[str, tuple[int, int]]) -> N
         "class_words": PackedNames.pack(dataset.class_words),
         "stamped": PackedNames.pack(stamps),
         "archives": PackedNames.pack(places.archives),
-        "found": PackedNames.pack((str(dataset.folder), dataset.layout)),
+        "found": PackedNames.pack(
+            (str(dataset.folder), dataset.layout, *dataset.remarks)
+        ),
     }
     for name, packed in texts.items():
         arrays[f"{name}_block"] = np.frombuffer(packed.block, np.uint8)
@@ -78,10 +80,10 @@ def _load(path: Path) -> Dataset | None:
                 return PackedNames(block, arrays[f"{name}_ends"])
 
             for stamped, expected in zip(texts("stamped"), arrays["stamps"].tolist()):
-                if stamp_of(stamped) != tuple(expected):
+                if stamp_of(Path(stamped).stat()) != tuple(expected):
                     return None
             archives = tuple(texts("archives"))
-            folder, layout = texts("found")
+            folder, layout, *remarks = texts("found")
             dataset = Dataset(
                 Path(folder),
                 texts("names"),
@@ -91,6 +93,7 @@ def _load(path: Path) -> Dataset | None:
                 layout=layout,
                 class_words=tuple(texts("class_words")),
             )
+            dataset.remarks = tuple(remarks)
             return dataset if dataset.fingerprint == arrays["fingerprint"] else None
     # Nothing there, a folder that is gone, or a damaged file, of which numpy and
     # zipfile raise nearly anything: each time the answer is to list anew.
@@ -113,7 +116,8 @@ def open_dataset(
         list_path: [dataset] training_list or validation_list, or None.
         class_names: The training set's, if this is the validation set.
         index_folder: Where the listing is remembered; None: nowhere.
-        notify: Takes a line for the user, before what may take minutes.
+        notify: Takes a line for the user, before what may take minutes, and about what
+            is passed over.
 
     Raises:
         DatasetError: The images cannot be used as they are.
@@ -131,6 +135,8 @@ def open_dataset(
         raise DatasetError(
             f"{list_path or dataset.folder}: has one class only, nothing to tell apart"
         )
+    for remark in dataset.remarks:
+        notify(remark)
     if dataset.class_words == dataset.class_names:
         words = class_words(dataset.folder, dataset.class_names)
         dataset.class_words = words or dataset.class_names
@@ -152,7 +158,10 @@ def open_training_set(
 
 
 def open_validation_set(
-    settings: DatasetConfig, class_names: tuple[str, ...], index_folder: Path | None
+    settings: DatasetConfig,
+    class_names: tuple[str, ...],
+    index_folder: Path | None,
+    notify: Callable[[str], None] = lambda line: None,
 ) -> Dataset:
     """Opens the validation images, of the training set's classes."""
     return open_dataset(
@@ -160,4 +169,5 @@ def open_validation_set(
         settings.validation_list,
         class_names,
         index_folder=index_folder,
+        notify=notify,
     )

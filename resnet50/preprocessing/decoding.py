@@ -7,17 +7,14 @@ pixels over faster. CMYK, which it converts otherwise, is left to Pillow as well
 
 import errno
 import io
-import os
-import stat
 import time
 import warnings
-from pathlib import Path
 
 import numpy as np
 import PIL
 from PIL import Image
 
-from resnet50.preprocessing.archived import ArchivedImage
+from resnet50.preprocessing.sources import ImageSource
 
 try:
     import simplejpeg
@@ -27,11 +24,8 @@ except ImportError:  # Where there is no wheel of it.
 # Wider than 8 bits a channel: Pillow's own conversion to RGB clips these at 255.
 _SIXTEEN_BIT_MODES = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
 
-# No photograph is larger; a file that is would fill a worker's memory.
-_MAX_FILE_BYTES = 2**30
-
-# A file that is not there, or not for us, stays so. Any other failure of the disk or
-# the network is given this many seconds, one after the other, to pass.
+# What is not there, or not for us, stays so. Any other failure of the disk or the
+# network is given this many seconds, one after the other, to pass.
 _LASTING_ERRORS = {
     errno.ENOENT,
     errno.ENOTDIR,
@@ -40,45 +34,26 @@ _LASTING_ERRORS = {
     errno.EPERM,
     errno.ELOOP,
     errno.ENAMETOOLONG,
-    errno.ENODATA,  # An archive that is cut off or damaged.
+    errno.ENODATA,  # See sources.py for these three.
+    errno.EFBIG,
+    errno.EINVAL,
 }
 _RETRY_SECONDS = (0.1, 1.0)
 
 
 class UndecodableImageError(Exception):
-    """A file cannot be opened, is no image, is damaged, or is dangerously large."""
+    """An image cannot be read, is none, is damaged, or is dangerously large."""
 
 
-def _require_size(num_bytes: int) -> None:
-    if num_bytes > _MAX_FILE_BYTES:
-        raise UndecodableImageError(f"has {num_bytes:,} bytes, more than a GiB")
-
-
-def _read_once(path: str | os.PathLike) -> bytes:
-    if isinstance(path, ArchivedImage):
-        _require_size(path.size)
-        return path.read()
-    path = Path(path)
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        # Opening a pipe would wait for ever for somebody to write into it.
-        raise UndecodableImageError("is not a regular file")
-    _require_size(status.st_size)
-    return path.read_bytes()
-
-
-def read_file(path: str | os.PathLike) -> bytes:
-    """Reads an image file whole; patient with disks and networks that hiccup.
-
-    Args:
-        path: Of the file, or an ArchivedImage.
+def read_image(source: ImageSource) -> bytes:
+    """Reads an image's bytes; patient with disks and networks that hiccup.
 
     Raises:
-        UndecodableImageError: It cannot be read, with the reason, without the path.
+        UndecodableImageError: They cannot be read, with the reason, without the name.
     """
     for pause in (*_RETRY_SECONDS, None):
         try:
-            return _read_once(path)
+            return source.read()
         except OSError as error:
             if error.errno in _LASTING_ERRORS or pause is None:
                 reason = error.strerror or type(error).__name__
@@ -105,8 +80,8 @@ def decoder_versions() -> dict[str, str]:
     return versions
 
 
-def decode_rgb(path: str | os.PathLike) -> Image.Image:
-    """Decodes an image file of any format that Pillow opens.
+def decode_rgb(source: ImageSource) -> Image.Image:
+    """Decodes an image of any format that Pillow opens.
 
     Greyscale is repeated, CMYK converted, palettes looked up, an alpha channel dropped,
     16 bits cut to the upper 8. The first frame of several. EXIF rotation is ignored, as
@@ -117,21 +92,21 @@ def decode_rgb(path: str | os.PathLike) -> Image.Image:
         A loaded image of mode "RGB".
 
     Raises:
-        UndecodableImageError: With the reason, without the path.
+        UndecodableImageError: With the reason, without the name.
     """
-    return _decode_with_pillow(read_file(path))
+    return _decode_with_pillow(read_image(source))
 
 
-def decode_pixels(path: str | os.PathLike) -> Image.Image | np.ndarray:
-    """Decodes like ``decode_rgb``, by the fastest decoder that takes the file.
+def decode_pixels(source: ImageSource) -> Image.Image | np.ndarray:
+    """Decodes like ``decode_rgb``, by the fastest decoder that takes the image.
 
     Returns:
         The same pixels, as a loaded image of mode "RGB" or as uint8 [H, W, 3].
 
     Raises:
-        UndecodableImageError: With the reason, without the path.
+        UndecodableImageError: With the reason, without the name.
     """
-    data = read_file(path)
+    data = read_image(source)
     pixels = None if simplejpeg is None else _decode_with_simplejpeg(data)
     return _decode_with_pillow(data) if pixels is None else pixels
 

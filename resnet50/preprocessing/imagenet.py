@@ -6,6 +6,7 @@ are ordered by class, then by name, so that the same images make the same batche
 """
 
 import array
+import contextlib
 import hashlib
 import os
 import stat
@@ -15,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from resnet50.errors import UserError
-from resnet50.preprocessing.archived import ArchivedImage, Places
+from resnet50.preprocessing.passed_over import PassedOver, why_no_image
+from resnet50.preprocessing.sources import ImageFile, ImageSource, Places
 
 # Purpose tag of the order's random stream. Without it default_rng([7, 2]) and
 # default_rng([7, 2, 0]) would be the same stream.
@@ -63,7 +65,7 @@ def sort_key(name: str) -> bytes:
 
 
 class Dataset:
-    """Image paths and labels.
+    """Where the images are, and their labels.
 
     Attributes:
         folder: What the paths are relative to, or the archive that holds the images.
@@ -72,6 +74,7 @@ class Dataset:
         class_names: One for each label.
         places: Where the images lie in archives; None: each is a file.
         layout: What was found, for messages.
+        remarks: What was passed over, a line each, for messages.
         class_words: What the classes are called; their names where it is not known.
         fingerprint: Changes with any relative path, label or class name.
     """
@@ -94,6 +97,7 @@ class Dataset:
         self.class_names = class_names
         self.places = places
         self.layout = layout
+        self.remarks: tuple[str, ...] = ()
         self.class_words = class_words or class_names
         digest = hashlib.sha256()
         for part in (
@@ -132,11 +136,11 @@ class Dataset:
             f"{self.num_classes:,} classes"
         )
 
-    def paths(self, indices: Iterable[int]) -> list[str | ArchivedImage]:
-        """Absolute paths of some images, or their places in archives."""
+    def sources(self, indices: Iterable[int]) -> list[ImageSource]:
+        """Where some images are."""
         if self.places is None:
-            return [f"{self.folder}/{self.names[index]}" for index in indices]
-        return [self.places.image(index, self.names[index]) for index in indices]
+            return [ImageFile(f"{self.folder}/{self.names[i]}") for i in indices]
+        return [self.places.source(i, self.names[i]) for i in indices]
 
     def batches_per_epoch(self, batch_size: int) -> int:
         """Whole batches in an epoch; the incomplete last one is dropped.
@@ -161,9 +165,8 @@ def epoch_order(num_images: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, EPOCH_ORDER, epoch]).permutation(num_images)
 
 
-def stamp_of(path: str) -> tuple[int, int]:
+def stamp_of(status: os.stat_result) -> tuple[int, int]:
     """A file's or folder's time of modification, nanoseconds, and a file's size."""
-    status = Path(path).stat()
     return status.st_mtime_ns, 0 if stat.S_ISDIR(status.st_mode) else status.st_size
 
 
@@ -173,43 +176,136 @@ class FolderWalk:
     Attributes:
         stamps: Of each folder that was listed, and of each file that was read.
         notify: Takes a line for the user, before what may take minutes.
+        passed_over: What is not listed.
     """
 
-    def __init__(self, notify: Callable[[str], None] = lambda line: None):
+    def __init__(
+        self,
+        notify: Callable[[str], None] = lambda line: None,
+        *,
+        remedy: str = "see [dataset] in config.txt",
+    ):
+        """Prepares.
+
+        Args:
+            notify: See the class.
+            remedy: What to do about a folder that cannot be read.
+        """
         self.notify = notify
+        self._remedy = remedy
         self.stamps: dict[str, tuple[int, int]] = {}
+        self.passed_over = PassedOver()
 
     def note(self, path: str | Path) -> None:
         """Remembers the stamp of a file or folder that is about to be read."""
         try:
-            self.stamps[str(path)] = stamp_of(path)
+            self.stamps[str(path)] = stamp_of(Path(path).stat())
         except OSError as error:
-            raise DatasetError(
-                f"{path}: cannot be read: {error.strerror} (see [dataset] in "
-                "config.txt)"
-            ) from None
+            raise self._unreadable(path, error) from None
 
     def entries(self, folder: str) -> list[os.DirEntry]:
         """Entries of a folder but hidden ones, sorted by the bytes of their names."""
         self.note(folder)
+        return [e for e in self._sorted_entries(folder) if e.name[0] != "."]
+
+    def _sorted_entries(self, folder: str) -> list[os.DirEntry]:
         try:
             with os.scandir(folder) as entries:
-                visible = [entry for entry in entries if entry.name[0] != "."]
+                return sorted(entries, key=lambda entry: os.fsencode(entry.name))
         except OSError as error:
-            raise DatasetError(
-                f"{folder}: cannot be read: {error.strerror} (see [dataset] in "
-                "config.txt)"
-            ) from None
-        return sorted(visible, key=lambda entry: os.fsencode(entry.name))
+            raise self._unreadable(folder, error) from None
 
-    def files_below(self, folder: str, relative: str) -> Iterator[str]:
-        """Relative paths of all files of a folder and the folders in it."""
-        for entry in self.entries(folder):
-            name = f"{relative}/{entry.name}"
+    def _unreadable(self, path: str | Path, error: OSError) -> DatasetError:
+        return DatasetError(
+            f"{path}: cannot be read: {error.strerror} ({self._remedy})"
+        )
+
+    def class_folders(self, folder: Path) -> list[str]:
+        """Names of the folders in a folder, but those that lead back up."""
+        found = [entry for entry in self.entries(str(folder)) if is_folder(entry)]
+        links = [entry for entry in found if entry.is_symlink()]
+        above = folders_above(folder / "class") if links else set()
+        circles = {entry.name for entry in links if _identity(entry.stat()) in above}
+        for name in sorted(circles):
+            self.passed_over.add_folder(f"{folder}/{name}")
+        return [entry.name for entry in found if entry.name not in circles]
+
+    def images_below(self, folder: str | Path, prefix: str = "") -> Iterator[str]:
+        """Relative paths of what may be images, in a folder and the folders in it.
+
+        Links to folders are followed, but each real folder counts once, and those above
+        do not count.
+
+        Args:
+            folder: Where they are.
+            prefix: What the paths begin with.
+        """
+        yield from self._images_below(str(folder), prefix, _Listed(Path(folder)))
+
+    def _images_below(
+        self, folder: str, prefix: str, listed: "_Listed", *, is_link: bool = False
+    ) -> Iterator[str]:
+        try:
+            status = os.stat(folder)  # noqa: PTH116 - half the time of Path's.
+        except OSError as error:
+            raise self._unreadable(folder, error) from None
+        if not listed.add(status, is_link=is_link):
+            self.passed_over.add_folder(folder)
+            return
+        self.stamps[folder] = stamp_of(status)
+        for entry in self._sorted_entries(folder):
+            name = entry.name
             if is_folder(entry):
-                yield from self.files_below(entry.path, name)
+                if name[0] != ".":
+                    yield from self._images_below(
+                        entry.path,
+                        f"{prefix}{name}/",
+                        listed,
+                        is_link=entry.is_symlink(),
+                    )
+            elif why := why_no_image(name):
+                self.passed_over.add_file(entry.path, why)
             else:
-                yield name
+                yield f"{prefix}{name}"
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def folders_above(folder: Path) -> set[tuple[int, int]]:
+    """Identities of the folders that a folder is in, by its path and really."""
+    inside = folder.parent.resolve()
+    above = {inside, *inside.parents, *folder.resolve().parents}
+    identities = set()
+    for path in above:
+        with contextlib.suppress(OSError):  # Of a network file system, nobody may look.
+            identities.add(_identity(path.stat()))
+    return identities
+
+
+class _Listed:
+    """The folders of a class, so that none counts twice.
+
+    Without links none can, and nothing is compared: not every file system gives each
+    folder a number of its own.
+    """
+
+    def __init__(self, root: Path):
+        self._root = root
+        self._identities: set[tuple[int, int]] = set()
+        self._has_links = False
+
+    def add(self, status: os.stat_result, *, is_link: bool) -> bool:
+        """Takes a folder; returns False if it counts already, or leads back up."""
+        if is_link and not self._has_links:
+            self._has_links = True
+            self._identities |= folders_above(self._root)
+        identity = _identity(status)
+        if self._has_links and identity in self._identities:
+            return False
+        self._identities.add(identity)
+        return True
 
 
 def is_folder(entry: os.DirEntry) -> bool:
@@ -248,8 +344,8 @@ def list_class_folders(
     """Lists a folder with one subfolder of images for each class.
 
     Args:
-        folder: Holds the class folders. Hidden entries and loose files are ignored;
-            folders inside a class folder belong to the class.
+        folder: Holds the class folders. Hidden entries, loose files and links back up
+            are ignored; folders inside a class folder belong to the class.
         class_names: The training set's, if this is the validation set; then a class
             may be absent here, but no new one may appear.
         walk: Lists the folders, and so knows them afterwards.
@@ -259,7 +355,7 @@ def list_class_folders(
             unknown one.
     """
     walk = walk or FolderWalk()
-    found = [e.name for e in walk.entries(str(folder)) if is_folder(e)]
+    found = walk.class_folders(folder)
     if not found:
         raise DatasetError(
             f"{folder}: holds no class folders (expected one folder of images for each "
@@ -272,7 +368,7 @@ def list_class_folders(
     def all_files() -> Iterator[str]:
         for name in found:
             count = 0
-            for file in walk.files_below(f"{folder}/{name}", name):
+            for file in walk.images_below(f"{folder}/{name}", f"{name}/"):
                 count += 1
                 yield file
             if not count:

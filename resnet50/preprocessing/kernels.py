@@ -2,7 +2,9 @@
 
 Each function is the twin of code in ``resampling``, ``augmentation`` or
 ``channel_stats`` that works with Pillow or numpy, and gives the same result, bit by
-bit: what is done here is done in whole numbers. So no batch depends on numba.
+bit: pixels are summed in whole numbers, whose order does not matter, and the filter's
+weights are computed in the float types and the order of Pillow. So no batch depends on
+numba.
 
 Importing this module compiles: in seconds on a machine's first time, later by loading
 what numba has kept in its cache. ``compiled.kernels`` is the door to it.

@@ -10,7 +10,7 @@ The format is in apache/parquet-format: README.md, Encodings.md, parquet.thrift.
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from resnet50.preprocessing.archived import snappy_element
+from resnet50.preprocessing.snappy import snappy_element
 
 # parquet.thrift: PageType and Encoding.
 _DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 2, 3
@@ -19,7 +19,7 @@ _PLAIN, _PLAIN_DICTIONARY, _RLE_DICTIONARY = 0, 2, 8
 _FRAGMENT = 2**16
 
 # Offset and size in the file; inflated size (0: not compressed), start and size of the
-# image in what the range inflates to. See archived.SnappyRange.
+# image in what the range inflates to. See sources.SnappyRange.
 Place = tuple[int, int, int, int, int]
 
 

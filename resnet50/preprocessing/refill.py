@@ -115,7 +115,7 @@ def make_and_write(
     """Makes one batch and commits it. Runs in a worker.
 
     Returns:
-        Path and reason of each image that could not be read.
+        Name and reason of each image that could not be read.
     """
     batch = make_batch(recipe, assignment)
     buffer.write(assignment.position, batch.images, batch.labels, batch.shifts)
@@ -304,7 +304,7 @@ class Refill:
             self._notify("batches are being made again")
             self._obstacle = None
         self._num_made += 1
-        for path, reason in unreadable:
-            if self._log.add(path, reason):
-                self._notify(f"{path}: unreadable, replaced: {reason}")
+        for name, reason in unreadable:
+            if self._log.add(name, reason):
+                self._notify(f"{name}: unreadable, replaced: {reason}")
         return True

@@ -55,8 +55,9 @@ def crop_of_resized(
     """Steps 2 and 3 in one: the pixels of a crop of the resized image.
 
     Only the crop's source region is resampled. The result is that of resizing the whole
-    (bilinear, with antialiasing, first along x and then along y) and cropping: to 2 of
-    255 levels, and for 99 % of the values exactly.
+    (bilinear, with antialiasing, first along x and then along y) and cropping, to 2 of
+    255 levels. On average 99 % of a photograph's values are equal, and 95 % where few
+    pixels are enlarged.
 
     Args:
         image: RGB, any size; or uint8 [H, W, 3].

@@ -80,9 +80,10 @@ class _Walk:
             offset = data + -(-size // _BLOCK) * _BLOCK
 
     def files(self) -> Iterator[Entry]:
-        """The files of the archive and of the archives in it; no hidden ones."""
+        """The files of the archive and of the archives in it; no hidden folders'."""
         for member in self._members(0, self._file_size):
-            if not member.name.endswith(".tar"):
+            file = member.name.rpartition("/")[2]
+            if not file.endswith(".tar") or file[0] == ".":
                 inner = [member]
             else:
                 stem = Path(member.name).stem
@@ -92,7 +93,7 @@ class _Walk:
                     for entry in self._members(member.offset, end)
                 ]
             for entry in inner:
-                if not any(part[:1] == "." for part in entry.name.split("/")):
+                if not any(part[:1] == "." for part in entry.name.split("/")[:-1]):
                     yield entry
 
 
@@ -114,7 +115,7 @@ def tar_files(path: Path) -> Iterator[Entry]:
     """Yields the files in a tar archive, and in tar archives inside it.
 
     Args:
-        path: The archive, uncompressed. Hidden files in it are passed over.
+        path: The archive, uncompressed.
 
     Raises:
         DatasetError: It cannot be read, is no tar archive, or is cut off.

@@ -1,6 +1,6 @@
 """The log of images that could not be read: unreadable_images.txt in the buffer folder.
 
-One line an image, "path<TAB>reason", in the order of discovery, each image once.
+One line an image, "name<TAB>reason", in the order of discovery, each image once.
 """
 
 import contextlib
@@ -24,10 +24,10 @@ class UnreadableLog:
         """How many images are in the log."""
         return len(self._lines)
 
-    def add(self, path: str, reason: str) -> bool:
+    def add(self, image: str, reason: str) -> bool:
         """Adds an image; returns False if it was there already."""
         # Control characters in a file's name must not make two lines of one.
-        name = os.fsencode(path).translate(bytes.maketrans(b"\t\r\n", b"???"))
+        name = os.fsencode(image).translate(bytes.maketrans(b"\t\r\n", b"???"))
         if name in self._lines:
             return False
         self._lines[name] = name + b"\t" + reason.encode("utf-8", "replace")

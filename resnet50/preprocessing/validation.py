@@ -9,6 +9,7 @@ from resnet50.preprocessing.augmentation import (
 )
 from resnet50.preprocessing.decoding import decode_rgb
 from resnet50.preprocessing.resampling import crop_of_resized
+from resnet50.preprocessing.sources import ImageSource
 
 NUM_CROPS = (1, 10)
 
@@ -46,7 +47,7 @@ def views(
 
 
 def read_views(
-    path: str,
+    source: ImageSource,
     *,
     shorter_side: int,
     crop_size: int,
@@ -62,7 +63,7 @@ def read_views(
         UndecodableImageError: It cannot be read.
     """
     crops = views(
-        decode_rgb(path),
+        decode_rgb(source),
         shorter_side=shorter_side,
         crop_size=crop_size,
         num_crops=num_crops,

@@ -13,6 +13,7 @@ from resnet50.errors import UserError
 from resnet50.preprocessing.augmentation import ChannelStatistics
 from resnet50.preprocessing.decoding import UndecodableImageError
 from resnet50.preprocessing.imagenet import Dataset
+from resnet50.preprocessing.sources import ImageSource
 from resnet50.preprocessing.validation import read_views
 from resnet50.preprocessing.workers import map_in_order
 from resnet50.training.model import ResNet50
@@ -30,13 +31,13 @@ class Accuracy(NamedTuple):
     top5: float  # 0..1
     loss: float  # mean cross-entropy, without label smoothing
     num_images: int  # readable ones; the shares are of these
-    unreadable: list[tuple[str, str]]  # path and reason
+    unreadable: list[tuple[str, str]]  # name and reason
 
 
 class Prediction(NamedTuple):
     """What a network says to one image."""
 
-    path: str
+    source: ImageSource
     probabilities: np.ndarray | None  # float32 [K]; None: the image is unreadable
     reason: str  # why it is
 
@@ -46,7 +47,7 @@ class _Chunk(NamedTuple):
 
     readable: list[int]  # their indices
     views: list[np.ndarray]  # of the readable ones, float32 [crops, crop, crop, 3]
-    unreadable: list[tuple[str, str]]  # path and reason
+    unreadable: list[tuple[ImageSource, str]]  # and the reason
 
 
 class Evaluator:
@@ -124,18 +125,18 @@ class Evaluator:
         loss = -tf.reduce_sum(tf.gather(means, labels, axis=1, batch_dims=1))
         return count_correct(means, labels, 1), count_correct(means, labels, 5), loss
 
-    def _read_chunk(self, paths_of: Callable, indices: range) -> _Chunk:
+    def _read_chunk(self, sources_of: Callable, indices: range) -> _Chunk:
         chunk = _Chunk([], [], [])
-        for index, path in zip(indices, paths_of(indices)):
+        for index, source in zip(indices, sources_of(indices)):
             try:
-                chunk.views.append(self._read(path))
+                chunk.views.append(self._read(source))
                 chunk.readable.append(index)
             except UndecodableImageError as error:
-                chunk.unreadable.append((path, str(error)))
+                chunk.unreadable.append((source, str(error)))
         return chunk
 
     def _read_chunks(
-        self, paths_of: Callable[[range], Sequence[str]], num_images: int
+        self, sources_of: Callable[[range], Sequence[ImageSource]], num_images: int
     ) -> Iterator[_Chunk]:
         """Reads images in the order of their indices, ahead of the network."""
         chunks = (
@@ -145,23 +146,25 @@ class Evaluator:
         with ThreadPoolExecutor(self._num_workers) as pool:
             yield from map_in_order(
                 pool,
-                functools.partial(self._read_chunk, paths_of),
+                functools.partial(self._read_chunk, sources_of),
                 chunks,
                 num_ahead=self._num_workers + 1,
             )
 
-    def predict(self, paths: Sequence[str]) -> Iterator[Prediction]:
-        """What the network says to each of some image files.
+    def predict(self, sources: Sequence[ImageSource]) -> Iterator[Prediction]:
+        """What the network says to each of some images.
 
         In their order, but for unreadable ones, which come a little early.
         """
-        for chunk in self._read_chunks(lambda i: paths[i.start : i.stop], len(paths)):
-            for path, reason in chunk.unreadable:
-                yield Prediction(path, None, reason)
+        for chunk in self._read_chunks(
+            lambda i: sources[i.start : i.stop], len(sources)
+        ):
+            for source, reason in chunk.unreadable:
+                yield Prediction(source, None, reason)
             if chunk.views:
                 probabilities = np.exp(self._logs(np.stack(chunk.views)))
                 for index, of_image in zip(chunk.readable, probabilities):
-                    yield Prediction(paths[index], of_image, "")
+                    yield Prediction(sources[index], of_image, "")
 
     def evaluate(self, dataset: Dataset, advance: Callable[[int], None]) -> Accuracy:
         """Evaluates the network on all images of a dataset.
@@ -177,20 +180,20 @@ class Evaluator:
         num_images = top1 = top5 = 0
         loss = 0.0
 
-        for chunk in self._read_chunks(dataset.paths, dataset.num_images):
+        for chunk in self._read_chunks(dataset.sources, dataset.num_images):
             if chunk.views:
                 labels = dataset.labels[chunk.readable]
                 hits = self._count(np.stack(chunk.views), labels)
                 top1, top5 = top1 + int(hits[0]), top5 + int(hits[1])
                 loss += float(hits[2])
                 num_images += len(chunk.views)
-            unreadable.extend(chunk.unreadable)
+            unreadable.extend((str(source), why) for source, why in chunk.unreadable)
             advance(len(chunk.views) + len(chunk.unreadable))
         if not num_images:
-            path, reason = unreadable[0]
+            name, reason = unreadable[0]
             raise EvaluationError(
                 f"{dataset.folder}: none of the {dataset.num_images} validation images "
-                f"can be read; the first is {path}: {reason}"
+                f"can be read; the first is {name}: {reason}"
             )
         return Accuracy(
             top1 / num_images,

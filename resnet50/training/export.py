@@ -62,7 +62,7 @@ def centre_crops(images: tf.Tensor, shorter_side: int, crop_size: int) -> tf.Ten
 
     preprocessing.validation.views on tensors. As there, what is between the two axes,
     first x and then y, is rounded to whole levels; the two agree to 2 of 255 levels,
-    and for 99 % of the values exactly.
+    and on average for 99 % of the values exactly.
 
     Args:
         images: uint8 [N, H, W, 3], RGB.

@@ -7,6 +7,7 @@ from PIL import Image
 
 from resnet50.checks import data
 from resnet50.checks.findings import OK, PROBLEM, WARNING
+from resnet50.preprocessing.dataset_index import open_dataset
 from resnet50.preprocessing.imagenet import DatasetError, list_class_folders
 from tests.images import make_class_folders, photograph
 from tests.settings import SETTINGS
@@ -21,6 +22,15 @@ def test_counts(tmp_path):
     assert "11 of 3 classes (3 to 4 each), 2 batches of 5 an epoch" in finding.what
     with pytest.raises(DatasetError):
         data.check_training_set(dataset, 12)
+
+
+def test_what_is_passed_over_is_told(tmp_path):
+    make_class_folders(tmp_path, 2, 1)
+    assert list(data.check_passed_over(open_dataset(tmp_path, None))) == []
+    (tmp_path / "class_000" / "notes.txt").touch()
+    (finding,) = data.check_passed_over(open_dataset(tmp_path, None))
+    assert finding.status == OK
+    assert "files that are no images: 1 passed over; the first is" in finding.what
 
 
 def test_classes_without_validation_images_are_warned_of(tmp_path):

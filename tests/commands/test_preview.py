@@ -160,7 +160,7 @@ def test_an_image_is_followed_through_the_epochs_as_its_batches_show_it(config):
         batch = make_batch(recipe, assignments[showing.position])
         levels = preview_tiles.visible(batch.images, None, recipe.statistics)
         assert index_of(levels[showing.place, 0, 0]) == 5
-        with Image.open(dataset.paths([5])[0]) as image:
+        with Image.open(str(dataset.sources([5])[0])) as image:
             tile = preview_tiles.comparison_tile(image.convert("RGB"), showing, recipe)
         np.testing.assert_array_equal(tile.crop, levels[showing.place])
 

@@ -23,6 +23,7 @@ from resnet50.preprocessing.augmentation import (
 )
 from resnet50.preprocessing.decoding import decode_rgb
 from resnet50.preprocessing.resampling import resized_size
+from resnet50.preprocessing.sources import ImageFile
 from tests.images import make_image_kinds, photograph
 from tests.preprocessing.recipes import AUGMENTATION, STATISTICS
 from tests.test_config import SHIPPED
@@ -105,13 +106,13 @@ def test_agrees_with_the_reference_on_every_kind_of_image(tmp_path):
     shares = []
     for index, path in enumerate(make_image_kinds(tmp_path).values()):
         for choice in draw_many(3, seed=index):
-            shares.append(assert_agrees(decode_rgb(path), choice))
+            shares.append(assert_agrees(decode_rgb(ImageFile(str(path))), choice))
     assert np.mean(shares) >= 0.95
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
 def test_agrees_with_the_reference_at_every_size(width, height):
-    """With noise in so few pixels, every 20th value may round to its neighbour."""
+    """For 95 % exactly: with noise in so few pixels more round to a neighbour."""
     image = Image.fromarray(photograph(width, height))
     shares = [assert_agrees(image, choice) for choice in draw_many(20)]
     assert np.mean(shares) >= 0.95
@@ -121,6 +122,7 @@ def test_agrees_with_the_reference_at_every_size(width, height):
     ("width", "height"), [(500, 375), (375, 500), (60, 80), (2000, 250)]
 )
 def test_agrees_with_the_reference_with_the_shipped_settings(width, height):
+    """For 99 % of the values exactly, as crop_of_resized says of photographs."""
     settings = read_config(SHIPPED).augmentation
     image = Image.fromarray(photograph(width, height))
     shares = []
@@ -129,7 +131,7 @@ def test_agrees_with_the_reference_with_the_shipped_settings(width, height):
         expected = reference_crop(image, choice, settings.crop_size)
         assert np.abs(crop - expected).max() <= 2
         shares.append((crop == expected).mean())
-    assert np.mean(shares) >= 0.98
+    assert np.mean(shares) >= 0.99
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.5, np.nextafter(1, 0)])

@@ -5,6 +5,7 @@ colours that encode their own index, so each batch proves what it is made of.
 """
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -210,11 +211,11 @@ def test_replacement_gets_the_choices_of_the_place(tmp_path):
     dataset = list_class_folders(tmp_path)
     recipe = make_recipe(batch_size=3)
     assignment = Assignments(dataset, recipe)[Position(0, 0)]
-    (tmp_path / "class" / assignment.paths[1]).write_bytes(b"")
+    Path(str(assignment.sources[1])).write_bytes(b"")
     batch = make_batch(recipe, assignment)
     expected = np.empty((32, 32, 3), np.float32)
     choice = draws(recipe, Position(0, 0))[1]
-    augment(decode_rgb(assignment.paths[2]), choice, 32, STATISTICS, expected)
+    augment(decode_rgb(assignment.sources[2]), choice, 32, STATISTICS, expected)
     assert batch.images[1].tobytes() == expected.tobytes()
 
 
@@ -227,9 +228,9 @@ def test_nothing_readable_is_an_error_and_no_batch(flat):
     with pytest.raises(NothingReadableError) as caught:
         make_batch(recipe, assignment)
     assert str(caught.value) == (
-        f"none of the 4 images of epoch 1, batch 2 can be read, nor the next 16; the "
-        f"first is {assignment.paths[0]}: No such file or directory (is the disk with "
-        "the images there?)"
+        "none of the 4 images of epoch 1, batch 2 can be read, nor the next 16; the "
+        f"first is {assignment.sources[0]}: No such file or directory (is the disk "
+        "with the images there?)"
     )
 
 

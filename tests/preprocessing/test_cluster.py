@@ -7,6 +7,7 @@ folder, is said in one line: at the start it ends the program, later it gets no 
 
 import contextlib
 import functools
+import importlib.util
 import os
 import re
 import time
@@ -22,10 +23,15 @@ from resnet50.handoff.shared_folder import SharedBuffer
 from resnet50.preprocessing import cluster
 from resnet50.preprocessing.batches import Assignments
 from resnet50.preprocessing.cluster import ClusterError, ClusterPool, NoWorkerError
+from resnet50.preprocessing.dataset_index import open_dataset
 from resnet50.preprocessing.follower import ProgressFollower
-from resnet50.preprocessing.imagenet import list_class_folders
 from resnet50.preprocessing.refill import Refill, make_and_write
 from tests.images import make_class_folders
+from tests.preprocessing.layout_examples import (
+    make_images,
+    write_official_archive,
+    write_shards,
+)
 from tests.preprocessing.recipes import make_recipe
 from tests.preprocessing.workloads import square
 
@@ -46,9 +52,11 @@ MANY_LOOKS = 20_000
 class Host:
     """What the preprocessor's host has: images, settings, and a buffer of its own."""
 
-    def __init__(self, folder):
-        make_class_folders(folder / "images", 5, 5)
-        self.dataset = list_class_folders(folder / "images")
+    def __init__(self, folder, images=None):
+        if images is None:
+            images = folder / "images"
+            make_class_folders(images, 5, 5)
+        self.dataset = open_dataset(images, None)
         self.recipe = make_recipe()
         self.manifest = self.recipe.manifest(self.dataset)
         self.assignments = Assignments(self.dataset, self.recipe)
@@ -58,7 +66,7 @@ class Host:
         self.said = []
 
     def pool(self, address):
-        images = self.dataset.paths(range(3))
+        images = self.dataset.sources(range(3))
         return ClusterPool(address, self.buffer, images, self.said.append)
 
     def refill(self, address, report):
@@ -168,8 +176,27 @@ def test_killed_worker_and_killed_scheduler_cost_no_batch(host, tmp_path):
     assert "it is not here" not in text, text
 
 
+def test_workers_read_images_inside_archives_and_shards(tmp_path):
+    """Bitwise the files that are made here."""
+    images = make_images()
+    paths = [write_official_archive(tmp_path / "archive" / "images", images)]
+    if importlib.util.find_spec("pyarrow"):
+        paths.append(write_shards(tmp_path / "shards" / "images", images))
+    with scheduler_process() as (_, address), worker_process(address) as worker:
+        started(worker)
+        for path in paths:
+            host = Host(tmp_path / path.relative_to(tmp_path).parts[0], path)
+            expected = host.reference(host.buffer.folder.parent / "reference")
+            with host.pool(address) as pool:
+                for step in range(2):
+                    position = to_position(step, BATCHES_PER_EPOCH)
+                    task = host.recipe, host.buffer, host.assignments[position]
+                    assert pool.submit(make_and_write, *task).result() == []
+                    assert host.files_of(host.buffer, step) == expected[step]
+
+
 def test_unequal_hosts_are_refused_and_later_ones_get_no_work(host, monkeypatch):
-    """Five ways to be unequal, each in one line; then a good one is taken."""
+    """Seven ways to be unequal, each in one line; then a good one is taken."""
     monkeypatch.setattr(shared_folder, "_OPENING_LAG_SECONDS", 0.2)
     import_pillow = "import PIL.Image; PIL.__version__ = '1.0'"
     elsewhere = """if True:
@@ -186,6 +213,10 @@ def test_unequal_hosts_are_refused_and_later_ones_get_no_work(host, monkeypatch)
         shared_folder.read_manifest = lambda folder: None
         shared_folder._OPENING_LAG_SECONDS = 0
     """
+    inspection = "from resnet50.preprocessing import inspection; inspection."
+    no_images = inspection + "_digest = lambda source: ''"
+    other_images = inspection + "_digest = lambda source: 'another'"
+    first = host.dataset.sources([0])[0]
     faults = [
         (
             {"before": "sys.modules['resnet50'] = None"},
@@ -194,6 +225,8 @@ def test_unequal_hosts_are_refused_and_later_ones_get_no_work(host, monkeypatch)
         ({"before": import_pillow}, "pillow_version is 1.0 there and "),
         ({"before": elsewhere}, "does not appear here (every host must mount"),
         ({"before": no_manifest}, "is not the buffer folder there, it has no manifest"),
+        ({"before": no_images}, f"cannot read {first} (images need the same path"),
+        ({"before": other_images}, f"{first} has other bytes there (every host"),
         ({"threads": 2}, "has 2 threads (start it: --nthreads 1)"),
     ]
     with scheduler_process() as (_, address):

@@ -31,7 +31,7 @@ def age(images, seconds=3600):
 
 
 def names(dataset):
-    return [str(path) for path in dataset.paths(range(dataset.num_images))]
+    return [str(path) for path in dataset.sources(range(dataset.num_images))]
 
 
 def assert_same(one, other):
@@ -51,6 +51,19 @@ def listing_counted(monkeypatch):
 
     monkeypatch.setattr(dataset_index, "find_images", counted)
     return calls
+
+
+def test_what_was_passed_over_is_said_at_each_opening(folders):
+    images, index = folders
+    (images / "a" / "notes.txt").touch()
+    age(images)
+    said = []
+    for _ in range(2):
+        open_dataset(images, None, index_folder=index, notify=said.append)
+        (line,) = said
+        assert line.endswith(f"the first is {images}/a/notes.txt (a text)")
+        said.clear()
+    assert len(list(index.iterdir())) == 1
 
 
 def test_the_second_opening_lists_nothing(folders, monkeypatch):

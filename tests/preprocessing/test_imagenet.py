@@ -17,6 +17,7 @@ from resnet50.preprocessing.imagenet import (
     list_class_folders,
 )
 from resnet50.preprocessing.lists import read_list
+from resnet50.preprocessing.sources import ImageFile
 
 
 def touch(folder: Path, *names: str | bytes) -> None:
@@ -28,7 +29,7 @@ def touch(folder: Path, *names: str | bytes) -> None:
 
 def relative_paths(dataset) -> list[str]:
     prefix = f"{dataset.folder}/"
-    paths = dataset.paths(range(dataset.num_images))
+    paths = [str(source) for source in dataset.sources(range(dataset.num_images))]
     assert all(path.startswith(prefix) for path in paths)
     return [path.removeprefix(prefix) for path in paths]
 
@@ -69,15 +70,88 @@ def test_hidden_and_loose_files_are_ignored_and_inner_folders_followed(tmp_path)
     assert relative_paths(dataset) == ["a/1.JPEG", "a/sub/2.JPEG", "b/3.JPEG"]
 
 
-def test_paths_of_any_indices(tmp_path):
+def test_sources_of_any_indices(tmp_path):
     touch(tmp_path, *(f"class/{i:02d}.JPEG" for i in range(20)))
     dataset = list_class_folders(tmp_path)
-    assert dataset.paths([13, 0, 13]) == [
-        f"{tmp_path}/class/13.JPEG",
-        f"{tmp_path}/class/00.JPEG",
-        f"{tmp_path}/class/13.JPEG",
+    assert dataset.sources([13, 0, 13]) == [
+        ImageFile(f"{tmp_path}/class/13.JPEG"),
+        ImageFile(f"{tmp_path}/class/00.JPEG"),
+        ImageFile(f"{tmp_path}/class/13.JPEG"),
     ]
-    assert dataset.paths(np.array([19])) == [f"{tmp_path}/class/19.JPEG"]
+    assert dataset.sources(np.array([19])) == [ImageFile(f"{tmp_path}/class/19.JPEG")]
+
+
+def remarks_on(folder):
+    said = []
+    dataset = open_dataset(folder, None, notify=said.append)
+    assert dataset.remarks == tuple(said)
+    return dataset, said
+
+
+@pytest.mark.parametrize("target", [".", "..", "../..", "../../..", "inner", "/"])
+def test_a_link_that_leads_back_up_is_passed_over_and_named(tmp_path, target):
+    folder = tmp_path / "images" / "train"
+    touch(folder, "a/1.JPEG", "a/inner/2.JPEG", "b/3.JPEG")
+    (folder / "a" / "loop").symlink_to(target)
+    dataset, said = remarks_on(folder)
+    assert relative_paths(dataset) == ["a/1.JPEG", "a/inner/2.JPEG", "b/3.JPEG"]
+    assert said == [
+        "folders that links lead to again: 1 passed over; the first is "
+        f"{folder / 'a' / 'loop'}"
+    ]
+
+
+def test_a_class_that_is_a_link_back_up_is_no_class(tmp_path):
+    touch(tmp_path / "train", "a/1.JPEG", "b/2.JPEG")
+    (tmp_path / "train" / "c").symlink_to("..")
+    dataset, said = remarks_on(tmp_path / "train")
+    assert dataset.class_names == ("a", "b")
+    assert said[0].endswith(f"; the first is {tmp_path / 'train' / 'c'}")
+
+
+def test_links_that_do_not_lead_back_are_followed(tmp_path):
+    """To files, to folders elsewhere, and to those of another class."""
+    touch(tmp_path / "elsewhere", "x/1.JPEG", "deep/2.JPEG")
+    (tmp_path / "elsewhere" / "deep" / "up").symlink_to("..")
+    touch(tmp_path / "train", "a/3.JPEG", "b/4.JPEG")
+    (tmp_path / "train" / "a" / "other").symlink_to(tmp_path / "train" / "b")
+    (tmp_path / "train" / "b" / "3.JPEG").symlink_to("../a/3.JPEG")
+    (tmp_path / "train" / "c").symlink_to(tmp_path / "elsewhere" / "x")
+    dataset, said = remarks_on(tmp_path / "train")
+    names = ["a/3.JPEG", "a/other/3.JPEG", "a/other/4.JPEG", "b/3.JPEG", "b/4.JPEG"]
+    assert relative_paths(dataset) == [*names, "c/1.JPEG"]
+    assert said == []
+    # Reached by a link, a folder that leads up does so to what counts already.
+    (tmp_path / "train" / "c").unlink()
+    (tmp_path / "train" / "c").symlink_to(tmp_path / "elsewhere" / "deep")
+    dataset, said = remarks_on(tmp_path / "train")
+    assert relative_paths(dataset) == [*names, "c/2.JPEG"]
+    assert len(said) == 1
+
+
+def test_files_that_nobody_takes_for_images_are_passed_over(tmp_path):
+    images = ["a/1.JPEG", "a/2.JPEG_2", "a/3", "a/4.bin", "a/txt", "b/5.jpg", "b/x.PNG"]
+    others = ["a/notes.txt", "a/Thumbs.db", "a/deep/label.JSON", "a/pic.svg", "b/t.csv"]
+    touch(tmp_path, *images, *others, "b/desktop.ini", "b/._5.jpg", "b/.DS_Store")
+    dataset, said = remarks_on(tmp_path)
+    assert relative_paths(dataset) == images
+    first = tmp_path / "a" / "Thumbs.db"
+    assert said == [
+        f"files that are no images: 8 passed over; the first is {first} (a table, "
+        "labels or settings)"
+    ]
+    touch(tmp_path, "c/notes.txt", "c/.DS_Store")
+    assert message_of(open_dataset, tmp_path, None) == (
+        f"{tmp_path / 'c'}: class folder without images (add some, or remove it)"
+    )
+
+
+def test_one_stat_for_each_folder_and_none_for_a_file(tmp_path, monkeypatch):
+    touch(tmp_path, *(f"{c}/{i}.JPEG" for c in "abc" for i in range(20)))
+    stats, real = [], os.stat
+    monkeypatch.setattr(os, "stat", lambda *a, **k: stats.append(a) or real(*a, **k))
+    assert list_class_folders(tmp_path).num_images == 60
+    assert len(stats) == 4
 
 
 def test_names_with_spaces_and_any_bytes_can_be_opened(tmp_path):
@@ -85,7 +159,7 @@ def test_names_with_spaces_and_any_bytes_can_be_opened(tmp_path):
     touch(tmp_path, *names)
     dataset = list_class_folders(tmp_path)
     assert relative_paths(dataset) == [os.fsdecode(name) for name in names]
-    assert all(Path(path).is_file() for path in dataset.paths(range(3)))
+    assert all(source.read() == b"" for source in dataset.sources(range(3)))
 
     listed = b"".join(name + b" %d\n" % i for i, name in enumerate(names))
     dataset = read_list(list_file(tmp_path, listed), tmp_path)
@@ -236,6 +310,11 @@ def test_fingerprint_does_not_depend_on_where_the_folder_is(tmp_path):
     one, other = (list_class_folders(tmp_path / name) for name in ("one", "other"))
     assert one.fingerprint == other.fingerprint
     assert len(one.fingerprint) == 16
+
+
+def test_fingerprint_is_that_of_runs_which_began_with_older_code(tmp_path):
+    touch(tmp_path, "a/1.png", "a/deep/2.JPEG", "b/3")
+    assert open_dataset(tmp_path, None).fingerprint == "e06c76ad1e19d3d6"
 
 
 def test_last_incomplete_batch_is_dropped(tmp_path):

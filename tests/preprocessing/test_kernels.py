@@ -19,6 +19,7 @@ from resnet50.preprocessing.augmentation import (
     resize_and_crop,
 )
 from resnet50.preprocessing.channel_stats import sum_levels
+from resnet50.preprocessing.sources import ImageFile
 from tests.images import photograph
 from tests.preprocessing.recipes import STATISTICS
 
@@ -107,9 +108,9 @@ def test_a_whole_crop_is_numpys(dtype, is_flipped):
 
 def test_level_sums_are_those_of_pillows_histogram(tmp_path):
     for index, size in enumerate([(1, 1), (64, 3), (333, 250), (1, 40_000)]):
-        path = str(tmp_path / f"{index}.png")
-        Image.fromarray(photograph(*size)).save(path)
-        fast, slow = both_ways(lambda path=path: sum_levels([path]))
+        image = ImageFile(str(tmp_path / f"{index}.png"))
+        Image.fromarray(photograph(*size)).save(str(image))
+        fast, slow = both_ways(lambda image=image: sum_levels([image]))
         assert fast.num_pixels == slow.num_pixels == size[0] * size[1]
         np.testing.assert_array_equal(fast.sums, slow.sums)
         np.testing.assert_array_equal(fast.squares, slow.squares)

@@ -4,6 +4,7 @@ And that a layout which is incomplete, torn or not known is one clear line.
 """
 
 import errno
+import functools
 import os
 import pickle
 import sys
@@ -15,9 +16,10 @@ import numpy as np
 import pytest
 
 from resnet50.handoff.progress import Position
+from resnet50.preprocessing import sources
 from resnet50.preprocessing.batches import Assignments, make_batch
 from resnet50.preprocessing.dataset_index import open_dataset
-from resnet50.preprocessing.decoding import UndecodableImageError, read_file
+from resnet50.preprocessing.decoding import UndecodableImageError, read_image
 from resnet50.preprocessing.imagenet import DatasetError, list_class_folders
 from tests.preprocessing.layout_examples import (
     CLASSES,
@@ -156,7 +158,7 @@ def test_the_same_images_make_the_same_batches(tmp_path, reference, layout):
     dataset = open_training(tmp_path, layout)
     assert dataset.fingerprint == expected.fingerprint
     assert dataset.class_names == CLASSES
-    contents = [read_file(path) for path in dataset.paths(range(len(IMAGES)))]
+    contents = [read_image(source) for source in dataset.sources(range(len(IMAGES)))]
     assert contents == list(IMAGES.values())
     for batch, wanted in zip(all_batches(dataset), expected_batches):
         assert batch.unreadable == []
@@ -235,7 +237,7 @@ def test_validation_images_have_their_labels(tmp_path, layout):
     assert dataset.class_names == CLASSES
     labels = [CLASSES.index(name[:9]) for name in IMAGES]
     assert dataset.labels.tolist() == labels
-    contents = [read_file(path) for path in dataset.paths(range(len(IMAGES)))]
+    contents = [read_image(source) for source in dataset.sources(range(len(IMAGES)))]
     assert contents == list(IMAGES.values())
 
 
@@ -291,8 +293,8 @@ def test_the_index_remembers_every_layout(tmp_path, monkeypatch, layout):
     assert dataset.fingerprint == expected.fingerprint
     assert dataset.summary == expected.summary
     assert dataset.class_words == expected.class_words
-    paths = dataset.paths(range(12))
-    assert [read_file(path) for path in paths] == list(IMAGES.values())
+    paths = dataset.sources(range(12))
+    assert [read_image(source) for source in paths] == list(IMAGES.values())
 
 
 @pytest.mark.parametrize("layout", ARCHIVED)
@@ -308,33 +310,28 @@ def test_a_changed_archive_is_read_anew(tmp_path, layout):
     else:
         write_shards(images, others)
     dataset = open_dataset(images, None, index_folder=tmp_path)
-    contents = [read_file(path) for path in dataset.paths(range(12))]
+    contents = [read_image(source) for source in dataset.sources(range(12))]
     assert contents == list(others.values())
 
 
-def read_all(paths):
-    return [read_file(path) for path in paths]
+def read_all(images):
+    return [read_image(source) for source in images]
 
 
 @pytest.mark.parametrize("layout", ARCHIVED)
 def test_workers_can_open_the_places(tmp_path, layout):
     """Spawned ones, which get the places pickled and share no handle."""
-    paths = open_training(tmp_path, layout).paths(range(12))
-    assert [str(p) for p in pickle.loads(pickle.dumps(paths))] == [*map(str, paths)]
+    paths = open_training(tmp_path, layout).sources(range(12))
+    assert pickle.loads(pickle.dumps(paths)) == paths
     with get_context("spawn").Pool(1) as pool:
         assert pool.apply(read_all, (paths,)) == list(IMAGES.values())
 
 
 def test_more_archives_than_are_kept_open(tmp_path, monkeypatch):
     """Each descriptor that is opened is closed again."""
-    from resnet50.preprocessing import archived
-
-    monkeypatch.setattr(
-        archived,
-        "_open",
-        archived.functools.lru_cache(maxsize=2)(archived._Handle),
-    )
-    paths = open_training(tmp_path, "class archives").paths(range(12))
+    cache = functools.lru_cache(maxsize=2)(sources._Handle)
+    monkeypatch.setattr(sources, "_open", cache)
+    paths = open_training(tmp_path, "class archives").sources(range(12))
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     for _ in range(3):
         assert read_all(paths[::-1] + paths[::5]) == [
@@ -359,8 +356,8 @@ def test_long_and_odd_names_in_archives(tmp_path, tar_format):
     path = written(tmp_path / "a.tar", tar_of(entries, tar_format))
     dataset = open_dataset(path, None)
     assert list(dataset.names) == names
-    assert read_all(dataset.paths(range(2))) == [b"0", b"1"]
-    assert dataset.paths([1])[0] == f"{path}/{names[1]}"
+    assert read_all(dataset.sources(range(2))) == [b"0", b"1"]
+    assert str(dataset.sources([1])[0]) == f"{path}/{names[1]}"
 
 
 def test_a_torn_archive_is_told_at_every_cut(tmp_path):
@@ -382,20 +379,18 @@ def test_a_torn_archive_is_told_at_every_cut(tmp_path):
 
 def test_an_archive_torn_after_it_was_indexed_is_an_unreadable_image(tmp_path):
     path = write_official_archive(tmp_path, IMAGES)
-    *_, last = open_dataset(path, None).paths(range(12))
+    *_, last = open_dataset(path, None).sources(range(12))
     os.truncate(path, last.offset + 5)
     with pytest.raises(UndecodableImageError, match="archive ends before the image"):
-        read_file(last)
+        read_image(last)
     path.unlink()
-    from resnet50.preprocessing import archived
-
-    archived._open.cache_clear()
+    sources._open.cache_clear()
     with pytest.raises(UndecodableImageError, match="No such file"):
-        read_file(last)
+        read_image(last)
 
 
 def test_a_stale_handle_is_opened_again(tmp_path, monkeypatch):
-    first, *_ = open_training(tmp_path, "official archive").paths(range(12))
+    first, *_ = open_training(tmp_path, "official archive").sources(range(12))
     real, calls = os.pread, []
 
     def pread(*arguments):
@@ -404,9 +399,9 @@ def test_a_stale_handle_is_opened_again(tmp_path, monkeypatch):
             raise OSError(errno.ESTALE, "Stale file handle")
         return real(*arguments)
 
-    read_file(first)
+    read_image(first)
     monkeypatch.setattr(os, "pread", pread)
-    assert read_file(first) == next(iter(IMAGES.values()))
+    assert read_image(first) == next(iter(IMAGES.values()))
     assert len(calls) == 2
 
 
@@ -460,8 +455,8 @@ def test_shards_of_other_data_sets_have_their_labels_as_names(tmp_path):
     path = write_shard(tmp_path / "x.parquet", cells, [1, 0, 1])
     dataset = open_dataset(path, None)
     assert dataset.class_names == ("0", "1")
-    assert read_all(dataset.paths(range(3))) == [b"a", b"b", b"c"]
-    assert dataset.paths([0]) == [f"{path}/0/x_00000001"]
+    assert read_all(dataset.sources(range(3))) == [b"a", b"b", b"c"]
+    assert str(dataset.sources([0])[0]) == f"{path}/0/x_00000001"
     assert open_dataset(path, None, ("x", "y", "z")).labels.tolist() == [0, 1, 1]
     assert "class 1 is not among the 1 classes" in message_of(path, None, ("x",))
 
@@ -469,7 +464,7 @@ def test_shards_of_other_data_sets_have_their_labels_as_names(tmp_path):
 def test_an_image_is_read_without_its_neighbours(tmp_path):
     """At most a fragment before and one after it, not its whole row group."""
     dataset = open_training(tmp_path, "shards")
-    for path, content in zip(dataset.paths(range(12)), IMAGES.values()):
+    for path, content in zip(dataset.sources(range(12)), IMAGES.values()):
         assert path.size <= len(content) + 2 * 2**16 + 100
     shard = tmp_path / "train-00001-of-00002.parquet"
     assert shard.stat().st_size > 3 * max(map(len, IMAGES.values()))
@@ -585,13 +580,127 @@ def test_nothing_that_is_known(tmp_path):
         assert message_of(path, None) == f"{path}: {looked_for}"
 
 
+def write_tar(path, *names):
+    return written(path, tar_of([(name, name.encode()) for name in names]))
+
+
+def test_archives_of_classes_may_have_any_names(tmp_path):
+    """Classes and order are those of class folders of the same names."""
+    for name in ("ship", "frog", "sea.horse"):
+        write_tar(tmp_path / "tars" / f"{name}.tar", "2.png", f"{name}/1.png", "z/3")
+        write_files(tmp_path / "folders" / name, dict.fromkeys(("1.png", "2.png"), b""))
+        written(tmp_path / "folders" / name / "z" / "3", b"")
+    # Neither the development kit nor the other split is a class.
+    written(tmp_path / "tars" / "ILSVRC2012_devkit_t12.tar.gz", b"")
+    written(tmp_path / "tars" / "ILSVRC2012_img_val.tar", b"")
+    dataset = open_dataset(tmp_path / "tars", None)
+    assert dataset.class_names == ("frog", "sea.horse", "ship")
+    assert dataset.layout == "archives of one class each, in place"
+    expected = open_dataset(tmp_path / "folders", None)
+    assert dataset.fingerprint == expected.fingerprint
+    assert read_all(dataset.sources([0, 1])) == [b"frog/1.png", b"2.png"]
+    validation = tmp_path / "validation"
+    write_tar(validation / "ship.tar", "7.png")
+    assert open_dataset(validation, None, expected.class_names).labels.tolist() == [2]
+
+
+def test_archives_that_are_no_class(tmp_path):
+    write_tar(tmp_path / "n01440764.tar", "1.png")
+    write_tar(tmp_path / "n01443537.tar", "2.png")
+    copy = write_tar(tmp_path / "backup.tar", "x/3.png")
+    dataset = open_dataset(tmp_path, None)
+    assert dataset.class_names == CLASSES[:2]
+    assert dataset.remarks == (
+        f"files that are no images: 1 passed over; the first is {copy} (an archive "
+        "that is no class)",
+    )
+
+
+def test_shards_of_webdataset_are_no_classes(tmp_path):
+    for name in ("000", "001"):
+        write_tar(tmp_path / f"{name}.tar", "a1.jpg", "a1.cls", "a2.jpg", "a2.cls")
+    assert message_of(tmp_path, None) == (
+        f"{tmp_path}/000.tar: holds a1.cls, a label: it is a shard of WebDataset, not "
+        "a class (unpack all of them into class folders)"
+    )
+    for name in ("000", "001"):
+        (tmp_path / f"{name}.tar").rename(tmp_path / f"imagenet-train-{name}.tar")
+    assert "imagenet-train-000.tar: is no class" in message_of(tmp_path, None)
+
+
+@pytest.mark.parametrize("name", ["pets.tar", "train.tar", "images.tar"])
+def test_a_single_archive_in_a_folder_must_be_named(tmp_path, name):
+    path = write_tar(tmp_path / name, "a/1.png", "b/2.png")
+    assert message_of(tmp_path, None) == (
+        f"{path}: is no class (if all images are in it, name it as training_images in "
+        "[dataset] of config.txt)"
+    )
+    assert open_dataset(path, None).class_names == ("a", "b")
+
+
+def test_compressed_archives_must_be_decompressed(tmp_path):
+    path = written(tmp_path / "ship.tar.gz", b"\x1f\x8b")
+    for where in (tmp_path, path):
+        assert message_of(where, None) == (
+            f"{path}: is compressed, and none of its images can be read alone "
+            "(decompress it to a .tar)"
+        )
+
+
+@pytest.mark.parametrize(
+    ("folder", "tar"), [("cat", "dog"), ("n01440764", "n01443537"), ("n01440764", "x")]
+)
+def test_class_folders_beside_archives_are_refused(tmp_path, folder, tar):
+    """An unpacking that was interrupted would lose the rest of the classes."""
+    write_files(tmp_path, {f"{folder}/1.png": b"", f"{folder}b/2.png": b""})
+    write_tar(tmp_path / f"{tar}.tar", "1.png")
+    assert message_of(tmp_path, None) == (
+        f"{tmp_path}: holds class folders, such as {folder}, and archives, such as "
+        f"{tar}.tar (unpack each archive into a folder of its name, or move the "
+        "archives elsewhere)"
+    )
+
+
+def test_files_in_archives_that_are_no_images(tmp_path):
+    path = write_tar(
+        tmp_path / "a.tar", "readme.txt", "a/1.JPEG", "a/notes.txt", "b/2", "b/._2"
+    )
+    dataset = open_dataset(path, None)
+    assert list(dataset.names) == ["a/1.JPEG", "b/2"]
+    assert dataset.remarks == (
+        f"files that are no images: 3 passed over; the first is {path}/readme.txt (a "
+        "text)",
+    )
+    write_tar(path, "a/1.JPEG", "b/2", "c/notes.txt")
+    assert message_of(path, None) == (
+        f"{path}: class c without images (add some, or remove it)"
+    )
+    for name in ("ship", "frog"):
+        write_tar(tmp_path / "tars" / f"{name}.tar", "1.JPEG")
+    write_tar(tmp_path / "tars" / "cat.tar", "notes.txt")
+    assert message_of(tmp_path / "tars", None) == (
+        f"{tmp_path / 'tars'}: class cat without images (add some, or remove it)"
+    )
+    write_tar(path, "notes.txt")
+    assert message_of(path, None) == f"{path}: holds no images"
+
+
+def test_macs_leftovers_beside_inner_archives(tmp_path):
+    inner = [(f"{name}.tar", tar_of([("1.JPEG", b"")])) for name in CLASSES]
+    path = written(
+        tmp_path / "ILSVRC2012_img_train.tar",
+        tar_of([("._n01440764.tar", b"\0\5\x16\7"), *inner]),
+    )
+    assert open_dataset(path, None).class_names == CLASSES
+
+
 def test_class_folders_come_before_what_lies_beside_them(tmp_path):
     write_files(tmp_path / "wordnet", IMAGES)
     written(tmp_path / "wordnet" / "ILSVRC2012_img_train.tar", b"")
     written(tmp_path / "wordnet" / "train-0.parquet", b"")
     write_files(tmp_path / "pets", {"cats/1.png": b"", "dogs/1.png": b""})
     written(tmp_path / "pets" / "train.parquet", b"")
-    written(tmp_path / "pets" / "backup.tar", b"")
+    written(tmp_path / "pets" / "images.tar", b"")
     assert open_dataset(tmp_path / "wordnet", None).layout == "class folders"
     assert open_dataset(tmp_path / "pets", None).class_names == ("cats", "dogs")
 

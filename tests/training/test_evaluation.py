@@ -105,22 +105,23 @@ def test_unreadable_images_are_named_and_do_not_count(tmp_path):
 
 
 def test_predictions_are_what_the_accuracy_counts(tmp_path):
-    """In the order of the paths, unreadable ones with their reason."""
+    """In the order of the images, unreadable ones with their reason."""
     names = ["blue", "blue", "green", "green", "red"]
     dataset = make_images(tmp_path, names, [RED, GREEN, None, GREEN, RED])
     subject = evaluator(10, 20)
-    predictions = list(subject.predict(dataset.paths(range(5))))
-    assert sorted(p.path for p in predictions) == dataset.paths(range(5))
-    answers = {p.path: p.probabilities for p in predictions}
+    predictions = list(subject.predict(dataset.sources(range(5))))
+    sources = dataset.sources(range(5))
+    assert {p.source for p in predictions} == set(sources)
+    answers = {p.source: p.probabilities for p in predictions}
     hits = [
-        answers[path].argmax() == label
-        for path, label in zip(dataset.paths(range(5)), dataset.labels)
-        if answers[path] is not None
+        answers[source].argmax() == label
+        for source, label in zip(sources, dataset.labels)
+        if answers[source] is not None
     ]
     assert hits == [True, False, True, False]
     assert subject.evaluate(dataset, lambda n: None).top1 == np.mean(hits)
     (lost,) = (p for p in predictions if p.probabilities is None)
-    assert (lost.path, lost.reason) == (
+    assert (str(lost.source), lost.reason) == (
         str(tmp_path / "green" / "2.png"),
         "is no image that Pillow knows",
     )

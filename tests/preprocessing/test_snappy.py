@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from resnet50.preprocessing.archived import inflate_snappy
+from resnet50.preprocessing.snappy import inflate_snappy
 from tests.images import photograph
 from tests.preprocessing.layout_examples import encode, make_images
 

@@ -1,0 +1,66 @@
+"""What lies among the images and is passed over: which files, and why.
+
+Anything else is decoded by its content: what has an image's ending, an unknown one
+(``.JPEG_2``, ``.bin``), or none.
+"""
+
+# Endings of files that nobody takes for images, by what they are. None is of a format
+# that Pillow reads.
+_ENDINGS_OF = {
+    "a text": ".txt .md .rst .log .nfo .pdf .doc .docx .odt .rtf .tex .html .htm .css",
+    "a table, labels or settings": (
+        ".csv .tsv .xls .xlsx .json .jsonl .xml .yaml .yml .toml .ini .cfg .db .sqlite"
+    ),
+    "a drawing without pixels": ".svg .svgz",
+    "an archive": ".zip .tar .gz .tgz .bz2 .xz .zst .7z .rar",
+    "data": ".npy .npz .mat .pkl .pickle .parquet .arrow .tfrecord .lmdb .mdb .pt .pth",
+    "a program": ".py .pyc .ipynb .js .sh .bat .exe",
+    "a film or sound": ".mp4 .m4v .avi .mov .mkv .webm .wmv .mp3 .wav .flac .ogg",
+    "a checksum": ".md5 .sha1 .sha256 .sha512",
+    "a shortcut": ".lnk .url",
+}
+_KIND_OF = {end: kind for kind, ends in _ENDINGS_OF.items() for end in ends.split()}
+
+
+def why_no_image(name: str) -> str:
+    """Why a file is passed over; "" if it may be an image.
+
+    Args:
+        name: The file's, without its folder.
+    """
+    if name[:1] == ".":
+        return "hidden"
+    return _KIND_OF.get(name[name.rfind(".") :].lower(), "")
+
+
+class PassedOver:
+    """Counts what a listing passes over, and remembers the first of each kind."""
+
+    def __init__(self):
+        self._num_files = self._num_folders = 0
+        self._first_file = self._first_folder = ""
+
+    def add_file(self, path: str, why: str) -> None:
+        """Takes a file; see ``why_no_image``."""
+        self._first_file = self._first_file or f"{path} ({why})"
+        self._num_files += 1
+
+    def add_folder(self, path: str) -> None:
+        """Takes a folder whose images count already, or that leads back up."""
+        self._first_folder = self._first_folder or path
+        self._num_folders += 1
+
+    def remarks(self) -> tuple[str, ...]:
+        """A line for the user about each kind of them."""
+        lines = []
+        if self._num_files:
+            lines.append(
+                f"files that are no images: {self._num_files:,} passed over; the first "
+                f"is {self._first_file}"
+            )
+        if self._num_folders:
+            lines.append(
+                f"folders that links lead to again: {self._num_folders:,} passed over; "
+                f"the first is {self._first_folder}"
+            )
+        return tuple(lines)

@@ -1,0 +1,73 @@
+"""Snappy's compression, as Parquet shards have it, in plain Python.
+
+Photographs are nearly incompressible: 80 elements an image, most of its bytes in
+literals, so that Python is fast enough and workers need no library.
+"""
+
+import errno
+from typing import NamedTuple
+
+
+def damaged_stream() -> OSError:
+    """The error of compressed bytes that do not inflate."""
+    return OSError(errno.ENODATA, "the shard's compressed bytes are damaged")
+
+
+class SnappyElement(NamedTuple):
+    """One element of a Snappy stream."""
+
+    data: int  # where a literal's bytes begin; where a copy ends
+    length: int  # bytes that it inflates to
+    distance: int  # how far back a copy takes them from; -1: a literal
+
+    @property
+    def is_literal(self) -> bool:
+        """Whether its bytes stand in the stream."""
+        return self.distance < 0
+
+
+def snappy_element(stream: bytes, position: int) -> SnappyElement:
+    """Reads an element's head (google/snappy, format_description.txt, section 2)."""
+    tag = stream[position]
+    kind, position = tag & 3, position + 1
+    if kind == 0:
+        length = tag >> 2
+        if length >= 60:
+            width = length - 59
+            length = int.from_bytes(stream[position : position + width], "little")
+            position += width
+        return SnappyElement(position, length + 1, -1)
+    if kind == 1:
+        distance = (tag >> 5) << 8 | stream[position]
+        return SnappyElement(position + 1, 4 + (tag >> 2 & 7), distance)
+    width = 2 * kind - 2
+    distance = int.from_bytes(stream[position : position + width], "little")
+    return SnappyElement(position + width, 1 + (tag >> 2), distance)
+
+
+def inflate_snappy(stream: bytes) -> bytearray:
+    """Inflates elements of a Snappy stream, without its leading length.
+
+    Raises:
+        OSError: ENODATA; the stream is damaged.
+    """
+    inflated, position = bytearray(), 0
+    while position < len(stream):
+        try:
+            element = snappy_element(stream, position)
+        except IndexError:
+            raise damaged_stream() from None
+        position, length, distance = element
+        if element.is_literal:
+            inflated += stream[position : position + length]
+            position += length
+        elif 0 < distance <= len(inflated):
+            start = len(inflated) - distance
+            pattern = bytes(inflated[start : start + length])
+            # A copy may run into what it writes itself, and so repeats it.
+            inflated += (pattern * -(-length // len(pattern)))[:length]
+        else:
+            raise damaged_stream()
+    if position > len(stream):
+        raise damaged_stream()
+    return inflated
