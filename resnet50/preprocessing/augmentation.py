@@ -16,6 +16,8 @@ together are a table of 256 values, and normalizing, jittering and converting a 
 one look-up in it.
 """
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -167,6 +169,47 @@ def _sums_and_products_by_blocks(crop: np.ndarray) -> tuple[np.ndarray, np.ndarr
     )
 
 
+# Off the diagonal, relative to it: far below what the last bit of a float64 can tell.
+_NEGLIGIBLE = 1e-18
+
+
+def principal_axes(
+    matrix: Sequence[Sequence[float]],
+) -> list[tuple[float, list[float]]]:
+    """Eigenvalues of a symmetric 3 x 3 matrix, ascending, each with its eigenvector.
+
+    Jacobi's rotations (Golub and Van Loan, section 8.5), with nothing but + - * / and
+    square roots, which every processor rounds alike. LAPACK's last bits depend on the
+    processor, and with them, in one crop of millions, a batch's.
+    """
+    (xx, xy, xz), (_, yy, yz), (_, _, zz) = matrix
+    diagonal = [xx, yy, zz]
+    others = [yz, xz, xy]  # Each at the index of the axis that it has no part in.
+    axes = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    negligible = _NEGLIGIBLE**2 * (xx * xx + yy * yy + zz * zz)
+    while sum(value * value for value in others) > negligible:
+        for p, q, rest in (0, 1, 2), (0, 2, 1), (1, 2, 0):
+            value = others[rest]
+            if not value:
+                continue
+            # Tangent, cosine and sine of the angle that turns this value into 0.
+            theta = (diagonal[q] - diagonal[p]) / (2 * value)
+            tangent = 1 / (abs(theta) + math.sqrt(theta * theta + 1))
+            tangent = math.copysign(tangent, theta)
+            cosine = 1 / math.sqrt(tangent * tangent + 1)
+            sine = tangent * cosine
+            diagonal[p] -= tangent * value
+            diagonal[q] += tangent * value
+            of_p, of_q = others[q], others[p]
+            others[rest] = 0.0
+            others[q] = cosine * of_p - sine * of_q
+            others[p] = sine * of_p + cosine * of_q
+            pairs = list(zip(axes[p], axes[q]))
+            axes[p] = [cosine * a - sine * b for a, b in pairs]
+            axes[q] = [sine * a + cosine * b for a, b in pairs]
+    return sorted(zip(diagonal, axes))
+
+
 def colour_shift(
     crop: np.ndarray, std: tuple[float, float, float], weights
 ) -> np.ndarray:
@@ -189,10 +232,12 @@ def colour_shift(
     sums, products = _sums_and_products(crop)
     covariance = (products - np.outer(sums, sums) / num_pixels) / num_pixels
     scale = 255 * np.asarray(std)
-    eigenvalues, eigenvectors = np.linalg.eigh(covariance / np.outer(scale, scale))
-    largest = np.abs(eigenvectors).argmax(axis=0)
-    signs = np.sign(eigenvectors[largest, np.arange(3)])
-    return (eigenvectors @ (signs * eigenvalues * np.asarray(weights))).astype("f4")
+    axes = principal_axes((covariance / np.outer(scale, scale)).tolist())
+    shift = [0.0, 0.0, 0.0]
+    for weight, (eigenvalue, axis) in zip(weights, axes):
+        strength = weight * math.copysign(eigenvalue, eigenvalue * max(axis, key=abs))
+        shift = [total + strength * part for total, part in zip(shift, axis)]
+    return np.array(shift, np.float32)
 
 
 def augment(
