@@ -275,7 +275,7 @@ def test_principal_axes_are_lapacks():
 
 
 def test_principal_axes_have_the_same_bits_on_every_processor():
-    """LAPACK's differ between those with and without AVX, for three of four of these."""
+    """LAPACK's differ with and without AVX, in three of four of these."""
     found = [principal_axes(matrix.tolist()) for matrix in random_covariances(500)]
     digest = hashlib.sha256(repr(found).encode()).hexdigest()
     assert digest[:16] == "6611d9a6142594f8"
