@@ -4,7 +4,7 @@
 2. resize to it                  ``resize_and_crop``, ``resampling``
 3. random crop                   ``resize_and_crop``, ``resampling``
 4. normalize                     ``normalization_table``
-5. random horizontal flip        ``augment``
+5. random horizontal flip        ``resize_and_crop``, ``resampling``
 6. colour jitter                 ``colour_shift``
 
 Randomness and arithmetic are apart: ``draw`` takes a fixed count of numbers from a
@@ -16,6 +16,8 @@ together are a table of 256 values, and normalizing, jittering and converting a 
 one look-up in it.
 """
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -77,17 +79,34 @@ def crop_corner(
     return int(right * (width - crop_size + 1)), int(down * (height - crop_size + 1))
 
 
-def resize_and_crop(image: Image.Image, choice: Draw, crop_size: int) -> np.ndarray:
+def resize_and_crop(
+    image: Image.Image | np.ndarray,
+    choice: Draw,
+    crop_size: int,
+    *,
+    is_flipped: bool = False,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
     """Steps 2 and 3: resizes the shorter side as drawn, and takes the drawn crop.
 
+    Args:
+        image: RGB, any size, or uint8 [H, W, 3]. Not modified.
+        choice: What was drawn for it.
+        crop_size: Side of the crop, pixels.
+        is_flipped: Step 5: whether left and right of the crop are swapped.
+        out: uint8 [crop_size, crop_size, 3], contiguous, to be overwritten; None for a
+            new array.
+
     Returns:
-        uint8 [crop_size, crop_size, 3], RGB.
+        uint8 [crop_size, crop_size, 3], RGB; out, if that was given.
     """
     return crop_of_resized(
         image,
         choice.shorter_side,
         crop_size,
         lambda w, h: crop_corner(w, h, crop_size, choice.crop_fractions),
+        is_flipped=is_flipped,
+        out=out,
     )
 
 
@@ -117,9 +136,8 @@ def _sums_and_products(crop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if kernels is None:
         return _sums_and_products_by_blocks(crop)
     by_column = kernels.column_sums(crop.reshape(len(crop), -1))
-    sums, squares, with_next, with_second = (
-        column_sums.reshape(-1, 3).sum(axis=0, dtype=np.float64)
-        for column_sums in by_column
+    sums, squares, with_next, with_second = by_column.reshape(4, -1, 3).sum(
+        axis=1, dtype=np.float64
     )
     red_green, green_blue, _ = with_next
     red_blue, _, _ = with_second
@@ -151,6 +169,47 @@ def _sums_and_products_by_blocks(crop: np.ndarray) -> tuple[np.ndarray, np.ndarr
     )
 
 
+# Off the diagonal, relative to it: far below what the last bit of a float64 can tell.
+_NEGLIGIBLE = 1e-18
+
+
+def principal_axes(
+    matrix: Sequence[Sequence[float]],
+) -> list[tuple[float, list[float]]]:
+    """Eigenvalues of a symmetric 3 x 3 matrix, ascending, each with its eigenvector.
+
+    Jacobi's rotations (Golub and Van Loan, section 8.5), with nothing but + - * / and
+    square roots, which every processor rounds alike. LAPACK's last bits depend on the
+    processor, and with them, in one crop of millions, a batch's.
+    """
+    (xx, xy, xz), (_, yy, yz), (_, _, zz) = matrix
+    diagonal = [xx, yy, zz]
+    others = [yz, xz, xy]  # Each at the index of the axis that it has no part in.
+    axes = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    negligible = _NEGLIGIBLE**2 * (xx * xx + yy * yy + zz * zz)
+    while sum(value * value for value in others) > negligible:
+        for p, q, rest in (0, 1, 2), (0, 2, 1), (1, 2, 0):
+            value = others[rest]
+            if not value:
+                continue
+            # Tangent, cosine and sine of the angle that turns this value into 0.
+            theta = (diagonal[q] - diagonal[p]) / (2 * value)
+            tangent = 1 / (abs(theta) + math.sqrt(theta * theta + 1))
+            tangent = math.copysign(tangent, theta)
+            cosine = 1 / math.sqrt(tangent * tangent + 1)
+            sine = tangent * cosine
+            diagonal[p] -= tangent * value
+            diagonal[q] += tangent * value
+            of_p, of_q = others[q], others[p]
+            others[rest] = 0.0
+            others[q] = cosine * of_p - sine * of_q
+            others[p] = sine * of_p + cosine * of_q
+            pairs = list(zip(axes[p], axes[q]))
+            axes[p] = [cosine * a - sine * b for a, b in pairs]
+            axes[q] = [sine * a + cosine * b for a, b in pairs]
+    return sorted(zip(diagonal, axes))
+
+
 def colour_shift(
     crop: np.ndarray, std: tuple[float, float, float], weights
 ) -> np.ndarray:
@@ -173,10 +232,12 @@ def colour_shift(
     sums, products = _sums_and_products(crop)
     covariance = (products - np.outer(sums, sums) / num_pixels) / num_pixels
     scale = 255 * np.asarray(std)
-    eigenvalues, eigenvectors = np.linalg.eigh(covariance / np.outer(scale, scale))
-    largest = np.abs(eigenvectors).argmax(axis=0)
-    signs = np.sign(eigenvectors[largest, np.arange(3)])
-    return (eigenvectors @ (signs * eigenvalues * np.asarray(weights))).astype("f4")
+    axes = principal_axes((covariance / np.outer(scale, scale)).tolist())
+    shift = [0.0, 0.0, 0.0]
+    for weight, (eigenvalue, axis) in zip(weights, axes):
+        strength = weight * math.copysign(eigenvalue, eigenvalue * max(axis, key=abs))
+        shift = [total + strength * part for total, part in zip(shift, axis)]
+    return np.array(shift, np.float32)
 
 
 def augment(
@@ -200,30 +261,28 @@ def augment(
     Returns:
         float32 [3], the colour's shift of step 6.
     """
-    crop = resize_and_crop(image, choice, crop_size)
+    # A crop in uint8 is made in its place: nothing is left to do to it.
+    place = out if out.dtype == np.uint8 else None
+    crop = resize_and_crop(
+        image, choice, crop_size, is_flipped=choice.is_flipped, out=place
+    )
     shift = colour_shift(crop, statistics.std, choice.colour_weights)
-    if out.dtype == np.uint8:
-        out[:] = crop[:, ::-1] if choice.is_flipped else crop
-        return shift
-    table = (normalization_table(statistics) + shift[:, None]).astype(out.dtype)
-    _look_up(table, crop, choice.is_flipped, out)
+    if place is None:
+        table = normalization_table(statistics) + shift[:, None]
+        _look_up(table.astype(out.dtype), crop, out)
     return shift
 
 
-def _look_up(
-    table: np.ndarray, crop: np.ndarray, is_flipped: bool, out: np.ndarray
-) -> None:
-    """Replaces each level by its channel's value in the table: steps 4, 5 and 6.
+def _look_up(table: np.ndarray, crop: np.ndarray, out: np.ndarray) -> None:
+    """Replaces each level by its channel's value in the table: steps 4 and 6.
 
     Args:
         table: float16 or float32 [3, 256].
         crop: uint8 [H, W, 3].
-        is_flipped: Whether left and right are swapped.
         out: Of the table's type, [H, W, 3], contiguous; overwritten.
     """
     kernels = compiled.kernels()
     if kernels is None:
-        crop = crop[:, ::-1] if is_flipped else crop
         for channel in range(3):
             out[:, :, channel] = table[channel].take(crop[:, :, channel])
         return
@@ -231,7 +290,6 @@ def _look_up(
     kernels.look_up(
         table.view(whole_numbers),
         crop.reshape(len(crop), -1),
-        is_flipped,
         out.view(whole_numbers).reshape(len(out), -1),
     )
 

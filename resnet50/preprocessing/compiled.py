@@ -8,10 +8,13 @@ from types import ModuleType
 def kernels() -> ModuleType | None:
     """The module ``kernels``; None without numba, or with one that is of no use here.
 
+    With NUMBA_DISABLE_JIT numba would run the loops as they stand, value by value.
     Loaded by the first call, so that only a process that makes crops pays for it.
     """
     try:
+        import numba
+
         from resnet50.preprocessing import kernels
     except ImportError:  # numba raises it also for a numpy that is too new for it.
         return None
-    return kernels
+    return None if numba.config.DISABLE_JIT else kernels

@@ -51,6 +51,9 @@ def crop_of_resized(
     shorter_side: int,
     crop_size: int,
     corner: Callable[[int, int], tuple[int, int]],
+    *,
+    is_flipped: bool = False,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Steps 2 and 3 in one: the pixels of a crop of the resized image.
 
@@ -65,9 +68,12 @@ def crop_of_resized(
         crop_size: Side of the crop, pixels.
         corner: Takes width and height of the resized image, returns the crop's
             upper left corner in it, (left, top).
+        is_flipped: Whether left and right of the crop are swapped.
+        out: uint8 [crop_size, crop_size, 3], contiguous, to be overwritten; None for a
+            new array.
 
     Returns:
-        uint8 [crop_size, crop_size, 3].
+        uint8 [crop_size, crop_size, 3]; out, if that was given.
     """
     is_array = isinstance(image, np.ndarray)
     source_width, source_height = image.shape[1::-1] if is_array else image.size
@@ -75,18 +81,25 @@ def crop_of_resized(
     left, top = corner(width, height)
     x = _source(left, crop_size, source_width, width)
     y = _source(top, crop_size, source_height, height)
+    if out is None:
+        out = np.empty((crop_size, crop_size, 3), np.uint8)
     kernels = compiled.kernels()
     if kernels is None:
-        return _resample_with_pillow(image, crop_size, x, y)
-    rows = np.asarray(image).reshape(source_height, 3 * source_width)
-    crop = kernels.resample(rows, crop_size, tuple(x), tuple(y))
-    return crop.reshape(crop_size, crop_size, 3)
+        crop = _resample_with_pillow(image, crop_size, x, y)
+        if is_flipped:
+            crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        out[:] = crop
+    else:
+        rows = np.asarray(image).reshape(source_height, 3 * source_width)
+        square = out.reshape(crop_size, 3 * crop_size)
+        kernels.resample(rows, tuple(x), tuple(y), is_flipped, square)
+    return out
 
 
 def _resample_with_pillow(
     image: Image.Image | np.ndarray, size: int, x: _Axis, y: _Axis
-) -> np.ndarray:
-    """Resizes a box of an image to a square; uint8 [size, size, 3]."""
+) -> Image.Image:
+    """Resizes a box of an image to a square."""
     if isinstance(image, np.ndarray):
         image = Image.fromarray(
             np.ascontiguousarray(image[y.first : y.last, x.first : x.last])
@@ -100,7 +113,6 @@ def _resample_with_pillow(
         Image.Resampling.BILINEAR,
         box=(x.start, 0, x.end, image.height),
     )
-    image = image.resize(
+    return image.resize(
         (size, size), Image.Resampling.BILINEAR, box=(0, y.start, size, y.end)
     )
-    return np.asarray(image)

@@ -290,12 +290,12 @@ def test_extreme_labels_are_accepted(buffer):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("place", [0, 70_000, -1])
+@pytest.mark.parametrize("place", [0, 140_000, -1])  # In two pieces that are read.
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_value_that_is_not_finite_is_refused(buffer, value, place, dtype):
-    spec = BatchSpec(batch_size=3, crop_size=100, dtype=dtype, num_classes=5)
-    images = np.full((3, 100, 100, 3), np.finfo(dtype).min, dtype)
-    labels = np.zeros(3, np.int32)
+    spec = BatchSpec(batch_size=6, crop_size=100, dtype=dtype, num_classes=5)
+    images = np.full((6, 100, 100, 3), np.finfo(dtype).min, dtype)
+    labels = np.zeros(6, np.int32)
     buffer.write(POSITION, images, labels)
     assert buffer.read(POSITION, spec)[0].tobytes() == images.tobytes()
     images.flat[place] = value
@@ -304,6 +304,29 @@ def test_value_that_is_not_finite_is_refused(buffer, value, place, dtype):
         f"{buffer.images_path(POSITION)}: has a value that is infinite or not a number "
         "(are channel_mean and channel_std in config.txt right?)"
     )
+
+
+def test_each_float16_is_taken_for_what_it_is():
+    """Among zeros, so that each decides alone; float32 by its upper half, likewise."""
+    patterns = np.arange(2**16, dtype=np.uint16)
+    for dtype in "float16", "float32":
+        values = np.zeros((2**16, 4), dtype)
+        first = values[:, 0].view(f"u{values.itemsize}")
+        first[:] = patterns.astype(first.dtype) << (8 * values.itemsize - 16)
+        found = [buffer_module._is_finite(row.view(np.uint8), dtype) for row in values]
+        np.testing.assert_array_equal(found, np.isfinite(values[:, 0]))
+
+
+def test_a_header_of_another_length_is_read_too(written):
+    """Other writers may pad it otherwise."""
+    path = written.images_path(POSITION)
+    content = path.read_bytes()
+    length = int.from_bytes(content[8:10], "little")
+    longer = (length + 64).to_bytes(2, "little")
+    header = content[10 : 10 + length - 1] + b" " * 64 + b"\n"
+    path.write_bytes(content[:8] + longer + header + content[10 + length :])
+    images, _, _ = written.read(POSITION, SPEC)
+    np.testing.assert_array_equal(images, make_arrays()[0])
 
 
 UINT8_SPEC = SPEC._replace(dtype="uint8")

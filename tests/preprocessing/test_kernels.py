@@ -23,7 +23,9 @@ from resnet50.preprocessing.sources import ImageFile
 from tests.images import photograph
 from tests.preprocessing.recipes import STATISTICS
 
-kernels = pytest.importorskip("resnet50.preprocessing.kernels")
+kernels = compiled.kernels()
+if kernels is None:
+    pytest.skip("numba is absent or switched off", allow_module_level=True)
 
 SIDES = st.one_of(st.integers(1, 40), st.integers(41, 1500))
 FRACTIONS = st.floats(0, 1, exclude_max=True)
@@ -38,14 +40,26 @@ def both_ways(make):
         return fast, make()
 
 
-@given(SIDES, SIDES, st.integers(32, 300), st.integers(0, 200), FRACTIONS, FRACTIONS)
+@given(
+    SIDES,
+    SIDES,
+    st.integers(32, 300),
+    st.integers(0, 200),
+    FRACTIONS,
+    FRACTIONS,
+    st.booleans(),
+)
 @settings(max_examples=150, deadline=None)
-def test_a_crop_is_pillows(width, height, crop_size, surplus, down, right):
+def test_a_crop_is_pillows(width, height, crop_size, surplus, down, right, is_flipped):
     """Noise, whose neighbours differ most, in every shape, shrunk and enlarged."""
     rng = np.random.default_rng([width, height])
     pixels = rng.integers(0, 256, (height, width, 3), np.uint8)
     choice = Draw(crop_size + surplus, (down, right), False, (0, 0, 0))
-    crop, expected = both_ways(lambda: resize_and_crop(pixels, choice, crop_size))
+
+    def make():
+        return resize_and_crop(pixels, choice, crop_size, is_flipped=is_flipped)
+
+    crop, expected = both_ways(make)
     np.testing.assert_array_equal(crop, expected)
 
 
@@ -122,31 +136,66 @@ def test_the_tallest_white_image_has_room_in_a_columns_sum():
     assert squares.tolist() == [(2**15 + 1) * 255**2] * 3
 
 
+# Makes a crop, in the dtype that its command line names.
+MAKE_A_CROP = """
+import sys
+import numpy as np
+from resnet50.preprocessing.augmentation import Draw, augment
+from tests.preprocessing.recipes import STATISTICS
+out = np.empty((32, 32, 3), sys.argv[1])
+choice = Draw(48, (0.5, 0.5), True, (0.1, 0.1, 0.1))
+augment(np.zeros((60, 70, 3), np.uint8), choice, 32, STATISTICS, out)
+"""
+
+
+def run_python(code, *arguments, **environment) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
 def test_damage_to_the_cache_does_no_harm(tmp_path):
     """After a power cut the newest files may be there, and empty."""
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
-    command = [sys.executable, "-c", "import resnet50.preprocessing.kernels"]
 
     def sizes():
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        assert (done.returncode, done.stderr) == (0, "")
+        run_python(MAKE_A_CROP, "uint8", NUMBA_CACHE_DIR=str(tmp_path))
         return {path: path.stat().st_size for path in tmp_path.rglob("*.nbi")}
 
     whole = sizes()
+    assert len(whole) == 4
     for path in whole:
         path.write_bytes(b"")
     sizes()
     assert sizes() == whole
 
 
+def test_only_the_loops_that_a_dtype_needs_are_compiled(tmp_path):
+    """A machine's first batch waits for each of them."""
+    run_python(MAKE_A_CROP, "uint8", NUMBA_CACHE_DIR=str(tmp_path))
+    names = {path.name.split(".")[1].split("-")[0] for path in tmp_path.rglob("*.nbi")}
+    of_crop = {"_triangle_weights", "_resample_along_x", "_resample_along_y"}
+    assert names == of_crop | {"_add_columns"}
+
+
+def test_scipys_linear_algebra_stays_out_of_a_worker():
+    """numba, left alone, loads it for a BLAS that no loop needs."""
+    pytest.importorskip("scipy")
+    code = MAKE_A_CROP + "print('scipy.linalg' in sys.modules)"
+    assert run_python(code, "float16") == "False\n"
+
+
+def test_switched_off_numba_leaves_the_fast_way_of_numpy():
+    code = "from resnet50.preprocessing import compiled; print(compiled.kernels())"
+    assert run_python(code, NUMBA_DISABLE_JIT="1") == "None\n"
+
+
 def test_a_numpy_that_is_too_new_for_numba_leaves_the_slow_way(tmp_path):
     (tmp_path / "numba.py").write_text('raise ImportError("Numba needs NumPy ...")')
     code = "from resnet50.preprocessing import compiled; print(compiled.kernels())"
     paths = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": paths},
-        capture_output=True,
-        text=True,
-    )
-    assert (done.stdout, done.stderr) == ("None\n", "")
+    assert run_python(code, PYTHONPATH=paths) == "None\n"
