@@ -17,6 +17,7 @@ from resnet50.training.checkpoint import CheckpointError
 from resnet50.training.layers import BatchRenormalization
 from resnet50.training.model import NORMALIZATIONS, PRECISIONS
 from tests.training.tiny import create_shallow_training
+from tests.training.tolerances import UNIT_ROUNDOFF, difference, joined, make_smooth
 
 DESCRIPTION = {"precision": "float16", "accumulate_batches": 1}
 
@@ -83,7 +84,8 @@ def test_what_each_op_of_the_step_computes_in(precision, normalization):
     # The op of the cross-entropy, or those in its place where determinism is asked for.
     entropy = {"SoftmaxCrossEntropyWithLogits", "Exp", "Log"} & types.keys()
     assert entropy
-    for name in ("MatMul", "L2Loss", "ResourceApplyMomentum", *entropy):
+    # The means are those of the pixels before the classifier and of the losses.
+    for name in ("Mean", "MatMul", "L2Loss", "ResourceApplyMomentum", *entropy):
         assert types[name] == {tf.float32}, name
     assert {v.dtype for v in training.model.variables} == {tf.float32}
     assert {v.dtype for v in training.optimizer.variables} == {tf.float32}
@@ -99,21 +101,16 @@ def gradients_of(precision, normalization):
 
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
-@pytest.mark.parametrize(("precision", "bits"), [("float16", 11), ("bfloat16", 8)])
-def test_gradients_are_close_to_those_of_float32(
-    precision, bits, normalization, monkeypatch
-):
-    # Else rounding changes some ReLU's sign, and the gradient jumps.
-    monkeypatch.setattr(tf.nn, "relu", tf.nn.softplus)
-    monkeypatch.setattr(tf.nn, "max_pool2d", tf.nn.avg_pool2d)
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_gradients_are_close_to_those_of_float32(precision, normalization, monkeypatch):
+    make_smooth(monkeypatch)
     loss, gradients = gradients_of("float32", normalization)
     found_loss, found = gradients_of(precision, normalization)
-    unit = 2.0**-bits  # The largest relative error of one rounding.
+    # Some 20 roundings one after the other, forward and back, add up like a random
+    # walk: to 1.6 to 3.5 units, with float16 instructions and without.
+    unit = UNIT_ROUNDOFF[precision]
     assert found_loss == pytest.approx(loss, rel=4 * unit)
-    expected = np.concatenate([gradient.ravel() for gradient in gradients])
-    difference = np.concatenate([gradient.ravel() for gradient in found]) - expected
-    share = np.linalg.norm(difference) / np.linalg.norm(expected)
-    assert 0 < share < 10 * unit
+    assert 0 < difference(joined(found), joined(gradients)) < 10 * unit
 
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)

@@ -3,6 +3,7 @@
 import dataclasses
 from unittest import mock
 
+import pytest
 import tensorflow as tf
 
 from resnet50.preprocessing.augmentation import ChannelStatistics
@@ -11,6 +12,7 @@ from resnet50.training.model import Stage
 from resnet50.training.replicas import ONE_REPLICA
 from resnet50.training.step import Training
 from tests.settings import SETTINGS
+from tests.training.tolerances import is_hidden_from_onednn
 
 
 class TinyNetwork(tf.Module):
@@ -54,12 +56,17 @@ def create_shallow_training(
 ) -> Training:
     """A real Training on a ResNet of two blocks and three classes.
 
+    Skips a test whose precision ONEDNN_MAX_CPU_ISA makes impossible.
+
     Args:
         normalization: Of [model].
         replicas: See Training.
         is_synchronized: synchronized_batch_norm of [model].
         settings: Keys of [train] other than as shipped.
     """
+    precision = settings.get("precision", "float32")
+    if is_hidden_from_onednn(precision):
+        pytest.skip(f"ONEDNN_MAX_CPU_ISA hides the processor's {precision} from oneDNN")
     with mock.patch.object(model_module, "STAGES", SHALLOW_STAGES):
         return Training(
             3,
