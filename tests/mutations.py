@@ -13,18 +13,24 @@ test_mutations demands that each text occurs exactly once.
 """
 
 import argparse
+import multiprocessing
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
 from tests.settings import PROJECT
 
 ALL_PASSED, SOME_FAILED = 0, 1  # pytest's exit statuses
+
+# Lets each pytest begin with TensorFlow loaded, which takes longer than most tests.
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["resnet50.training", "tensorflow", "pytest"])
 
 
 class MutationError(Exception):
@@ -544,9 +550,9 @@ def mutate(text: str, mutation: Mutation) -> str:
 
 
 def copy_project(folder: Path) -> Path:
-    """Copies what the tests need, never the mutated file's original."""
+    """Copies what the tests need; returns the copy."""
     copy = folder / "project"
-    ignored = shutil.ignore_patterns("__pycache__", ".*", "saved_models", "buffer*")
+    ignored = shutil.ignore_patterns("__pycache__", ".*")
     copy.mkdir()
     for name in ("resnet50", "tests", "benchmarks", "docs", "recipes"):
         shutil.copytree(PROJECT / name, copy / name, ignore=ignored)
@@ -558,22 +564,28 @@ def copy_project(folder: Path) -> Path:
 
 def run_tests(copy: Path, tests: tuple[str, ...]) -> tuple[int, str]:
     """The exit status of pytest and its output, up to the first failure."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
-        + [f"tests/{test}" for test in tests],
-        cwd=copy,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(copy),
-            # A mutation may leave size and time of a file as they were.
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "NUMBA_CACHE_DIR": str(copy.parent / "numba"),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.returncode, done.stdout + done.stderr
+    log = copy.parent / "log"
+    process = CONTEXT.Process(target=_run_pytest, args=(copy, tests, log))
+    process.start()
+    process.join()
+    return process.exitcode, log.read_text(errors="replace")
+
+
+def _run_pytest(copy: Path, tests: tuple[str, ...], log: Path) -> None:
+    with log.open("wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.chdir(copy)
+    os.environ["PYTHONPATH"] = str(copy)
+    os.environ["NUMBA_CACHE_DIR"] = str(copy.parent / "numba")
+    # A mutation may leave a file's size and time as they were.
+    sys.dont_write_bytecode = True
+    sys.path.insert(0, str(copy))
+    for name in list(sys.modules):
+        if name.partition(".")[0] in ("resnet50", "tests"):
+            del sys.modules[name]
+    flags = ["-x", "-q", "-p", "no:cacheprovider"]
+    sys.exit(int(pytest.main(flags + [f"tests/{test}" for test in tests])))
 
 
 def try_mutation(copy: Path, mutation: Mutation) -> str | None:

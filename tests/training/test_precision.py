@@ -16,6 +16,7 @@ from resnet50.training import checkpoint
 from resnet50.training.checkpoint import CheckpointError
 from resnet50.training.layers import BatchRenormalization
 from resnet50.training.model import NORMALIZATIONS, PRECISIONS
+from tests.training.halves import skip_where_hidden
 from tests.training.tiny import create_shallow_training
 from tests.training.tolerances import UNIT_ROUNDOFF, difference, joined, make_smooth
 
@@ -237,6 +238,7 @@ def in_own_process(function, *arguments):
 def test_xla_gives_the_same_losses_to_rounding_and_resumes_bitwise(
     precision, tolerance, tmp_path
 ):
+    skip_where_hidden(precision)
     in_own_process(compare_with_xla, precision, tolerance, tmp_path)
 
 
@@ -267,6 +269,7 @@ def compare_with_xla(precision, tolerance, tmp_path):
 
 def test_renormalization_s_factors_are_not_rounded_to_halves():
     """An r of 1 + 2**-12 is 1 in float16; the moving statistics make it."""
+    skip_where_hidden("float16")
     layer = BatchRenormalization(
         1, epsilon=1e-6, moving_average_decay=0.5, name="normalization"
     )

@@ -3,7 +3,6 @@
 import dataclasses
 from unittest import mock
 
-import pytest
 import tensorflow as tf
 
 from resnet50.preprocessing.augmentation import ChannelStatistics
@@ -12,7 +11,7 @@ from resnet50.training.model import Stage
 from resnet50.training.replicas import ONE_REPLICA
 from resnet50.training.step import Training
 from tests.settings import SETTINGS
-from tests.training.tolerances import is_hidden_from_onednn
+from tests.training.halves import skip_where_hidden
 
 
 class TinyNetwork(tf.Module):
@@ -56,7 +55,7 @@ def create_shallow_training(
 ) -> Training:
     """A real Training on a ResNet of two blocks and three classes.
 
-    Skips a test whose precision ONEDNN_MAX_CPU_ISA makes impossible.
+    Skips the test if ONEDNN_MAX_CPU_ISA makes its precision impossible.
 
     Args:
         normalization: Of [model].
@@ -64,9 +63,7 @@ def create_shallow_training(
         is_synchronized: synchronized_batch_norm of [model].
         settings: Keys of [train] other than as shipped.
     """
-    precision = settings.get("precision", "float32")
-    if is_hidden_from_onednn(precision):
-        pytest.skip(f"ONEDNN_MAX_CPU_ISA hides the processor's {precision} from oneDNN")
+    skip_where_hidden(settings.get("precision", "float32"))
     with mock.patch.object(model_module, "STAGES", SHALLOW_STAGES):
         return Training(
             3,

@@ -4,9 +4,6 @@ They are so by the order of a sum, a fused multiply-add, or a library's last bit
 which differ from processor to processor.
 """
 
-import functools
-import os
-
 import numpy as np
 import tensorflow as tf
 
@@ -45,21 +42,3 @@ def make_smooth(monkeypatch) -> None:
     """Gives the networks of a test no kinks, where rounding makes gradients jump."""
     monkeypatch.setattr(tf.nn, "relu", tf.nn.softplus)
     monkeypatch.setattr(tf.nn, "max_pool2d", tf.nn.avg_pool2d)
-
-
-@functools.cache
-def is_hidden_from_onednn(precision: str) -> bool:
-    """Whether ONEDNN_MAX_CPU_ISA takes away convolutions that TensorFlow relies on.
-
-    TensorFlow looks at the processor itself. Where it finds instructions for a type, it
-    leaves that type's convolutions to oneDNN, which has none for it below the limit.
-    Without the variable both see the same processor, and a failure is a failure.
-    """
-    if not {"ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"} & os.environ.keys():
-        return False
-    x, kernel = tf.zeros([1, 8, 8, 8], precision), tf.zeros([3, 3, 8, 8], precision)
-    try:
-        tf.nn.conv2d(x, kernel, 1, "SAME")
-    except tf.errors.AbortedError as error:
-        return "could not create a primitive descriptor" in error.message
-    return False
