@@ -246,12 +246,15 @@ def test_weights_go_with_the_axes_from_the_smallest_on():
 
 
 def test_sign_of_an_axis_is_its_largest_component_s():
-    """A positive weight on the main axis brightens the channel that varies most."""
+    """A positive weight on the main axis brightens the channel that varies most.
+
+    Or one of those, where two vary alike and rounding decides, as it does for seed 10.
+    """
     for seed in range(20):
         colours = np.random.default_rng(seed).integers(0, 256, (2, 3))
         crop = np.repeat(colours[None], 3, axis=0).astype(np.uint8)
         shift = colour_shift(crop, (1.0, 1.0, 1.0), (0.0, 0.0, 1.0))
-        assert shift[np.abs(shift).argmax()] > 0
+        assert shift.max() == pytest.approx(np.abs(shift).max(), rel=1e-6)
 
 
 def random_covariances(number: int) -> np.ndarray:

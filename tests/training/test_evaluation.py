@@ -30,6 +30,11 @@ def test_the_one_crop_is_the_centre():
     crops = views(coordinates(60, 40), shorter_side=40, crop_size=32, num_crops=1)
     assert crops.shape == (1, 32, 32, 3)
     assert corners(crops) == [(14, 4)]
+    # Half of 27 is rounded to 14, half of 29 too, as in torchvision.
+    for width in (59, 61):
+        image = coordinates(width, 40)
+        crops = views(image, shorter_side=40, crop_size=32, num_crops=1)
+        assert corners(crops) == [(14, 4)]
 
 
 def test_the_ten_crops_are_corners_centre_and_mirrors():

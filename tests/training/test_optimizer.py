@@ -4,10 +4,12 @@ Also that a checkpoint brings the velocities back, so that a resumed run takes t
 steps, and that it does not list the weights a second time.
 """
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
 from resnet50.training.optimizer import SGDMomentum, l2_loss
+from tests.training.tolerances import sum_bound
 
 
 def test_momentum_over_three_steps_by_hand():
@@ -108,3 +110,11 @@ def test_l2_loss_and_its_gradient_by_hand():
     gradients = tape.gradient(loss, kernels)
     assert gradients[0].numpy()[0] == pytest.approx([0.1, -0.2])
     assert gradients[1].numpy() == pytest.approx([0.3])
+
+
+def test_l2_loss_is_a_sum_in_float32():
+    """Of squares that a half holds neither one by one nor together."""
+    weights = np.random.default_rng(0).normal(0, 1e-4, (64, 64)).astype(np.float32)
+    exact = 0.1 / 2 * np.square(weights, dtype=np.float64).sum()
+    loss = float(l2_loss([tf.Variable(weights)], 0.1))
+    assert loss == pytest.approx(exact, rel=sum_bound(weights.size, 1))

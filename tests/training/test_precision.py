@@ -17,7 +17,9 @@ from resnet50.training.checkpoint import CheckpointError
 from resnet50.training.layers import BatchRenormalization
 from resnet50.training.model import NORMALIZATIONS, PRECISIONS
 from resnet50.training.step import StepNumbers
+from tests.training.halves import skip_where_hidden
 from tests.training.tiny import create_shallow_training
+from tests.training.tolerances import UNIT_ROUNDOFF, difference, joined, make_smooth
 
 DESCRIPTION = {"precision": "float16", "accumulate_batches": 1}
 
@@ -82,7 +84,8 @@ def test_what_each_op_of_the_step_computes_in(precision, normalization):
     # The op of the cross-entropy, or those in its place where determinism is asked for.
     entropy = {"SoftmaxCrossEntropyWithLogits", "Exp", "Log"} & types.keys()
     assert entropy
-    for name in ("MatMul", "L2Loss", "ResourceApplyMomentum", *entropy):
+    # The means are those of the pixels before the classifier and of the losses.
+    for name in ("Mean", "MatMul", "L2Loss", "ResourceApplyMomentum", *entropy):
         assert types[name] == {tf.float32}, name
     assert {v.dtype for v in training.model.variables} == {tf.float32}
     assert {v.dtype for v in training.optimizer.variables} == {tf.float32}
@@ -97,21 +100,16 @@ def gradients_of(precision, normalization):
 
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
-@pytest.mark.parametrize(("precision", "bits"), [("float16", 11), ("bfloat16", 8)])
-def test_gradients_are_close_to_those_of_float32(
-    precision, bits, normalization, monkeypatch
-):
-    # Else rounding changes some ReLU's sign, and the gradient jumps.
-    monkeypatch.setattr(tf.nn, "relu", tf.nn.softplus)
-    monkeypatch.setattr(tf.nn, "max_pool2d", tf.nn.avg_pool2d)
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_gradients_are_close_to_those_of_float32(precision, normalization, monkeypatch):
+    make_smooth(monkeypatch)
     loss, gradients = gradients_of("float32", normalization)
     found_loss, found = gradients_of(precision, normalization)
-    unit = 2.0**-bits  # The largest relative error of one rounding.
+    # Some 20 roundings one after the other, forward and back, add up like a random
+    # walk: to 1.6 to 3.5 units, with float16 instructions and without.
+    unit = UNIT_ROUNDOFF[precision]
     assert found_loss == pytest.approx(loss, rel=4 * unit)
-    expected = np.concatenate([gradient.ravel() for gradient in gradients])
-    difference = np.concatenate([gradient.ravel() for gradient in found]) - expected
-    share = np.linalg.norm(difference) / np.linalg.norm(expected)
-    assert 0 < share < 10 * unit
+    assert 0 < difference(joined(found), joined(gradients)) < 10 * unit
 
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
@@ -238,6 +236,7 @@ def in_own_process(function, *arguments):
 def test_xla_gives_the_same_losses_to_rounding_and_resumes_bitwise(
     precision, tolerance, tmp_path
 ):
+    skip_where_hidden(precision)
     in_own_process(compare_with_xla, precision, tolerance, tmp_path)
 
 
@@ -268,6 +267,7 @@ def compare_with_xla(precision, tolerance, tmp_path):
 
 def test_renormalization_s_factors_are_not_rounded_to_halves():
     """An r of 1 + 2**-12 is 1 in float16; the moving statistics make it."""
+    skip_where_hidden("float16")
     layer = BatchRenormalization(
         1, epsilon=1e-6, moving_average_decay=0.5, name="normalization"
     )

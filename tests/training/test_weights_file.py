@@ -29,6 +29,7 @@ from resnet50.training.weights_file import (
 )
 from tests.training import parity
 from tests.training.test_parity import needs_torch
+from tests.training.tolerances import difference
 
 safetensors_numpy = pytest.importorskip("safetensors.numpy")
 
@@ -267,7 +268,7 @@ def test_torchvision_takes_our_file_and_we_take_its(tmp_path, model, other):
     peer.load_state_dict(load_file(ours), strict=True)
     with torch.no_grad():
         logits = peer.eval()(to_torch(images, torch.float32)).numpy()
-    assert parity.difference(model(images, False), logits) < 1e-4
+    assert difference(model(images, False), logits) < 1e-4
 
     torch.manual_seed(0)
     peer = torchvision.models.resnet50(num_classes=parity.NUM_CLASSES)
@@ -276,4 +277,4 @@ def test_torchvision_takes_our_file_and_we_take_its(tmp_path, model, other):
     with torch.no_grad():
         logits = peer.eval()(to_torch(images, torch.float32)).numpy()
     assign_state_dict(other, read_weights(theirs, other).tensors)
-    assert parity.difference(other(images, False), logits) < 1e-4
+    assert difference(other(images, False), logits) < 1e-4

@@ -36,7 +36,7 @@ def record_pieces(peer, pieces: parity.Pieces) -> None:
     """Lets the network's next call record the sides of its kinks."""
 
     def note_relu(module, inputs, output):
-        pieces.open.append((output > 0).numpy().transpose(0, 2, 3, 1))
+        pieces.inputs.append(inputs[0].detach().numpy().transpose(0, 2, 3, 1))
 
     def note_max_pool(module, inputs, output):
         pooled, places = output
@@ -101,11 +101,9 @@ def make_reference() -> dict:
             "numpy": np.__version__,
             "tensorflow": tf.__version__,
         },
-        "inputs": parity.digest([images, labels, step_images]),
-        "weights": parity.digest(v.numpy() for v in model.variables),
-        "first_weights": parity.digest(
-            v.numpy() for v in parity.create_training().model.variables
-        ),
+        "inputs": parity.fingerprint([images, labels, step_images]),
+        "weights": parity.fingerprint(model.variables),
+        "first_weights": parity.fingerprint(parity.create_training().model.variables),
     }
     for mode, is_training in (("training", True), ("inference", False)):
         peer = create_peer(model, torch.float64)

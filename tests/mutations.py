@@ -1,0 +1,646 @@
+"""Puts errors into copies of the source, one at a time, and demands that tests fail.
+
+    python -m tests.mutations
+    python -m tests.mutations --only relu
+
+Each mutation replaces one piece of text in a temporary copy of the project and runs a
+few named tests there. They must pass without it, and one of them must fail with it.
+Otherwise the mutation has survived: the tests prove less than they say. Prints a line
+for each mutation. The exit status is 1 if any survives or cannot be tried.
+
+All are in MUTATIONS. Where a file is moved or a line changed, change it there;
+test_mutations demands that each text occurs exactly once.
+"""
+
+import argparse
+import multiprocessing
+import os
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.settings import PROJECT
+
+ALL_PASSED, SOME_FAILED = 0, 1  # pytest's exit statuses
+
+# Lets each pytest begin with TensorFlow loaded, which takes longer than most tests.
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["resnet50.training", "tensorflow", "pytest"])
+
+
+class MutationError(Exception):
+    """A mutation that cannot be tried."""
+
+
+class Mutation(NamedTuple):
+    """One error.
+
+    Attributes:
+        name: What is wrong with it.
+        file: Relative to the project.
+        old: Occurs once in the file.
+        new: In its place.
+        tests: What pytest is given, below tests/; one of them has to fail.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+LAYERS = "resnet50/training/layers.py"
+SYNCHRONIZED = "resnet50/training/synchronized.py"
+MODEL = "resnet50/training/model.py"
+STEP = "resnet50/training/step.py"
+OPTIMIZER = "resnet50/training/optimizer.py"
+ACCUMULATION = "resnet50/training/accumulation.py"
+LOSS_SCALE = "resnet50/training/loss_scale.py"
+AVERAGING = "resnet50/training/averaging.py"
+MIXUP = "resnet50/training/mixup.py"
+SCHEDULES = "resnet50/training/schedules.py"
+AUGMENTATION = "resnet50/preprocessing/augmentation.py"
+RESAMPLING = "resnet50/preprocessing/resampling.py"
+KERNELS = "resnet50/preprocessing/kernels.py"
+CHANNEL_STATS = "resnet50/preprocessing/channel_stats.py"
+VALIDATION = "resnet50/preprocessing/validation.py"
+
+_LAYERS = "training/test_layers.py::"
+_CONVOLUTION = (f"{_LAYERS}test_convolution_equals_a_loop_over_pixels",)
+_EPSILON = (f"{_LAYERS}test_epsilon_is_exactly_what_is_asked_for",)
+_MOVING = (f"{_LAYERS}test_moving_statistics_over_three_steps_by_hand",)
+_R_AND_D = (f"{_LAYERS}test_renormalization_r_and_d_by_hand",)
+_NETWORK = ("training/test_parity.py::test_logits_and_gradients_equal_the_stored_ones",)
+_VARIANT = ("training/test_model.py::test_a_variant_says_where_the_stride_is",)
+_TYPES = ("training/test_precision.py::test_what_each_op_of_the_step_computes_in",)
+_GROUP = (
+    "training/test_accumulation.py::test_parts_of_a_batch_make_the_update_of_the_whole",
+)
+_DIVISION = ("training/test_loss_scale.py::test_gradients_are_divided_exactly",)
+_SMOOTHING = ("training/test_step.py::test_label_smoothing_by_hand",)
+_OPTIMIZER = ("training/test_optimizer.py",)
+_CROPS = ("preprocessing/test_kernels.py::test_a_crop_is_pillows",)
+_AUGMENTATION = "preprocessing/test_augmentation.py::"
+_FLIP = (f"{_AUGMENTATION}test_flip_is_the_mirror_image",)
+_CORNERS = (
+    f"{_AUGMENTATION}test_crop_fractions_are_down_and_right",
+    f"{_AUGMENTATION}test_crop_positions_are_uniform_over_the_whole_range",
+)
+_SHIFT = (f"{_AUGMENTATION}test_colour_shift_of_two_colours_by_hand",)
+
+MUTATIONS = (
+    # Layers
+    Mutation(
+        'a convolution padded as "SAME" at stride 2',
+        LAYERS,
+        "if self.stride == 1 or margin == 0:",
+        "if True:",
+        _CONVOLUTION,
+    ),
+    Mutation(
+        "a convolution padded one pixel too few above",
+        LAYERS,
+        "[[0, 0], [margin, margin], [margin, margin], [0, 0]]",
+        "[[0, 0], [margin - 1, margin + 1], [margin, margin], [0, 0]]",
+        _CONVOLUTION,
+    ),
+    Mutation(
+        "the max pooling padded below and to the right alone",
+        LAYERS,
+        "[[0, 0], [1, 1], [1, 1], [0, 0]]",
+        "[[0, 0], [0, 2], [0, 2], [0, 0]]",
+        _NETWORK,
+    ),
+    Mutation(
+        "batch normalization: epsilon 1.001e-5 at inference",
+        LAYERS,
+        "epsilon=self.epsilon,\n            is_training=False,",
+        "epsilon=1.001 * self.epsilon,\n            is_training=False,",
+        _EPSILON,
+    ),
+    Mutation(
+        "batch normalization: epsilon 1.001e-5 in training",
+        LAYERS,
+        "epsilon=self.epsilon,\n            exponential_avg_factor",
+        "epsilon=1.001 * self.epsilon,\n            exponential_avg_factor",
+        _EPSILON,
+    ),
+    Mutation(
+        "batch renormalization: epsilon 1.001e-5",
+        LAYERS,
+        "epsilon=self.epsilon,\n            is_training=True,",
+        "epsilon=1.001 * self.epsilon,\n            is_training=True,",
+        _EPSILON,
+    ),
+    Mutation(
+        "batch renormalization: epsilon 1.001e-5 in sigma",
+        LAYERS,
+        "tf.sqrt(self.moving_variance + self.epsilon)",
+        "tf.sqrt(self.moving_variance + 1.001 * self.epsilon)",
+        _EPSILON,
+    ),
+    Mutation(
+        "synchronized normalization: epsilon 1.001e-5",
+        SYNCHRONIZED,
+        "tf.math.rsqrt(variance + self.epsilon)",
+        "tf.math.rsqrt(variance + 1.001 * self.epsilon)",
+        _EPSILON,
+    ),
+    Mutation(
+        "batch normalization: the moving variance is of biased ones",
+        LAYERS,
+        "self.moving_variance.assign(normalized.batch_variance)",
+        "kept = self.moving_average_decay * self.moving_variance\n"
+        "        count = tf.cast(tf.size(x) / tf.size(self.gamma), tf.float32)\n"
+        "        self.moving_variance.assign(\n"
+        "            kept + (normalized.batch_variance - kept) * (count - 1) / count\n"
+        "        )",
+        _MOVING,
+    ),
+    Mutation(
+        "batch renormalization: the moving variance is of biased ones",
+        LAYERS,
+        "+ (1 - decay) * normalized.batch_variance",
+        "+ (1 - decay) * biased_variance",
+        _MOVING,
+    ),
+    Mutation(
+        "synchronized normalization: the moving variance is of biased ones",
+        SYNCHRONIZED,
+        "variance * count / (count - 1)",
+        "variance",
+        _MOVING,
+    ),
+    Mutation(
+        "batch renormalization: r is of the unbiased variance",
+        LAYERS,
+        "normalized.batch_variance * (count - 1) / count",
+        "normalized.batch_variance",
+        _R_AND_D,
+    ),
+    Mutation(
+        "batch normalization: the decay is the new share",
+        LAYERS,
+        "exponential_avg_factor=1 - self.moving_average_decay",
+        "exponential_avg_factor=self.moving_average_decay",
+        _MOVING,
+    ),
+    Mutation(
+        "batch renormalization: a gradient through r and d",
+        LAYERS,
+        "return tf.stop_gradient(r), tf.stop_gradient(d)",
+        "return r, d",
+        (f"{_LAYERS}test_no_gradient_flows_through_r_and_d",),
+    ),
+    Mutation(
+        "batch renormalization: factors in float16",
+        LAYERS,
+        "tf.cast(normalized.y, tf.float32) * (self.gamma * r)",
+        "tf.cast(normalized.y * tf.cast(self.gamma * r, x.dtype), tf.float32)",
+        (
+            "training/test_precision.py"
+            "::test_renormalization_s_factors_are_not_rounded_to_halves",
+        ),
+    ),
+    Mutation(
+        "synchronized normalization: moments in float16",
+        SYNCHRONIZED,
+        "tf.nn.moments(x, [0, 1, 2])",
+        "(tf.cast(m, tf.float32)\n"
+        "            for m in tf.nn.moments(tf.cast(x, tf.float16), [0, 1, 2]))",
+        (f"{_LAYERS}test_statistics_are_float32_whatever_is_normalized",),
+    ),
+    # The network
+    Mutation(
+        "no ReLU after the stem",
+        MODEL,
+        "tf.nn.relu(self.stem_normalization(x, is_training, limits))",
+        "self.stem_normalization(x, is_training, limits)",
+        _NETWORK,
+    ),
+    Mutation(
+        "no ReLU after a block's second normalization",
+        MODEL,
+        "tf.nn.relu(self.normalization2(x, is_training, limits))",
+        "self.normalization2(x, is_training, limits)",
+        _NETWORK,
+    ),
+    Mutation(
+        "no ReLU after a block's sum",
+        MODEL,
+        "return tf.nn.relu(x + shortcut)",
+        "return x + shortcut",
+        _NETWORK,
+    ),
+    Mutation(
+        "a ReLU before a block's sum",
+        MODEL,
+        "return tf.nn.relu(x + shortcut)",
+        "return tf.nn.relu(tf.nn.relu(x) + shortcut)",
+        _NETWORK,
+    ),
+    Mutation(
+        "a projection that is not normalized",
+        MODEL,
+        "shortcut = self.projection_normalization(shortcut, is_training, limits)",
+        "pass",
+        _NETWORK,
+    ),
+    Mutation(
+        "v1 for v1.5",
+        MODEL,
+        "(stride, 1) if variant",
+        "(1, stride) if variant",
+        _VARIANT,
+    ),
+    Mutation(
+        "v1.5 for v1",
+        MODEL,
+        "else (1, stride),",
+        "else (stride, 1),",
+        _VARIANT + _NETWORK,
+    ),
+    Mutation(
+        "average pooling in float16",
+        MODEL,
+        "x = tf.reduce_mean(x, axis=[1, 2])",
+        "x = tf.reduce_mean(tf.cast(x, self._dtype), axis=[1, 2])\n"
+        "        x = tf.cast(x, tf.float32)",
+        _TYPES,
+    ),
+    # The step
+    Mutation(
+        "no l2 penalty in what is differentiated",
+        STEP,
+        "target = total_loss * self.loss_scale.scale if is_scaled else total_loss",
+        "target = loss * self.loss_scale.scale if is_scaled else loss",
+        (
+            "training/test_step.py"
+            "::test_the_l2_penalty_may_include_gamma_beta_and_the_bias",
+        ),
+    ),
+    Mutation(
+        "no l2 penalty in the loss that is told",
+        STEP,
+        "total_loss = loss + penalty",
+        "total_loss = loss",
+        ("training/test_step.py::test_the_returned_loss_has_the_l2_penalty",),
+    ),
+    Mutation(
+        "an l2 penalty without its half",
+        OPTIMIZER,
+        "return l2_penalty * tf.add_n(",
+        "return 2 * l2_penalty * tf.add_n(",
+        _OPTIMIZER,
+    ),
+    Mutation(
+        "an l2 penalty in float16",
+        OPTIMIZER,
+        "tf.nn.l2_loss(weight)",
+        "tf.cast(tf.nn.l2_loss(tf.cast(weight, tf.float16)), tf.float32)",
+        _OPTIMIZER,
+    ),
+    Mutation(
+        "the learning rate in the velocity",
+        OPTIMIZER,
+        "lr=learning_rate,\n                grad=gradient,",
+        "lr=1.0,\n                grad=learning_rate * gradient,",
+        _OPTIMIZER,
+    ),
+    Mutation(
+        "Nesterov's momentum for the plain one",
+        OPTIMIZER,
+        "use_nesterov=self._use_nesterov,",
+        "use_nesterov=not self._use_nesterov,",
+        _OPTIMIZER,
+    ),
+    Mutation(
+        "label smoothing spread over the other classes",
+        STEP,
+        "spread = label_smoothing / num_classes",
+        "spread = label_smoothing / (num_classes - 1)",
+        _SMOOTHING,
+    ),
+    Mutation(
+        "label smoothing without the label's part",
+        STEP,
+        "1 - label_smoothing + spread",
+        "1 - label_smoothing",
+        _SMOOTHING,
+    ),
+    Mutation(
+        "mixup's shares of the loss exchanged",
+        STEP,
+        "mixing_share * loss + (1 - mixing_share) * other",
+        "mixing_share * other + (1 - mixing_share) * loss",
+        ("training/test_mixup.py::test_loss_and_gradient_of_a_blended_label_by_hand",),
+    ),
+    Mutation(
+        "mixup in float16",
+        MIXUP,
+        "images = tf.cast(images, tf.float32)",
+        "share = tf.cast(share, images.dtype)",
+        ("training/test_mixup.py::test_each_image_is_blended_with_the_one_before_it",),
+    ),
+    Mutation(
+        "256 levels between 0 and 1 on the device",
+        STEP,
+        "1 / (255 * std)",
+        "1 / (256 * std)",
+        (
+            "training/test_step.py"
+            "::test_normalizing_on_the_device_is_normalizing_in_the_preprocessor",
+        ),
+    ),
+    Mutation(
+        "statistics that an overflow leaves behind",
+        STEP,
+        "variable.assign(tf.where(is_finite, variable, value))",
+        "pass",
+        ("training/test_precision.py::test_a_step_that_overflows_leaves_no_trace",),
+    ),
+    Mutation(
+        "accumulated gradients that are not divided",
+        ACCUMULATION,
+        "means = [total / count for total in self.sums]",
+        "means = [tf.identity(total) for total in self.sums]",
+        _GROUP,
+    ),
+    Mutation(
+        "gradients accumulated in float16",
+        ACCUMULATION,
+        "total.assign_add(gradient)",
+        "total.assign_add(tf.cast(tf.cast(gradient, tf.float16), tf.float32))",
+        _GROUP,
+    ),
+    Mutation(
+        "gradients unscaled in float16",
+        LOSS_SCALE,
+        "gradient * factor",
+        "tf.cast(tf.cast(gradient, tf.float16) * tf.cast(factor, tf.float16),"
+        " tf.float32)",
+        _DIVISION,
+    ),
+    Mutation(
+        "gradients that stay scaled",
+        LOSS_SCALE,
+        "factor = 1 / self.scale",
+        "factor = 0 * self.scale + 1",
+        _DIVISION,
+    ),
+    Mutation(
+        "another ramp of the averaged weights",
+        AVERAGING,
+        "ramp = 9 / (10 +",
+        "ramp = 10 / (10 +",
+        ("training/test_averaging.py::test_the_average_over_four_updates_by_hand",),
+    ),
+    Mutation(
+        "a warm-up that begins with 0",
+        SCHEDULES,
+        "return base_learning_rate * (step + 1) / (warmup_steps + 1)",
+        "return base_learning_rate * step / warmup_steps",
+        ("training/test_schedules.py",),
+    ),
+    # Preprocessing
+    Mutation(
+        "a compiled flip that is off by one",
+        KERNELS,
+        "3 * (len(firsts) - 1 - place)",
+        "3 * max(len(firsts) - 2 - place, 0)",
+        _FLIP,
+    ),
+    Mutation(
+        "Pillow's flip upside down",
+        RESAMPLING,
+        "Image.Transpose.FLIP_LEFT_RIGHT",
+        "Image.Transpose.FLIP_TOP_BOTTOM",
+        ("preprocessing/test_kernels.py::test_crops_are_pillow_s_bit_by_bit",),
+    ),
+    Mutation(
+        "uint8 crops that are not flipped",
+        AUGMENTATION,
+        "image, choice, crop_size, is_flipped=choice.is_flipped, out=place",
+        "image, choice, crop_size, is_flipped=place is None, out=place",
+        (
+            "preprocessing/test_batches.py"
+            "::test_uint8_batch_is_the_float16_batch_before_it_is_normalized",
+        ),
+    ),
+    Mutation(
+        "a crop that never reaches the edge",
+        AUGMENTATION,
+        "int(right * (width - crop_size + 1))",
+        "int(right * (width - crop_size))",
+        _CORNERS,
+    ),
+    Mutation(
+        "down for right",
+        AUGMENTATION,
+        "down, right = fractions",
+        "right, down = fractions",
+        _CORNERS,
+    ),
+    Mutation(
+        "a jitter with the variance for the deviation",
+        AUGMENTATION,
+        "rng.standard_normal(3) * settings.colour_jitter_stddev",
+        "rng.standard_normal(3) * settings.colour_jitter_stddev**2",
+        (f"{_AUGMENTATION}test_draw_takes_four_uniform_and_three_normal_numbers",),
+    ),
+    Mutation(
+        "the unbiased covariance of the colours",
+        AUGMENTATION,
+        "np.outer(sums, sums) / num_pixels) / num_pixels",
+        "np.outer(sums, sums) / num_pixels) / (num_pixels - 1)",
+        _SHIFT,
+    ),
+    Mutation(
+        "a jitter by the axes' deviations",
+        AUGMENTATION,
+        "math.copysign(eigenvalue, eigenvalue * max(axis, key=abs))",
+        "math.copysign(abs(eigenvalue) ** 0.5, max(axis, key=abs))",
+        _SHIFT,
+    ),
+    Mutation(
+        "256 levels between 0 and 1",
+        AUGMENTATION,
+        "levels = np.arange(256) / 255",
+        "levels = np.arange(256) / 256",
+        (f"{_AUGMENTATION}test_table_is_float64_normalization",),
+    ),
+    Mutation(
+        "a longer side that is rounded up",
+        RESAMPLING,
+        "return width * shorter_side // shorter, ",
+        "return -(-width * shorter_side // shorter), ",
+        (f"{_AUGMENTATION}test_resized_size_keeps_the_aspect_and_rounds_down",),
+    ),
+    Mutation(
+        "resampled values that are rounded down",
+        KERNELS,
+        "_HALF = 1 << (_BITS - 1)",
+        "_HALF = 0",
+        _CROPS,
+    ),
+    Mutation(
+        "weights that are rounded down",
+        KERNELS,
+        "int(0.5 + triangle[tap]",
+        "int(triangle[tap]",
+        _CROPS,
+    ),
+    Mutation(
+        "resampling that does not smooth",
+        KERNELS,
+        "support = max(scale, 1.0)",
+        "support = 1.0",
+        _CROPS,
+    ),
+    Mutation(
+        "resampling half a pixel off",
+        KERNELS,
+        "(place + 0.5) * scale",
+        "place * scale",
+        _CROPS,
+    ),
+    Mutation(
+        "the unbiased variance of the channels",
+        CHANNEL_STATS,
+        "Fraction(square_sum, total.num_pixels) - mean**2",
+        "(Fraction(square_sum, total.num_pixels) - mean**2) * Fraction(\n"
+        "            total.num_pixels, total.num_pixels - 1\n"
+        "        )",
+        ("preprocessing/test_channel_stats.py::test_statistics_by_hand",),
+    ),
+    Mutation(
+        "a validation crop whose odd margin is rounded down",
+        VALIDATION,
+        "round(right * (width - crop_size))",
+        "int(right * (width - crop_size))",
+        ("training/test_evaluation.py::test_the_one_crop_is_the_centre",),
+    ),
+    Mutation(
+        "validation crops mirrored upside down",
+        VALIDATION,
+        "view[:, ::-1] for view in five",
+        "view[::-1] for view in five",
+        (
+            "training/test_evaluation.py::test_the_ten_crops_are_corners_centre_and_mirrors",
+        ),
+    ),
+)
+
+
+def mutate(text: str, mutation: Mutation) -> str:
+    """The text of a mutation's file with its error."""
+    count = text.count(mutation.old)
+    if count != 1:
+        place = "not in" if count == 0 else f"{count} times in"
+        raise MutationError(
+            f"mutation {mutation.name}: its text is {place} {mutation.file}"
+        )
+    return text.replace(mutation.old, mutation.new)
+
+
+def copy_project(folder: Path) -> Path:
+    """Copies what the tests need; returns the copy."""
+    copy = folder / "project"
+    ignored = shutil.ignore_patterns("__pycache__", ".*")
+    copy.mkdir()
+    for name in ("resnet50", "tests", "benchmarks", "docs", "recipes"):
+        shutil.copytree(PROJECT / name, copy / name, ignore=ignored)
+    for path in PROJECT.iterdir():
+        if path.suffix in (".py", ".toml", ".txt", ".md"):
+            shutil.copy2(path, copy)
+    return copy
+
+
+def run_tests(copy: Path, tests: tuple[str, ...]) -> tuple[int, str]:
+    """The exit status of pytest and its output, up to the first failure."""
+    log = copy.parent / "log"
+    process = CONTEXT.Process(target=_run_pytest, args=(copy, tests, log))
+    process.start()
+    process.join()
+    return process.exitcode, log.read_text(errors="replace")
+
+
+def _run_pytest(copy: Path, tests: tuple[str, ...], log: Path) -> None:
+    with log.open("wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.chdir(copy)
+    os.environ["PYTHONPATH"] = str(copy)
+    os.environ["NUMBA_CACHE_DIR"] = str(copy.parent / "numba")
+    # A mutation may leave a file's size and time as they were.
+    sys.dont_write_bytecode = True
+    sys.path.insert(0, str(copy))
+    for name in list(sys.modules):
+        if name.partition(".")[0] in ("resnet50", "tests"):
+            del sys.modules[name]
+    flags = ["-x", "-q", "-p", "no:cacheprovider"]
+    sys.exit(int(pytest.main(flags + [f"tests/{test}" for test in tests])))
+
+
+def try_mutation(copy: Path, mutation: Mutation) -> str | None:
+    """The test that fails with a mutation, or None if all pass."""
+    path = copy / mutation.file
+    text = path.read_text()
+    path.write_text(mutate(text, mutation))
+    try:
+        status, output = run_tests(copy, mutation.tests)
+    finally:
+        path.write_text(text)
+    if status == ALL_PASSED:
+        if " skipped" in output:
+            raise MutationError(f"mutation {mutation.name}: its tests are skipped")
+        return None
+    failed = re.search(r"^FAILED (\S+)", output, re.MULTILINE)
+    if status != SOME_FAILED or not failed:
+        raise MutationError(
+            f"mutation {mutation.name}: its tests do not run:\n{output[-3000:]}"
+        )
+    return failed[1].removeprefix("tests/")
+
+
+def run(mutations: tuple[Mutation, ...], folder: Path) -> int:
+    """Tries mutations in a copy below a folder; returns how many are not caught."""
+    copy = copy_project(folder)
+    tests = tuple(dict.fromkeys(test for m in mutations for test in m.tests))
+    status, output = run_tests(copy, tests)
+    if status != ALL_PASSED:
+        print(f"the tests fail without any mutation:\n{output[-3000:]}")
+        return len(mutations)
+    num_bad = 0
+    for mutation in mutations:
+        try:
+            test = try_mutation(copy, mutation)
+            result = f"caught by {test}" if test else "SURVIVED"
+        except MutationError as error:
+            test, result = None, str(error)
+        num_bad += test is None
+        print(f"{mutation.name}: {result}", flush=True)
+    print(f"{len(mutations) - num_bad} of {len(mutations)} mutations caught")
+    return num_bad
+
+
+def main() -> None:
+    """Runs the program."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="those whose name has this text")
+    only = parser.parse_args().only
+    mutations = tuple(m for m in MUTATIONS if only in m.name)
+    if not mutations:
+        sys.exit(f"--only={only}: no mutation has such a name")
+    with tempfile.TemporaryDirectory() as folder:
+        sys.exit(run(mutations, Path(folder)) > 0)
+
+
+if __name__ == "__main__":
+    main()
