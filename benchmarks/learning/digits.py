@@ -24,7 +24,8 @@ from resnet50.config import Config
 from resnet50.preprocessing.augmentation import ChannelStatistics
 from resnet50.preprocessing.imagenet import EPOCH_ORDER
 from resnet50.training.loop import PerStepNumbers
-from resnet50.training.step import Training, count_correct
+from resnet50.training.step import Training
+from resnet50.training.totals import count_correct
 from tests.settings import SETTINGS
 from tests.training.keras_weights import (
     KERAS_EPSILON,
