@@ -14,6 +14,7 @@ from resnet50.training.model import NORMALIZATIONS, SYNCHRONIZED
 from resnet50.training.replicas import ONE_REPLICA, Replicas
 from resnet50.training.step import StepNumbers
 from tests.training.tiny import create_shallow_training
+from tests.training.tolerances import make_smooth
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
@@ -58,8 +59,12 @@ def assert_copies_are_equal(training):
 
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
-def test_synchronized_replicas_follow_one(normalization):
-    """Losses to 1e-4; statistics, totals and averaged weights as well."""
+def test_synchronized_replicas_follow_one(normalization, monkeypatch):
+    """Losses to 1e-4; statistics, totals and averaged weights as well.
+
+    In six steps some ReLU's input would be so near to 0 that rounding decides its sign.
+    """
+    make_smooth(monkeypatch)
     settings = {"l2_penalty": 1e-3, "weight_average_decay": 0.5}
     one, two = (
         create_shallow_training(normalization, replicas, True, **settings)
@@ -72,8 +77,10 @@ def test_synchronized_replicas_follow_one(normalization):
     assert expected[-1] != pytest.approx(expected[0], rel=0.02)  # It has learnt.
     assert train(two, range(6)) == pytest.approx(expected, rel=1e-4)
     for theirs, ours in zip(one.variables, two.variables, strict=True):
+        theirs = theirs.numpy()
+        atol = 1e-4 * np.abs(theirs).max()
         np.testing.assert_allclose(
-            ours.numpy(), theirs.numpy(), rtol=1e-3, atol=1e-4, err_msg=ours.name
+            ours.numpy(), theirs, rtol=0, atol=atol, err_msg=ours.name
         )
     assert_copies_are_equal(two)
     # One trace was enough for all steps.

@@ -266,20 +266,23 @@ def compare_with_xla(precision, tolerance, tmp_path):
 
 
 def test_renormalization_s_factors_are_not_rounded_to_halves():
-    """An r of 1 + 2**-12 is 1 in float16; the moving statistics make it."""
+    """With an r that would be 1.5 in float16; the moving statistics make it."""
     skip_where_hidden("float16")
+    r = 1.5 + 0.98 * 2.0**-11
+    assert np.float16(r) == 1.5
     layer = BatchRenormalization(
         1, epsilon=1e-6, moving_average_decay=0.5, name="normalization"
     )
     rng = np.random.default_rng(0)
     x = rng.standard_normal((64, 8, 8, 1)).astype(np.float16)
-    variance = x.astype(np.float64).var()
-    layer.moving_variance.assign([variance / (1 + 2.0**-12) ** 2])
-    layer.moving_mean.assign([x.astype(np.float64).mean()])
+    mean, variance = x.mean(dtype=np.float64), x.var(dtype=np.float64)
+    layer.moving_variance.assign([variance / r**2])
+    layer.moving_mean.assign([mean])
     y = layer(tf.constant(x), True, (3.0, 5.0))
     assert y.dtype == tf.float16
-    exact = (x - x.astype(np.float64).mean()) / np.sqrt(variance) * (1 + 2.0**-12)
+    y = y.numpy().astype(np.float64)
+    exact = (x - mean) / np.sqrt(variance) * r
     # One rounding of the normalized value and one of the result: two halves of a unit.
-    np.testing.assert_allclose(
-        y.numpy().astype(np.float64), exact, rtol=2.0**-10, atol=1e-4
-    )
+    np.testing.assert_allclose(y, exact, rtol=2.0**-10, atol=1e-4)
+    # Over 4096 values they cancel out, and 1.5 for r would be 3.2e-4 too little.
+    assert np.vdot(y, exact) / np.vdot(exact, exact) == pytest.approx(1, abs=5e-5)
