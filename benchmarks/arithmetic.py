@@ -19,7 +19,7 @@ operations, so an image costs 3 * 2 * 4.0892e9 - 2 * 0.118e9 = 24.3e9, in v1 22.
 
 from typing import NamedTuple
 
-from resnet50.training.model import EXPANSION, STAGES, STEM_CHANNELS
+from resnet50.network.model import EXPANSION, STAGES, STEM_CHANNELS
 
 
 class ConvolutionShape(NamedTuple):

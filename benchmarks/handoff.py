@@ -23,17 +23,17 @@ from typing import NamedTuple
 import tomlkit
 
 from benchmarks.photographs import find_images, make_photographs
-from resnet50.config import Config
-from resnet50.config_file import read_config
+from resnet50.config.settings import Config
+from resnet50.config.toml_file import read_config
+from resnet50.dataset.decoding import decode_pixels, decode_rgb
+from resnet50.dataset.images import Dataset
+from resnet50.dataset.index import open_training_set
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.progress import Position, to_position, write_progress
 from resnet50.handoff.reader import BatchReader
 from resnet50.preprocessing.batches import Recipe
 from resnet50.preprocessing.channel_stats import sum_levels
-from resnet50.preprocessing.dataset_index import open_training_set
-from resnet50.preprocessing.decoding import decode_pixels, decode_rgb
-from resnet50.preprocessing.imagenet import Dataset
 
 PROJECT = Path(__file__).parent.parent
 NUM_IMAGES = 1000

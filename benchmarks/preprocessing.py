@@ -31,10 +31,11 @@ from benchmarks import peers
 from benchmarks.environment import cpu_model, versions
 from benchmarks.peers import MakeBatch, Workload
 from benchmarks.photographs import find_images, make_photographs
-from resnet50.config_file import read_config
+from resnet50.config.toml_file import read_config
+from resnet50.dataset import decoding
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.progress import Position
-from resnet50.preprocessing import compiled, decoding
+from resnet50.pixels import backend
 from resnet50.preprocessing.batches import (
     Assignment,
     MadeBatch,
@@ -127,7 +128,7 @@ def _with_pillow_and_numpy(make: MakeBatch) -> MakeBatch:
     def run(epoch: int, batch_index: int) -> None:
         with (
             mock.patch.object(decoding, "simplejpeg", None),
-            mock.patch.object(compiled, "kernels", lambda: None),
+            mock.patch.object(backend, "kernels", lambda: None),
         ):
             make(epoch, batch_index)
 
@@ -137,7 +138,7 @@ def _with_pillow_and_numpy(make: MakeBatch) -> MakeBatch:
 def our_variants(workload: Workload) -> dict[str, MakeBatch]:
     """Ours as installed, and with Pillow and numpy alone."""
     make, write = _make_without_write(workload), _make_and_write(workload)
-    if compiled.kernels() is None or decoding.simplejpeg is None:
+    if backend.kernels() is None or decoding.simplejpeg is None:
         sys.exit("numba or simplejpeg is missing (pip install -e . installs them)")
     return {
         OURS: write,

@@ -25,8 +25,8 @@ import resnet50.training  # noqa: F401, which makes TensorFlow quiet.
 import tensorflow as tf
 
 from benchmarks.arithmetic import operations_per_image, peak_tflops
-from resnet50.training.devices import can_use_xla, prepare_device
-from resnet50.training.model import PRECISIONS
+from resnet50.network.model import PRECISIONS
+from resnet50.training.devices.selection import can_use_xla, prepare_device
 
 NETWORKS = ("ours", "keras")
 

@@ -18,9 +18,9 @@ import resnet50.training  # noqa: F401, which makes TensorFlow quiet.
 # isort: split
 import tensorflow as tf
 
-from resnet50.preprocessing.augmentation import ChannelStatistics
-from resnet50.training.optimizer import l2_loss
-from resnet50.training.step import StepNumbers, Training, cross_entropy
+from resnet50.pixels.augmentation import ChannelStatistics
+from resnet50.training.update.optimizer import l2_loss
+from resnet50.training.update.step import StepNumbers, Training, cross_entropy
 
 NUM_CLASSES = 1000
 LEARNING_RATE, MOMENTUM, L2_PENALTY = 0.01, 0.9, 1e-4
@@ -34,7 +34,7 @@ def make_ours(images, labels, args: argparse.Namespace) -> Step:
     import dataclasses
     from pathlib import Path
 
-    from resnet50.config_file import read_config
+    from resnet50.config.toml_file import read_config
 
     config = read_config(Path(__file__).parent.parent / "config.txt")
     model = dataclasses.replace(config.model, variant="v1")

@@ -3,8 +3,8 @@
     python3 -m docs.make_configuration
 
 The words are config.txt's comments; types, ranges and choices are those that
-resnet50.config checks; the flags are those that the programs' parsers are made with. A
-test compares the file with what this module makes.
+resnet50.config.settings checks; the flags are those of the programs' parsers. A test
+compares the file with what this module makes.
 """
 
 import ast
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from resnet50.command_line import make_parser
-from resnet50.config import Config
+from resnet50.config.settings import Config
 
 PROJECT = Path(__file__).parents[1]
 DOCUMENT = PROJECT / "docs" / "configuration.md"
@@ -26,7 +26,8 @@ _INTRODUCTION = """\
 <!-- Made by `python3 -m docs.make_configuration`; changes here are lost. -->
 
 All settings are in [config.txt](../config.txt), which is TOML. This page is made from
-its comments and from the checks in resnet50/config.py; a test compares it with them.
+its comments and from the checks in resnet50/config/settings.py; a test compares it with
+them.
 
 * Each key must be there, of its type and in its range. An unknown key, a wrong type or
   a value out of range is an error of one line that names the key, the value and what it

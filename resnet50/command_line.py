@@ -17,8 +17,8 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from resnet50.config import Config, ConfigError
-from resnet50.config_file import override, read_config
+from resnet50.config.settings import Config, ConfigError
+from resnet50.config.toml_file import override, read_config
 from resnet50.errors import UserError
 from resnet50.signals import StopRequest, stop_signals_handled
 

@@ -21,11 +21,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from resnet50.commands.demo_images import make_images
-from resnet50.config_file import read_config
+from resnet50.config.toml_file import read_config
+from resnet50.dataset.index import open_training_set
+from resnet50.demo.pictures import make_images
 from resnet50.handoff.progress import ProgressError, read_progress
-from resnet50.preprocessing.dataset_index import open_training_set
-from resnet50.tables import METRICS_FILE, read_table
+from resnet50.reports.tables import METRICS_FILE, read_table
 from resnet50.training.checkpoint import list_checkpoints
 from tests.settings import PROJECT, write_small_config
 

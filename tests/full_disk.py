@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from resnet50.commands.demo_images import make_images
+from resnet50.demo.pictures import make_images
 from resnet50.training.checkpoint import list_checkpoints
 from tests.settings import PROJECT, write_small_config
 

@@ -55,38 +55,40 @@ class Mutation(NamedTuple):
     tests: tuple[str, ...]
 
 
-LAYERS = "resnet50/training/layers.py"
-SYNCHRONIZED = "resnet50/training/synchronized.py"
-MODEL = "resnet50/training/model.py"
-STEP = "resnet50/training/step.py"
-OPTIMIZER = "resnet50/training/optimizer.py"
-ACCUMULATION = "resnet50/training/accumulation.py"
-LOSS_SCALE = "resnet50/training/loss_scale.py"
-AVERAGING = "resnet50/training/averaging.py"
-MIXUP = "resnet50/training/mixup.py"
-SCHEDULES = "resnet50/training/schedules.py"
-AUGMENTATION = "resnet50/preprocessing/augmentation.py"
-RESAMPLING = "resnet50/preprocessing/resampling.py"
-KERNELS = "resnet50/preprocessing/kernels.py"
+LAYERS = "resnet50/network/layers.py"
+SYNCHRONIZED = "resnet50/network/synchronized.py"
+MODEL = "resnet50/network/model.py"
+STEP = "resnet50/training/update/step.py"
+OPTIMIZER = "resnet50/training/update/optimizer.py"
+ACCUMULATION = "resnet50/training/update/accumulation.py"
+LOSS_SCALE = "resnet50/training/update/loss_scale.py"
+AVERAGING = "resnet50/training/update/averaging.py"
+MIXUP = "resnet50/training/update/mixup.py"
+SCHEDULES = "resnet50/training/update/schedules.py"
+AUGMENTATION = "resnet50/pixels/augmentation.py"
+RESAMPLING = "resnet50/pixels/resampling.py"
+KERNELS = "resnet50/pixels/kernels.py"
 CHANNEL_STATS = "resnet50/preprocessing/channel_stats.py"
-VALIDATION = "resnet50/preprocessing/validation.py"
+VALIDATION = "resnet50/pixels/evaluation_crops.py"
 
-_LAYERS = "training/test_layers.py::"
+_LAYERS = "network/test_layers.py::"
 _CONVOLUTION = (f"{_LAYERS}test_convolution_equals_a_loop_over_pixels",)
 _EPSILON = (f"{_LAYERS}test_epsilon_is_exactly_what_is_asked_for",)
 _MOVING = (f"{_LAYERS}test_moving_statistics_over_three_steps_by_hand",)
 _R_AND_D = (f"{_LAYERS}test_renormalization_r_and_d_by_hand",)
-_NETWORK = ("training/test_parity.py::test_logits_and_gradients_equal_the_stored_ones",)
-_VARIANT = ("training/test_model.py::test_a_variant_says_where_the_stride_is",)
-_TYPES = ("training/test_precision.py::test_what_each_op_of_the_step_computes_in",)
-_GROUP = (
-    "training/test_accumulation.py::test_parts_of_a_batch_make_the_update_of_the_whole",
+_NETWORK = ("network/test_parity.py::test_logits_and_gradients_equal_the_stored_ones",)
+_VARIANT = ("network/test_model.py::test_a_variant_says_where_the_stride_is",)
+_TYPES = (
+    "training/update/test_precision.py::test_what_each_op_of_the_step_computes_in",
 )
-_DIVISION = ("training/test_loss_scale.py::test_gradients_are_divided_exactly",)
-_SMOOTHING = ("training/test_step.py::test_label_smoothing_by_hand",)
-_OPTIMIZER = ("training/test_optimizer.py",)
-_CROPS = ("preprocessing/test_kernels.py::test_a_crop_is_pillows",)
-_AUGMENTATION = "preprocessing/test_augmentation.py::"
+_GROUP = (
+    "training/update/test_accumulation.py::test_parts_of_a_batch_make_the_update_of_the_whole",
+)
+_DIVISION = ("training/update/test_loss_scale.py::test_gradients_are_divided_exactly",)
+_SMOOTHING = ("training/update/test_step.py::test_label_smoothing_by_hand",)
+_OPTIMIZER = ("training/update/test_optimizer.py",)
+_CROPS = ("pixels/test_kernels.py::test_a_crop_is_pillows",)
+_AUGMENTATION = "pixels/test_augmentation.py::"
 _FLIP = (f"{_AUGMENTATION}test_flip_is_the_mirror_image",)
 _CORNERS = (
     f"{_AUGMENTATION}test_crop_fractions_are_down_and_right",
@@ -204,7 +206,7 @@ MUTATIONS = (
         "tf.cast(normalized.y, tf.float32) * (self.gamma * r)",
         "tf.cast(normalized.y * tf.cast(self.gamma * r, x.dtype), tf.float32)",
         (
-            "training/test_precision.py"
+            "training/update/test_precision.py"
             "::test_renormalization_s_factors_are_not_rounded_to_halves",
         ),
     ),
@@ -281,7 +283,7 @@ MUTATIONS = (
         "target = total_loss * self.loss_scale.scale if is_scaled else total_loss",
         "target = loss * self.loss_scale.scale if is_scaled else loss",
         (
-            "training/test_step.py"
+            "training/update/test_step.py"
             "::test_the_l2_penalty_may_include_gamma_beta_and_the_bias",
         ),
     ),
@@ -290,7 +292,7 @@ MUTATIONS = (
         STEP,
         "total_loss = loss + penalty",
         "total_loss = loss",
-        ("training/test_step.py::test_the_returned_loss_has_the_l2_penalty",),
+        ("training/update/test_step.py::test_the_returned_loss_has_the_l2_penalty",),
     ),
     Mutation(
         "an l2 penalty without its half",
@@ -339,14 +341,18 @@ MUTATIONS = (
         STEP,
         "mixing_share * loss + (1 - mixing_share) * other",
         "mixing_share * other + (1 - mixing_share) * loss",
-        ("training/test_mixup.py::test_loss_and_gradient_of_a_blended_label_by_hand",),
+        (
+            "training/update/test_mixup.py::test_loss_and_gradient_of_a_blended_label_by_hand",
+        ),
     ),
     Mutation(
         "mixup in float16",
         MIXUP,
         "images = tf.cast(images, tf.float32)",
         "share = tf.cast(share, images.dtype)",
-        ("training/test_mixup.py::test_each_image_is_blended_with_the_one_before_it",),
+        (
+            "training/update/test_mixup.py::test_each_image_is_blended_with_the_one_before_it",
+        ),
     ),
     Mutation(
         "256 levels between 0 and 1 on the device",
@@ -354,7 +360,7 @@ MUTATIONS = (
         "1 / (255 * std)",
         "1 / (256 * std)",
         (
-            "training/test_step.py"
+            "training/update/test_step.py"
             "::test_normalizing_on_the_device_is_normalizing_in_the_preprocessor",
         ),
     ),
@@ -363,7 +369,9 @@ MUTATIONS = (
         STEP,
         "variable.assign(tf.where(is_finite, variable, value))",
         "pass",
-        ("training/test_precision.py::test_a_step_that_overflows_leaves_no_trace",),
+        (
+            "training/update/test_precision.py::test_a_step_that_overflows_leaves_no_trace",
+        ),
     ),
     Mutation(
         "accumulated gradients that are not divided",
@@ -399,14 +407,16 @@ MUTATIONS = (
         AVERAGING,
         "ramp = 9 / (10 +",
         "ramp = 10 / (10 +",
-        ("training/test_averaging.py::test_the_average_over_four_updates_by_hand",),
+        (
+            "training/update/test_averaging.py::test_the_average_over_four_updates_by_hand",
+        ),
     ),
     Mutation(
         "a warm-up that begins with 0",
         SCHEDULES,
         "return base_learning_rate * (step + 1) / (warmup_steps + 1)",
         "return base_learning_rate * step / warmup_steps",
-        ("training/test_schedules.py",),
+        ("training/update/test_schedules.py",),
     ),
     # Preprocessing
     Mutation(
@@ -421,7 +431,7 @@ MUTATIONS = (
         RESAMPLING,
         "Image.Transpose.FLIP_LEFT_RIGHT",
         "Image.Transpose.FLIP_TOP_BOTTOM",
-        ("preprocessing/test_kernels.py::test_a_whole_crop_is_numpys",),
+        ("pixels/test_kernels.py::test_a_whole_crop_is_numpys",),
     ),
     Mutation(
         "uint8 crops that are not flipped",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import tomlkit
 
-from resnet50.config_file import read_config
+from resnet50.config.toml_file import read_config
 
 PROJECT = Path(__file__).parent.parent
 SETTINGS = read_config(PROJECT / "config.txt")

@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from resnet50.command_line import make_plain_parser
-from resnet50.config_file import read_config
+from resnet50.config.toml_file import read_config
+from resnet50.dataset.index import open_training_set
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.manifest import require_same
 from resnet50.handoff.progress import Position, to_step, write_progress
 from resnet50.handoff.reader import BatchReader
 from resnet50.preprocessing.batches import Recipe
-from resnet50.preprocessing.dataset_index import open_training_set
 from resnet50.training.loop import Loop, PerStepNumbers, Run
 from tests.images import make_class_folders
 from tests.settings import PROJECT, write_small_config

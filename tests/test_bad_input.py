@@ -18,10 +18,10 @@ import pytest
 from PIL import Image
 
 from resnet50 import command_line
+from resnet50.dataset.images import DatasetError, list_class_folders
 from resnet50.handoff import locks
 from resnet50.handoff.progress import Position
-from resnet50.preprocessing.augmentation import colour_shift
-from resnet50.preprocessing.imagenet import DatasetError, list_class_folders
+from resnet50.pixels.augmentation import colour_shift
 from resnet50.training import checkpoint
 from tests.images import make_class_folders
 from tests.settings import write_small_config

@@ -8,9 +8,9 @@ import pytest
 
 from resnet50 import command_line
 from resnet50.command_line import command_for, epoch_range, load_config
-from resnet50.config import ConfigError
+from resnet50.config.settings import ConfigError
 from resnet50.errors import UserError
-from tests.test_config import SHIPPED
+from tests.config.test_settings import SHIPPED
 
 
 def parse(*flags):

@@ -12,14 +12,14 @@ import shutil
 import numpy as np
 import pytest
 
-from resnet50 import tables
-from resnet50.config import ConfigError
-from resnet50.config_file import read_config, write_channel_statistics
-from resnet50.handoff.atomic_io import atomic_file
+from resnet50.atomic_io import atomic_file
+from resnet50.config.settings import ConfigError
+from resnet50.config.toml_file import read_config, write_channel_statistics
 from resnet50.handoff.buffer import BatchBuffer, BatchSpec
 from resnet50.handoff.manifest import read_manifest, write_manifest
 from resnet50.handoff.progress import Position, read_progress, write_progress
 from resnet50.preprocessing.unreadable import UnreadableLog
+from resnet50.reports import tables
 from resnet50.training import checkpoint
 from tests.faults import FailingDisk
 from tests.settings import write_small_config

@@ -13,8 +13,12 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from resnet50.config import Config, ConfigError
-from resnet50.config_file import read_config
+from resnet50.config.settings import Config, ConfigError
+from resnet50.config.toml_file import read_config
+from resnet50.dataset.decoding import UndecodableImageError, decode_rgb
+from resnet50.dataset.images import DatasetError
+from resnet50.dataset.lists import read_list
+from resnet50.dataset.sources import ImageFile
 from resnet50.handoff.buffer import BatchBuffer, BatchFileError, BatchSpec
 from resnet50.handoff.manifest import ManifestError, require_same
 from resnet50.handoff.progress import (
@@ -23,11 +27,7 @@ from resnet50.handoff.progress import (
     ProgressError,
     read_progress,
 )
-from resnet50.preprocessing.decoding import UndecodableImageError, decode_rgb
-from resnet50.preprocessing.imagenet import DatasetError
-from resnet50.preprocessing.lists import read_list
-from resnet50.preprocessing.sources import ImageFile
-from resnet50.tables import TableError, best_epochs, record_evaluation
+from resnet50.reports.tables import TableError, best_epochs, record_evaluation
 from tests.images import make_image_kinds
 from tests.settings import PROJECT
 

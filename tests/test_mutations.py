@@ -38,7 +38,7 @@ def test_a_text_that_is_not_there_once_is_told(old, place):
 def test_a_caught_one_a_survivor_and_a_lost_one(tmp_path, capsys):
     """With tests that are done in a moment."""
     tests = ("training/test_schedules.py::test_constant_stays",)
-    schedules = "resnet50/training/schedules.py"
+    schedules = "resnet50/training/update/schedules.py"
     caught = "return base_learning_rate\n", "return 2 * base_learning_rate\n"
     mutations = (
         Mutation("a", schedules, *caught, tests),

@@ -5,7 +5,7 @@ import re
 import pytest
 import tomli
 
-from resnet50.config_file import read_config
+from resnet50.config.toml_file import read_config
 from resnet50.handoff.buffer import crop_size_at
 from resnet50.training.loop import PerStepNumbers
 from tests.settings import PROJECT

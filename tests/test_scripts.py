@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from resnet50.commands.demo_images import PATTERNS, make_images
+from resnet50.demo.pictures import PATTERNS, make_images
 from resnet50.handoff.progress import read_progress, to_position
-from resnet50.tables import read_table
+from resnet50.reports.tables import read_table
 from resnet50.training.checkpoint import list_checkpoints
 from tests.settings import PROJECT, write_small_config
 

@@ -15,8 +15,8 @@ from benchmarks.arithmetic import (
     peak_tflops,
 )
 from benchmarks.layouts import make_convolution, measure_layouts
-from resnet50.training.layers import Convolution
-from resnet50.training.model import STAGES, VARIANTS, ResNet50
+from resnet50.network.layers import Convolution
+from resnet50.network.model import STAGES, VARIANTS, ResNet50
 from tests.training.tolerances import difference, sum_bound
 
 ROWS = [" ".join(row.split()) for row in arithmetic.__doc__.splitlines()]

@@ -20,18 +20,18 @@ from PIL import Image
 from scipy import stats
 from sklearn.datasets import load_digits
 
-from resnet50.config import Config
-from resnet50.preprocessing.augmentation import ChannelStatistics
-from resnet50.preprocessing.imagenet import EPOCH_ORDER
+from resnet50.config.settings import Config
+from resnet50.dataset.images import EPOCH_ORDER
+from resnet50.pixels.augmentation import ChannelStatistics
 from resnet50.training.loop import PerStepNumbers
-from resnet50.training.step import Training
-from resnet50.training.totals import count_correct
-from tests.settings import SETTINGS
-from tests.training.keras_weights import (
+from resnet50.training.update.step import Training
+from resnet50.training.update.totals import count_correct
+from tests.network.keras_weights import (
     KERAS_EPSILON,
     copy_weights_to_keras,
     pair_with_keras,
 )
+from tests.settings import SETTINGS
 
 # 8 x 8 pixels made as large as the network takes; 1,437 to train on, 360 held out.
 CLASSES, SIZE, HELD_OUT = 10, 32, 360

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.photographs import make_photographs
-from resnet50.commands.programs import Program, write_config
-from resnet50.config_file import read_config
-from resnet50.preprocessing.dataset_index import open_training_set
-from resnet50.tables import METRICS_FILE, read_table
+from resnet50.config.toml_file import read_config
+from resnet50.dataset.index import open_training_set
+from resnet50.demo.processes import Program, write_config
+from resnet50.reports.tables import METRICS_FILE, read_table
 
 RUN, EPOCHS, NUM_GENERATED = "photographs", 200, 200
 TARGET = 0.95

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from resnet50.checks.findings import OK, PROBLEM, WARNING, Finding
-from resnet50.config import DatasetConfig
+from resnet50.config.settings import DatasetConfig
+from resnet50.dataset.images import Dataset
 from resnet50.preprocessing.channel_stats import (
     LevelSums,
     statistics_of,
     sum_levels,
 )
-from resnet50.preprocessing.imagenet import Dataset
 
 # Images that are read, evenly spread over the classes.
 _SAMPLE_SIZE = 64

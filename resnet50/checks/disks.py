@@ -21,11 +21,11 @@ _NETWORK = {
 _MEMORY = {"tmpfs", "ramfs"}
 
 # The listing of a dataset is not believed if its folder was changed this shortly
-# before; see preprocessing.dataset_index.
+# before; see dataset.index.
 _MAX_SKEW_SECONDS = 2.0
 
 # Parameters of the network but for the classifier, those of the classifier for each
-# class, and moving statistics; see training.model.
+# class, and moving statistics; see network.model.
 _PARAMETERS, _PER_CLASS, _STATISTICS = 23_508_032, 2_049, 53_120
 
 

@@ -14,14 +14,14 @@ import time
 from pathlib import Path
 
 from resnet50 import command_line
-from resnet50.commands.demo_images import PATTERNS, make_images
-from resnet50.commands.programs import PROJECT, Program, write_config
-from resnet50.config import Config
-from resnet50.config_file import read_config
+from resnet50.config.settings import Config
+from resnet50.config.toml_file import read_config
+from resnet50.dataset.index import open_training_set
+from resnet50.demo.pictures import PATTERNS, make_images
+from resnet50.demo.processes import PROJECT, Program, write_config
 from resnet50.errors import UserError
 from resnet50.handoff.progress import ProgressError, read_progress, to_position
-from resnet50.preprocessing.dataset_index import open_training_set
-from resnet50.tables import EVALUATION_FILE, METRICS_FILE, read_table
+from resnet50.reports.tables import EVALUATION_FILE, METRICS_FILE, read_table
 
 RUN, EPOCHS, INTERRUPTED_EPOCH = "demo", 16, 5
 TRAINING_PER_CLASS, VALIDATION_PER_CLASS = 60, 20

@@ -15,19 +15,19 @@ from functools import partial
 from pathlib import Path
 
 from resnet50 import command_line
-from resnet50.checks import cuda, data, disks, gpu, machine, pair, software
+from resnet50.checks import agreement, cuda, data, disks, gpu, machine, software
+from resnet50.checks.agreement import Running
 from resnet50.checks.findings import OK, PROBLEM, WARNING, Finding, guarded
-from resnet50.checks.pair import Running
-from resnet50.config import Config
+from resnet50.config.settings import Config
+from resnet50.dataset.images import Dataset
+from resnet50.dataset.index import (
+    open_training_set,
+    open_validation_set,
+)
 from resnet50.errors import UserError
 from resnet50.handoff.buffer import BatchSpec
 from resnet50.handoff.manifest import read_manifest
 from resnet50.preprocessing.batches import Recipe
-from resnet50.preprocessing.dataset_index import (
-    open_training_set,
-    open_validation_set,
-)
-from resnet50.preprocessing.imagenet import Dataset
 
 _SHARED_MEMORY = Path("/dev/shm")
 
@@ -74,12 +74,14 @@ def look_at_images(config: Config) -> Iterator[Finding]:
 def look_at_pair(config: Config, dataset: Dataset) -> Iterator[Finding]:
     """What the buffer folder tells of the two programs."""
     folder, recipe = config.train.buffer_folder, Recipe.from_config(config)
-    running = pair.find_running(folder)
-    yield pair.check_running(running)
-    yield pair.check_manifest(read_manifest(folder), recipe.manifest(dataset), running)
+    running = agreement.find_running(folder)
+    yield agreement.check_running(running)
+    yield agreement.check_manifest(
+        read_manifest(folder), recipe.manifest(dataset), running
+    )
     batches_per_epoch = dataset.batches_per_epoch(recipe.batch_size)
     end_step = config.train.epochs * batches_per_epoch
-    yield pair.check_progress(folder, batches_per_epoch, end_step)
+    yield agreement.check_progress(folder, batches_per_epoch, end_step)
 
 
 def batch_bytes(config: Config) -> int:
@@ -148,7 +150,7 @@ def look_at_folders(config: Config) -> Iterator[Finding]:
 
 def attempt(with_xla: bool) -> cuda.Outcome:
     """Tries the GPU in a process of its own, which it may cost its life."""
-    program = f"from resnet50.training.gpu_trial import main; main({with_xla=})"
+    program = f"from resnet50.training.devices.trial import main; main({with_xla=})"
     return cuda.run_child(sys.executable, "-c", program)
 
 
@@ -156,7 +158,7 @@ def look_at_gpu(running: Running) -> Iterator[Finding]:
     """The GPU, its driver and its libraries."""
     try:
         # Here, so that all else is said before TensorFlow takes its seconds.
-        from resnet50.training import gpu_trial
+        from resnet50.training.devices import trial
     except ImportError as error:
         yield Finding(
             PROBLEM,
@@ -166,8 +168,8 @@ def look_at_gpu(running: Running) -> Iterator[Finding]:
         return
     folders = cuda.package_folders()
     yield from gpu.check_gpu(
-        gpu_trial.find_build(),
-        gpu_trial.find_gpus(),
+        trial.find_build(),
+        trial.find_gpus(),
         load=lambda name: cuda.load_library(name, folders),
         attempt=None if running.trainer else attempt,
     )
@@ -183,7 +185,7 @@ def diagnose(args) -> Iterator[Finding]:
         yield Finding(PROBLEM, str(error))
     else:
         yield Finding(OK, f"configuration: {args.config} is complete and valid")
-        running = pair.find_running(config.train.buffer_folder)
+        running = agreement.find_running(config.train.buffer_folder)
         yield from guarded("machine", partial(look_at_machine, config))
         yield from guarded("folders", partial(look_at_folders, config))
         yield from guarded("training images", partial(look_at_images, config))

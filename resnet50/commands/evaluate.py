@@ -11,15 +11,15 @@ import argparse
 
 from resnet50 import command_line
 from resnet50.command_line import say
-from resnet50.config import Config, ConfigError
-from resnet50.handoff import locks
-from resnet50.preprocessing.dataset_index import (
+from resnet50.config.settings import Config, ConfigError
+from resnet50.dataset.images import Dataset
+from resnet50.dataset.index import (
     open_training_set,
     open_validation_set,
 )
-from resnet50.preprocessing.imagenet import Dataset
-from resnet50.preprocessing.validation import NUM_CROPS
-from resnet50.tables import WEIGHTS
+from resnet50.handoff import locks
+from resnet50.pixels.evaluation_crops import NUM_CROPS
+from resnet50.reports.tables import WEIGHTS
 
 
 def open_datasets(config: Config) -> tuple[Dataset, Dataset]:

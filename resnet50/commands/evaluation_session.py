@@ -6,20 +6,20 @@ from pathlib import Path
 
 from resnet50 import command_line
 from resnet50.command_line import say
-from resnet50.config import Config
+from resnet50.config.settings import Config
+from resnet50.dataset.images import Dataset
 from resnet50.handoff.progress import Position
-from resnet50.preprocessing.imagenet import Dataset
-from resnet50.tables import EVALUATION_FILE, record_evaluation
+from resnet50.reports.tables import EVALUATION_FILE, record_evaluation
 from resnet50.training.checkpoint import (
     CheckpointError,
     checkpoint_path,
     list_checkpoints,
     load_model,
 )
-from resnet50.training.devices import prepare_device
+from resnet50.training.devices.selection import prepare_device
 from resnet50.training.evaluation import Accuracy, Evaluator
 from resnet50.training.resume import describe_model
-from resnet50.training.step import create_model
+from resnet50.training.update.step import create_model
 
 _WAIT_SECONDS = 1.0
 

@@ -21,15 +21,15 @@ from PIL import Image
 
 from resnet50 import command_line
 from resnet50.command_line import say
-from resnet50.commands.contact_sheet import contact_sheet
-from resnet50.commands.preview_tiles import batch_tiles
-from resnet50.config import Config
+from resnet50.config.settings import Config
+from resnet50.dataset.index import open_training_set
 from resnet50.errors import UserError
 from resnet50.handoff.progress import Position
 from resnet50.preprocessing.batches import Assignments, Recipe, make_batch
-from resnet50.preprocessing.dataset_index import open_training_set
+from resnet50.reports.contact_sheet import contact_sheet
 from resnet50.reports.curves import RunError, RunRecord, distinguish, read_run
-from resnet50.tables import EVALUATION_FILE, METRICS_FILE
+from resnet50.reports.preview_tiles import batch_tiles
+from resnet50.reports.tables import EVALUATION_FILE, METRICS_FILE
 
 # How often --follow looks whether a table has changed.
 _LOOK_SECONDS = 5.0

@@ -17,20 +17,20 @@ import numpy as np
 from resnet50 import command_line
 from resnet50.command_line import say
 from resnet50.commands.evaluate import add_crops_flag
-from resnet50.config import Config
+from resnet50.config.settings import Config
+from resnet50.dataset.images import DatasetError, FolderWalk
+from resnet50.dataset.index import open_training_set
+from resnet50.dataset.sources import ImageFile
 from resnet50.errors import UserError
-from resnet50.preprocessing.dataset_index import open_training_set
-from resnet50.preprocessing.imagenet import DatasetError, FolderWalk
-from resnet50.preprocessing.sources import ImageFile
 from resnet50.training.checkpoint import (
     CheckpointError,
     load_model,
     read_description,
 )
-from resnet50.training.devices import prepare_device
+from resnet50.training.devices.selection import prepare_device
 from resnet50.training.evaluation import Evaluator, Prediction
 from resnet50.training.resume import choose_checkpoint
-from resnet50.training.step import create_model
+from resnet50.training.update.step import create_model
 
 _NUM_ANSWERS = 5
 

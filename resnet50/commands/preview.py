@@ -21,17 +21,17 @@ from typing import NamedTuple
 from PIL import Image
 
 from resnet50 import command_line
-from resnet50.commands.contact_sheet import contact_sheet
-from resnet50.commands.preview_tiles import batch_tiles, comparison_tile, showings
-from resnet50.config import ConfigError
+from resnet50.config.settings import ConfigError
+from resnet50.dataset.decoding import UndecodableImageError, decode_rgb
+from resnet50.dataset.images import Dataset, epoch_order
+from resnet50.dataset.index import open_training_set
 from resnet50.errors import UserError
 from resnet50.handoff.buffer import BatchBuffer, BatchFileError, StoredBatch
 from resnet50.handoff.manifest import differences, read_manifest
 from resnet50.handoff.progress import Position
 from resnet50.preprocessing.batches import Assignments, MadeBatch, Recipe, make_batch
-from resnet50.preprocessing.dataset_index import open_training_set
-from resnet50.preprocessing.decoding import UndecodableImageError, decode_rgb
-from resnet50.preprocessing.imagenet import Dataset, epoch_order
+from resnet50.reports.contact_sheet import contact_sheet
+from resnet50.reports.preview_tiles import batch_tiles, comparison_tile, showings
 
 # Epochs that --compare shows: five rows.
 _NUM_COMPARED = 25

@@ -12,21 +12,21 @@ from collections import deque
 
 from resnet50 import command_line
 from resnet50.command_line import StatusBar, say
+from resnet50.dataset.images import Dataset
+from resnet50.dataset.index import open_training_set
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.lost_folder import PreprocessorsPlace
 from resnet50.handoff.manifest import adopt_buffer
 from resnet50.handoff.shared_folder import SharedBuffer
 from resnet50.preprocessing.batches import Assignments, Recipe
-from resnet50.preprocessing.dataset_index import open_training_set
-from resnet50.preprocessing.follower import ProgressFollower
-from resnet50.preprocessing.imagenet import Dataset
+from resnet50.preprocessing.process_pool import worker_pool
 from resnet50.preprocessing.refill import (
     Refill,
     Status,
     fitting_buffer_size,
 )
-from resnet50.preprocessing.workers import worker_pool
+from resnet50.preprocessing.trainer_watch import ProgressFollower
 
 
 class BufferReport:
@@ -60,7 +60,7 @@ class BufferReport:
 def _cluster(scheduler: str, buffer: SharedBuffer, dataset: Dataset):
     """What opens a pool of a cluster's workers."""
     # Only here: with workers on this machine nothing of it is needed.
-    from resnet50.preprocessing.cluster import ClusterPool
+    from resnet50.preprocessing.dask.pool import ClusterPool
 
     some_images = dataset.sources(range(min(16, dataset.num_images)))
     return functools.partial(ClusterPool, scheduler, buffer, some_images, say)

@@ -9,9 +9,9 @@ the one that is being trained in saved_models_folder of config.txt, or --run_fol
 """
 
 from resnet50 import command_line
-from resnet50.config import ConfigError
+from resnet50.config.settings import ConfigError
 from resnet50.handoff.buffer import BatchBuffer
-from resnet50.reports.pair import Pair, find_running
+from resnet50.reports.pair_status import Pair, find_running
 
 
 def main() -> None:

@@ -12,14 +12,14 @@ import contextlib
 import os
 
 from resnet50 import command_line
+from resnet50.atomic_io import remove_temporaries
 from resnet50.command_line import say
-from resnet50.handoff import cluster as clusters
+from resnet50.dataset.index import open_training_set
 from resnet50.handoff import locks
-from resnet50.handoff.atomic_io import remove_temporaries
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.manifest import require_same
 from resnet50.preprocessing.batches import Recipe
-from resnet50.preprocessing.dataset_index import open_training_set
+from resnet50.training.devices import meeting as clusters
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -8,11 +8,10 @@ from pathlib import Path
 
 from resnet50 import command_line
 from resnet50.command_line import StatusBar, say
-from resnet50.config import Config
-from resnet50.handoff import cluster as clusters
+from resnet50.config.settings import Config
+from resnet50.dataset.images import Dataset
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
-from resnet50.handoff.cluster import Cluster
 from resnet50.handoff.lost_folder import TrainersPlace
 from resnet50.handoff.manifest import require_same
 from resnet50.handoff.progress import (
@@ -23,11 +22,18 @@ from resnet50.handoff.progress import (
 )
 from resnet50.handoff.reader import BatchReader
 from resnet50.preprocessing.batches import Assignments, Recipe
-from resnet50.preprocessing.imagenet import Dataset
+from resnet50.reports.speed import limit
 from resnet50.signals import StopRequest
-from resnet50.speed import limit
 from resnet50.training import checkpoint, resume
-from resnet50.training.devices import (
+from resnet50.training.devices import meeting as clusters
+from resnet50.training.devices.hosts import JointReader, Workers, lost_worker_told
+from resnet50.training.devices.meeting import Cluster
+from resnet50.training.devices.replicas import (
+    OneReplica,
+    check_batch_size,
+    create_replicas,
+)
+from resnet50.training.devices.selection import (
     Device,
     can_use_xla,
     check_precision,
@@ -35,13 +41,7 @@ from resnet50.training.devices import (
     versions,
 )
 from resnet50.training.loop import Loop, PerStepNumbers, Run
-from resnet50.training.replicas import (
-    OneReplica,
-    check_batch_size,
-    create_replicas,
-)
-from resnet50.training.step import Training
-from resnet50.training.workers import JointReader, Workers, lost_worker_told
+from resnet50.training.update.step import Training
 
 # How long the workers of a training on several machines wait for each other.
 _MEETING_SECONDS = 120.0

@@ -15,24 +15,24 @@ from pathlib import Path
 
 from resnet50 import command_line
 from resnet50.command_line import say
-from resnet50.config import Config
+from resnet50.config.settings import Config
+from resnet50.dataset.images import Dataset
+from resnet50.dataset.index import open_training_set
 from resnet50.handoff import locks
 from resnet50.handoff.progress import Position
-from resnet50.preprocessing.augmentation import ChannelStatistics
-from resnet50.preprocessing.dataset_index import open_training_set
-from resnet50.preprocessing.imagenet import Dataset
-from resnet50.training import checkpoint, resume
-from resnet50.training.checkpoint import CheckpointError
-from resnet50.training.devices import leave_gpus_alone
-from resnet50.training.exchange import assign_state_dict
-from resnet50.training.step import Training
-from resnet50.training.weights_file import (
+from resnet50.network.torchvision_names import assign_state_dict
+from resnet50.network.weights_file import (
     Origin,
     WeightsFile,
     read_weights,
     require_same_network,
     write_weights,
 )
+from resnet50.pixels.augmentation import ChannelStatistics
+from resnet50.training import checkpoint, resume
+from resnet50.training.checkpoint import CheckpointError
+from resnet50.training.devices.selection import leave_gpus_alone
+from resnet50.training.update.step import Training
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -26,8 +26,8 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from resnet50.atomic_io import atomic_file
 from resnet50.errors import UserError
-from resnet50.handoff.atomic_io import atomic_file
 from resnet50.handoff.progress import Position
 
 # Files of a batch, labels and images.

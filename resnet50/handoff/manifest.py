@@ -9,9 +9,9 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from resnet50.atomic_io import atomic_file, remove_temporaries
 from resnet50.errors import UserError
 from resnet50.handoff import locks
-from resnet50.handoff.atomic_io import atomic_file, remove_temporaries
 from resnet50.handoff.buffer import BatchBuffer
 
 FILE_NAME = "manifest.json"

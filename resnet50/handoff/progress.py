@@ -13,8 +13,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from resnet50.atomic_io import atomic_file
 from resnet50.errors import UserError
-from resnet50.handoff.atomic_io import atomic_file
 
 FILE_NAME = "training_progress.txt"
 

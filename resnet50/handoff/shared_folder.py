@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from resnet50.handoff.atomic_io import temporary_path
+from resnet50.atomic_io import temporary_path
 from resnet50.handoff.buffer import NUM_KINDS, BatchBuffer
 from resnet50.handoff.manifest import differences, read_manifest
 from resnet50.handoff.progress import Position

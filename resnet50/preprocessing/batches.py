@@ -10,23 +10,23 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from resnet50.config import AugmentationConfig, Config
+from resnet50.config.settings import AugmentationConfig, Config
+from resnet50.dataset.decoding import (
+    UndecodableImageError,
+    decode_pixels,
+    decoder_versions,
+)
+from resnet50.dataset.images import Dataset, epoch_order
+from resnet50.dataset.sources import ImageSource
 from resnet50.errors import UserError
 from resnet50.handoff.buffer import BatchSpec, crop_size_at
 from resnet50.handoff.progress import Position
-from resnet50.preprocessing.augmentation import (
+from resnet50.pixels.augmentation import (
     ChannelStatistics,
     Draw,
     augment,
     draw,
 )
-from resnet50.preprocessing.decoding import (
-    UndecodableImageError,
-    decode_pixels,
-    decoder_versions,
-)
-from resnet50.preprocessing.imagenet import Dataset, epoch_order
-from resnet50.preprocessing.sources import ImageSource
 
 # Purpose tag of the augmentation's random streams; see imagenet.EPOCH_ORDER.
 AUGMENTATION = 2

@@ -15,13 +15,13 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from resnet50.dataset.decoding import UndecodableImageError, decode_pixels
+from resnet50.dataset.images import Dataset
+from resnet50.dataset.sources import ImageSource
 from resnet50.errors import UserError
-from resnet50.preprocessing import compiled
-from resnet50.preprocessing.augmentation import ChannelStatistics
-from resnet50.preprocessing.decoding import UndecodableImageError, decode_pixels
-from resnet50.preprocessing.imagenet import Dataset
-from resnet50.preprocessing.sources import ImageSource
-from resnet50.preprocessing.workers import map_in_order
+from resnet50.pixels import backend
+from resnet50.pixels.augmentation import ChannelStatistics
+from resnet50.preprocessing.process_pool import map_in_order
 
 # Images in one task: a second of work, so that the bar moves and sending costs nothing.
 _CHUNK_SIZE = 128
@@ -51,7 +51,7 @@ def _sum_image(source: ImageSource) -> LevelSums:
         pixels = np.asarray(decode_pixels(source))
     except UndecodableImageError as error:
         return LevelSums(1, 0, zeros, zeros, [(str(source), str(error))])
-    kernels = compiled.kernels()
+    kernels = backend.kernels()
     if kernels is None:
         counts = np.array(Image.fromarray(pixels).histogram()).reshape(3, 256)
         levels = np.arange(256)

@@ -27,9 +27,9 @@ from resnet50.preprocessing.batches import (
     Recipe,
     make_batch,
 )
-from resnet50.preprocessing.follower import ProgressFollower
+from resnet50.preprocessing.process_pool import WorkerPool
+from resnet50.preprocessing.trainer_watch import ProgressFollower
 from resnet50.preprocessing.unreadable import UnreadableLog
-from resnet50.preprocessing.workers import WorkerPool
 
 # What must stay free on the buffer's disk besides the buffer: for the folder's other
 # files, and for what others write there. The share is for small disks, such as the

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from resnet50.errors import UserError
-from resnet50.tables import EVALUATION_FILE, METRICS_FILE, read_table
+from resnet50.reports.tables import EVALUATION_FILE, METRICS_FILE, read_table
 
 TRAINING, NEVER_LATE = "training", "if batches were never late"
 

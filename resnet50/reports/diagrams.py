@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from resnet50.handoff.atomic_io import atomic_file
+from resnet50.atomic_io import atomic_file
 from resnet50.reports.curves import NEVER_LATE, PANELS, TRAINING, Panel, RunRecord
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

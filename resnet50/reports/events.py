@@ -18,9 +18,9 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from resnet50.handoff.atomic_io import atomic_file
+from resnet50.atomic_io import atomic_file
 from resnet50.reports.curves import NEVER_LATE, TRAINING, RunRecord, number
-from resnet50.tables import METRICS_FILE
+from resnet50.reports.tables import METRICS_FILE
 
 FOLDER = "tensorboard"
 

@@ -5,7 +5,7 @@ import math
 import time
 from pathlib import Path
 
-from resnet50.handoff.atomic_io import atomic_file
+from resnet50.atomic_io import atomic_file
 from resnet50.reports.curves import PANELS, RunRecord, number
 from resnet50.reports.diagrams import legend_svgs, panel_svg
 

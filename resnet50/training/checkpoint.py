@@ -25,12 +25,12 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from resnet50.atomic_io import fsync
 from resnet50.errors import UserError
-from resnet50.handoff.atomic_io import fsync
 from resnet50.handoff.progress import Position
-from resnet50.tables import EVALUATION_FILE, best_epochs
-from resnet50.training.model import ResNet50
-from resnet50.training.step import Training
+from resnet50.network.model import ResNet50
+from resnet50.reports.tables import EVALUATION_FILE, best_epochs
+from resnet50.training.update.step import Training
 
 _NAME = re.compile(r"([0-9]+)(?:_([0-9]+))?")
 _TEMPORARY_PREFIX = ".writing-"

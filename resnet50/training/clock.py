@@ -1,11 +1,11 @@
-"""Measures what the trainer spends its time on; see ``resnet50.speed``."""
+"""Measures what the trainer spends its time on; see ``resnet50.reports.speed``."""
 
 import contextlib
 import time
 from collections.abc import Iterator
 
 from resnet50.handoff.reader import BatchReader
-from resnet50.speed import Speed
+from resnet50.reports.speed import Speed
 
 
 class Clock:

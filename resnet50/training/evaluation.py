@@ -8,16 +8,16 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from resnet50.config import Config
+from resnet50.config.settings import Config
+from resnet50.dataset.decoding import UndecodableImageError
+from resnet50.dataset.images import Dataset
+from resnet50.dataset.sources import ImageSource
 from resnet50.errors import UserError
-from resnet50.preprocessing.augmentation import ChannelStatistics
-from resnet50.preprocessing.decoding import UndecodableImageError
-from resnet50.preprocessing.imagenet import Dataset
-from resnet50.preprocessing.sources import ImageSource
-from resnet50.preprocessing.validation import read_views
-from resnet50.preprocessing.workers import map_in_order
-from resnet50.training.model import ResNet50
-from resnet50.training.totals import count_correct
+from resnet50.network.model import ResNet50
+from resnet50.pixels.augmentation import ChannelStatistics
+from resnet50.pixels.evaluation_crops import read_views
+from resnet50.preprocessing.process_pool import map_in_order
+from resnet50.training.update.totals import count_correct
 
 
 class EvaluationError(UserError):
@@ -71,7 +71,7 @@ class Evaluator:
             statistics: The training set's.
             shorter_side: Of a validation image after its resize, pixels.
             crop_size: Side of a crop, pixels.
-            num_crops: 1 or 10; see preprocessing.validation.views.
+            num_crops: 1 or 10; see pixels.evaluation_crops.views.
             batch_size: Crops that go through the network at once, at most, but at
                 least those of one image.
             num_workers: Threads that decode; decoding leaves Python's lock free.

@@ -9,10 +9,9 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 import tensorflow as tf
 
-from resnet50.config import BatchRenormConfig, TrainConfig
+from resnet50.config.settings import BatchRenormConfig, TrainConfig
 from resnet50.errors import UserError
 from resnet50.handoff.buffer import BatchBuffer
-from resnet50.handoff.cluster import ALONE, Cluster
 from resnet50.handoff.locks import Role
 from resnet50.handoff.progress import (
     Position,
@@ -21,17 +20,18 @@ from resnet50.handoff.progress import (
     write_progress,
 )
 from resnet50.handoff.reader import Batch, BatchReader
-from resnet50.speed import Speed
-from resnet50.tables import METRICS_FILE, TableError, record_epoch
+from resnet50.reports.speed import Speed
+from resnet50.reports.tables import METRICS_FILE, TableError, record_epoch
 from resnet50.training import checkpoint
 from resnet50.training.clock import Clock
-from resnet50.training.mixup import mixing_share_at
-from resnet50.training.schedules import (
+from resnet50.training.devices.meeting import ALONE, Cluster
+from resnet50.training.update.mixup import mixing_share_at
+from resnet50.training.update.schedules import (
     is_update_at,
     learning_rate_at,
     renorm_limits_at,
 )
-from resnet50.training.step import StepNumbers, Training
+from resnet50.training.update.step import StepNumbers, Training
 
 # How often the loop looks at the losses and at the other process.
 _LOOK_SECONDS = 1.0

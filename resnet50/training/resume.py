@@ -3,17 +3,17 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from resnet50.config import Config
+from resnet50.config.settings import Config
+from resnet50.dataset.images import Dataset
 from resnet50.handoff.progress import Position
-from resnet50.preprocessing.imagenet import Dataset
+from resnet50.network.model import ResNet50
 from resnet50.training import checkpoint
 from resnet50.training.checkpoint import (
     Checkpoint,
     CheckpointError,
     DamagedCheckpointError,
 )
-from resnet50.training.model import ResNet50
-from resnet50.training.step import Training, create_model
+from resnet50.training.update.step import Training, create_model
 
 
 def describe_model(config: Config, dataset: Dataset) -> dict:

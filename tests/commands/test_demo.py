@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from resnet50.commands import demo
-from resnet50.commands.demo_images import PATTERNS, draw_picture, make_images
-from resnet50.preprocessing.decoding import UndecodableImageError, decode_rgb
-from resnet50.preprocessing.sources import ImageFile
+from resnet50.dataset.decoding import UndecodableImageError, decode_rgb
+from resnet50.dataset.sources import ImageFile
+from resnet50.demo.pictures import PATTERNS, draw_picture, make_images
 
 
 def test_the_whole_demo_in_short(tmp_path, monkeypatch, capsys):

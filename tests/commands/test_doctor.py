@@ -14,7 +14,7 @@ from resnet50.commands import doctor
 from resnet50.commands.doctor import CannotTrainError
 from resnet50.errors import UserError
 from resnet50.handoff.manifest import write_manifest
-from resnet50.training.step import create_model
+from resnet50.training.update.step import create_model
 from tests.images import make_class_folders
 from tests.settings import PROJECT, SETTINGS, write_small_config
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from resnet50.commands import plot
 from resnet50.reports.curves import RunError
-from resnet50.tables import METRICS_FILE, write_table
+from resnet50.reports.tables import METRICS_FILE, write_table
 from tests.images import make_class_folders
 from tests.reports.runs import make_run, metrics_row
 from tests.settings import write_small_config

@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnet50.commands import preview, preview_tiles
+from resnet50.commands import preview
 from resnet50.commands.preview import PreviewError
-from resnet50.config import ConfigError
-from resnet50.config_file import read_config
+from resnet50.config.settings import ConfigError
+from resnet50.config.toml_file import read_config
+from resnet50.dataset.images import list_class_folders
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.manifest import write_manifest
 from resnet50.handoff.progress import Position
-from resnet50.preprocessing.augmentation import ChannelStatistics
+from resnet50.pixels.augmentation import ChannelStatistics
 from resnet50.preprocessing.batches import Assignments, Recipe, make_batch
-from resnet50.preprocessing.imagenet import list_class_folders
+from resnet50.reports import preview_tiles
 from tests.images import index_of, make_class_folders
 from tests.settings import write_small_config
 

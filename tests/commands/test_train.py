@@ -9,11 +9,11 @@ import sys
 
 import pytest
 
-from resnet50.config_file import read_config
+from resnet50.config.toml_file import read_config
+from resnet50.dataset.index import open_training_set
 from resnet50.handoff import locks
 from resnet50.handoff.manifest import write_manifest
 from resnet50.preprocessing.batches import Recipe
-from resnet50.preprocessing.dataset_index import open_training_set
 from tests.images import make_class_folders
 from tests.settings import PROJECT, write_small_config
 

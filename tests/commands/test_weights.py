@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from resnet50 import command_line
-from resnet50.tables import read_table
+from resnet50.reports.tables import read_table
 from resnet50.training import checkpoint
 from tests.images import make_class_folders
 from tests.settings import write_small_config
@@ -52,8 +52,8 @@ def published(project):
     """A file without metadata, as torchvision's weights are, of five classes."""
     from safetensors.numpy import save_file
 
-    from resnet50.training.exchange import to_state_dict
-    from resnet50.training.model import ResNet50
+    from resnet50.network.model import ResNet50
+    from resnet50.network.torchvision_names import to_state_dict
 
     path = project / "published.safetensors"
     save_file(to_state_dict(ResNet50(5, seed=3)), path)

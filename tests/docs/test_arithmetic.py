@@ -7,7 +7,7 @@ import pytest
 
 from resnet50.handoff.buffer import BatchSpec
 from resnet50.training.checkpoint import size_bytes
-from resnet50.training.step import Training
+from resnet50.training.update.step import Training
 from tests.docs.documents import read
 from tests.settings import PROJECT, SETTINGS
 from tests.test_recipes import IMAGENET_IMAGES, IMAGES_PER_SECOND

@@ -8,7 +8,7 @@ import pytest
 
 from docs.make_configuration import DOCUMENT, flags, make_document
 from resnet50 import command_line
-from resnet50.config import Config
+from resnet50.config.settings import Config
 
 SETTINGS = [
     pytest.param(field, id=f"{section.name}-{field.name}")

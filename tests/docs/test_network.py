@@ -8,8 +8,9 @@ import re
 
 import pytest
 
-from resnet50.training import layers, model, optimizer
-from resnet50.training.loss_scale import GROWTH_UPDATES, INITIAL_SCALE
+from resnet50.network import layers, model
+from resnet50.training.update import optimizer
+from resnet50.training.update.loss_scale import GROWTH_UPDATES, INITIAL_SCALE
 from tests.docs.documents import read
 from tests.settings import PROJECT, SETTINGS
 

@@ -10,12 +10,12 @@ import types
 import numpy as np
 import pytest
 
-from resnet50.config_file import read_config
+from resnet50.config.toml_file import read_config
+from resnet50.dataset.images import EPOCH_ORDER, epoch_order
+from resnet50.dataset.index import open_training_set
 from resnet50.handoff.buffer import LABELS, LABELS_AND_SHIFTS, BatchBuffer, BatchSpec
 from resnet50.handoff.progress import Position
 from resnet50.preprocessing.batches import AUGMENTATION, Assignments, Recipe, make_batch
-from resnet50.preprocessing.dataset_index import open_training_set
-from resnet50.preprocessing.imagenet import EPOCH_ORDER, epoch_order
 from tests.docs.documents import python_blocks, read
 from tests.images import make_class_folders
 from tests.settings import PROJECT, write_small_config

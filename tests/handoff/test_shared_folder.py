@@ -9,8 +9,8 @@ import pickle
 import numpy as np
 import pytest
 
+from resnet50.atomic_io import remove_temporaries
 from resnet50.handoff import shared_folder
-from resnet50.handoff.atomic_io import remove_temporaries
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.manifest import write_manifest
 from resnet50.handoff.progress import Position

@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from resnet50.config import AugmentationConfig
-from resnet50.preprocessing.augmentation import ChannelStatistics
+from resnet50.config.settings import AugmentationConfig
+from resnet50.pixels.augmentation import ChannelStatistics
 from resnet50.preprocessing.batches import Recipe
 
 STATISTICS = ChannelStatistics((0.45, 0.5, 0.4), (0.25, 0.3, 0.2))

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnet50.config import AugmentationConfig
-from resnet50.config_file import read_config
+from resnet50.config.settings import AugmentationConfig
+from resnet50.config.toml_file import read_config
+from resnet50.dataset import images
+from resnet50.dataset.decoding import decode_rgb
+from resnet50.dataset.images import epoch_order, list_class_folders
 from resnet50.handoff.buffer import BatchBuffer, BatchFileError, BatchSpec
 from resnet50.handoff.progress import Position
-from resnet50.preprocessing import imagenet
-from resnet50.preprocessing.augmentation import (
+from resnet50.pixels.augmentation import (
     ChannelStatistics,
     augment,
     normalize,
@@ -29,12 +31,10 @@ from resnet50.preprocessing.batches import (
     draws,
     make_batch,
 )
-from resnet50.preprocessing.decoding import decode_rgb
-from resnet50.preprocessing.imagenet import epoch_order, list_class_folders
-from resnet50.preprocessing.workers import worker_pool
+from resnet50.preprocessing.process_pool import worker_pool
+from tests.config.test_settings import SHIPPED
 from tests.images import indices_in_batch, make_class_folders, photograph
 from tests.preprocessing.recipes import STATISTICS, make_recipe
-from tests.test_config import SHIPPED
 
 NUM_CLASSES, IMAGES_PER_CLASS = 5, 5
 # 25 images in batches of 4: 6 whole batches, one image left over.
@@ -148,8 +148,8 @@ def test_purpose_tags_keep_the_streams_apart():
     # This is what they are for: without a tag, a zero at the end is no difference.
     numbers = [np.random.default_rng(seed).random() for seed in ([7, 2], [7, 2, 0])]
     assert numbers[0] == numbers[1]
-    assert imagenet.EPOCH_ORDER != AUGMENTATION
-    streams = [[s, imagenet.EPOCH_ORDER, e] for s in range(4) for e in range(4)]
+    assert images.EPOCH_ORDER != AUGMENTATION
+    streams = [[s, images.EPOCH_ORDER, e] for s in range(4) for e in range(4)]
     streams += [
         [s, AUGMENTATION, e, b] for s in range(4) for e in range(4) for b in range(4)
     ]

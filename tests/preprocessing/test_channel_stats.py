@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from resnet50.dataset.decoding import decode_rgb
+from resnet50.dataset.images import list_class_folders
 from resnet50.preprocessing import channel_stats
 from resnet50.preprocessing.channel_stats import (
     LevelSums,
@@ -16,9 +18,7 @@ from resnet50.preprocessing.channel_stats import (
     sum_dataset,
     sum_levels,
 )
-from resnet50.preprocessing.decoding import decode_rgb
-from resnet50.preprocessing.imagenet import list_class_folders
-from resnet50.preprocessing.workers import worker_pool
+from resnet50.preprocessing.process_pool import worker_pool
 from tests.images import make_image_kinds, photograph
 
 

@@ -14,16 +14,16 @@ import shutil
 
 import pytest
 
+from resnet50.dataset.images import list_class_folders
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.lost_folder import PreprocessorsPlace
 from resnet50.handoff.manifest import adopt_buffer, read_manifest
 from resnet50.handoff.progress import FILE_NAME, Position, to_position, write_progress
-from resnet50.preprocessing import follower as follower_module
 from resnet50.preprocessing import refill
+from resnet50.preprocessing import trainer_watch as follower_module
 from resnet50.preprocessing.batches import Assignments
-from resnet50.preprocessing.follower import ProgressFollower
-from resnet50.preprocessing.imagenet import list_class_folders
+from resnet50.preprocessing.process_pool import worker_pool
 from resnet50.preprocessing.refill import (
     DiskSpaceError,
     Plan,
@@ -32,8 +32,8 @@ from resnet50.preprocessing.refill import (
     fitting_buffer_size,
     plan_refill,
 )
+from resnet50.preprocessing.trainer_watch import ProgressFollower
 from resnet50.preprocessing.unreadable import UnreadableLog
-from resnet50.preprocessing.workers import worker_pool
 from tests.images import make_class_folders
 from tests.preprocessing.recipes import make_recipe
 from tests.preprocessing.workloads import (

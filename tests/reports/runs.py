@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from resnet50.tables import EVALUATION_FILE, METRICS_FILE, write_table
+from resnet50.reports.tables import EVALUATION_FILE, METRICS_FILE, write_table
 
 
 def metrics_row(epoch: int, **changes) -> dict:

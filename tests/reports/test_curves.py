@@ -12,7 +12,7 @@ from resnet50.reports.curves import (
     number,
     read_run,
 )
-from resnet50.tables import METRICS_FILE, write_table
+from resnet50.reports.tables import METRICS_FILE, write_table
 from tests.reports.runs import make_run, metrics_row
 
 

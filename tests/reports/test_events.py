@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from resnet50.reports.curves import read_run
 from resnet50.reports.events import write_events
-from resnet50.tables import METRICS_FILE, write_table
+from resnet50.reports.tables import METRICS_FILE, write_table
 from tests.reports.runs import make_run, metrics_row
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from resnet50.reports import diagrams
 from resnet50.reports.curves import PANELS, read_run
 from resnet50.reports.page import build_page
-from resnet50.tables import METRICS_FILE, write_table
+from resnet50.reports.tables import METRICS_FILE, write_table
 from tests.reports.runs import make_run, metrics_row
 
 # Elements without an end.

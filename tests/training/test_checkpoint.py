@@ -12,7 +12,7 @@ import tensorflow as tf
 from resnet50.handoff.progress import Position
 from resnet50.training import checkpoint, resume
 from resnet50.training.checkpoint import CheckpointError, SaveError
-from resnet50.training.step import StepNumbers
+from resnet50.training.update.step import StepNumbers
 from tests.training.tiny import TinyNetwork, TinyTraining
 
 DESCRIPTION = {"num_classes": 3, "variant": "v1.5", "seed": 0, "batches_per_epoch": 7}

@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from resnet50.preprocessing.augmentation import ChannelStatistics
-from resnet50.preprocessing.imagenet import list_class_folders
-from resnet50.preprocessing.validation import views
+from resnet50.dataset.images import list_class_folders
+from resnet50.pixels.augmentation import ChannelStatistics
+from resnet50.pixels.evaluation_crops import views
 from resnet50.training.evaluation import EvaluationError, Evaluator
 
 PLAIN = ChannelStatistics((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))

@@ -10,23 +10,23 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from resnet50.config_file import override
+from resnet50.config.toml_file import override
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer, BatchSpec
 from resnet50.handoff.manifest import ManifestError
 from resnet50.handoff.progress import FILE_NAME, Position, to_position, to_step
 from resnet50.handoff.reader import Batch, BatchReader
-from resnet50.signals import StopRequest
-from resnet50.tables import (
+from resnet50.reports.tables import (
     EVALUATION_FILE,
     METRICS_FILE,
     read_table,
     record_evaluation,
 )
+from resnet50.signals import StopRequest
 from resnet50.training import checkpoint, loop
 from resnet50.training.checkpoint import SaveError
 from resnet50.training.loop import Loop, LossError, PerStepNumbers, Run
-from resnet50.training.mixup import mixing_share_at
+from resnet50.training.update.mixup import mixing_share_at
 from tests.settings import SETTINGS
 from tests.soak import resident_bytes
 from tests.training.tiny import TinyTraining

@@ -5,11 +5,11 @@ from unittest import mock
 
 import tensorflow as tf
 
-from resnet50.preprocessing.augmentation import ChannelStatistics
-from resnet50.training import model as model_module
-from resnet50.training.model import Stage
-from resnet50.training.replicas import ONE_REPLICA
-from resnet50.training.step import Training
+from resnet50.network import model as model_module
+from resnet50.network.model import Stage
+from resnet50.pixels.augmentation import ChannelStatistics
+from resnet50.training.devices.replicas import ONE_REPLICA
+from resnet50.training.update.step import Training
 from tests.settings import SETTINGS
 from tests.training.halves import skip_where_hidden
 

@@ -1,0 +1,77 @@
+"""Labels of the validation images from ImageNet's development kit.
+
+Its ILSVRC2012_validation_ground_truth.txt has a line for each image, in the order of
+their names: an ILSVRC2012_ID from 1 to 1000. These numbers are not the labels that the
+sorted WordNet ids give; meta.mat says which class has which number. It is a file of
+Matlab, which scipy reads (extra ``devkit``).
+"""
+
+import io
+import tarfile
+from pathlib import Path
+
+from resnet50.dataset.images import DatasetError
+
+TRUTH = "ILSVRC2012_validation_ground_truth.txt"
+ARCHIVE = "ILSVRC2012_devkit_t12.tar.gz"
+
+# Where it may lie, below the images' folder or the one above; the first is taken.
+PLACES = (ARCHIVE, f"ILSVRC2012_devkit_t12/data/{TRUTH}", f"data/{TRUTH}", TRUTH)
+
+_META = "meta.mat"
+
+
+def _contents(path: Path) -> tuple[bytes, bytes]:
+    """The ground truth and meta.mat, from the archive or from beside each other."""
+    if path.name != ARCHIVE:
+        return path.read_bytes(), (path.parent / _META).read_bytes()
+    found = {}
+    with tarfile.open(path) as archive:
+        for member in archive:
+            name = Path(member.name).name
+            if name in (TRUTH, _META) and member.isreg():
+                found[name] = archive.extractfile(member).read()
+    return found[TRUTH], found[_META]
+
+
+def _wordnet_ids(meta: bytes) -> dict[int, str]:
+    """WordNet ids by ILSVRC2012_ID."""
+    import scipy.io
+
+    synsets = scipy.io.loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]
+    pairs = zip(synsets["ILSVRC2012_ID"].tolist(), synsets["WNID"].tolist())
+    return {int(number): str(wordnet_id) for number, wordnet_id in pairs}
+
+
+def read_devkit(path: Path) -> list[tuple[str, str]]:
+    """Reads the names and WordNet ids of the validation images.
+
+    Args:
+        path: ILSVRC2012_devkit_t12.tar.gz, or the ground truth of the unpacked kit,
+            with meta.mat beside it.
+
+    Raises:
+        DatasetError: scipy is not installed, or the kit is incomplete or damaged.
+    """
+    try:
+        truth, meta = _contents(path)
+        wordnet_ids = _wordnet_ids(meta)
+        return [
+            (f"ILSVRC2012_val_{number:08d}.JPEG", wordnet_ids[int(line)])
+            for number, line in enumerate(truth.split(), 1)
+        ]
+    except ImportError:
+        raise DatasetError(
+            f"{path}: needs scipy, for the meta.mat that says which class a number "
+            "means (pip install -e '.[devkit]', or name Kaggle's LOC_val_solution.csv)"
+        ) from None
+    except KeyError as error:
+        reason = f"{error.args[0]} is missing"
+    # Of damaged files scipy and tarfile raise nearly anything.
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or error
+    reason = " ".join(str(reason).split())
+    raise DatasetError(
+        f"{path}: cannot be read with its {_META}: {reason} (copy or download the "
+        "development kit again)"
+    ) from None

@@ -1,0 +1,173 @@
+"""Opens a dataset, and remembers what was listed in an index file.
+
+Listing ImageNet's 1.28 million files takes seconds from a warm cache and minutes from a
+cold disk, as does walking through an archive; the index takes a fraction of a second.
+It holds, for each folder and archive that was read, when it was last changed, and is
+not believed if one of them has changed since. A lost or damaged index costs the time of
+a listing, nothing else.
+"""
+
+import contextlib
+import hashlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from resnet50.atomic_io import atomic_file
+from resnet50.config.settings import DatasetConfig
+from resnet50.dataset.images import (
+    Dataset,
+    DatasetError,
+    FolderWalk,
+    PackedNames,
+    stamp_of,
+)
+from resnet50.dataset.layouts import find_images
+from resnet50.dataset.lists import class_words
+from resnet50.dataset.sources import Places
+
+# Raised when a change of the code lists other files, or in another order.
+_FORMAT_VERSION = 3
+
+# What was changed so shortly before it was read may be changed again without its time
+# of modification showing it.
+_RACY_SECONDS = 2.0
+
+
+def _index_path(index_folder: Path, *key: object) -> Path:
+    text = "\0".join(map(str, (_FORMAT_VERSION, *key)))
+    digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+    return index_folder / f"dataset_index_{digest[:16]}.npz"
+
+
+def _save(path: Path, dataset: Dataset, stamps: dict[str, tuple[int, int]]) -> None:
+    newest = max(changed_ns for changed_ns, _ in stamps.values()) / 1e9
+    if newest > time.time() - _RACY_SECONDS:
+        return
+    places = dataset.places or Places((), np.empty((0, 3), np.int64))
+    arrays = {
+        "labels": dataset.labels,
+        "stamps": np.array(list(stamps.values()), np.int64),
+        "places": places.table,
+        "fingerprint": np.array(dataset.fingerprint),
+    }
+    texts = {
+        "names": dataset.names,
+        "class_names": PackedNames.pack(dataset.class_names),
+        "class_words": PackedNames.pack(dataset.class_words),
+        "stamped": PackedNames.pack(stamps),
+        "archives": PackedNames.pack(places.archives),
+        "found": PackedNames.pack(
+            (str(dataset.folder), dataset.layout, *dataset.remarks)
+        ),
+    }
+    for name, packed in texts.items():
+        arrays[f"{name}_block"] = np.frombuffer(packed.block, np.uint8)
+        arrays[f"{name}_ends"] = packed.ends
+    with contextlib.suppress(OSError), atomic_file(path) as file:
+        np.savez(file, **arrays)
+
+
+def _load(path: Path) -> Dataset | None:
+    """The dataset of an index; None if there is none that can be believed."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+
+            def texts(name: str) -> PackedNames:
+                block = arrays[f"{name}_block"].tobytes()
+                return PackedNames(block, arrays[f"{name}_ends"])
+
+            for stamped, expected in zip(texts("stamped"), arrays["stamps"].tolist()):
+                if stamp_of(Path(stamped).stat()) != tuple(expected):
+                    return None
+            archives = tuple(texts("archives"))
+            folder, layout, *remarks = texts("found")
+            dataset = Dataset(
+                Path(folder),
+                texts("names"),
+                arrays["labels"],
+                tuple(texts("class_names")),
+                places=Places(archives, arrays["places"]) if archives else None,
+                layout=layout,
+                class_words=tuple(texts("class_words")),
+            )
+            dataset.remarks = tuple(remarks)
+            return dataset if dataset.fingerprint == arrays["fingerprint"] else None
+    # Nothing there, a folder that is gone, or a damaged file, of which numpy and
+    # zipfile raise nearly anything: each time the answer is to list anew.
+    except Exception:
+        return None
+
+
+def open_dataset(
+    images: Path,
+    list_path: Path | None,
+    class_names: tuple[str, ...] = (),
+    *,
+    index_folder: Path | None = None,
+    notify: Callable[[str], None] = lambda line: None,
+) -> Dataset:
+    """Opens a dataset in whichever layout it is found; see layouts.py.
+
+    Args:
+        images: [dataset] training_images or validation_images: a folder or an archive.
+        list_path: [dataset] training_list or validation_list, or None.
+        class_names: The training set's, if this is the validation set.
+        index_folder: Where the listing is remembered; None: nowhere.
+        notify: Takes a line for the user, before what may take minutes, and about what
+            is passed over.
+
+    Raises:
+        DatasetError: The images cannot be used as they are.
+    """
+    walk = FolderWalk(notify)
+    if index_folder is None or not index_folder.is_dir():
+        dataset = find_images(images, list_path, class_names, walk)
+    else:
+        path = _index_path(index_folder, images, list_path, *class_names)
+        dataset = _load(path)
+        if dataset is None:
+            dataset = find_images(images, list_path, class_names, walk)
+            _save(path, dataset, walk.stamps)
+    if dataset.num_classes < 2:
+        raise DatasetError(
+            f"{list_path or dataset.folder}: has one class only, nothing to tell apart"
+        )
+    for remark in dataset.remarks:
+        notify(remark)
+    if dataset.class_words == dataset.class_names:
+        words = class_words(dataset.folder, dataset.class_names)
+        dataset.class_words = words or dataset.class_names
+    return dataset
+
+
+def open_training_set(
+    settings: DatasetConfig,
+    index_folder: Path | None,
+    notify: Callable[[str], None] = lambda line: None,
+) -> Dataset:
+    """Opens the training images; see ``open_dataset``."""
+    return open_dataset(
+        settings.training_images,
+        settings.training_list,
+        index_folder=index_folder,
+        notify=notify,
+    )
+
+
+def open_validation_set(
+    settings: DatasetConfig,
+    class_names: tuple[str, ...],
+    index_folder: Path | None,
+    notify: Callable[[str], None] = lambda line: None,
+) -> Dataset:
+    """Opens the validation images, of the training set's classes."""
+    return open_dataset(
+        settings.validation_images,
+        settings.validation_list,
+        class_names,
+        index_folder=index_folder,
+        notify=notify,
+    )

@@ -1,0 +1,228 @@
+"""Finds out how the images of a dataset are laid out, and lists them.
+
+| found in [dataset] training_images or validation_images | layout |
+|---|---|
+| one folder for each class | class folders |
+| ILSVRC/Data/CLS-LOC, or folders train and val | Kaggle's tree; its train or val |
+| ILSVRC2012_img_train.tar or _val.tar; or the path of a .tar | archives, in place |
+| n01440764.tar, or cat.tar and dog.tar | archives of one class each, in place |
+| .parquet files, here or in data/ | Hugging Face's shards, in place |
+| image files without folders, here or in an archive | with a list of their labels |
+
+A list is the one that is named, or LOC_val_solution.csv or Caffe's val.txt beside or
+above the images.
+"""
+
+import functools
+import re
+from pathlib import Path
+
+from resnet50.dataset.archives.archive_datasets import open_shards, open_tars
+from resnet50.dataset.images import (
+    Dataset,
+    DatasetError,
+    FolderWalk,
+    is_folder,
+    list_class_folders,
+)
+from resnet50.dataset.lists import labels_beside, missing_image, read_list
+
+_TREES = ("ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", ".")
+_WORDNET_ID = re.compile(r"n\d{8}$")
+
+# Stems of archives that are no class: ImageNet's own, and those of a whole set.
+_NO_CLASS = re.compile(
+    r"(ILSVRC.*|images?|data(set)?|(.*[-_])?(train(ing)?|val(id|idation)?|test(ing)?)"
+    r"([-_]\d+)?)$",
+    re.IGNORECASE,
+)
+_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+_IMAGE_SUFFIXES = {".jpeg", ".jpg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+
+# Folders of a list that are remembered while its images are looked for.
+_LISTINGS_KEPT = 64
+
+
+class _Content:
+    """What a folder of images, or the path of one archive, holds."""
+
+    def __init__(self, path: Path, split: str, walk: FolderWalk):
+        """Looks.
+
+        Args:
+            path: The folder or file.
+            split: "train" or "val".
+            walk: Lists the folder.
+        """
+        self.folders: set[str] = set()
+        self.has_images = False
+        self.shards: list[Path] = []
+        self.tars: list[Path] = []  # of one class each
+        self.archive: Path | None = None  # that holds all images
+        self.other_archives: list[Path] = []
+        if path.is_file():
+            self.archive = path if path.suffix == ".tar" else None
+            self.shards = _ending(".parquet", [path])
+            self.other_archives = _ending(_COMPRESSED, [path])
+            return
+        entries = walk.entries(str(path))
+        self.folders = folders = {e.name for e in entries if is_folder(e)}
+        files = [path / entry.name for entry in entries if entry.name not in folders]
+        self.has_images = any(file.suffix.lower() in _IMAGE_SUFFIXES for file in files)
+        tars = [f for f in _ending(".tar", files) if not _NO_CLASS.match(f.stem)]
+        # Where some are named by WordNet ids, no other is a class.
+        self.tars = [tar for tar in tars if _WORDNET_ID.match(tar.stem)] or tars
+        archives = _ending((".tar", *_COMPRESSED), files)
+        self.other_archives = [
+            file
+            for file in archives
+            if file not in self.tars and not file.name.startswith("ILSVRC")
+        ]
+        if any(map(_WORDNET_ID.match, folders)):
+            return
+        official = path / f"ILSVRC2012_img_{split}.tar"
+        self.archive = official if official in files else None
+        if folders == {"data"}:
+            files += [path / "data" / e.name for e in walk.entries(f"{path}/data")]
+        if folders <= {"data"}:
+            shards = _ending(".parquet", files)
+            other = "val" if split == "train" else "train"
+            self.shards = [file for file in shards if file.name.startswith(split)] or [
+                file for file in shards if not file.name.startswith(other)
+            ]
+
+    @property
+    def has_wordnet_tars(self) -> bool:
+        """Whether the archives of one class each are named by WordNet ids."""
+        return bool(self.tars and _WORDNET_ID.match(self.tars[0].stem))
+
+
+def _ending(suffixes: str | tuple[str, ...], files: list[Path]) -> list[Path]:
+    return [file for file in files if file.name.endswith(suffixes)]
+
+
+def _split_folder(images: Path, split: str, *, is_listed: bool) -> Path:
+    """The folder of the training or validation images in a tree that holds both.
+
+    A list's paths may start above a plain folder "train", but never above Kaggle's.
+    """
+    for tree in _TREES[:2] if is_listed else _TREES:
+        if all((images / tree / name).is_dir() for name in ("train", "val")):
+            return images / tree / split
+    return images
+
+
+def _listed_files(
+    list_path: Path, folder: Path, class_names: tuple[str, ...], walk: FolderWalk
+) -> Dataset:
+    """The files of a list, all of which must be there."""
+    walk.note(list_path)
+    dataset = read_list(list_path, folder, class_names)
+
+    @functools.lru_cache(maxsize=_LISTINGS_KEPT)
+    def files_of(inner: str) -> frozenset[str]:
+        path = folder / inner
+        is_there = path == folder or path.is_dir()
+        entries = walk.entries(str(path)) if is_there else ()
+        return frozenset(entry.name for entry in entries)
+
+    for name in dataset.names:
+        inner, _, file = name.rpartition("/")
+        if file not in files_of(inner):
+            raise missing_image(list_path, name, folder)
+    return dataset
+
+
+def _are_classes(
+    content: _Content, path: Path, list_path: Path | None, class_names: tuple[str, ...]
+) -> bool:
+    """Whether the archives in a folder are a class each.
+
+    A tar with any name is what lies beside it in another form, if that is images,
+    shards, or what a list names.
+
+    Raises:
+        DatasetError: Class folders lie beside them.
+    """
+    tars, have_ids = content.tars, content.has_wordnet_tars
+    if not tars or (list_path is not None and (content.folders or not have_ids)):
+        return False
+    if not have_ids and (content.has_images or content.shards):
+        return False
+    if content.folders:
+        raise DatasetError(
+            f"{path}: holds class folders, such as {min(content.folders)}, and "
+            f"archives, such as {tars[0].name} (unpack each archive into a folder of "
+            "its name, or move the archives elsewhere)"
+        )
+    # A single one may be a class, or hold all images.
+    return have_ids or len(tars) > 1 or tars[0].stem in class_names
+
+
+def _open(
+    path: Path,
+    list_path: Path | None,
+    class_names: tuple[str, ...],
+    walk: FolderWalk,
+    split: str,
+) -> Dataset:
+    """Opens what a path holds; see the table above, whose first row comes last."""
+    content = _Content(path, split, walk)
+    if content.archive:
+        where, tars = content.archive, [content.archive]
+        return open_tars(where, tars, list_path, class_names, walk, are_classes=False)
+    if _are_classes(content, path, list_path, class_names):
+        for other in content.other_archives:
+            walk.passed_over.add_file(str(other), "an archive that is no class")
+        return open_tars(
+            path, content.tars, list_path, class_names, walk, are_classes=True
+        )
+    if content.shards and list_path is None:
+        return open_shards(path, content.shards, class_names, walk)
+    if list_path is not None:
+        return _listed_files(list_path, path, class_names, walk)
+    if content.folders:
+        return list_class_folders(path, class_names, walk)
+    if content.has_images:
+        return _listed_files(labels_beside(path, class_names), path, class_names, walk)
+    for archive in content.tars + content.other_archives:
+        key = "training_images" if split == "train" else "validation_images"
+        raise DatasetError(
+            f"{archive}: is no class (if all images are in it, name it as {key} "
+            "in [dataset] of config.txt)"
+            if archive.suffix == ".tar"
+            else f"{archive}: is compressed, and none of its images can be read alone "
+            "(decompress it to a .tar)"
+        )
+    raise DatasetError(
+        f"{path}: holds no class folders, nor anything else that is known (looked for "
+        f"ILSVRC/Data/CLS-LOC, ILSVRC2012_img_{split}.tar, n01440764.tar ..., "
+        "*.parquet, and images with a list, not for TFRecords; see [dataset] in "
+        "config.txt)"
+    )
+
+
+def find_images(
+    images: Path,
+    list_path: Path | None,
+    class_names: tuple[str, ...],
+    walk: FolderWalk,
+) -> Dataset:
+    """Finds out the layout of a dataset, and lists its images.
+
+    Args:
+        images: [dataset] training_images or validation_images: a folder or an archive.
+        list_path: [dataset] training_list or validation_list, or None.
+        class_names: The training set's; empty if this is the training set.
+        walk: Notes every file and folder that the result depends on.
+
+    Raises:
+        DatasetError: Nothing known is found, or it cannot be used as it is.
+    """
+    split = "val" if class_names else "train"
+    path = _split_folder(images, split, is_listed=list_path is not None)
+    dataset = _open(path, list_path, class_names, walk, split)
+    dataset.remarks = walk.passed_over.remarks()
+    if path.parts[-3:-1] == ("Data", "CLS-LOC"):
+        dataset.layout = f"Kaggle's ILSVRC tree, {dataset.layout}"
+    return dataset

@@ -1,0 +1,4 @@
+"""The ResNet-50: layers, model, and its weights in other programs' formats.
+
+Imports TensorFlow.
+"""

@@ -1,0 +1,200 @@
+"""A network with its preprocessing, as one function of images: SavedModel and ONNX.
+
+The function takes images as they are decoded, and does what the evaluation does to one:
+shorter side resized, centre crop, normalization, network, softmax. It consists of
+TensorFlow's ops only, so that loading it needs nothing of this project.
+"""
+
+import json
+import shutil
+import tempfile
+import uuid
+from pathlib import Path
+
+import tensorflow as tf
+
+from resnet50.atomic_io import atomic_file
+from resnet50.errors import UserError
+from resnet50.network.model import ResNet50
+from resnet50.pixels.augmentation import ChannelStatistics
+from resnet50.training.update.step import normalize
+
+try:
+    import tf2onnx
+except ImportError:
+    tf2onnx = None
+
+CLASS_NAMES_FILE = "class_names.json"
+_ONNX_OPSET = 17
+
+
+class ExportError(UserError):
+    """The network cannot be written."""
+
+
+def resampling_weights(
+    source_size: tf.Tensor, resized_size: tf.Tensor, first: tf.Tensor, length: int
+) -> tf.Tensor:
+    """How much each source pixel weighs in some pixels of a resized line of them.
+
+    Pillow's bilinear filter, which is a triangle, as wide as a resized pixel where the
+    line shrinks (antialiasing) and as a source pixel where it grows.
+
+    Args:
+        source_size: int32 scalar, pixels.
+        resized_size: int32 scalar, pixels.
+        first: int32 scalar, the first resized pixel that is asked for.
+        length: How many are.
+
+    Returns:
+        float32 [length, source_size], the rows' sums are 1.
+    """
+    scale = tf.cast(source_size, tf.float32) / tf.cast(resized_size, tf.float32)
+    centres = (tf.cast(tf.range(length) + first, tf.float32) + 0.5) * scale
+    places = tf.cast(tf.range(source_size), tf.float32) + 0.5
+    distances = tf.abs(places - centres[:, None]) / tf.maximum(scale, 1.0)
+    triangle = tf.nn.relu(1 - distances)
+    return triangle / tf.reduce_sum(triangle, axis=1, keepdims=True)
+
+
+def centre_crops(images: tf.Tensor, shorter_side: int, crop_size: int) -> tf.Tensor:
+    """The centres of images whose shorter side is resized.
+
+    pixels.evaluation_crops.views on tensors. As there, what is between the two axes,
+    first x and then y, is rounded to whole levels; the two agree to 2 of 255 levels,
+    and on average for 99 % of the values exactly.
+
+    Args:
+        images: uint8 [N, H, W, 3], RGB.
+        shorter_side: After the resize, pixels, at least crop_size.
+        crop_size: Pixels.
+
+    Returns:
+        float32 [N, crop_size, crop_size, 3], whole numbers in 0..255.
+    """
+    shape = tf.shape(images)
+    height, width = shape[1], shape[2]
+    shorter = tf.minimum(height, width)
+
+    def weights(size: tf.Tensor) -> tf.Tensor:
+        resized = size * shorter_side // shorter
+        # Half of an odd margin is rounded to the even neighbour, as by Python's round.
+        first = tf.round(tf.cast(resized - crop_size, tf.float32) / 2)
+        return resampling_weights(size, resized, tf.cast(first, tf.int32), crop_size)
+
+    x = tf.cast(images, tf.float32)
+    x = tf.floor(tf.einsum("xw,nhwc->nhxc", weights(width), x) + 0.5)
+    return tf.floor(tf.einsum("yh,nhxc->nyxc", weights(height), x) + 0.5)
+
+
+class Classifier(tf.Module):
+    """Maps decoded images to probabilities.
+
+    Attributes:
+        class_names: A file of a SavedModel: the names of the K classes, a JSON list.
+    """
+
+    def __init__(
+        self,
+        model: ResNet50,
+        statistics: ChannelStatistics,
+        *,
+        shorter_side: int,
+        crop_size: int,
+    ):
+        """Joins the parts.
+
+        Args:
+            model: The network.
+            statistics: What its training images were normalized with.
+            shorter_side: Of an image after its resize, pixels, at least crop_size.
+            crop_size: Of the network's input, pixels.
+        """
+        super().__init__(name="classifier")
+        self.model = model
+        self._statistics = statistics
+        self._shorter_side, self._crop_size = shorter_side, crop_size
+
+    @tf.function(
+        input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")]
+    )
+    def __call__(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Classifies images of one size, whichever.
+
+        Args:
+            images: uint8 [N, H, W, 3], RGB.
+
+        Returns:
+            "probabilities", float32 [N, K].
+        """
+        crops = centre_crops(images, self._shorter_side, self._crop_size)
+        no_shifts = tf.zeros([1, 3])
+        logits = self.model(normalize(crops, no_shifts, self._statistics), False)
+        return {"probabilities": tf.nn.softmax(logits)}
+
+
+def write_saved_model(
+    classifier: Classifier, class_names: tuple[str, ...], folder: Path
+) -> None:
+    """Writes a SavedModel, whole or not at all.
+
+    Args:
+        classifier: Gets the class names.
+        class_names: One for each class.
+        folder: There must be none yet.
+
+    Raises:
+        ExportError: It exists or cannot be written.
+    """
+    _require_absent(folder)
+    temporary = folder.with_name(f".writing-{uuid.uuid4().hex}")
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            names = Path(scratch) / CLASS_NAMES_FILE
+            names.write_text(json.dumps(class_names))
+            classifier.class_names = tf.saved_model.Asset(str(names))
+            tf.saved_model.save(classifier, str(temporary))
+        temporary.rename(folder)
+    except (OSError, tf.errors.OpError) as error:
+        raise ExportError(f"{folder}: cannot be written: {error}") from None
+    finally:
+        # Gone by now, unless something went wrong.
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_onnx(
+    classifier: Classifier, class_names: tuple[str, ...], path: Path
+) -> None:
+    """Writes an ONNX file, whole or not at all; its metadata has the class names.
+
+    Args:
+        classifier: What to convert.
+        class_names: One for each class.
+        path: There must be no such file yet.
+
+    Raises:
+        ExportError: It exists or cannot be written, or the converter is missing.
+    """
+    _require_absent(path)
+    if tf2onnx is None:
+        raise ExportError(
+            f"{path}: the package tf2onnx is not installed "
+            "(pip install 'tf2onnx>=1.17')"
+        )
+    function = tf.function(classifier.__call__.python_function)
+    specification = [tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")]
+    proto, _ = tf2onnx.convert.from_function(
+        function, input_signature=specification, opset=_ONNX_OPSET
+    )
+    entry = proto.metadata_props.add()
+    entry.key, entry.value = "class_names", json.dumps(class_names)
+    try:
+        with atomic_file(path) as file:
+            file.write(proto.SerializeToString())
+    except OSError as error:
+        raise ExportError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def _require_absent(path: Path) -> None:
+    if path.exists():
+        raise ExportError(f"{path}: exists (move it away, or give another --output)")

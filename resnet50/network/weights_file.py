@@ -1,0 +1,227 @@
+"""Weights files: safetensors, with metadata that says what else the network depends on.
+
+The tensors are those of ``exchange``. The metadata's entries are the fields of Origin,
+as JSON. A file without them is taken for a published one, see PUBLISHED.
+"""
+
+import json
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+import numpy as np
+
+from resnet50.atomic_io import atomic_file
+from resnet50.errors import UserError
+from resnet50.network.model import ResNet50
+from resnet50.network.torchvision_names import (
+    expected_shapes,
+    is_counter,
+    to_state_dict,
+)
+
+try:
+    import safetensors
+    import safetensors.numpy
+except ImportError:
+    safetensors = None
+
+_DTYPES = ("F32", "F16", "BF16", "F64")  # safetensors' names of what is taken
+
+
+class ExchangeError(UserError):
+    """A weights file cannot be read or written, or is of another network."""
+
+
+class Origin(NamedTuple):
+    """What a network depends on beside its weights.
+
+    Attributes:
+        variant: One of model.VARIANTS.
+        epsilon: Added to variances in the normalizations.
+        channel_mean: What images are normalized with; three numbers in 0..1.
+        channel_std: Likewise.
+        class_names: One for each class; none if they are not known.
+    """
+
+    variant: str
+    epsilon: float
+    channel_mean: tuple[float, ...]
+    channel_std: tuple[float, ...]
+    class_names: tuple[str, ...] = ()
+
+
+# torchvision's ResNet50_Weights, and timm's resnet50 but for a few.
+PUBLISHED = Origin("v1.5", 1e-5, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def _require_safetensors() -> None:
+    if safetensors is None:
+        raise ExchangeError(
+            "weights: the package safetensors is not installed "
+            "(pip install 'safetensors>=0.4.3')"
+        )
+
+
+def write_weights(path: Path, model: ResNet50, origin: Origin) -> None:
+    """Writes a safetensors file, whole or not at all.
+
+    Args:
+        path: There must be no such file yet.
+        model: The network.
+        origin: Becomes the metadata, each value as JSON.
+
+    Raises:
+        ExchangeError: There is such a file, it cannot be written, or the package is
+            missing.
+    """
+    _require_safetensors()
+    if path.exists():
+        raise ExchangeError(f"{path}: exists (move it away, or give another name)")
+    entries = {key: json.dumps(value) for key, value in origin._asdict().items()}
+    # Hugging Face's readers ask for the format.
+    metadata = {"format": "pt", **entries}
+    content = safetensors.numpy.save(to_state_dict(model), metadata=metadata)
+    try:
+        with atomic_file(path) as file:
+            file.write(content)
+    except OSError as error:
+        raise ExchangeError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+class WeightsFile(NamedTuple):
+    """What a weights file holds.
+
+    Attributes:
+        path: Of the file.
+        tensors: float32, in torchvision's layouts, by name; without the counters.
+        origin: What the file says, or PUBLISHED where it says nothing.
+        is_published: Whether it says nothing.
+    """
+
+    path: Path
+    tensors: dict[str, np.ndarray]
+    origin: Origin
+    is_published: bool
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes the head tells apart."""
+        return len(self.tensors["fc.bias"])
+
+
+def read_weights(path: Path, model: ResNet50) -> WeightsFile:
+    """Reads a safetensors file of a ResNet-50 of any number of classes.
+
+    float16, bfloat16 and float64 become float32.
+
+    Args:
+        path: Of the file.
+        model: Tells the shapes that are expected.
+
+    Raises:
+        ExchangeError: It cannot be read, is damaged, or is not of a ResNet-50: with
+            the list of tensors that are missing, unknown or of another shape.
+    """
+    _require_safetensors()
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            tensors = _read_tensors(path, file, model)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ExchangeError(f"{path}: cannot be read: {reason}") from None
+    except safetensors.SafetensorError as error:
+        raise ExchangeError(
+            f"{path}: is damaged or no safetensors file: {error} (a .pth file becomes "
+            "one by safetensors.torch.save_file(torch.load(FILE, weights_only=True), "
+            "NEW_FILE))"
+        ) from None
+    return WeightsFile(path, tensors, *_read_origin(path, metadata))
+
+
+def _read_tensors(path: Path, file, model: ResNet50) -> dict[str, np.ndarray]:
+    """All tensors but the counters, checked, as float32."""
+    views = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+    shapes = {name: tuple(view.get_shape()) for name, view in views.items()}
+    _require_shapes(path, model, shapes)
+    names = [name for name in views if not is_counter(name)]
+    dtypes = {name: views[name].get_dtype() for name in names}
+    odd = [f"{name} is {d}" for name, d in dtypes.items() if d not in _DTYPES]
+    if odd:
+        _refuse(path, f"must be one of {', '.join(_DTYPES)}", odd)
+    tensors = {name: file.get_tensor(name).astype(np.float32) for name in names}
+    lost = [name for name in names if not np.isfinite(tensors[name]).all()]
+    if lost:
+        _refuse(path, "have values that are infinite or not a number", lost)
+    negative = [n for n in names if n.endswith("running_var") and tensors[n].min() < 0]
+    if negative:
+        _refuse(path, "have negative values", negative)
+    return tensors
+
+
+def _refuse(path: Path, what: str, names: list[str]) -> NoReturn:
+    listed = ", ".join(sorted(names))
+    raise ExchangeError(f"{path}: {len(names)} of its tensors {what}: {listed}")
+
+
+def _require_shapes(
+    path: Path, model: ResNet50, shapes: dict[str, tuple[int, ...]]
+) -> None:
+    """Refuses all but the shapes of a ResNet-50, whose counters may be absent."""
+    expected = expected_shapes(model, (*shapes.get("fc.bias", ()), 0)[0])
+    required = {name for name in expected if not is_counter(name)}
+    faults = {
+        "missing": sorted(required - shapes.keys()),
+        "unknown": sorted(shapes.keys() - expected.keys()),
+        "of another shape": [
+            f"{name} {list(shape)} instead of {list(expected[name])}"
+            for name, shape in sorted(shapes.items())
+            if name in expected and shape != expected[name]
+        ],
+    }
+    if any(faults.values()):
+        counts = ", ".join(f"{len(names)} {kind}" for kind, names in faults.items())
+        lists = [f"{kind}: {', '.join(n)}" for kind, n in faults.items() if n]
+        raise ExchangeError(
+            "\n".join(
+                [f"{path}: its tensors are not those of a ResNet-50: {counts}", *lists]
+            )
+        )
+
+
+def _read_origin(path: Path, metadata: dict[str, str]) -> tuple[Origin, bool]:
+    if "variant" not in metadata:
+        return PUBLISHED, True
+    try:
+        entries = {key: json.loads(metadata[key]) for key in Origin._fields}
+        return Origin(
+            str(entries["variant"]),
+            float(entries["epsilon"]),
+            tuple(float(x) for x in entries["channel_mean"]),
+            tuple(float(x) for x in entries["channel_std"]),
+            tuple(str(name) for name in entries["class_names"]),
+        ), False
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
+        raise ExchangeError(f"{path}: its metadata is damaged: {error!r}") from None
+
+
+def require_same_network(weights: WeightsFile, variant: str, epsilon: float) -> None:
+    """Refuses weights that mean another function here than where they come from.
+
+    Args:
+        weights: The file.
+        variant: Of the network here.
+        epsilon: Likewise.
+
+    Raises:
+        ExchangeError: One of the two differs.
+    """
+    ours = {"variant": variant, "epsilon": epsilon}
+    for key, value in ours.items():
+        theirs = getattr(weights.origin, key)
+        if theirs != value:
+            reason = " (what published ones have)" if weights.is_published else ""
+            raise ExchangeError(
+                f"{weights.path}: was trained with {key} = {theirs}{reason}, "
+                f"config.txt has {value} (change [model] {key} there)"
+            )

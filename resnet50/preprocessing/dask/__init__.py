@@ -1,0 +1,1 @@
+"""The workers of a dask cluster in place of this machine's processes."""

@@ -1,0 +1,129 @@
+"""The picture that preview draws: originals beside their crops, in rows, with captions.
+
+Five tiles in a row are 1,560 pixels wide, which a laptop shows without scrolling
+sideways; 64 images take 13 rows.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from resnet50.pixels.augmentation import Draw, crop_corner
+from resnet50.pixels.resampling import resized_size
+
+# All in pixels.
+_COLUMNS, _PICTURE, _SEAM, _GAP = 5, 148, 4, 10
+_FONT_SIZE, _LINE = 13, 17
+_TILE_WIDTH = 2 * _PICTURE + _SEAM
+_TILE_HEIGHT = _PICTURE + 2 * _LINE
+_HEADING = 2 * _LINE
+_GREY = (90, 90, 90)
+
+
+class Tile(NamedTuple):
+    """One image of a sheet.
+
+    Attributes:
+        original: From ``small_with_box``.
+        crop: uint8 [H, H, 3], RGB.
+        title: The first line below.
+        caption: The second.
+    """
+
+    original: Image.Image
+    crop: np.ndarray
+    title: str
+    caption: str
+
+
+def crop_box(
+    size: tuple[int, int], choice: Draw, crop_size: int
+) -> tuple[float, float, float, float]:
+    """Where in an image of some width and height the drawn crop comes from.
+
+    Returns:
+        (left, top, right, bottom) in pixels of the image, before any resize.
+    """
+    width, height = size
+    resized = resized_size(width, height, choice.shorter_side)
+    left, top = crop_corner(*resized, crop_size, choice.crop_fractions)
+    x_scale, y_scale = width / resized[0], height / resized[1]
+    return (
+        left * x_scale,
+        top * y_scale,
+        (left + crop_size) * x_scale,
+        (top + crop_size) * y_scale,
+    )
+
+
+def small_with_box(
+    image: Image.Image, box: tuple[float, float, float, float]
+) -> Image.Image:
+    """An image of a tile's size with a crop's box drawn into it.
+
+    Args:
+        image: RGB, any size. Not modified.
+        box: From ``crop_box``.
+
+    Returns:
+        An image whose longer side is a tile's.
+    """
+    scale = _PICTURE / max(image.size)
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    small = image.resize((width, height), Image.Resampling.BILINEAR)
+    x_scale, y_scale = width / image.width, height / image.height
+    left, right = round(box[0] * x_scale), round(box[2] * x_scale) - 1
+    top, bottom = round(box[1] * y_scale), round(box[3] * y_scale) - 1
+    pen = ImageDraw.Draw(small)
+    # Yellow on black can be told from every photograph, and by every eye. An image of
+    # one pixel's width has no room for it.
+    for inset, colour in ((0, "black"), (1, "yellow"), (2, "black")):
+        if right - left >= 2 * inset and bottom - top >= 2 * inset:
+            corners = (left + inset, top + inset, right - inset, bottom - inset)
+            pen.rectangle(corners, outline=colour)
+    return small
+
+
+def shorten(text: str, width: float, font: ImageFont.FreeTypeFont) -> str:
+    """The text, or as much of its beginning as is at most so many pixels wide."""
+    text = "".join(c if c.isprintable() else "?" for c in text)
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(f"{text}...") > width:
+        text = text[:-1].rstrip(" ,")
+    return f"{text}..."
+
+
+def contact_sheet(heading: str, tiles: Sequence[Tile]) -> Image.Image:
+    """Draws tiles in rows of five: the original, then the crop.
+
+    Args:
+        heading: One line above all.
+        tiles: One for each image, at least one.
+
+    Returns:
+        An RGB image at most 1,560 pixels wide.
+    """
+    font = ImageFont.load_default(_FONT_SIZE)
+    columns = min(_COLUMNS, len(tiles))
+    rows = -(-len(tiles) // columns)
+    width = columns * (_TILE_WIDTH + _GAP) + _GAP
+    height = _HEADING + rows * (_TILE_HEIGHT + _GAP)
+    sheet = Image.new("RGB", (width, height), "white")
+    pen = ImageDraw.Draw(sheet)
+    pen.text((_GAP, 8), shorten(heading, width - 2 * _GAP, font), "black", font)
+    for index, tile in enumerate(tiles):
+        left = _GAP + index % columns * (_TILE_WIDTH + _GAP)
+        top = _HEADING + index // columns * (_TILE_HEIGHT + _GAP)
+        # In the middle of its square.
+        x_margin, y_margin = (_PICTURE - side for side in tile.original.size)
+        sheet.paste(tile.original, (left + x_margin // 2, top + y_margin // 2))
+        crop = Image.fromarray(tile.crop).resize((_PICTURE, _PICTURE))
+        sheet.paste(crop, (left + _PICTURE + _SEAM, top))
+        below = top + _PICTURE
+        for text, colour in ((tile.title, "black"), (tile.caption, _GREY)):
+            pen.text((left, below), shorten(text, _TILE_WIDTH, font), colour, font)
+            below += _LINE
+    return sheet

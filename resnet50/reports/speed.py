@@ -1,0 +1,139 @@
+"""How fast a training goes, which of the two programs limits it, and what helps.
+
+The trainer's time is spent in three phases, one after the other:
+
+    waiting     no batch is there
+    saving      a checkpoint is written
+    computing   everything else: the network, and the copies to the device
+
+Beside them its reading thread reads batch files ahead, or looks for one that is not
+there yet; of these seconds only the waiting is what they cost.
+"""
+
+from typing import NamedTuple
+
+from resnet50.config.settings import RuntimePreprocessingConfig, TrainConfig
+
+# A smaller share of the time is not worth changing a setting for.
+_WORTH_A_CHANGE = 0.05
+
+
+class Speed(NamedTuple):
+    """What a trainer did in some stretch of time, or since its start."""
+
+    num_images: int
+    seconds: float
+    waiting: float  # seconds of the trainer, as are the others
+    saving: float
+    reading: float  # seconds of the reading thread: in batch files
+    absent: float  # of the same: the next batch is not there
+    unattended: float  # of the same: nor is a preprocessor
+
+    @property
+    def images_per_second(self) -> float:
+        """Trained images, over the whole time."""
+        return self.num_images / max(self.seconds, 1e-9)
+
+    @property
+    def unhindered_images_per_second(self) -> float:
+        """The same if batches were never late: over the time without the waiting."""
+        return self.num_images / max(self.seconds - self.waiting, 1e-9)
+
+    def share(self, phase_seconds: float) -> float:
+        """A phase's share of the whole time, 0..1."""
+        return phase_seconds / max(self.seconds, 1e-9)
+
+    def line(self) -> str:
+        """All figures, for a person to read."""
+        waiting, saving = self.share(self.waiting), self.share(self.saving)
+        return (
+            f"{self.images_per_second:.1f} images/s, "
+            f"{self.unhindered_images_per_second:.1f} if batches were never late; "
+            f"waiting {waiting:.1%}, computing {max(0, 1 - waiting - saving):.1%}, "
+            f"saving {saving:.1%} of the time; "
+            f"reading {self.share(self.reading):.1%}, beside them"
+        )
+
+
+def limit(
+    speed: Speed,
+    train: TrainConfig,
+    preprocessing: RuntimePreprocessingConfig,
+    num_cores: int,
+) -> str:
+    """One sentence: which side limits, and which key of config.txt to change.
+
+    Args:
+        speed: Of a stretch of time long enough to tell, such as an epoch.
+        train: [train] of config.txt.
+        preprocessing: [runtime_preprocessing] of config.txt.
+        num_cores: Of this machine.
+    """
+    if speed.share(speed.waiting) > _WORTH_A_CHANGE:
+        return _limit_of_preprocessing(speed, train, preprocessing, num_cores)
+    return _limit_of_trainer(speed, train)
+
+
+def _limit_of_trainer(speed: Speed, train: TrainConfig) -> str:
+    share = speed.share(speed.saving)
+    if share > _WORTH_A_CHANGE:
+        start = f"The trainer limits: {share:.0%} of its time goes into checkpoints"
+        minutes = train.checkpoint_minutes
+        if 0 < 60 * minutes < speed.seconds:
+            return f"{start}; raise [train] checkpoint_minutes (it is {minutes:g})."
+        return (
+            f"{start}, of which each epoch must have one; no key changes that but "
+            "[train] saved_models_folder, to a faster disk."
+        )
+    start = "The trainer limits, batches are there in time"
+    if train.deterministic:
+        return f"{start}; [train] deterministic = false makes a GPU faster."
+    if train.precision == "float32":
+        return (
+            f'{start}; [train] precision = "float16" makes a GPU with tensor cores '
+            "faster, more num_workers would not help."
+        )
+    return (
+        f"{start}; a larger [train] batch_size (it is {train.batch_size}) uses a GPU "
+        "better, more num_workers would not help."
+    )
+
+
+def _limit_of_preprocessing(
+    speed: Speed,
+    train: TrainConfig,
+    preprocessing: RuntimePreprocessingConfig,
+    num_cores: int,
+) -> str:
+    cause = max(speed.absent, speed.unattended, speed.reading)
+    if cause == speed.unattended:
+        return (
+            "The preprocessing limits: runtime_preprocessing.py was not running for "
+            f"{speed.unattended:.0f} s; no key changes that, keep it running."
+        )
+    if cause == speed.reading:
+        smaller = "" if train.dtype == "uint8" else ' or set dtype = "uint8"'
+        return (
+            "The hand-off limits: batches are there, but reading them is slow; put "
+            f"[train] buffer_folder on a faster disk{smaller}."
+        )
+    # The preprocessor sleeps as long as more than this is left.
+    spare = preprocessing.refill_below * train.buffer_size
+    batches_per_second = speed.unhindered_images_per_second / train.batch_size
+    if batches_per_second * preprocessing.sleep_time > spare:
+        return (
+            "The preprocessing limits: it may sleep longer than the buffer lasts; "
+            f"raise [train] buffer_size (it is {train.buffer_size}) or lower "
+            "[runtime_preprocessing] sleep_time "
+            f"(it is {preprocessing.sleep_time:g} s)."
+        )
+    workers = f"[runtime_preprocessing] num_workers is {preprocessing.num_workers}"
+    if preprocessing.num_workers < num_cores - 1:
+        return (
+            f"The preprocessing limits: {workers} and this machine has {num_cores} "
+            f"cores; raise it, up to {num_cores - 1}."
+        )
+    return (
+        f"The preprocessing limits: {workers} on {num_cores} cores, so more would not "
+        "help; put [dataset] training_images on a faster disk, or use more cores."
+    )

@@ -1,0 +1,102 @@
+"""CSV tables of a run: metrics.csv and evaluation.csv, one row an epoch.
+
+A table is replaced whole, so a reader never sees half a row, and an epoch that is
+trained or evaluated again replaces its row.
+"""
+
+import csv
+import io
+from pathlib import Path
+
+from resnet50.atomic_io import atomic_file
+from resnet50.errors import UserError
+
+METRICS_FILE, EVALUATION_FILE = "metrics.csv", "evaluation.csv"
+
+# The networks that a checkpoint may hold; in evaluation.csv, which one was evaluated.
+WEIGHTS = ("trained", "averaged")
+
+# The columns that this module reads again.
+_KINDS = {"epoch": int, "crops": int, "top1": float}
+
+
+class TableError(UserError):
+    """A table has been changed by hand, or damaged."""
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Rows of a table, by column name; none if there is no file.
+
+    Raises:
+        TableError: The file is no table, or a number in it is none.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except FileNotFoundError:
+        return []
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise TableError(f"{path}: is damaged: {error} (move it away)") from None
+    for number, row in enumerate(rows, start=1):
+        for column, kind in _KINDS.items():
+            try:
+                kind(row.get(column, 0))
+            except (ValueError, TypeError):
+                raise TableError(
+                    f"{path}, row {number}: {column} is {row[column]!r} (correct it, "
+                    "or move the file away)"
+                ) from None
+    return rows
+
+
+def write_table(path: Path, rows: list[dict]) -> None:
+    """Replaces a table; a cell whose row lacks the column stays empty."""
+    columns = dict.fromkeys(column for row in rows for column in row)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    with atomic_file(path) as file:
+        file.write(text.getvalue().encode())
+
+
+def record_epoch(path: Path, row: dict) -> None:
+    """Adds an epoch's row to metrics.csv; its and later epochs' old rows go.
+
+    Raises:
+        TableError: What is there already is damaged.
+    """
+    earlier = [r for r in read_table(path) if int(r.get("epoch", 0)) < row["epoch"]]
+    write_table(path, [*earlier, row])
+
+
+def record_evaluation(path: Path, row: dict) -> None:
+    """Adds a row to evaluation.csv.
+
+    It replaces the epoch's row with as many crops and of the same weights, "trained" if
+    the row does not say.
+
+    Raises:
+        TableError: What is there already is damaged.
+    """
+
+    def key(row):
+        weights = row.get("weights") or "trained"
+        return int(row.get("epoch", 0)), int(row.get("crops", 0)), weights
+
+    others = [r for r in read_table(path) if key(r) != key(row)]
+    write_table(path, sorted([*others, row], key=key))
+
+
+def best_epochs(path: Path) -> set[int]:
+    """Epochs with the highest top-1 in evaluation.csv, one for each number of crops.
+
+    Raises:
+        TableError: The file is damaged.
+    """
+    best: dict[str, tuple[float, int]] = {}
+    for row in read_table(path):
+        if row.keys() >= _KINDS.keys():
+            candidate = float(row["top1"]), int(row["epoch"])
+            best[row["crops"]] = max(candidate, best.get(row["crops"], candidate))
+    return {epoch for _, epoch in best.values()}

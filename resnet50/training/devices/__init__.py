@@ -1,0 +1,1 @@
+"""The GPU, the CPU or the several devices that train."""

@@ -1,0 +1,59 @@
+"""What TensorFlow says about the GPU, and a trial of it, for the doctor."""
+
+import tensorflow as tf
+
+from resnet50.checks.cuda import Build, Gpu
+from resnet50.training.devices.selection import prepare_device
+
+
+def find_build() -> Build:
+    """What the installed TensorFlow was built for."""
+    info = tf.sysconfig.get_build_info()
+    return Build(
+        tf.__version__,
+        info.get("cuda_version", "") if info["is_cuda_build"] else "",
+        info.get("cudnn_version", ""),
+        tuple(info.get("cuda_compute_capabilities", ())),
+    )
+
+
+def find_gpus() -> list[Gpu]:
+    """The GPUs that TensorFlow finds, without taking memory of theirs."""
+    details = [
+        tf.config.experimental.get_device_details(gpu)
+        for gpu in tf.config.list_physical_devices("GPU")
+    ]
+    return [
+        Gpu(one.get("device_name", "GPU"), one.get("compute_capability", (0, 0)))
+        for one in details
+    ]
+
+
+def compute(*, with_xla: bool) -> float:
+    """Computes a convolution and its gradient, as one tf.function.
+
+    On a card without kernels this may end the process: for a process of its own.
+
+    Args:
+        with_xla: Whether XLA compiles it.
+
+    Returns:
+        The sum of the gradient: of each of the 9 places of a 3 x 3 kernel, for all
+        channels, how often it meets one of the 4 x 4 ones of the image:
+        (3 + 4 + 3)^2 = 100.
+    """
+
+    @tf.function(jit_compile=with_xla)
+    def gradient(images, kernel):
+        with tf.GradientTape() as tape:
+            tape.watch(kernel)
+            outputs = tf.nn.conv2d(images, kernel, 1, "SAME")
+        return tf.reduce_sum(tape.gradient(outputs, kernel))
+
+    return float(gradient(tf.ones((1, 4, 4, 1)), tf.ones((3, 3, 1, 1))))
+
+
+def main(*, with_xla: bool) -> None:
+    """Computes on the device that would train."""
+    prepare_device(deterministic=False, notify=print)
+    compute(with_xla=with_xla)

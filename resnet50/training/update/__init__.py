@@ -1,0 +1,1 @@
+"""One training step: loss, gradients, and the update of the weights."""

@@ -1,0 +1,87 @@
+"""What an epoch adds up to: losses and hits, kept on the device."""
+
+import tensorflow as tf
+
+from resnet50.training.devices.replicas import ONE_REPLICA
+
+
+def count_correct(predictions: tf.Tensor, labels: tf.Tensor, k: int) -> tf.Tensor:
+    """How many of the labels are among the k highest predictions.
+
+    Args:
+        predictions: float32 [N, K], logits or probabilities.
+        labels: int32 [N].
+        k: With fewer than k classes, all of them count.
+
+    Returns:
+        int64 scalar.
+    """
+    hits = tf.math.in_top_k(labels, predictions, min(k, predictions.shape[-1]))
+    return tf.math.count_nonzero(hits)
+
+
+class Totals(tf.Module):
+    """Sums over the batches of an epoch so far, kept on the device.
+
+    Reading them is what makes the host wait for the device, so it is done only when
+    somebody looks. In float16 they are of the batches with finite gradients.
+    """
+
+    def __init__(self):
+        super().__init__(name="totals")
+        self.num_batches = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.num_images = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.loss = tf.Variable(0, dtype=tf.float64, trainable=False)
+        self.l2_loss = tf.Variable(0, dtype=tf.float64, trainable=False)
+        self.top1 = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.top5 = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.num_skipped = tf.Variable(0, dtype=tf.int64, trainable=False)
+
+    def add(
+        self, loss, penalty, logits, labels, is_finite=None, replicas=ONE_REPLICA
+    ) -> None:
+        """Adds one batch, unless it is not finite; runs inside the training step.
+
+        Args:
+            loss: float32 scalar, of the whole batch; so is the penalty.
+            penalty: float32 scalar.
+            logits: float32 [n, K], of this replica's part of the batch.
+            labels: int32 [n].
+            is_finite: bool scalar; None for true.
+            replicas: Those that have the other parts.
+        """
+        num_images, top1, top5 = replicas.sum_counts(
+            [
+                tf.size(labels),
+                count_correct(logits, labels, 1),
+                count_correct(logits, labels, 5),
+            ]
+        )
+        for variable, addend in (
+            (self.num_batches, 1),
+            (self.num_images, num_images),
+            (self.loss, loss),
+            (self.l2_loss, penalty),
+            (self.top1, top1),
+            (self.top5, top5),
+        ):
+            addend = tf.cast(addend, variable.dtype)
+            if is_finite is not None:
+                addend = tf.where(is_finite, addend, tf.zeros_like(addend))
+            variable.assign_add(addend)
+
+    def reset(self) -> None:
+        """Starts an epoch."""
+        for variable in self.variables:
+            variable.assign(tf.zeros_like(variable))
+
+    def means(self) -> dict[str, float]:
+        """Means so far: loss (cross-entropy), l2_loss, and top1 and top5 in 0..1."""
+        num_batches = max(int(self.num_batches.numpy()), 1)
+        num_images = max(int(self.num_images.numpy()), 1)
+        return {
+            "loss": float(self.loss.numpy()) / num_batches,
+            "l2_loss": float(self.l2_loss.numpy()) / num_batches,
+            "top1": int(self.top1.numpy()) / num_images,
+            "top5": int(self.top5.numpy()) / num_images,
+        }

@@ -1,0 +1,41 @@
+"""Proves that a difference in any module is a difference between two hosts."""
+
+from pathlib import Path
+
+import pytest
+
+import resnet50
+from resnet50.preprocessing.dask.inspection import code_digest, versions
+
+pytest.importorskip("distributed")
+
+MODULES = {"a.py": b"1", "room/b.py": b"2", "room/deep/c.py": b"3"}
+
+
+def digest_of(folder, modules):
+    for name, content in modules.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return code_digest(folder)
+
+
+def test_any_change_of_a_module_changes_the_digest(tmp_path):
+    variants = [
+        MODULES,
+        *({**MODULES, name: b"x"} for name in MODULES),
+        {**MODULES, "room/deep/new.py": b""},
+        {"a.py": b"1", "room/b.py": b"2", "room/deep/d.py": b"3"},  # renamed
+        {"a.py": b"1", "room/b.py": b"2", "room/other/c.py": b"3"},  # another room
+        {"a.py": b"1room/b.py2", "room/deep/c.py": b"3"},
+    ]
+    digests = [digest_of(tmp_path / str(i), v) for i, v in enumerate(variants)]
+    assert len(set(digests)) == len(variants)
+    assert digest_of(tmp_path / "copy", MODULES) == digests[0]
+    (tmp_path / "copy" / "room" / "notes.txt").touch()
+    assert code_digest(tmp_path / "copy") == digests[0]
+
+
+def test_all_of_the_package_is_compared():
+    package = Path(resnet50.__file__).parent
+    assert versions()["resnet50_code"] == code_digest(package)

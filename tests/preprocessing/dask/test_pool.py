@@ -1,0 +1,281 @@
+"""Proves that a dask cluster makes the local pool's files, whatever it loses meanwhile.
+
+A scheduler and workers run as processes on loopback; workers and the scheduler are
+killed in the middle of a run. A host that is not equal, or that does not see the same
+folder, is said in one line: at the start it ends the program, later it gets no work.
+"""
+
+import contextlib
+import functools
+import importlib.util
+import os
+import re
+import time
+
+import pytest
+
+from resnet50.dataset.index import open_dataset
+from resnet50.handoff import locks, shared_folder
+from resnet50.handoff.buffer import BatchBuffer
+from resnet50.handoff.lost_folder import PreprocessorsPlace
+from resnet50.handoff.manifest import adopt_buffer
+from resnet50.handoff.progress import to_position, write_progress
+from resnet50.handoff.shared_folder import SharedBuffer
+from resnet50.preprocessing.batches import Assignments
+from resnet50.preprocessing.dask import pool
+from resnet50.preprocessing.dask.pool import ClusterError, ClusterPool, NoWorkerError
+from resnet50.preprocessing.refill import Refill, make_and_write
+from resnet50.preprocessing.trainer_watch import ProgressFollower
+from tests.dataset.layout_examples import (
+    make_images,
+    write_official_archive,
+    write_shards,
+)
+from tests.images import make_class_folders
+from tests.preprocessing.recipes import make_recipe
+from tests.preprocessing.workloads import square
+
+pytest.importorskip("distributed")
+
+from tests.preprocessing.dask.clusters import (
+    free_port,
+    scheduler_process,
+    started,
+    worker_process,
+)
+
+BATCHES_PER_EPOCH = 6
+END_STEP = 12
+MANY_LOOKS = 20_000
+
+
+class Host:
+    """What the preprocessor's host has: images, settings, and a buffer of its own."""
+
+    def __init__(self, folder, images=None):
+        if images is None:
+            images = folder / "images"
+            make_class_folders(images, 5, 5)
+        self.dataset = open_dataset(images, None)
+        self.recipe = make_recipe()
+        self.manifest = self.recipe.manifest(self.dataset)
+        self.assignments = Assignments(self.dataset, self.recipe)
+        self.buffer = SharedBuffer(folder / "buffer", self.manifest)
+        self.buffer.folder.mkdir()
+        adopt_buffer(self.buffer, self.manifest, print)
+        self.said = []
+
+    def pool(self, address):
+        images = self.dataset.sources(range(3))
+        return ClusterPool(address, self.buffer, images, self.said.append)
+
+    def refill(self, address, report):
+        follower = ProgressFollower(
+            self.buffer,
+            batches_per_epoch=BATCHES_PER_EPOCH,
+            start_step=0,
+            end_step=END_STEP,
+            notify=self.said.append,
+        )
+        return Refill(
+            self.buffer,
+            self.assignments,
+            self.recipe,
+            follower,
+            PreprocessorsPlace(
+                locks.Role(self.buffer.folder, locks.PREPROCESSOR),
+                self.buffer,
+                self.manifest,
+                self.said.append,
+            ),
+            batches_per_epoch=BATCHES_PER_EPOCH,
+            end_step=END_STEP,
+            buffer_size=4,
+            refill_below=1.0,
+            sleep_seconds=0.05,
+            open_pool=functools.partial(self.pool, address),
+            notify=self.said.append,
+            report=report,
+        )
+
+    def files_of(self, buffer, step):
+        position = to_position(step, BATCHES_PER_EPOCH)
+        paths = buffer.images_path(position), buffer.labels_path(position)
+        return tuple(path.read_bytes() for path in paths)
+
+    def reference(self, folder):
+        """Every batch's files, made in this process."""
+        folder.mkdir()
+        buffer, files = BatchBuffer(folder), {}
+        for step in range(END_STEP):
+            position = to_position(step, BATCHES_PER_EPOCH)
+            make_and_write(self.recipe, buffer, self.assignments[position])
+            files[step] = self.files_of(buffer, step)
+        return files
+
+
+@pytest.fixture
+def host(tmp_path):
+    return Host(tmp_path)
+
+
+class Trainer:
+    """Consumes batches in the preprocessor's looks; does something at some steps."""
+
+    def __init__(self, host, events):
+        self.host = host
+        self.events = events
+        self.consumed = {}
+        self.num_looks = 0
+
+    def __call__(self, status):
+        self.num_looks += 1
+        assert self.num_looks < MANY_LOOKS, "the run does not come to an end"
+        step = len(self.consumed)
+        position = to_position(step, BATCHES_PER_EPOCH)
+        if step < END_STEP and position in self.host.buffer.ready():
+            self.consumed[step] = self.host.files_of(self.host.buffer, step)
+            write_progress(
+                self.host.buffer.folder, to_position(step + 1, BATCHES_PER_EPOCH)
+            )
+            if step in self.events:
+                self.events.pop(step)()
+
+
+def test_killed_worker_and_killed_scheduler_cost_no_batch(host, tmp_path):
+    """Bitwise the local files. A worker dies at step 2, the scheduler at step 5.
+
+    After that a scheduler at the same address gets new workers, and the rest is made.
+    """
+    port = free_port()
+    with contextlib.ExitStack() as processes:
+        scheduler, address = processes.enter_context(scheduler_process(port))
+        workers = [processes.enter_context(worker_process(address)) for _ in range(2)]
+        for worker in workers:
+            started(worker)
+
+        def restart_everything():
+            scheduler.kill()
+            scheduler.wait()
+            while not any("the scheduler is lost (" in line for line in host.said):
+                time.sleep(0.05)
+            processes.enter_context(scheduler_process(port))
+            processes.enter_context(worker_process(address))
+
+        events = {2: workers[0].kill, 5: restart_everything}
+        trainer = Trainer(host, events)
+        host.refill(address, trainer).run()
+    assert events == {}
+    assert trainer.consumed == host.reference(tmp_path / "reference")
+    text = "\n".join(host.said)
+    assert f"{address}: 2 workers" in text, text
+    assert text.count("the scheduler is lost (") == 1, text
+    assert text.count("the scheduler is back") == 1, text
+    assert "batches are being made again" in text, text
+    # What a look has listed, and the trainer has used, before its worker was heard.
+    assert "it is not here" not in text, text
+
+
+def test_workers_read_images_inside_archives_and_shards(tmp_path):
+    """Bitwise the files that are made here."""
+    images = make_images()
+    paths = [write_official_archive(tmp_path / "archive" / "images", images)]
+    if importlib.util.find_spec("pyarrow"):
+        paths.append(write_shards(tmp_path / "shards" / "images", images))
+    with scheduler_process() as (_, address), worker_process(address) as worker:
+        started(worker)
+        for path in paths:
+            host = Host(tmp_path / path.relative_to(tmp_path).parts[0], path)
+            expected = host.reference(host.buffer.folder.parent / "reference")
+            with host.pool(address) as pool:
+                for step in range(2):
+                    position = to_position(step, BATCHES_PER_EPOCH)
+                    task = host.recipe, host.buffer, host.assignments[position]
+                    assert pool.submit(make_and_write, *task).result() == []
+                    assert host.files_of(host.buffer, step) == expected[step]
+
+
+def test_unequal_hosts_are_refused_and_later_ones_get_no_work(host, monkeypatch):
+    """Seven ways to be unequal, each in one line; then a good one is taken."""
+    monkeypatch.setattr(shared_folder, "_OPENING_LAG_SECONDS", 0.2)
+    import_pillow = "import PIL.Image; PIL.__version__ = '1.0'"
+    elsewhere = """if True:
+        from resnet50.handoff import shared_folder
+        write = shared_folder.SharedBuffer.leave_probe
+        def leave_probe(self):
+            path = write(self)
+            path.unlink()  # It is in another folder of the same name.
+            return path
+        shared_folder.SharedBuffer.leave_probe = leave_probe
+    """
+    no_manifest = """if True:
+        from resnet50.handoff import shared_folder
+        shared_folder.read_manifest = lambda folder: None
+        shared_folder._OPENING_LAG_SECONDS = 0
+    """
+    inspection = "from resnet50.preprocessing import inspection; inspection."
+    no_images = inspection + "_digest = lambda source: ''"
+    other_images = inspection + "_digest = lambda source: 'another'"
+    first = host.dataset.sources([0])[0]
+    faults = [
+        (
+            {"before": "sys.modules['resnet50'] = None"},
+            "cannot run this project's code: No module named 'resnet50",
+        ),
+        ({"before": import_pillow}, "pillow_version is 1.0 there and "),
+        ({"before": elsewhere}, "does not appear here (every host must mount"),
+        ({"before": no_manifest}, "is not the buffer folder there, it has no manifest"),
+        ({"before": no_images}, f"cannot read {first} (images need the same path"),
+        ({"before": other_images}, f"{first} has other bytes there (every host"),
+        ({"threads": 2}, "has 2 threads (start it: --nthreads 1)"),
+    ]
+    with scheduler_process() as (_, address):
+        for fault, expected in faults:
+            with worker_process(address, **fault) as worker:
+                where = started(worker)
+                with pytest.raises(ClusterError, match=re.escape(expected)) as caught:
+                    host.pool(address).__enter__()
+                assert str(caught.value).startswith(f"{where}: ")
+                assert "\n" not in str(caught.value)
+        with (
+            host.pool(address) as pool,
+            worker_process(address, before=import_pillow) as worker,
+        ):
+            where = started(worker)
+            while not any(where in line for line in host.said):
+                assert worker.poll() is None
+                time.sleep(0.05)
+            assert host.said[-1].endswith("; it gets no work")
+            error = pool.submit(square, 3).exception()
+            assert isinstance(error, NoWorkerError)
+            assert f"dask worker --nthreads 1 --nworkers N {address}" in str(error)
+            with worker_process(address):
+                while pool.submit(square, 3).exception() is not None:
+                    time.sleep(0.05)
+                pids = {pool.submit(os.getpid).result() for _ in range(4)}
+                assert worker.pid not in pids
+            # That one was killed; what it was writing goes when nobody writes.
+            leftover = host.buffer.folder / ".writing-killed.npy.tmp"
+            leftover.touch()
+            while leftover.exists():
+                time.sleep(0.05)
+    assert list(host.buffer.folder.glob(".writing-*")) == []
+
+
+def test_unreachable_scheduler_is_one_line(host, monkeypatch):
+    monkeypatch.setattr(pool, "_CONNECT_SECONDS", 0.5)
+    address = f"tcp://127.0.0.1:{free_port()}"
+    with pytest.raises(ClusterError) as caught:
+        host.pool(address).__enter__()
+    text = str(caught.value)
+    assert text.startswith(f"{address}: no dask scheduler answers: ")
+    assert text.endswith(
+        "(start `dask scheduler`; see [runtime_preprocessing] scheduler)"
+    )
+    assert "\n" not in text
+
+
+def test_missing_package_is_one_line(host, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "distributed", None)
+    with pytest.raises(ClusterError, match=r"pip install '\.\[cluster\]'"):
+        host.pool("tcp://127.0.0.1:1").__enter__()

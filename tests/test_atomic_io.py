@@ -1,0 +1,147 @@
+"""Proves that a file appears whole or not at all, whatever fails while it is written.
+
+Nothing but a killed process leaves a temporary behind, and that one can be removed.
+"""
+
+import errno
+import os
+import resource
+import signal
+from pathlib import Path
+
+import pytest
+
+from resnet50.atomic_io import atomic_file, remove_temporaries
+from tests.processes import python_process
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def raise_disk_full(*args):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_appears_at_the_end_of_the_block(tmp_path, durable):
+    path = tmp_path / "file.txt"
+    with atomic_file(path, durable=durable) as file:
+        file.write(b"new")
+        file.flush()
+        assert not path.exists()
+    assert path.read_bytes() == b"new"
+    assert names_in(tmp_path) == ["file.txt"]
+
+
+def test_replaces_at_once(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_bytes(b"old and longer")
+    with path.open("rb") as reader:
+        with atomic_file(path) as file:
+            file.write(b"new")
+            file.flush()
+            assert path.read_bytes() == b"old and longer"
+        # Who had the old file open goes on reading the old file.
+        assert reader.read() == b"old and longer"
+    assert path.read_bytes() == b"new"
+
+
+def test_writes_to_a_name_as_long_as_allowed(tmp_path):
+    path = tmp_path / ("n" * 255)
+    with atomic_file(path) as file:
+        file.write(b"new")
+    assert path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("old", [b"old", None])
+def test_exception_in_the_block_leaves_all_as_it_was(tmp_path, old, error):
+    path = tmp_path / "file.txt"
+    if old is not None:
+        path.write_bytes(old)
+    before = names_in(tmp_path)
+    with pytest.raises(error), atomic_file(path) as file:
+        file.write(b"half")
+        raise error
+    assert names_in(tmp_path) == before
+    assert old is None or path.read_bytes() == old
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"), [(os, "fsync"), (Path, "replace")], ids=["fsync", "replace"]
+)
+def test_failing_call_leaves_all_as_it_was(tmp_path, monkeypatch, owner, name):
+    path = tmp_path / "file.txt"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(owner, name, raise_disk_full)
+    with pytest.raises(OSError, match="No space left"), atomic_file(path) as file:
+        file.write(b"new")
+    assert names_in(tmp_path) == ["file.txt"]
+    assert path.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("num_bytes", [2_000, 200_000], ids=["at flush", "at write"])
+def test_failing_write_leaves_all_as_it_was(tmp_path, num_bytes):
+    path = tmp_path / "file.txt"
+    path.write_bytes(b"old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, before[1]))
+    try:
+        with pytest.raises(OSError) as caught, atomic_file(path) as file:
+            file.write(bytes(num_bytes))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.errno == errno.EFBIG
+    assert names_in(tmp_path) == ["file.txt"]
+    assert path.read_bytes() == b"old"
+
+
+def test_bytes_reach_the_disk_before_the_name(tmp_path, monkeypatch):
+    path = tmp_path / "file.txt"
+    calls = []
+
+    def fsync(descriptor):
+        size = os.fstat(descriptor).st_size
+        calls.append((size, path.exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with atomic_file(path) as file:
+        file.write(b"four")
+    assert calls == [(4, False)]
+    with atomic_file(path, durable=False) as file:
+        file.write(b"not waited for")
+    assert len(calls) == 1
+
+
+def test_missing_folder_raises(tmp_path):
+    with pytest.raises(FileNotFoundError), atomic_file(tmp_path / "absent" / "file"):
+        pass
+
+
+def test_killed_writer_leaves_the_old_file_and_a_removable_temporary(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_bytes(b"old")
+    program = """if True:
+        import os, pathlib, signal, sys
+        from resnet50.atomic_io import atomic_file
+        with atomic_file(pathlib.Path(sys.argv[1])) as file:
+            file.write(b"half")
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    with python_process(program, path) as writer:
+        assert writer.wait() == -signal.SIGKILL
+    assert path.read_bytes() == b"old"
+    assert len(names_in(tmp_path)) == 2
+    assert remove_temporaries(tmp_path, ".npy") == 0  # another writer's
+    assert remove_temporaries(tmp_path, ".txt") == 1
+    assert names_in(tmp_path) == ["file.txt"]
+
+
+def test_only_temporaries_are_removed(tmp_path):
+    others = [".hidden", "file.tmp", "images_0000_00000.npy", "writing-1.tmp"]
+    for name in others:
+        (tmp_path / name).touch()
+    assert remove_temporaries(tmp_path, ".npy") == 0
+    assert names_in(tmp_path) == sorted(others)

@@ -1,0 +1,135 @@
+"""Proves what each device is told to lack, with made-up devices."""
+
+import pytest
+import tensorflow as tf
+
+from resnet50.training.devices.selection import (
+    Device,
+    DeviceError,
+    can_use_xla,
+    check_precision,
+    prepare_device,
+    select_gpus,
+)
+
+CPU = Device("the CPU", None)
+PASCAL = Device("GeForce GTX 1080", (6, 1))
+TURING = Device("GeForce RTX 2080", (7, 5))
+AMPERE = Device("GeForce RTX 3090", (8, 6))
+BLACKWELL = Device("GeForce RTX 5090", (12, 0))
+
+# Those of the wheels of TensorFlow 2.20 and 2.21.
+BUILT_FOR = ("sm_60", "sm_70", "sm_80", "sm_89", "compute_90")
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [
+        (CPU, True),
+        (Device("Tesla M40", (5, 2)), False),
+        (PASCAL, True),
+        (TURING, True),
+        (AMPERE, True),
+        (Device("H100", (9, 0)), True),
+        (Device("B200", (10, 0)), False),
+        (BLACKWELL, False),
+    ],
+)
+def test_xla_is_for_the_compute_capabilities_of_the_build(device, expected):
+    lines = []
+    assert can_use_xla(device, lines.append, BUILT_FOR) == expected
+    assert len(lines) == (not expected)
+
+
+def test_the_reason_for_no_xla_names_card_and_build():
+    lines = []
+    can_use_xla(BLACKWELL, lines.append, BUILT_FOR)
+    assert lines == [
+        f"[train] xla = true: off, as the installed TensorFlow {tf.__version__} has no "
+        "XLA kernels for GeForce RTX 5090, compute capability 12.0, only for sm_60, "
+        "sm_70, sm_80, sm_89, compute_90"
+    ]
+
+
+def test_a_card_older_than_each_kernel_of_its_version_has_none():
+    assert not can_use_xla(Device("A100", (8, 0)), print, ("sm_86",))
+
+
+def test_a_build_for_no_card_has_no_kernels():
+    lines = []
+    assert not can_use_xla(AMPERE, lines.append, ())
+    assert lines[0].endswith("only for none")
+
+
+def test_the_installed_build_is_asked():
+    """It says what it was built for in the form that is understood."""
+    built_for = tf.sysconfig.get_build_info().get("cuda_compute_capabilities", ())
+    assert can_use_xla(AMPERE, print) == ("sm_80" in built_for)
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "num_lines"),
+    [
+        ("float32", CPU, 0),
+        ("float32", PASCAL, 0),
+        ("float16", CPU, 1),
+        ("float16", PASCAL, 1),
+        ("float16", TURING, 0),
+        ("bfloat16", CPU, 1),
+        ("bfloat16", AMPERE, 0),
+        ("bfloat16", BLACKWELL, 0),
+    ],
+)
+def test_a_precision_without_speed_is_said_in_one_line(precision, device, num_lines):
+    lines = []
+    check_precision(precision, device, lines.append)
+    assert len(lines) == num_lines
+    assert all(f'"{precision}"' in line for line in lines)
+
+
+def test_a_precision_that_the_card_lacks_is_refused():
+    expected = (
+        r'\[train\] precision = "bfloat16": GeForce RTX 2080 has compute capability '
+        r"7\.5, bfloat16 needs 8\.0 \(use float16 or float32\)"
+    )
+    with pytest.raises(DeviceError, match=expected):
+        check_precision("bfloat16", TURING, print)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "num_gpus", "expected"),
+    [
+        (None, 0, []),
+        (None, 4, [0]),
+        ("all", 3, [0, 1, 2]),
+        ("0,1", 2, [0, 1]),
+        ("1", 2, [1]),
+    ],
+)
+def test_the_gpus_that_are_asked_for(wanted, num_gpus, expected):
+    assert select_gpus(wanted, num_gpus) == expected
+
+
+@pytest.mark.parametrize(
+    ("wanted", "num_gpus", "expected"),
+    [
+        ("all", 0, "--gpus=all: TensorFlow finds no GPU"),
+        ("0,2", 2, "--gpus=0,2 (must name each GPU once; TensorFlow finds 2,"),
+        ("1,1", 2, "--gpus=1,1 (must name each GPU once"),
+        ("two", 2, "--gpus=two (must be all, or numbers such as 0,1)"),
+        ("", 2, "--gpus= (must be all,"),
+        ("-1", 2, "--gpus=-1 (must be all,"),
+    ],
+)
+def test_gpus_that_are_not_there_are_refused(wanted, num_gpus, expected):
+    with pytest.raises(DeviceError) as caught:
+        select_gpus(wanted, num_gpus)
+    assert str(caught.value).startswith(expected)
+
+
+def test_a_machine_without_a_gpu_is_the_cpu():
+    if tf.config.list_physical_devices("GPU"):
+        pytest.skip("there is a GPU")
+    lines = []
+    assert prepare_device(deterministic=False, notify=lines.append) == CPU
+    assert "no GPU" in lines[0]

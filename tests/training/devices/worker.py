@@ -1,0 +1,14 @@
+"""train.py with a network of two blocks, which test_workers starts. No test."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from resnet50.command_line import run
+from resnet50.commands import train
+from resnet50.network import model
+from tests.training.tiny import SHALLOW_STAGES
+
+model.STAGES = SHALLOW_STAGES
+run(train.main)
