@@ -27,12 +27,12 @@ from resnet50.config.settings import Config
 from resnet50.config.toml_file import read_config
 from resnet50.dataset.decoding import decode_pixels, decode_rgb
 from resnet50.dataset.images import Dataset
-from resnet50.dataset.index import open_training_set
+from resnet50.dataset.listing import open_training_set
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.progress import Position, to_position, write_progress
 from resnet50.handoff.reader import BatchReader
-from resnet50.preprocessing.batches import Recipe
+from resnet50.preprocessing.batches import BatchSettings
 from resnet50.preprocessing.channel_stats import sum_levels
 
 PROJECT = Path(__file__).parent.parent
@@ -161,7 +161,7 @@ def take_batches(bench: Bench, seconds: float, interval: float) -> tuple[float, 
     Returns:
         Batches a second, and the share of the time spent waiting.
     """
-    recipe = Recipe.from_config(bench.config)
+    recipe = BatchSettings.from_config(bench.config)
     steps = range(EPOCHS * bench.batches_per_epoch)
     with (
         locks.exclusive_role(bench.buffer.folder, locks.TRAINER),
@@ -228,7 +228,7 @@ def measure_reader(bench: Bench) -> None:
     number, ratios = 16, []
     with bench.preprocessor(2):
         bench.wait_for(number)
-    recipe = Recipe.from_config(bench.config)
+    recipe = BatchSettings.from_config(bench.config)
     spec = recipe.spec(bench.dataset)
     positions = [to_position(s, bench.batches_per_epoch) for s in range(number)]
     for _ in range(15):

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from resnet50.handoff.progress import Position
-from resnet50.preprocessing.batches import Recipe, draws
+from resnet50.preprocessing.batches import BatchSettings, batch_params
 
 MakeBatch = Callable[[int, int], None]
 
@@ -22,7 +22,7 @@ class Workload(NamedTuple):
     """What every variant is given."""
 
     batches: list[list[Path]]  # of the same images in the same order
-    recipe: Recipe
+    recipe: BatchSettings
     scratch_dir: Path  # for batch files and what is prepared beforehand
 
     @property
@@ -218,7 +218,7 @@ def make_algrshn_resized_beforehand(workload: Workload) -> MakeBatch:
         return folder / f"{batch_index:04d}_{place:04d}.jpg"
 
     for batch_index, paths in enumerate(workload.batches):
-        choices = draws(workload.recipe, Position(0, batch_index))
+        choices = batch_params(workload.recipe, Position(0, batch_index))
         for place, (path, choice) in enumerate(zip(paths, choices)):
             with Image.open(path) as file:
                 image = file.convert("RGB")

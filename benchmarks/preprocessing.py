@@ -38,8 +38,8 @@ from resnet50.handoff.progress import Position
 from resnet50.pixels import backend
 from resnet50.preprocessing.batches import (
     Assignment,
+    BatchSettings,
     MadeBatch,
-    Recipe,
     make_batch,
 )
 
@@ -270,7 +270,7 @@ def _scratch_parent(num_bytes: int) -> Path | None:
 
 def _prepare(arguments: argparse.Namespace, scratch_dir: Path) -> Workload:
     config = read_config(Path(__file__).parents[1] / "config.txt")
-    recipe = dataclasses.replace(Recipe.from_config(config), dtype="float16")
+    recipe = dataclasses.replace(BatchSettings.from_config(config), dtype="float16")
     folder = arguments.images
     if folder is None:
         folder = scratch_dir / "photographs"

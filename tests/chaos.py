@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from resnet50.config.toml_file import read_config
-from resnet50.dataset.index import open_training_set
+from resnet50.dataset.listing import open_training_set
 from resnet50.demo.pictures import make_images
 from resnet50.handoff.progress import ProgressError, read_progress
 from resnet50.reports.tables import METRICS_FILE, read_table

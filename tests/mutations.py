@@ -66,6 +66,7 @@ AVERAGING = "resnet50/training/update/averaging.py"
 MIXUP = "resnet50/training/update/mixup.py"
 SCHEDULES = "resnet50/training/update/schedules.py"
 AUGMENTATION = "resnet50/pixels/augmentation.py"
+INPUTS = "resnet50/network/inputs.py"
 RESAMPLING = "resnet50/pixels/resampling.py"
 KERNELS = "resnet50/pixels/kernels.py"
 CHANNEL_STATS = "resnet50/preprocessing/channel_stats.py"
@@ -356,7 +357,7 @@ MUTATIONS = (
     ),
     Mutation(
         "256 levels between 0 and 1 on the device",
-        STEP,
+        INPUTS,
         "1 / (255 * std)",
         "1 / (256 * std)",
         (

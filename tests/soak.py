@@ -20,13 +20,13 @@ from typing import NamedTuple
 
 from resnet50.command_line import make_plain_parser
 from resnet50.config.toml_file import read_config
-from resnet50.dataset.index import open_training_set
+from resnet50.dataset.listing import open_training_set
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.manifest import require_same
 from resnet50.handoff.progress import Position, to_step, write_progress
 from resnet50.handoff.reader import BatchReader
-from resnet50.preprocessing.batches import Recipe
+from resnet50.preprocessing.batches import BatchSettings
 from resnet50.training.loop import Loop, PerStepNumbers, Run
 from tests.images import make_class_folders
 from tests.settings import PROJECT, write_small_config
@@ -113,7 +113,7 @@ class Watch:
 def train(config_path: Path, watch: Watch) -> None:
     """The trainer's loop, in this process."""
     config = read_config(config_path)
-    train, recipe = config.train, Recipe.from_config(config)
+    train, recipe = config.train, BatchSettings.from_config(config)
     buffer = BatchBuffer(train.buffer_folder)
     dataset = open_training_set(config.dataset, buffer.folder)
     batches_per_epoch = dataset.batches_per_epoch(train.batch_size)

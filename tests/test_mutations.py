@@ -37,7 +37,7 @@ def test_a_text_that_is_not_there_once_is_told(old, place):
 
 def test_a_caught_one_a_survivor_and_a_lost_one(tmp_path, capsys):
     """With tests that are done in a moment."""
-    tests = ("training/test_schedules.py::test_constant_stays",)
+    tests = ("training/update/test_schedules.py::test_constant_stays",)
     schedules = "resnet50/training/update/schedules.py"
     caught = "return base_learning_rate\n", "return 2 * base_learning_rate\n"
     mutations = (
@@ -49,7 +49,7 @@ def test_a_caught_one_a_survivor_and_a_lost_one(tmp_path, capsys):
     assert run(mutations, tmp_path) == 2
     assert (PROJECT / schedules).read_bytes() == before
     assert capsys.readouterr().out.splitlines() == [
-        "a: caught by training/test_schedules.py::test_constant_stays",
+        "a: caught by training/update/test_schedules.py::test_constant_stays",
         "b: SURVIVED",
         f"c: mutation c: its text is not in {schedules}",
         "1 of 3 mutations caught",

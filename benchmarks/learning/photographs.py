@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 from benchmarks.photographs import make_photographs
 from resnet50.config.toml_file import read_config
-from resnet50.dataset.index import open_training_set
-from resnet50.demo.processes import Program, write_config
+from resnet50.dataset.listing import open_training_set
+from resnet50.demo.processes import ProgramProcess, write_config
 from resnet50.reports.tables import METRICS_FILE, read_table
 
 RUN, EPOCHS, NUM_GENERATED = "photographs", 200, 200
@@ -86,7 +86,7 @@ def prepare(folder: Path, images: Path | None) -> Path:
     return path
 
 
-def wait_for_target(metrics: Path, trainer: Program) -> float | None:
+def wait_for_target(metrics: Path, trainer: ProgramProcess) -> float | None:
     """Waits for an epoch that reaches the target; returns the time then, seconds.
 
     None if the trainer ends before.
@@ -107,9 +107,9 @@ def children_seconds() -> float:
 def train(config_path: Path, metrics: Path) -> Seconds:
     """Runs the two scripts to their end."""
     started, flag = time.monotonic(), f"--config={config_path}"
-    preprocessor = Program("prep", "runtime_preprocessing.py", flag)
+    preprocessor = ProgramProcess("prep", "runtime_preprocessing.py", flag)
     try:
-        trainer = Program("train", "train.py", flag, f"--run_folder={RUN}")
+        trainer = ProgramProcess("train", "train.py", flag, f"--run_folder={RUN}")
         try:
             reached = wait_for_target(metrics, trainer)
             trainer.wait()

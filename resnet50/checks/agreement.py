@@ -9,23 +9,23 @@ from resnet50.handoff.manifest import differences
 from resnet50.handoff.progress import ProgressError, read_progress, to_position
 
 
-class Running(NamedTuple):
+class Programs(NamedTuple):
     """Process ids of the programs that live in a buffer folder; None: not running."""
 
     preprocessor: str | None
     trainer: str | None
 
 
-def find_running(folder: Path) -> Running:
+def find_programs(folder: Path) -> Programs:
     """Who lives in a buffer folder, by its locks."""
     owners = [
         locks.owner(folder, role) if locks.is_alive(folder, role) else None
         for role in (locks.PREPROCESSOR, locks.TRAINER)
     ]
-    return Running(*owners)
+    return Programs(*owners)
 
 
-def check_running(running: Running) -> Finding:
+def check_running(running: Programs) -> Finding:
     """Says which of the two programs run."""
     states = [
         f"{name} {'is not running' if process is None else f'runs, process {process}'}"
@@ -34,7 +34,7 @@ def check_running(running: Running) -> Finding:
     return Finding(OK, f"programs: {', '.join(states)}")
 
 
-def check_manifest(found: dict | None, wanted: dict, running: Running) -> Finding:
+def check_manifest(found: dict | None, wanted: dict, running: Programs) -> Finding:
     """Compares what the buffer's batches were made with, with config.txt.
 
     Args:

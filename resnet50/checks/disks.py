@@ -21,7 +21,7 @@ _NETWORK = {
 _MEMORY = {"tmpfs", "ramfs"}
 
 # The listing of a dataset is not believed if its folder was changed this shortly
-# before; see dataset.index.
+# before; see dataset.listing.
 _MAX_SKEW_SECONDS = 2.0
 
 # Parameters of the network but for the classifier, those of the classifier for each

@@ -10,7 +10,7 @@ from resnet50 import command_line
 from resnet50.command_line import say
 from resnet50.config.settings import ConfigError
 from resnet50.config.toml_file import write_channel_statistics
-from resnet50.dataset.index import open_training_set
+from resnet50.dataset.listing import open_training_set
 from resnet50.errors import UserError
 from resnet50.pixels.augmentation import ChannelStatistics
 from resnet50.preprocessing.channel_stats import statistics_of, sum_dataset

@@ -16,9 +16,9 @@ from pathlib import Path
 from resnet50 import command_line
 from resnet50.config.settings import Config
 from resnet50.config.toml_file import read_config
-from resnet50.dataset.index import open_training_set
+from resnet50.dataset.listing import open_training_set
 from resnet50.demo.pictures import PATTERNS, make_images
-from resnet50.demo.processes import PROJECT, Program, write_config
+from resnet50.demo.processes import PROJECT, ProgramProcess, write_config
 from resnet50.errors import UserError
 from resnet50.handoff.progress import ProgressError, read_progress, to_position
 from resnet50.reports.tables import EVALUATION_FILE, METRICS_FILE, read_table
@@ -88,7 +88,9 @@ def prepare_folder(folder: Path) -> Path:
     return path
 
 
-def wait_for_middle_of_epoch(config: Config, epoch: int, trainer: Program) -> None:
+def wait_for_middle_of_epoch(
+    config: Config, epoch: int, trainer: ProgramProcess
+) -> None:
     """Waits until the trainer is half way through an epoch."""
     dataset = open_training_set(config.dataset, None)
     batches = dataset.batches_per_epoch(config.train.batch_size)
@@ -110,14 +112,14 @@ def train(config_path: Path) -> None:
     """Runs the two scripts; interrupts the trainer once, and resumes it."""
     config = read_config(config_path)
     flag = f"--config={config_path}"
-    preprocessor = Program("prep", "runtime_preprocessing.py", flag)
+    preprocessor = ProgramProcess("prep", "runtime_preprocessing.py", flag)
     try:
-        trainer = Program("train", "train.py", flag, f"--run_folder={RUN}")
+        trainer = ProgramProcess("train", "train.py", flag, f"--run_folder={RUN}")
         try:
             wait_for_middle_of_epoch(config, INTERRUPTED_EPOCH, trainer)
             trainer.interrupt()
             trainer.wait(130)
-            trainer = Program(
+            trainer = ProgramProcess(
                 "train", "train.py", flag, f"--run_folder={RUN}", "--resume"
             )
             trainer.wait()
@@ -136,15 +138,15 @@ def main() -> None:
     started = time.monotonic()
     config_path = prepare_folder(folder)
     flag = f"--config={config_path}"
-    Program("stats", "compute_channel_stats.py", flag, "--write").wait()
+    ProgramProcess("stats", "compute_channel_stats.py", flag, "--write").wait()
     train(config_path)
     evaluation = ["-m", "resnet50", "evaluate", flag, f"--run_folder={RUN}"]
     last = [f"--epoch_start={EPOCHS - 1}", f"--epoch_end={EPOCHS}"]
-    Program("eval", *evaluation, *last).wait()
-    Program("eval", *evaluation, *last, "--crops=10").wait()
+    ProgramProcess("eval", *evaluation, *last).wait()
+    ProgramProcess("eval", *evaluation, *last, "--crops=10").wait()
     is_drawn = importlib.util.find_spec("matplotlib") is not None
     if is_drawn:
-        Program("plot", "-m", "resnet50", "plot", flag, RUN).wait()
+        ProgramProcess("plot", "-m", "resnet50", "plot", flag, RUN).wait()
     run_folder = read_config(config_path).train.saved_models_folder / RUN
     say(f"took {time.monotonic() - started:.0f} s. What you have seen:")
     say("  two processes that share a folder of batches and a two-line text file;")

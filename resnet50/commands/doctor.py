@@ -16,18 +16,18 @@ from pathlib import Path
 
 from resnet50 import command_line
 from resnet50.checks import agreement, cuda, data, disks, gpu, machine, software
-from resnet50.checks.agreement import Running
+from resnet50.checks.agreement import Programs
 from resnet50.checks.findings import OK, PROBLEM, WARNING, Finding, guarded
 from resnet50.config.settings import Config
 from resnet50.dataset.images import Dataset
-from resnet50.dataset.index import (
+from resnet50.dataset.listing import (
     open_training_set,
     open_validation_set,
 )
 from resnet50.errors import UserError
 from resnet50.handoff.buffer import BatchSpec
 from resnet50.handoff.manifest import read_manifest
-from resnet50.preprocessing.batches import Recipe
+from resnet50.preprocessing.batches import BatchSettings
 
 _SHARED_MEMORY = Path("/dev/shm")
 
@@ -73,8 +73,8 @@ def look_at_images(config: Config) -> Iterator[Finding]:
 
 def look_at_pair(config: Config, dataset: Dataset) -> Iterator[Finding]:
     """What the buffer folder tells of the two programs."""
-    folder, recipe = config.train.buffer_folder, Recipe.from_config(config)
-    running = agreement.find_running(folder)
+    folder, recipe = config.train.buffer_folder, BatchSettings.from_config(config)
+    running = agreement.find_programs(folder)
     yield agreement.check_running(running)
     yield agreement.check_manifest(
         read_manifest(folder), recipe.manifest(dataset), running
@@ -154,7 +154,7 @@ def attempt(with_xla: bool) -> cuda.Outcome:
     return cuda.run_child(sys.executable, "-c", program)
 
 
-def look_at_gpu(running: Running) -> Iterator[Finding]:
+def look_at_gpu(running: Programs) -> Iterator[Finding]:
     """The GPU, its driver and its libraries."""
     try:
         # Here, so that all else is said before TensorFlow takes its seconds.
@@ -178,14 +178,14 @@ def look_at_gpu(running: Running) -> Iterator[Finding]:
 def diagnose(args) -> Iterator[Finding]:
     """All findings, the quick ones first."""
     yield from guarded("Python", look_at_software)
-    running = Running(None, None)
+    running = Programs(None, None)
     try:
         config = command_line.load_config(args)
     except UserError as error:
         yield Finding(PROBLEM, str(error))
     else:
         yield Finding(OK, f"configuration: {args.config} is complete and valid")
-        running = agreement.find_running(config.train.buffer_folder)
+        running = agreement.find_programs(config.train.buffer_folder)
         yield from guarded("machine", partial(look_at_machine, config))
         yield from guarded("folders", partial(look_at_folders, config))
         yield from guarded("training images", partial(look_at_images, config))

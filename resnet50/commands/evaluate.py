@@ -13,7 +13,7 @@ from resnet50 import command_line
 from resnet50.command_line import say
 from resnet50.config.settings import Config, ConfigError
 from resnet50.dataset.images import Dataset
-from resnet50.dataset.index import (
+from resnet50.dataset.listing import (
     open_training_set,
     open_validation_set,
 )

@@ -10,7 +10,7 @@ decoded, uint8 [N, H, W, 3], and return their probabilities, float32 [N, K].
 from pathlib import Path
 
 from resnet50 import command_line
-from resnet50.dataset.index import open_training_set
+from resnet50.dataset.listing import open_training_set
 from resnet50.network.exporters import Classifier, write_onnx, write_saved_model
 from resnet50.pixels.augmentation import ChannelStatistics
 from resnet50.training.devices.selection import leave_gpus_alone

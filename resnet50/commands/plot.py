@@ -22,10 +22,10 @@ from PIL import Image
 from resnet50 import command_line
 from resnet50.command_line import say
 from resnet50.config.settings import Config
-from resnet50.dataset.index import open_training_set
+from resnet50.dataset.listing import open_training_set
 from resnet50.errors import UserError
 from resnet50.handoff.progress import Position
-from resnet50.preprocessing.batches import Assignments, Recipe, make_batch
+from resnet50.preprocessing.batches import Assignments, BatchSettings, make_batch
 from resnet50.reports.contact_sheet import contact_sheet
 from resnet50.reports.curves import RunError, RunRecord, distinguish, read_run
 from resnet50.reports.preview_tiles import batch_tiles
@@ -84,7 +84,7 @@ def picture_of_first_batch(config: Config) -> Image.Image:
         UserError: The dataset is not there.
     """
     dataset = open_training_set(config.dataset, None)
-    recipe = Recipe.from_config(config)
+    recipe = BatchSettings.from_config(config)
     assignment = Assignments(dataset, recipe)[Position(0, 0)]
     tiles = batch_tiles(make_batch(recipe, assignment), assignment, dataset, recipe, {})
     return contact_sheet("epoch 0, batch 0", list(tiles))

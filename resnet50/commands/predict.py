@@ -19,7 +19,7 @@ from resnet50.command_line import say
 from resnet50.commands.evaluate import add_crops_flag
 from resnet50.config.settings import Config
 from resnet50.dataset.images import DatasetError, FolderWalk
-from resnet50.dataset.index import open_training_set
+from resnet50.dataset.listing import open_training_set
 from resnet50.dataset.sources import ImageFile
 from resnet50.errors import UserError
 from resnet50.training.checkpoint import (
@@ -71,7 +71,7 @@ class Classes(NamedTuple):
         ]
 
 
-def find_images(names: Iterable[str], notify: Callable[[str], None]) -> list[ImageFile]:
+def list_images(names: Iterable[str], notify: Callable[[str], None]) -> list[ImageFile]:
     """The files that the command line names; those of folders that may be images.
 
     Raises:
@@ -118,7 +118,7 @@ def classes_of(path: Path, description: dict, config: Config) -> Classes:
     return Classes(list(dataset.class_names), list(dataset.class_words))
 
 
-def load_network(
+def load_classifier(
     config: Config, path: Path, num_crops: int
 ) -> tuple[Evaluator, Classes]:
     """A checkpoint's network, ready for images, and its classes.
@@ -171,10 +171,10 @@ def main() -> None:
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a file or a folder")
     args = parser.parse_args()
     config = command_line.load_config(args)
-    images = find_images(args.images, say)
+    images = list_images(args.images, say)
     path = choose_checkpoint(command_line.run_folder(args, config), args.epoch)
     prepare_device(deterministic=False, notify=say)
-    evaluator, classes = load_network(config, path, args.crops)
+    evaluator, classes = load_classifier(config, path, args.crops)
     say(f"{path}: {len(classes.names):,} classes")
     num_unreadable = 0
     for prediction in evaluator.predict(images):

@@ -24,12 +24,17 @@ from resnet50 import command_line
 from resnet50.config.settings import ConfigError
 from resnet50.dataset.decoding import UndecodableImageError, decode_rgb
 from resnet50.dataset.images import Dataset, epoch_order
-from resnet50.dataset.index import open_training_set
+from resnet50.dataset.listing import open_training_set
 from resnet50.errors import UserError
 from resnet50.handoff.buffer import BatchBuffer, BatchFileError, StoredBatch
 from resnet50.handoff.manifest import differences, read_manifest
 from resnet50.handoff.progress import Position
-from resnet50.preprocessing.batches import Assignments, MadeBatch, Recipe, make_batch
+from resnet50.preprocessing.batches import (
+    Assignments,
+    BatchSettings,
+    MadeBatch,
+    make_batch,
+)
 from resnet50.reports.contact_sheet import contact_sheet
 from resnet50.reports.preview_tiles import batch_tiles, comparison_tile, showings
 
@@ -49,7 +54,7 @@ class Stored(NamedTuple):
 
 
 def look_into(
-    buffer: BatchBuffer, position: Position, dataset: Dataset, recipe: Recipe
+    buffer: BatchBuffer, position: Position, dataset: Dataset, recipe: BatchSettings
 ) -> Stored:
     """Reads a batch from the buffer if it is there, whole, and of these settings."""
     manifest = read_manifest(buffer.folder)
@@ -96,7 +101,7 @@ def require_equal(path: Path, stored: Stored, made: MadeBatch) -> None:
 
 
 def draw_comparison(
-    position: Position, place: int, dataset: Dataset, recipe: Recipe
+    position: Position, place: int, dataset: Dataset, recipe: BatchSettings
 ) -> Image.Image:
     """Draws the image at one place of a batch as the epochs from there on show it.
 
@@ -128,7 +133,7 @@ def draw_comparison(
 def draw_batch(
     position: Position,
     dataset: Dataset,
-    recipe: Recipe,
+    recipe: BatchSettings,
     buffer: BatchBuffer,
     *,
     check: bool,
@@ -178,7 +183,7 @@ def main() -> None:
     args = parser.parse_args()
     config = command_line.load_config(args)
     dataset = open_training_set(config.dataset, config.train.buffer_folder)
-    recipe = Recipe.from_config(config)
+    recipe = BatchSettings.from_config(config)
     batches_per_epoch = dataset.batches_per_epoch(recipe.batch_size)
     if args.epoch < 0 or not 0 <= args.batch < batches_per_epoch:
         raise ConfigError(

@@ -13,13 +13,13 @@ from collections import deque
 from resnet50 import command_line
 from resnet50.command_line import StatusBar, say
 from resnet50.dataset.images import Dataset
-from resnet50.dataset.index import open_training_set
+from resnet50.dataset.listing import open_training_set
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.lost_folder import PreprocessorsPlace
 from resnet50.handoff.manifest import adopt_buffer
 from resnet50.handoff.shared_folder import SharedBuffer
-from resnet50.preprocessing.batches import Assignments, Recipe
+from resnet50.preprocessing.batches import Assignments, BatchSettings
 from resnet50.preprocessing.process_pool import worker_pool
 from resnet50.preprocessing.refill import (
     Refill,
@@ -60,10 +60,10 @@ class BufferReport:
 def _cluster(scheduler: str, buffer: SharedBuffer, dataset: Dataset):
     """What opens a pool of a cluster's workers."""
     # Only here: with workers on this machine nothing of it is needed.
-    from resnet50.preprocessing.dask.pool import ClusterPool
+    from resnet50.preprocessing.dask.pool import DaskPool
 
     some_images = dataset.sources(range(min(16, dataset.num_images)))
-    return functools.partial(ClusterPool, scheduler, buffer, some_images, say)
+    return functools.partial(DaskPool, scheduler, buffer, some_images, say)
 
 
 def main() -> None:
@@ -78,7 +78,7 @@ def main() -> None:
     buffer = BatchBuffer(config.train.buffer_folder)
     command_line.make_folder(buffer.folder, "[train] buffer_folder")
     dataset = open_training_set(config.dataset, buffer.folder, say)
-    recipe = Recipe.from_config(config)
+    recipe = BatchSettings.from_config(config)
     batches_per_epoch = dataset.batches_per_epoch(recipe.batch_size)
     spec = recipe.spec(dataset)
     say(

@@ -11,7 +11,7 @@ the one that is being trained in saved_models_folder of config.txt, or --run_fol
 from resnet50 import command_line
 from resnet50.config.settings import ConfigError
 from resnet50.handoff.buffer import BatchBuffer
-from resnet50.reports.pair_status import Pair, find_running
+from resnet50.reports.pair_status import Pair, find_trained_run
 
 
 def main() -> None:
@@ -35,7 +35,7 @@ def main() -> None:
     if epoch_end < 1:
         raise ConfigError(f"--epoch_end = {epoch_end} (must be at least 1)")
     if args.run_folder is None:
-        run_folder = find_running(config.train.saved_models_folder)
+        run_folder = find_trained_run(config.train.saved_models_folder)
     else:
         run_folder = command_line.run_folder(args, config)
         if not run_folder.is_dir():

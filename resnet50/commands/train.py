@@ -14,11 +14,11 @@ import os
 from resnet50 import command_line
 from resnet50.atomic_io import remove_temporaries
 from resnet50.command_line import say
-from resnet50.dataset.index import open_training_set
+from resnet50.dataset.listing import open_training_set
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.manifest import require_same
-from resnet50.preprocessing.batches import Recipe
+from resnet50.preprocessing.batches import BatchSettings
 from resnet50.training.devices import meeting as clusters
 
 
@@ -81,7 +81,7 @@ def main() -> None:
         if not cluster.is_alone:
             membership = clusters.membership(buffer.folder, cluster)
             roles += (stack.enter_context(membership),)
-        manifest = Recipe.from_config(config).manifest(dataset)
+        manifest = BatchSettings.from_config(config).manifest(dataset)
         require_same(buffer.folder, manifest)
         with command_line.loading():
             # TensorFlow takes seconds; what can be refused without it has been.

@@ -21,7 +21,7 @@ from resnet50.handoff.progress import (
     write_progress,
 )
 from resnet50.handoff.reader import BatchReader
-from resnet50.preprocessing.batches import Assignments, Recipe
+from resnet50.preprocessing.batches import Assignments, BatchSettings
 from resnet50.reports.speed import limit
 from resnet50.signals import StopRequest
 from resnet50.training import checkpoint, resume
@@ -37,8 +37,8 @@ from resnet50.training.devices.selection import (
     Device,
     can_use_xla,
     check_precision,
+    library_versions,
     prepare_device,
-    versions,
 )
 from resnet50.training.loop import Loop, PerStepNumbers, Run
 from resnet50.training.update.step import Training
@@ -66,9 +66,9 @@ class Session:
     run_role: locks.Role | None
 
     @property
-    def recipe(self) -> Recipe:
+    def recipe(self) -> BatchSettings:
         """What the batches must have been made with."""
-        return Recipe.from_config(self.config)
+        return BatchSettings.from_config(self.config)
 
     @property
     def batches_per_epoch(self) -> int:
@@ -131,7 +131,7 @@ class Session:
         return {
             "number of workers": len(self.cluster.addresses),
             "number of GPUs": device.num_gpus,
-            **versions(),
+            **library_versions(),
             **sections,
             **self.description,
             "epoch_end": self.epochs.stop,
@@ -158,7 +158,7 @@ class Session:
         )
         if not self.cluster.is_chief:
             return training
-        size = checkpoint.size_bytes(training)
+        size = checkpoint.checkpoint_bytes(training)
         room = shutil.disk_usage(self.run_folder).free // size
         say(
             f"{self.run_folder}: a checkpoint takes {size / 1e6:.0f} MB, "

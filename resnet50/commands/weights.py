@@ -17,7 +17,7 @@ from resnet50 import command_line
 from resnet50.command_line import say
 from resnet50.config.settings import Config
 from resnet50.dataset.images import Dataset
-from resnet50.dataset.index import open_training_set
+from resnet50.dataset.listing import open_training_set
 from resnet50.handoff import locks
 from resnet50.handoff.progress import Position
 from resnet50.network.torchvision_names import assign_state_dict
@@ -133,5 +133,5 @@ def main() -> None:
         return
     command_line.make_folder(run_folder, "[train] saved_models_folder")
     with locks.exclusive_role(run_folder, locks.TRAINER):
-        checkpoint.remove_temporaries(run_folder)
+        checkpoint.remove_unfinished(run_folder)
         import_weights(args, config, dataset, run_folder)

@@ -35,7 +35,7 @@ def write_config(path: Path, changes: dict[str, dict]) -> None:
     path.write_text(tomlkit.dumps(document), encoding="utf-8")
 
 
-class Program:
+class ProgramProcess:
     """One of the project's programs, running; its output is shown line by line."""
 
     def __init__(self, label: str, *arguments: str):

@@ -15,9 +15,9 @@ import tensorflow as tf
 
 from resnet50.atomic_io import atomic_file
 from resnet50.errors import UserError
+from resnet50.network.inputs import normalize_on_device
 from resnet50.network.model import ResNet50
 from resnet50.pixels.augmentation import ChannelStatistics
-from resnet50.training.update.step import normalize
 
 try:
     import tf2onnx
@@ -129,7 +129,9 @@ class Classifier(tf.Module):
         """
         crops = centre_crops(images, self._shorter_side, self._crop_size)
         no_shifts = tf.zeros([1, 3])
-        logits = self.model(normalize(crops, no_shifts, self._statistics), False)
+        logits = self.model(
+            normalize_on_device(crops, no_shifts, self._statistics), False
+        )
         return {"probabilities": tf.nn.softmax(logits)}
 
 

@@ -1,15 +1,16 @@
 """The six steps that each image goes through in each epoch.
 
-1. draw the shorter side         ``draw``
+1. draw the shorter side         ``sample_params``
 2. resize to it                  ``resize_and_crop``, ``resampling``
 3. random crop                   ``resize_and_crop``, ``resampling``
 4. normalize                     ``normalization_table``
 5. random horizontal flip        ``resize_and_crop``, ``resampling``
 6. colour jitter                 ``colour_shift``
 
-Randomness and arithmetic are apart: ``draw`` takes a fixed count of numbers from a
-Generator, and the rest are pure functions of an image and a Draw. So an image that is
-replaced or has another size never changes what its neighbours in the batch get.
+Randomness and arithmetic are separate: ``sample_params`` draws a fixed number of values
+from a Generator, and the rest are pure functions of an image and its
+AugmentationParams. So replacing an image, or changing its size, never changes what its
+neighbours in the batch get.
 
 Steps 4 and 6 are one affine map for each channel, and a crop has 256 levels: both
 together are a table of 256 values, and normalizing, jittering and converting a crop is
@@ -28,7 +29,7 @@ from resnet50.pixels import backend
 from resnet50.pixels.resampling import crop_of_resized
 
 
-class Draw(NamedTuple):
+class AugmentationParams(NamedTuple):
     """The random choices for one image in one epoch."""
 
     shorter_side: int
@@ -49,7 +50,9 @@ class ChannelStatistics(NamedTuple):
         return cls(dataset.channel_mean, dataset.channel_std)
 
 
-def draw(rng: np.random.Generator, settings: AugmentationConfig) -> Draw:
+def sample_params(
+    rng: np.random.Generator, settings: AugmentationConfig
+) -> AugmentationParams:
     """Draws what happens to one image. Always consumes the same share of the stream.
 
     Step 1 is here: the shorter side is uniform over {min, min + step, ..., max}.
@@ -58,7 +61,7 @@ def draw(rng: np.random.Generator, settings: AugmentationConfig) -> Draw:
     colour_weights = rng.standard_normal(3) * settings.colour_jitter_stddev
     span = settings.shorter_side_max - settings.shorter_side_min
     num_sides = span // settings.shorter_side_step + 1
-    return Draw(
+    return AugmentationParams(
         shorter_side=settings.shorter_side_min
         + int(uniform[0] * num_sides) * settings.shorter_side_step,
         crop_fractions=(float(uniform[1]), float(uniform[2])),
@@ -81,7 +84,7 @@ def crop_corner(
 
 def resize_and_crop(
     image: Image.Image | np.ndarray,
-    choice: Draw,
+    choice: AugmentationParams,
     crop_size: int,
     *,
     is_flipped: bool = False,
@@ -242,14 +245,14 @@ def colour_shift(
 
 def augment(
     image: Image.Image | np.ndarray,
-    choice: Draw,
+    choice: AugmentationParams,
     crop_size: int,
     statistics: ChannelStatistics,
     out: np.ndarray,
 ) -> np.ndarray:
     """All six steps of one image, straight into its place in the batch.
 
-    With uint8, steps 4 and 6 are left to whoever reads the batch; see ``normalize``.
+    With uint8, whoever reads the batch does steps 4 and 6; see ``normalize_crops``.
 
     Args:
         image: RGB, any size, or uint8 [H, W, 3]. Not modified.
@@ -294,7 +297,7 @@ def _look_up(table: np.ndarray, crop: np.ndarray, out: np.ndarray) -> None:
     )
 
 
-def normalize(
+def normalize_crops(
     crops: np.ndarray, shifts: np.ndarray, statistics: ChannelStatistics
 ) -> np.ndarray:
     """Steps 4 and 6 for crops that ``augment`` has left as uint8.

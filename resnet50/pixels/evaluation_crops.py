@@ -3,12 +3,6 @@
 import numpy as np
 from PIL import Image
 
-from resnet50.dataset.decoding import decode_rgb
-from resnet50.dataset.sources import ImageSource
-from resnet50.pixels.augmentation import (
-    ChannelStatistics,
-    normalization_table,
-)
 from resnet50.pixels.resampling import crop_of_resized
 
 NUM_CROPS = (1, 10)
@@ -44,29 +38,3 @@ def views(
         return crop(0.5, 0.5)[None]
     five = [crop(*at) for at in ((0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.5))]
     return np.stack(five + [view[:, ::-1] for view in five])
-
-
-def read_views(
-    source: ImageSource,
-    *,
-    shorter_side: int,
-    crop_size: int,
-    num_crops: int,
-    statistics: ChannelStatistics,
-) -> np.ndarray:
-    """Decodes a validation image into normalized views; see ``views``.
-
-    Returns:
-        float32 [num_crops, crop_size, crop_size, 3], RGB, normalized.
-
-    Raises:
-        UndecodableImageError: It cannot be read.
-    """
-    crops = views(
-        decode_rgb(source),
-        shorter_side=shorter_side,
-        crop_size=crop_size,
-        num_crops=num_crops,
-    )
-    table = normalization_table(statistics).astype(np.float32)
-    return np.stack([table[c].take(crops[..., c]) for c in range(3)], axis=-1)

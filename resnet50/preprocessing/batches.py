@@ -22,10 +22,10 @@ from resnet50.errors import UserError
 from resnet50.handoff.buffer import BatchSpec, crop_size_at
 from resnet50.handoff.progress import Position
 from resnet50.pixels.augmentation import (
+    AugmentationParams,
     ChannelStatistics,
-    Draw,
     augment,
-    draw,
+    sample_params,
 )
 
 # Purpose tag of the augmentation's random streams; see imagenet.EPOCH_ORDER.
@@ -40,7 +40,7 @@ class NothingReadableError(UserError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class BatchSettings:
     """The settings that a batch's content depends on, besides the dataset."""
 
     seed: int
@@ -50,7 +50,7 @@ class Recipe:
     augmentation: AugmentationConfig
 
     @classmethod
-    def from_config(cls, config: Config) -> "Recipe":
+    def from_config(cls, config: Config) -> "BatchSettings":
         """Picks the settings from all of config.txt."""
         return cls(
             seed=config.train.seed,
@@ -122,7 +122,7 @@ class MadeBatch(NamedTuple):
 class Assignments:
     """Looks up the images of any batch. Remembers the last epoch's order."""
 
-    def __init__(self, dataset: Dataset, recipe: Recipe):
+    def __init__(self, dataset: Dataset, recipe: BatchSettings):
         self._dataset = dataset
         self._recipe = recipe
         self._epoch = -1
@@ -145,14 +145,16 @@ class Assignments:
         )
 
 
-def draws(recipe: Recipe, position: Position) -> list[Draw]:
+def batch_params(recipe: BatchSettings, position: Position) -> list[AugmentationParams]:
     """The random choices for each image of a batch.
 
     In an epoch of smaller crops the shorter sides are smaller in proportion, rounded
     down: a crop shows as much of its image as one of crop_size does.
     """
     rng = np.random.default_rng([recipe.seed, AUGMENTATION, *position])
-    choices = [draw(rng, recipe.augmentation) for _ in range(recipe.batch_size)]
+    choices = [
+        sample_params(rng, recipe.augmentation) for _ in range(recipe.batch_size)
+    ]
     size, full_size = recipe.crop_size_at(position.epoch), recipe.augmentation.crop_size
     return [
         choice._replace(shorter_side=choice.shorter_side * size // full_size)
@@ -194,7 +196,7 @@ def decode_first_readable(
     )
 
 
-def make_batch(recipe: Recipe, assignment: Assignment) -> MadeBatch:
+def make_batch(recipe: BatchSettings, assignment: Assignment) -> MadeBatch:
     """Makes one batch.
 
     An image that cannot be read is replaced by the next one in the epoch's order that
@@ -207,7 +209,7 @@ def make_batch(recipe: Recipe, assignment: Assignment) -> MadeBatch:
     images = np.empty((recipe.batch_size, crop_size, crop_size, 3), recipe.dtype)
     shifts = np.empty((recipe.batch_size, 3), np.float32)
     indices = np.arange(recipe.batch_size)
-    choices = draws(recipe, assignment.position)
+    choices = batch_params(recipe, assignment.position)
     reasons: dict[int, str] = {}
     for start in range(0, recipe.batch_size, _DECODED_AT_ONCE):
         places = range(start, min(start + _DECODED_AT_ONCE, recipe.batch_size))

@@ -19,9 +19,9 @@ from resnet50.dataset.decoding import UndecodableImageError, decode_pixels
 from resnet50.dataset.images import Dataset
 from resnet50.dataset.sources import ImageSource
 from resnet50.errors import UserError
+from resnet50.ordered_map import map_in_order
 from resnet50.pixels import backend
 from resnet50.pixels.augmentation import ChannelStatistics
-from resnet50.preprocessing.process_pool import map_in_order
 
 # Images in one task: a second of work, so that the bar moves and sending costs nothing.
 _CHUNK_SIZE = 128

@@ -8,16 +8,11 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing.connection import wait
-from typing import TypeVar
 
 from resnet50.signals import STOP_SIGNALS
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 # Each worker computes on one core; these keep a BLAS from starting threads of its own.
 _ONE_THREAD = {
@@ -106,29 +101,3 @@ def worker_pool(num_workers: int) -> Iterator[WorkerPool]:
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         _set_environment(before)
-
-
-def map_in_order(
-    pool: Executor,
-    function: Callable[[Item], Result],
-    items: Iterable[Item],
-    *,
-    num_ahead: int,
-) -> Iterator[Result]:
-    """Yields function(item) for each item, in order, computed in a pool.
-
-    Unlike Executor.map it holds a bounded number of items and results in memory.
-
-    Args:
-        pool: Where the function runs.
-        function: Called with one item.
-        items: Read as needed.
-        num_ahead: Calls under way or waiting to be yielded.
-    """
-    pending = deque()
-    for item in items:
-        pending.append(pool.submit(function, item))
-        if len(pending) >= num_ahead:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()

@@ -23,8 +23,8 @@ from resnet50.handoff.progress import Position, to_position, to_step
 from resnet50.preprocessing.batches import (
     Assignment,
     Assignments,
+    BatchSettings,
     NothingReadableError,
-    Recipe,
     make_batch,
 )
 from resnet50.preprocessing.process_pool import WorkerPool
@@ -110,7 +110,7 @@ def fitting_buffer_size(buffer: BatchBuffer, buffer_size: int, batch_bytes: int)
 
 
 def make_and_write(
-    recipe: Recipe, buffer: BatchBuffer, assignment: Assignment
+    recipe: BatchSettings, buffer: BatchBuffer, assignment: Assignment
 ) -> list[tuple[str, str]]:
     """Makes one batch and commits it. Runs in a worker.
 
@@ -129,7 +129,7 @@ class Refill:
         self,
         buffer: BatchBuffer,
         assignments: Assignments,
-        recipe: Recipe,
+        recipe: BatchSettings,
         follower: ProgressFollower,
         place: PreprocessorsPlace,
         *,

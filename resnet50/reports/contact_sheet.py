@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from resnet50.pixels.augmentation import Draw, crop_corner
+from resnet50.pixels.augmentation import AugmentationParams, crop_corner
 from resnet50.pixels.resampling import resized_size
 
 # All in pixels.
@@ -39,7 +39,7 @@ class Tile(NamedTuple):
 
 
 def crop_box(
-    size: tuple[int, int], choice: Draw, crop_size: int
+    size: tuple[int, int], choice: AugmentationParams, crop_size: int
 ) -> tuple[float, float, float, float]:
     """Where in an image of some width and height the drawn crop comes from.
 

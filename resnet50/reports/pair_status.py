@@ -56,7 +56,7 @@ def steps_per_second(read_step: Callable[[], int | None], seconds: float) -> flo
     return (last - first) / (last_time - first_time)
 
 
-def size_bytes(folder: Path) -> int:
+def folder_bytes(folder: Path) -> int:
     """All files below a folder; one that goes away meanwhile does not count."""
     total = 0
     for parent, _, names in os.walk(folder):
@@ -66,7 +66,7 @@ def size_bytes(folder: Path) -> int:
     return total
 
 
-def find_running(saved_models_folder: Path) -> Path | None:
+def find_trained_run(saved_models_folder: Path) -> Path | None:
     """The folder of the run that a living trainer holds; None if there is none."""
     if saved_models_folder.is_dir():
         for folder in sorted(saved_models_folder.iterdir()):
@@ -197,7 +197,7 @@ class Pair(NamedTuple):
 
 def _disk(folder: Path) -> str:
     free = shutil.disk_usage(folder).free
-    return f"{folder}: {size_bytes(folder) / 1e9:.2f} GB, {free / 1e9:.1f} GB free"
+    return f"{folder}: {folder_bytes(folder) / 1e9:.2f} GB, {free / 1e9:.1f} GB free"
 
 
 def duration(seconds: float) -> str:

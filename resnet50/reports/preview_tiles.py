@@ -11,17 +11,17 @@ from resnet50.dataset.images import Dataset, epoch_order
 from resnet50.handoff.buffer import StoredBatch
 from resnet50.handoff.progress import Position
 from resnet50.pixels.augmentation import (
+    AugmentationParams,
     ChannelStatistics,
-    Draw,
     augment,
-    normalize,
+    normalize_crops,
 )
 from resnet50.preprocessing.batches import (
     Assignment,
+    BatchSettings,
     MadeBatch,
-    Recipe,
+    batch_params,
     decode_first_readable,
-    draws,
 )
 from resnet50.reports.contact_sheet import Tile, crop_box, small_with_box
 
@@ -45,11 +45,11 @@ def visible(
 ) -> np.ndarray:
     """A batch's images as the network sees them, de-normalized; uint8 [N, H, W, 3]."""
     if shifts is not None:
-        images = normalize(images, shifts, statistics)
+        images = normalize_crops(images, shifts, statistics)
     return denormalize(images, statistics)
 
 
-def caption_of(choice: Draw) -> str:
+def caption_of(choice: AugmentationParams) -> str:
     """What was drawn for an image, in words."""
     return f"shorter side {choice.shorter_side}" + ", flipped" * choice.is_flipped
 
@@ -58,7 +58,7 @@ def batch_tiles(
     batch: StoredBatch | MadeBatch,
     assignment: Assignment,
     dataset: Dataset,
-    recipe: Recipe,
+    recipe: BatchSettings,
     reasons: dict[int, str],
 ) -> Iterator[Tile]:
     """The tiles of a batch, in its order.
@@ -72,7 +72,7 @@ def batch_tiles(
     """
     crops = visible(batch.images, batch.shifts, recipe.statistics)
     crop_size = recipe.augmentation.crop_size
-    for place, choice in enumerate(draws(recipe, assignment.position)):
+    for place, choice in enumerate(batch_params(recipe, assignment.position)):
         _, pixels = decode_first_readable(place, assignment, reasons)
         original = Image.fromarray(np.asarray(pixels))
         yield Tile(
@@ -91,7 +91,7 @@ class Showing(NamedTuple):
 
 
 def showings(
-    image_index: int, first_epoch: int, dataset: Dataset, recipe: Recipe
+    image_index: int, first_epoch: int, dataset: Dataset, recipe: BatchSettings
 ) -> Iterator[Showing]:
     """When the network sees an image, from some epoch on, without end.
 
@@ -106,10 +106,12 @@ def showings(
             yield Showing(Position(epoch, batch_index), place)
 
 
-def comparison_tile(original: Image.Image, showing: Showing, recipe: Recipe) -> Tile:
+def comparison_tile(
+    original: Image.Image, showing: Showing, recipe: BatchSettings
+) -> Tile:
     """An image as one of its epochs shows it."""
     crop_size = recipe.augmentation.crop_size
-    choice = draws(recipe, showing.position)[showing.place]
+    choice = batch_params(recipe, showing.position)[showing.place]
     images = np.empty((1, crop_size, crop_size, 3), recipe.dtype)
     shift = augment(original, choice, crop_size, recipe.statistics, out=images[0])
     shifts = shift[None] if images.dtype == np.uint8 else None

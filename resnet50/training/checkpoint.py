@@ -163,12 +163,12 @@ def prune(run_folder: Path, keep_checkpoints: int) -> None:
             _delete(checkpoint.path)
 
 
-def size_bytes(training: Training) -> int:
+def checkpoint_bytes(training: Training) -> int:
     """How much of a disk one checkpoint takes, to about a thousandth."""
     return sum(v.dtype.size * v.shape.num_elements() for v in training.variables)
 
 
-def remove_temporaries(run_folder: Path) -> None:
+def remove_unfinished(run_folder: Path) -> None:
     """Deletes what a killed trainer was writing. For the only trainer of a run."""
     for path in run_folder.glob(f"{_TEMPORARY_PREFIX}*"):
         shutil.rmtree(path)

@@ -9,14 +9,14 @@ import numpy as np
 import tensorflow as tf
 
 from resnet50.config.settings import Config
-from resnet50.dataset.decoding import UndecodableImageError
+from resnet50.dataset.decoding import UndecodableImageError, decode_rgb
 from resnet50.dataset.images import Dataset
 from resnet50.dataset.sources import ImageSource
 from resnet50.errors import UserError
 from resnet50.network.model import ResNet50
-from resnet50.pixels.augmentation import ChannelStatistics
-from resnet50.pixels.evaluation_crops import read_views
-from resnet50.preprocessing.process_pool import map_in_order
+from resnet50.ordered_map import map_in_order
+from resnet50.pixels.augmentation import ChannelStatistics, normalization_table
+from resnet50.pixels.evaluation_crops import views
 from resnet50.training.update.totals import count_correct
 
 
@@ -48,6 +48,32 @@ class _Chunk(NamedTuple):
     readable: list[int]  # their indices
     views: list[np.ndarray]  # of the readable ones, float32 [crops, crop, crop, 3]
     unreadable: list[tuple[ImageSource, str]]  # and the reason
+
+
+def read_views(
+    source: ImageSource,
+    *,
+    shorter_side: int,
+    crop_size: int,
+    num_crops: int,
+    statistics: ChannelStatistics,
+) -> np.ndarray:
+    """Decodes a validation image into normalized views; see ``views``.
+
+    Returns:
+        float32 [num_crops, crop_size, crop_size, 3], RGB, normalized.
+
+    Raises:
+        UndecodableImageError: It cannot be read.
+    """
+    crops = views(
+        decode_rgb(source),
+        shorter_side=shorter_side,
+        crop_size=crop_size,
+        num_crops=num_crops,
+    )
+    table = normalization_table(statistics).astype(np.float32)
+    return np.stack([table[c].take(crops[..., c]) for c in range(3)], axis=-1)
 
 
 class Evaluator:

@@ -143,7 +143,7 @@ def restore(
         CheckpointError: There is none, it is damaged or of another training; or a new
             training would overwrite one.
     """
-    checkpoint.remove_temporaries(run_folder)
+    checkpoint.remove_unfinished(run_folder)
     candidates = _candidates(run_folder, epoch_start)
     if not candidates:
         return Position(0, 0)

@@ -3,20 +3,20 @@
 import os
 
 from resnet50.checks import agreement
-from resnet50.checks.agreement import Running
+from resnet50.checks.agreement import Programs
 from resnet50.checks.findings import OK, PROBLEM, WARNING
 from resnet50.handoff import locks
 from resnet50.handoff.progress import FILE_NAME, Position, write_progress
 
-NOBODY = Running(None, None)
+NOBODY = Programs(None, None)
 
 
 def test_who_runs_is_told_by_the_locks(tmp_path):
-    assert agreement.find_running(tmp_path) == NOBODY
+    assert agreement.find_programs(tmp_path) == NOBODY
     with locks.exclusive_role(tmp_path, locks.PREPROCESSOR):
-        running = agreement.find_running(tmp_path)
-    assert running == Running(str(os.getpid()), None)
-    assert agreement.find_running(tmp_path) == NOBODY
+        running = agreement.find_programs(tmp_path)
+    assert running == Programs(str(os.getpid()), None)
+    assert agreement.find_programs(tmp_path) == NOBODY
     assert str(agreement.check_running(running)) == (
         f"ok       programs: runtime_preprocessing.py runs, process {os.getpid()}, "
         "train.py is not running"
@@ -26,13 +26,13 @@ def test_who_runs_is_told_by_the_locks(tmp_path):
 def test_settings():
     wanted = {"seed": 1, "batch_size": 4}
     assert agreement.check_manifest(None, wanted, NOBODY).status == OK
-    assert agreement.check_manifest(wanted, wanted, Running("1", "2")).status == OK
+    assert agreement.check_manifest(wanted, wanted, Programs("1", "2")).status == OK
     other = {"seed": 2, "batch_size": 4}
     stale = agreement.check_manifest(other, wanted, NOBODY)
     assert stale.status == WARNING
     assert "seed is 2 there and 1 here" in stale.what
     assert agreement.check_manifest({}, wanted, NOBODY).status == WARNING
-    for running in (Running("1", None), Running(None, "2")):
+    for running in (Programs("1", None), Programs(None, "2")):
         assert agreement.check_manifest(other, wanted, running).status == PROBLEM
 
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from resnet50.commands import predict
-from resnet50.commands.predict import Classes, PredictError, find_images
+from resnet50.commands.predict import Classes, PredictError, list_images
 from resnet50.config.toml_file import read_config
 from resnet50.dataset.images import list_class_folders
 from resnet50.handoff.progress import Position
@@ -126,13 +126,13 @@ def test_what_is_missing_is_named(config, monkeypatch):
     empty = config.parent / "empty"
     empty.mkdir()
     with pytest.raises(PredictError, match=r"empty: holds no images$"):
-        find_images([str(empty)], print)
+        list_images([str(empty)], print)
     (empty / "notes.txt").touch()
     with pytest.raises(
         PredictError,
         match=r"images; files that are no images: 1 passed over.*/notes\.txt \(a",
     ):
-        find_images([str(empty)], print)
+        list_images([str(empty)], print)
 
 
 def test_a_folder_s_files_that_are_no_images_are_passed_over(tmp_path):
@@ -143,7 +143,7 @@ def test_a_folder_s_files_that_are_no_images_are_passed_over(tmp_path):
     said = []
     # A file that is named itself is looked at, whatever it is called.
     notes = str(tmp_path / "notes.txt")
-    found = find_images([notes, str(tmp_path)], said.append)
+    found = list_images([notes, str(tmp_path)], said.append)
     assert [*map(str, found)] == [notes, f"{tmp_path}/a/1", f"{tmp_path}/b.png"]
     assert said == [
         f"{tmp_path}: files that are no images: 3 passed over; the first is "

@@ -18,7 +18,7 @@ from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.manifest import write_manifest
 from resnet50.handoff.progress import Position
 from resnet50.pixels.augmentation import ChannelStatistics
-from resnet50.preprocessing.batches import Assignments, Recipe, make_batch
+from resnet50.preprocessing.batches import Assignments, BatchSettings, make_batch
 from resnet50.reports import preview_tiles
 from tests.images import index_of, make_class_folders
 from tests.settings import write_small_config
@@ -54,7 +54,7 @@ def settings_of(path):
     dataset = list_class_folders(config.dataset.training_images)
     buffer = BatchBuffer(config.train.buffer_folder)
     buffer.folder.mkdir(exist_ok=True)
-    return dataset, Recipe.from_config(config), buffer
+    return dataset, BatchSettings.from_config(config), buffer
 
 
 def fill(config, position):

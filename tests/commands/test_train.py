@@ -10,10 +10,10 @@ import sys
 import pytest
 
 from resnet50.config.toml_file import read_config
-from resnet50.dataset.index import open_training_set
+from resnet50.dataset.listing import open_training_set
 from resnet50.handoff import locks
 from resnet50.handoff.manifest import write_manifest
-from resnet50.preprocessing.batches import Recipe
+from resnet50.preprocessing.batches import BatchSettings
 from tests.images import make_class_folders
 from tests.settings import PROJECT, write_small_config
 
@@ -51,7 +51,7 @@ def test_other_settings_than_the_buffer_s_are_refused(config):
     settings = read_config(config)
     buffer = settings.train.buffer_folder
     dataset = open_training_set(settings.dataset, buffer)
-    manifest = Recipe.from_config(settings).manifest(dataset)
+    manifest = BatchSettings.from_config(settings).manifest(dataset)
     write_manifest(buffer, {**manifest, "seed": 99})
     status, line = run(config, *TRAIN)
     assert status == 1

@@ -12,8 +12,9 @@ import pytest
 
 from resnet50.config.settings import ConfigError
 from resnet50.config.toml_file import override, read_config, write_channel_statistics
+from tests.processes import ROOT
 
-SHIPPED = Path(__file__).parents[1] / "config.txt"
+SHIPPED = ROOT / "config.txt"
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from resnet50.dataset.images import (
     epoch_order,
     list_class_folders,
 )
-from resnet50.dataset.index import open_dataset
+from resnet50.dataset.listing import open_dataset
 from resnet50.dataset.lists import read_list
 from resnet50.dataset.sources import ImageFile
 

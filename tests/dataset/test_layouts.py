@@ -18,7 +18,7 @@ import pytest
 from resnet50.dataset import sources
 from resnet50.dataset.decoding import UndecodableImageError, read_image
 from resnet50.dataset.images import DatasetError, list_class_folders
-from resnet50.dataset.index import open_dataset
+from resnet50.dataset.listing import open_dataset
 from resnet50.handoff.progress import Position
 from resnet50.preprocessing.batches import Assignments, make_batch
 from tests.dataset.layout_examples import (
@@ -288,7 +288,7 @@ def test_the_index_remembers_every_layout(tmp_path, monkeypatch, layout):
     age(tmp_path)
     expected = open_dataset(images, list_path, index_folder=tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr("resnet50.dataset.index.find_images", None)
+        patch.setattr("resnet50.dataset.listing.find_images", None)
         dataset = open_dataset(images, list_path, index_folder=tmp_path)
     assert dataset.fingerprint == expected.fingerprint
     assert dataset.summary == expected.summary

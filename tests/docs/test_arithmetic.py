@@ -6,7 +6,7 @@ import math
 import pytest
 
 from resnet50.handoff.buffer import BatchSpec
-from resnet50.training.checkpoint import size_bytes
+from resnet50.training.checkpoint import checkpoint_bytes
 from resnet50.training.update.step import Training
 from tests.docs.documents import read
 from tests.settings import PROJECT, SETTINGS
@@ -113,10 +113,10 @@ def test_what_checkpoints_take():
     )
     training = Training(1000, SETTINGS.model, train, None)
     accumulation, average = (
-        size_bytes(training.accumulation),
-        size_bytes(training.average),
+        checkpoint_bytes(training.accumulation),
+        checkpoint_bytes(training.average),
     )
-    plain = size_bytes(training) - accumulation - average
+    plain = checkpoint_bytes(training) - accumulation - average
     for name, size in {
         "plain": plain,
         "`accumulate_batches` above 1": plain + accumulation,

@@ -12,10 +12,15 @@ import pytest
 
 from resnet50.config.toml_file import read_config
 from resnet50.dataset.images import EPOCH_ORDER, epoch_order
-from resnet50.dataset.index import open_training_set
+from resnet50.dataset.listing import open_training_set
 from resnet50.handoff.buffer import LABELS, LABELS_AND_SHIFTS, BatchBuffer, BatchSpec
 from resnet50.handoff.progress import Position
-from resnet50.preprocessing.batches import AUGMENTATION, Assignments, Recipe, make_batch
+from resnet50.preprocessing.batches import (
+    AUGMENTATION,
+    Assignments,
+    BatchSettings,
+    make_batch,
+)
 from tests.docs.documents import python_blocks, read
 from tests.images import make_class_folders
 from tests.settings import PROJECT, write_small_config
@@ -56,7 +61,7 @@ def test_the_reader_is_a_trainer_to_the_preprocessor(tmp_path, dtype):
 
     dataset, recipe = (
         open_training_set(config.dataset, None),
-        Recipe.from_config(config),
+        BatchSettings.from_config(config),
     )
     assignments = Assignments(dataset, recipe)
     positions = [Position(epoch, batch) for epoch in (0, 1) for batch in range(3)]
@@ -89,7 +94,7 @@ def test_the_manifest_has_the_keys_of_a_real_one(tmp_path):
     make_class_folders(tmp_path / "images" / "train", 2, 7)
     config = read_config(write_small_config(tmp_path))
     dataset = open_training_set(config.dataset, None)
-    manifest = Recipe.from_config(config).manifest(dataset)
+    manifest = BatchSettings.from_config(config).manifest(dataset)
     assert list(json.loads(block)) == list(manifest)
 
 

@@ -16,15 +16,15 @@ from resnet50.dataset.decoding import decode_rgb
 from resnet50.dataset.sources import ImageFile
 from resnet50.pixels import backend
 from resnet50.pixels.augmentation import (
+    AugmentationParams,
     ChannelStatistics,
-    Draw,
     augment,
     colour_shift,
     crop_corner,
-    draw,
     normalization_table,
     principal_axes,
     resize_and_crop,
+    sample_params,
 )
 from resnet50.pixels.resampling import resized_size
 from tests.config.test_settings import SHIPPED
@@ -46,7 +46,9 @@ CROP_SIZE = AUGMENTATION.crop_size
 SIZES = [(50, 41), (41, 50), (64, 64), (200, 37), (20, 31), (1, 1), (1, 700), (700, 1)]
 
 
-def reference_crop(image: Image.Image, choice: Draw, crop_size: int) -> np.ndarray:
+def reference_crop(
+    image: Image.Image, choice: AugmentationParams, crop_size: int
+) -> np.ndarray:
     """Steps 2 and 3, one after the other: resizes all of the image, then crops.
 
     Along x and then along y, as Pillow did in one call before version 13, which may
@@ -65,7 +67,9 @@ def reference_crop(image: Image.Image, choice: Draw, crop_size: int) -> np.ndarr
     return resized[top : top + crop_size, left : left + crop_size]
 
 
-def reference_finish(crop: np.ndarray, choice: Draw, statistics) -> np.ndarray:
+def reference_finish(
+    crop: np.ndarray, choice: AugmentationParams, statistics
+) -> np.ndarray:
     """Steps 4, 5 and 6 in float64, with numpy's own population covariance."""
     image = (crop / 255 - statistics.mean) / statistics.std
     if choice.is_flipped:
@@ -85,12 +89,12 @@ def run_augment(image, choice, statistics=STATISTICS, dtype="float32") -> np.nda
     return out
 
 
-def draw_many(number, seed=0, settings=AUGMENTATION) -> list[Draw]:
+def draw_many(number, seed=0, settings=AUGMENTATION) -> list[AugmentationParams]:
     rng = np.random.default_rng(seed)
-    return [draw(rng, settings) for _ in range(number)]
+    return [sample_params(rng, settings) for _ in range(number)]
 
 
-def assert_agrees(image: Image.Image, choice: Draw) -> float:
+def assert_agrees(image: Image.Image, choice: AugmentationParams) -> float:
     """Compares with the reference; returns the share of equal crop values."""
     crop = resize_and_crop(image, choice, CROP_SIZE)
     expected = reference_crop(image, choice, CROP_SIZE)
@@ -142,7 +146,7 @@ def test_agrees_with_the_reference_with_the_shipped_settings(width, height):
 def test_agrees_with_the_reference_in_the_corners(fraction):
     image = Image.fromarray(photograph(333, 250))
     for side in (36, 50, 64):
-        choice = Draw(side, (fraction, fraction), True, (0.1, -0.2, 0.3))
+        choice = AugmentationParams(side, (fraction, fraction), True, (0.1, -0.2, 0.3))
         assert assert_agrees(image, choice) >= 0.98
 
 
@@ -185,7 +189,7 @@ def test_table_is_float64_normalization():
 def test_without_jitter_every_value_is_the_rounded_normalization(dtype):
     levels = np.arange(CROP_SIZE * CROP_SIZE * 3) % 256
     pixels = levels.astype(np.uint8).reshape(CROP_SIZE, CROP_SIZE, 3)
-    choice = Draw(CROP_SIZE, (0.0, 0.0), False, (0.0, 0.0, 0.0))
+    choice = AugmentationParams(CROP_SIZE, (0.0, 0.0), False, (0.0, 0.0, 0.0))
     out = run_augment(Image.fromarray(pixels), choice, dtype=dtype)
     expected = ((pixels / 255 - STATISTICS.mean) / STATISTICS.std).astype(dtype)
     assert out.dtype == dtype
@@ -330,8 +334,8 @@ def test_draw_consumes_the_same_share_of_the_stream_whatever_the_settings():
     )
     one, other = np.random.default_rng(0), np.random.default_rng(0)
     for _ in range(10):
-        draw(one, AUGMENTATION)
-        draw(other, others)
+        sample_params(one, AUGMENTATION)
+        sample_params(other, others)
         assert one.bit_generator.state == other.bit_generator.state
 
 
@@ -373,6 +377,6 @@ def test_flip_probability_at_its_ends(probability, expected):
 def test_statistics_are_per_channel():
     image = Image.new("RGB", (40, 40), (255, 0, 51))
     statistics = ChannelStatistics((0.5, 0.25, 0.2), (0.25, 0.5, 0.1))
-    choice = Draw(40, (0.0, 0.0), False, (0.0, 0.0, 0.0))
+    choice = AugmentationParams(40, (0.0, 0.0), False, (0.0, 0.0, 0.0))
     out = run_augment(image, choice, statistics)
     np.testing.assert_allclose(out[5, 7], [2, -0.5, 0], atol=1e-6)

@@ -14,7 +14,7 @@ from PIL import Image
 from resnet50.dataset.sources import ImageFile
 from resnet50.pixels import backend
 from resnet50.pixels.augmentation import (
-    Draw,
+    AugmentationParams,
     augment,
     colour_shift,
     resize_and_crop,
@@ -54,7 +54,7 @@ def test_a_crop_is_pillows(width, height, crop_size, surplus, down, right, is_fl
     """Noise, whose neighbours differ most, in every shape, shrunk and enlarged."""
     rng = np.random.default_rng([width, height])
     pixels = rng.integers(0, 256, (height, width, 3), np.uint8)
-    choice = Draw(crop_size + surplus, (down, right), False, (0, 0, 0))
+    choice = AugmentationParams(crop_size + surplus, (down, right), False, (0, 0, 0))
 
     def make():
         return resize_and_crop(pixels, choice, crop_size, is_flipped=is_flipped)
@@ -69,14 +69,16 @@ def test_the_sums_have_room_in_half_a_number(level, width):
     """A sum above 31 bits would run over into the row above."""
     pixels = np.full((90, width, 3), level, np.uint8)
     crop, _ = both_ways(
-        lambda: resize_and_crop(pixels, Draw(32, (0.5, 0.5), False, (0, 0, 0)), 32)
+        lambda: resize_and_crop(
+            pixels, AugmentationParams(32, (0.5, 0.5), False, (0, 0, 0)), 32
+        )
     )
     assert np.all(crop == level)
 
 
 def test_an_image_of_pillow_which_cannot_be_written_to_is_taken():
     image = Image.fromarray(photograph(90, 70))
-    choice = Draw(64, (0.5, 0.5), False, (0, 0, 0))
+    choice = AugmentationParams(64, (0.5, 0.5), False, (0, 0, 0))
     np.testing.assert_array_equal(
         *both_ways(lambda: resize_and_crop(image, choice, 48))
     )
@@ -109,7 +111,7 @@ def test_the_largest_crop_has_room_in_a_columns_sum():
 @pytest.mark.parametrize("is_flipped", [False, True])
 def test_a_whole_crop_is_numpys(dtype, is_flipped):
     image = photograph(500, 375)
-    choice = Draw(305, (0.3, 0.7), is_flipped, (0.1, -0.2, 0.3))
+    choice = AugmentationParams(305, (0.3, 0.7), is_flipped, (0.1, -0.2, 0.3))
 
     def make():
         out = np.empty((224, 224, 3), dtype)
@@ -140,10 +142,10 @@ def test_the_tallest_white_image_has_room_in_a_columns_sum():
 MAKE_A_CROP = """
 import sys
 import numpy as np
-from resnet50.pixels.augmentation import Draw, augment
+from resnet50.pixels.augmentation import AugmentationParams, augment
 from tests.preprocessing.recipes import STATISTICS
 out = np.empty((32, 32, 3), sys.argv[1])
-choice = Draw(48, (0.5, 0.5), True, (0.1, 0.1, 0.1))
+choice = AugmentationParams(48, (0.5, 0.5), True, (0.1, 0.1, 0.1))
 augment(np.zeros((60, 70, 3), np.uint8), choice, 32, STATISTICS, out)
 """
 
@@ -190,12 +192,12 @@ def test_scipys_linear_algebra_stays_out_of_a_worker():
 
 
 def test_switched_off_numba_leaves_the_fast_way_of_numpy():
-    code = "from resnet50.preprocessing import compiled; print(compiled.kernels())"
+    code = "from resnet50.pixels import backend; print(backend.kernels())"
     assert run_python(code, NUMBA_DISABLE_JIT="1") == "None\n"
 
 
 def test_a_numpy_that_is_too_new_for_numba_leaves_the_slow_way(tmp_path):
     (tmp_path / "numba.py").write_text('raise ImportError("Numba needs NumPy ...")')
-    code = "from resnet50.preprocessing import compiled; print(compiled.kernels())"
+    code = "from resnet50.pixels import backend; print(backend.kernels())"
     paths = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
     assert run_python(code, PYTHONPATH=paths) == "None\n"

@@ -4,7 +4,7 @@ import dataclasses
 
 from resnet50.config.settings import AugmentationConfig
 from resnet50.pixels.augmentation import ChannelStatistics
-from resnet50.preprocessing.batches import Recipe
+from resnet50.preprocessing.batches import BatchSettings
 
 STATISTICS = ChannelStatistics((0.45, 0.5, 0.4), (0.25, 0.3, 0.2))
 
@@ -20,11 +20,11 @@ AUGMENTATION = AugmentationConfig(
 )
 
 
-def make_recipe(**changes) -> Recipe:
+def make_recipe(**changes) -> BatchSettings:
     """A recipe for batches of 4 in float32; the changes may name any setting."""
     names = {field.name for field in dataclasses.fields(AugmentationConfig)}
     augmentation = {name: changes.pop(name) for name in names & set(changes)}
-    recipe = Recipe(
+    recipe = BatchSettings(
         seed=7,
         batch_size=4,
         dtype="float32",

@@ -21,14 +21,14 @@ from resnet50.handoff.progress import Position
 from resnet50.pixels.augmentation import (
     ChannelStatistics,
     augment,
-    normalize,
+    normalize_crops,
 )
 from resnet50.preprocessing.batches import (
     AUGMENTATION,
     Assignments,
+    BatchSettings,
     NothingReadableError,
-    Recipe,
-    draws,
+    batch_params,
     make_batch,
 )
 from resnet50.preprocessing.process_pool import worker_pool
@@ -138,7 +138,7 @@ def test_another_address_or_setting_gives_another_batch(photographs, change):
 def test_choices_are_of_the_designed_stream():
     recipe = make_recipe(batch_size=2)
     rng = np.random.default_rng([7, AUGMENTATION, 3, 5])
-    for choice in draws(recipe, Position(3, 5)):
+    for choice in batch_params(recipe, Position(3, 5)):
         uniform, normal = rng.random(4), rng.standard_normal(3)
         assert choice.crop_fractions == (uniform[1], uniform[2])
         assert choice.colour_weights == tuple(normal * 0.1)
@@ -214,7 +214,7 @@ def test_replacement_gets_the_choices_of_the_place(tmp_path):
     Path(str(assignment.sources[1])).write_bytes(b"")
     batch = make_batch(recipe, assignment)
     expected = np.empty((32, 32, 3), np.float32)
-    choice = draws(recipe, Position(0, 0))[1]
+    choice = batch_params(recipe, Position(0, 0))[1]
     augment(decode_rgb(assignment.sources[2]), choice, 32, STATISTICS, expected)
     assert batch.images[1].tobytes() == expected.tobytes()
 
@@ -249,7 +249,9 @@ def test_manifest_holds_every_setting_that_the_content_depends_on(photographs, f
         "colour_jitter_stddev": 0.2,
         "crop_size_schedule": ((1, 32),),
     }
-    names = {field.name for field in dataclasses.fields(Recipe)} - {"augmentation"}
+    names = {field.name for field in dataclasses.fields(BatchSettings)} - {
+        "augmentation"
+    }
     names |= {field.name for field in dataclasses.fields(AugmentationConfig)}
     assert set(changes) == names
     manifest = make_recipe().manifest(photographs)
@@ -275,7 +277,7 @@ def test_crops_of_an_epoch_have_its_size(photographs):
         position = Position(epoch, 1)
         batch = make_batch(recipe, Assignments(photographs, recipe)[position])
         assert batch.images.shape == (4, size, size, 3)
-        choices, full = draws(recipe, position), draws(plain, position)
+        choices, full = batch_params(recipe, position), batch_params(plain, position)
         assert {choice.shorter_side for choice in full} <= {48, 55, 62}
         # The same draws; only the image, and with it the crop, is smaller.
         assert choices == [
@@ -322,7 +324,7 @@ def test_spec_is_what_batches_look_like(photographs):
 
 def test_recipe_from_config():
     config = read_config(SHIPPED)
-    recipe = Recipe.from_config(config)
+    recipe = BatchSettings.from_config(config)
     assert (recipe.seed, recipe.batch_size, recipe.dtype) == (0, 64, "float16")
     assert recipe.statistics.mean == config.dataset.channel_mean
     assert recipe.statistics.std == config.dataset.channel_std
@@ -338,7 +340,7 @@ def test_uint8_batch_is_the_float16_batch_before_it_is_normalized(photographs):
     raw, ready = made["uint8"], made["float16"]
     assert ready.shifts is None
     np.testing.assert_array_equal(raw.labels, ready.labels)
-    normalized = normalize(raw.images, raw.shifts, STATISTICS).astype(np.float16)
+    normalized = normalize_crops(raw.images, raw.shifts, STATISTICS).astype(np.float16)
     # Rounded twice, so the last bit of a float16 may differ.
     np.testing.assert_allclose(normalized, ready.images, rtol=2**-10, atol=2**-14)
     assert (normalized == ready.images).mean() > 0.99

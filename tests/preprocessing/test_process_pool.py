@@ -14,7 +14,8 @@ from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
-from resnet50.preprocessing.process_pool import map_in_order, worker_pool
+from resnet50.ordered_map import map_in_order
+from resnet50.preprocessing.process_pool import worker_pool
 from tests.preprocessing.workloads import square, wait_for_line
 from tests.processes import python_process
 

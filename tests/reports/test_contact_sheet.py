@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from resnet50.pixels.augmentation import Draw, resize_and_crop
+from resnet50.pixels.augmentation import AugmentationParams, resize_and_crop
 from resnet50.reports.contact_sheet import (
     Tile,
     contact_sheet,
@@ -16,7 +16,7 @@ from tests.images import photograph
 
 
 def choice(shorter_side, down, right):
-    return Draw(shorter_side, (down, right), False, (0.0, 0.0, 0.0))
+    return AugmentationParams(shorter_side, (down, right), False, (0.0, 0.0, 0.0))
 
 
 def test_box_by_hand():

@@ -194,7 +194,7 @@ def test_what_a_killed_trainer_left_is_no_checkpoint_and_goes(tmp_path):
     checkpoint.save(training, tmp_path, Position(1, 0), DESCRIPTION)
     (tmp_path / "0").rename(tmp_path / ".writing-0123")
     assert found(tmp_path) == []
-    checkpoint.remove_temporaries(tmp_path)
+    checkpoint.remove_unfinished(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -345,7 +345,7 @@ def test_resume_with_all_damaged_is_an_error(run_folder):
 def test_size_is_that_on_the_disk(saved):
     size = sum(path.stat().st_size for path in saved.path.glob("variables.data*"))
     # The tiny network's variables are small beside TensorFlow's own bookkeeping.
-    assert 0 < checkpoint.size_bytes(TinyTraining()) < size
+    assert 0 < checkpoint.checkpoint_bytes(TinyTraining()) < size
 
 
 CLASSES = {"class_names": ["n1", "n2", "n3"], "class_words": ["ant", "bee", "cow"]}

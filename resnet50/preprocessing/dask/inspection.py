@@ -35,7 +35,7 @@ def code_digest(package: Path) -> str:
 
 
 @functools.cache
-def versions() -> dict[str, str]:
+def worker_versions() -> dict[str, str]:
     """Of all that decides the bytes of a batch here, or carries its order here."""
     has_numba = backend.kernels() is not None
     return {
@@ -51,7 +51,7 @@ def versions() -> dict[str, str]:
 class Inspection(NamedTuple):
     """What a worker has found out about itself."""
 
-    versions: dict[str, str]
+    worker_versions: dict[str, str]
     complaint: str  # "" for none
     probe: Path | None  # a file that it has written into the buffer folder
     digests: list[str]  # of the images; "" for one that it cannot read
@@ -74,11 +74,11 @@ def inspect(buffer: SharedBuffer, images: list[ImageSource]) -> Inspection:
     digests = [_digest(source) for source in images]
     if not any(digests):
         complaint = f"cannot read {images[0]} (images need the same path there)"
-        return Inspection(versions(), complaint, None, digests)
+        return Inspection(worker_versions(), complaint, None, digests)
     try:
-        return Inspection(versions(), "", buffer.leave_probe(), digests)
+        return Inspection(worker_versions(), "", buffer.leave_probe(), digests)
     except OSError as error:
-        return Inspection(versions(), str(error), None, digests)
+        return Inspection(worker_versions(), str(error), None, digests)
 
 
 def _differing_image(found: Inspection, images: list[ImageSource]) -> str:
@@ -101,7 +101,7 @@ def complaint_about(
         images: Those that it has read.
     """
     probe_is_here = found.probe is None or buffer.find_probe(found.probe)
-    unequal = differences(found.versions, versions())
+    unequal = differences(found.versions, worker_versions())
     if unequal:
         return f"{unequal[0]} (install the same versions on every host)"
     if not probe_is_here:

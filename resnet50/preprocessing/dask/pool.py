@@ -37,7 +37,7 @@ _INSPECTION_SECONDS = 120.0
 _SHUTDOWN_SECONDS = 2.0
 
 
-class ClusterError(UserError):
+class DaskError(UserError):
     """The cluster cannot be used as it is."""
 
 
@@ -80,7 +80,7 @@ class _Order(NamedTuple):
     workers: frozenset[str]  # which may do it
 
 
-class ClusterPool(WorkerPool):
+class DaskPool(WorkerPool):
     """An executor on inspected workers, which connects again when it must.
 
     A thread of its own keeps in touch with the scheduler. Use it in a ``with`` block;
@@ -122,7 +122,7 @@ class ClusterPool(WorkerPool):
         """Inspected workers. At least 1, so that somebody asks and is told of none."""
         return max(1, len(self._accepted))
 
-    def __enter__(self) -> "ClusterPool":
+    def __enter__(self) -> "DaskPool":
         """Connects, and inspects the workers that are there.
 
         Raises:
@@ -131,7 +131,7 @@ class ClusterPool(WorkerPool):
         try:
             import distributed  # noqa: F401
         except ImportError:
-            raise ClusterError(
+            raise DaskError(
                 '[runtime_preprocessing] executor = "dask": the package distributed is '
                 "missing (pip install '.[cluster]')"
             ) from None
@@ -144,13 +144,13 @@ class ClusterPool(WorkerPool):
                 self._look()
         except Exception as error:  # Of distributed, which has no base class of them.
             self.shutdown()
-            raise ClusterError(
+            raise DaskError(
                 f"{self._address}: no dask scheduler answers: {_one_line(error)} "
                 "(start `dask scheduler`; see [runtime_preprocessing] scheduler)"
             ) from None
         for worker, complaint in list(self._refused.items()):
             self.shutdown()
-            raise ClusterError(f"{worker}: {complaint}")
+            raise DaskError(f"{worker}: {complaint}")
         self._notify(f"{self._address}: {len(self._accepted)} workers")
         self._thread.start()
         return self

@@ -32,7 +32,7 @@ VARIABLE = "TF_CONFIG"
 _LOOK_SECONDS = 0.2
 
 
-class ClusterError(UserError):
+class MeetingError(UserError):
     """TF_CONFIG is wrong, or the workers do not fit together."""
 
 
@@ -80,21 +80,21 @@ def parse_cluster(text: str | None) -> Cluster:
         cluster, task = content["cluster"], content["task"]
         addresses, kind, index = cluster["worker"], task["type"], task["index"]
     except ValueError as error:
-        raise ClusterError(f"{VARIABLE}: is no JSON: {error} {expected}") from None
+        raise MeetingError(f"{VARIABLE}: is no JSON: {error} {expected}") from None
     except (KeyError, TypeError) as error:
-        raise ClusterError(f"{VARIABLE}: lacks {error} {expected}") from None
+        raise MeetingError(f"{VARIABLE}: lacks {error} {expected}") from None
     if set(cluster) != {"worker"} or kind != "worker":
         names = ", ".join(sorted({*cluster, str(kind)} - {"worker"}))
-        raise ClusterError(f"{VARIABLE}: names {names} (all must be worker) {expected}")
+        raise MeetingError(f"{VARIABLE}: names {names} (all must be worker) {expected}")
     if not isinstance(addresses, list) or not addresses:
-        raise ClusterError(f"{VARIABLE}: worker is no list of addresses {expected}")
+        raise MeetingError(f"{VARIABLE}: worker is no list of addresses {expected}")
     for address in addresses:
         if not isinstance(address, str) or not re.fullmatch(r"\S+:[0-9]{1,5}", address):
-            raise ClusterError(f"{VARIABLE}: worker {address!r} {expected}")
+            raise MeetingError(f"{VARIABLE}: worker {address!r} {expected}")
     if len(set(addresses)) < len(addresses):
-        raise ClusterError(f"{VARIABLE}: names a worker twice {expected}")
+        raise MeetingError(f"{VARIABLE}: names a worker twice {expected}")
     if type(index) is not int or not 0 <= index < len(addresses):
-        raise ClusterError(
+        raise MeetingError(
             f"{VARIABLE}: index {index!r} (must be 0 to {len(addresses) - 1}, this "
             "machine's place among the workers)"
         )
@@ -115,7 +115,7 @@ def _tell(folder: Path, index: int, meeting: str, description: dict) -> None:
         with atomic_file(_told_path(folder, index), durable=False) as file:
             file.write(json.dumps(content).encode())
     except OSError as error:
-        raise ClusterError(
+        raise MeetingError(
             f"{_told_path(folder, index)}: cannot be written: {error.strerror}"
         ) from None
 
@@ -145,7 +145,7 @@ def membership(folder: Path, cluster: Cluster) -> Iterator[locks.Role]:
                 locks.exclusive_role(folder, _role(cluster.index))
             )
         except locks.AlreadyRunningError:
-            raise ClusterError(
+            raise MeetingError(
                 f"{folder}: a worker {cluster.index} already trains here, process "
                 f"{locks.owner(folder, _role(cluster.index))} (stop it, or give this "
                 f"one another index in {VARIABLE})"
@@ -200,7 +200,7 @@ def meet(
             break
         if time.monotonic() > deadline:
             index = missing[0]
-            raise ClusterError(
+            raise MeetingError(
                 f"{folder}: worker {index}, {cluster.addresses[index]}, has not come "
                 f"within {seconds:g} s (is it started, and is this folder the same for "
                 "all?)"
@@ -213,7 +213,7 @@ def meet(
 def _require_same(cluster: Cluster, ours: dict, index: int, theirs: dict) -> None:
     for key in sorted({*ours, *theirs}):
         if ours.get(key) != theirs.get(key):
-            raise ClusterError(
+            raise MeetingError(
                 f"worker {index}, {cluster.addresses[index]}: {key} = "
                 f"{theirs.get(key)}, here, worker {cluster.index}, it is "
                 f"{ours.get(key)} (must be the same for all workers)"

@@ -108,7 +108,7 @@ def prepare_device(
     return device
 
 
-def versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
     """Of the libraries that a step's result depends on."""
     return {"TensorFlow": tf.__version__, "numpy": np.__version__}
 

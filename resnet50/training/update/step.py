@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from resnet50.config.settings import ModelConfig, TrainConfig
+from resnet50.network.inputs import normalize_on_device
 from resnet50.network.model import ResNet50
 from resnet50.pixels.augmentation import ChannelStatistics
 from resnet50.training.devices.replicas import ONE_REPLICA, OneReplica
@@ -69,26 +70,6 @@ def cross_entropy(
     spread = label_smoothing / num_classes
     targets = tf.one_hot(labels, num_classes, 1 - label_smoothing + spread, spread)
     return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
-
-
-def normalize(
-    images: tf.Tensor, shifts: tf.Tensor, statistics: ChannelStatistics
-) -> tf.Tensor:
-    """Steps 4 and 6 on the device; pixels.augmentation.normalize on tensors.
-
-    Args:
-        images: uint8 [N, H, W, 3], RGB.
-        shifts: float32 [N, 3].
-        statistics: The training set's.
-
-    Returns:
-        float32 [N, H, W, 3].
-    """
-    # One product and one sum for each value: level / (255 std) + (shift - mean / std).
-    std = np.array(statistics.std)
-    scale = tf.constant(1 / (255 * std), tf.float32)
-    offsets = shifts - tf.constant(np.array(statistics.mean) / std, tf.float32)
-    return tf.cast(images, tf.float32) * scale + offsets[:, None, None, :]
 
 
 class Training(tf.Module):
@@ -245,7 +226,7 @@ class Training(tf.Module):
             float16, whether they are, a bool scalar, otherwise None.
         """
         if images.dtype == tf.uint8:
-            images = normalize(images, shifts, self._statistics)
+            images = normalize_on_device(images, shifts, self._statistics)
         limits = numbers.r_max, numbers.d_max
         mixing_share = numbers.mixing_share if self._has_mixup else None
         if mixing_share is not None:

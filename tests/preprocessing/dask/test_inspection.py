@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import resnet50
-from resnet50.preprocessing.dask.inspection import code_digest, versions
+from resnet50.preprocessing.dask.inspection import code_digest, worker_versions
 
 pytest.importorskip("distributed")
 
@@ -38,4 +38,4 @@ def test_any_change_of_a_module_changes_the_digest(tmp_path):
 
 def test_all_of_the_package_is_compared():
     package = Path(resnet50.__file__).parent
-    assert versions()["resnet50_code"] == code_digest(package)
+    assert worker_versions()["resnet50_code"] == code_digest(package)

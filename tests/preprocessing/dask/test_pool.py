@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from resnet50.dataset.index import open_dataset
+from resnet50.dataset.listing import open_dataset
 from resnet50.handoff import locks, shared_folder
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.lost_folder import PreprocessorsPlace
@@ -23,7 +23,7 @@ from resnet50.handoff.progress import to_position, write_progress
 from resnet50.handoff.shared_folder import SharedBuffer
 from resnet50.preprocessing.batches import Assignments
 from resnet50.preprocessing.dask import pool
-from resnet50.preprocessing.dask.pool import ClusterError, ClusterPool, NoWorkerError
+from resnet50.preprocessing.dask.pool import DaskError, DaskPool, NoWorkerError
 from resnet50.preprocessing.refill import Refill, make_and_write
 from resnet50.preprocessing.trainer_watch import ProgressFollower
 from tests.dataset.layout_examples import (
@@ -67,7 +67,7 @@ class Host:
 
     def pool(self, address):
         images = self.dataset.sources(range(3))
-        return ClusterPool(address, self.buffer, images, self.said.append)
+        return DaskPool(address, self.buffer, images, self.said.append)
 
     def refill(self, address, report):
         follower = ProgressFollower(
@@ -233,7 +233,7 @@ def test_unequal_hosts_are_refused_and_later_ones_get_no_work(host, monkeypatch)
         for fault, expected in faults:
             with worker_process(address, **fault) as worker:
                 where = started(worker)
-                with pytest.raises(ClusterError, match=re.escape(expected)) as caught:
+                with pytest.raises(DaskError, match=re.escape(expected)) as caught:
                     host.pool(address).__enter__()
                 assert str(caught.value).startswith(f"{where}: ")
                 assert "\n" not in str(caught.value)
@@ -265,7 +265,7 @@ def test_unequal_hosts_are_refused_and_later_ones_get_no_work(host, monkeypatch)
 def test_unreachable_scheduler_is_one_line(host, monkeypatch):
     monkeypatch.setattr(pool, "_CONNECT_SECONDS", 0.5)
     address = f"tcp://127.0.0.1:{free_port()}"
-    with pytest.raises(ClusterError) as caught:
+    with pytest.raises(DaskError) as caught:
         host.pool(address).__enter__()
     text = str(caught.value)
     assert text.startswith(f"{address}: no dask scheduler answers: ")
@@ -277,5 +277,5 @@ def test_unreachable_scheduler_is_one_line(host, monkeypatch):
 
 def test_missing_package_is_one_line(host, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "distributed", None)
-    with pytest.raises(ClusterError, match=r"pip install '\.\[cluster\]'"):
+    with pytest.raises(DaskError, match=r"pip install '\.\[cluster\]'"):
         host.pool("tcp://127.0.0.1:1").__enter__()

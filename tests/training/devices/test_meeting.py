@@ -9,7 +9,7 @@ import pytest
 from resnet50.training.devices.meeting import (
     ALONE,
     Cluster,
-    ClusterError,
+    MeetingError,
     first_lost,
     meet,
     membership,
@@ -63,7 +63,7 @@ def test_without_tf_config_a_trainer_is_alone(text):
     ],
 )
 def test_a_malformed_tf_config_is_one_line(text, expected):
-    with pytest.raises(ClusterError) as caught:
+    with pytest.raises(MeetingError) as caught:
         parse_cluster(text)
     assert str(caught.value).startswith(expected)
     assert "\n" not in str(caught.value)
@@ -81,7 +81,7 @@ def meet_all(folder, descriptions, seconds=20):
                 meet(
                     folder, cluster, descriptions[index], seconds=seconds, notify=print
                 )
-            except ClusterError as error:
+            except MeetingError as error:
                 errors[index] = str(error)
 
     threads = [threading.Thread(target=join, args=(i,)) for i in range(len(errors))]
@@ -113,7 +113,7 @@ def test_workers_that_differ_all_say_in_what(tmp_path):
 def test_a_worker_that_does_not_come_is_named(tmp_path, cluster, missing):
     """Also if it is one of an earlier training whose file is still there."""
     meet_all(tmp_path, [{}, {}])
-    with pytest.raises(ClusterError) as caught, membership(tmp_path, cluster):
+    with pytest.raises(MeetingError) as caught, membership(tmp_path, cluster):
         meet(tmp_path, cluster, {}, seconds=0.5, notify=print)
     assert str(caught.value) == (
         f"{tmp_path}: worker {missing}, host{missing}:4711, has not come within 0.5 s "
@@ -123,7 +123,7 @@ def test_a_worker_that_does_not_come_is_named(tmp_path, cluster, missing):
 
 def test_an_index_is_taken_once(tmp_path):
     with membership(tmp_path, CHIEF), membership(tmp_path, OTHER):
-        with pytest.raises(ClusterError) as caught, membership(tmp_path, OTHER):
+        with pytest.raises(MeetingError) as caught, membership(tmp_path, OTHER):
             pass
         assert "a worker 1 already trains here, process " in str(caught.value)
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from resnet50.network.inputs import normalize_on_device
 from resnet50.pixels import augmentation
 from resnet50.training.update.optimizer import SGDMomentum
 from resnet50.training.update.step import (
     StepNumbers,
     Training,
     cross_entropy,
-    normalize,
 )
 from resnet50.training.update.totals import Totals, count_correct
 from tests.settings import SETTINGS
@@ -144,8 +144,8 @@ def all_levels():
 
 def test_normalizing_on_the_device_is_normalizing_in_the_preprocessor():
     images, shifts = all_levels()
-    expected = augmentation.normalize(images, shifts, STATISTICS)
-    found = normalize(tf.constant(images), tf.constant(shifts), STATISTICS)
+    expected = augmentation.normalize_crops(images, shifts, STATISTICS)
+    found = normalize_on_device(tf.constant(images), tf.constant(shifts), STATISTICS)
     # Eight roundings of numbers up to 4.
     atol = sum_bound(8, 4)
     np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=atol)
@@ -155,7 +155,7 @@ def test_a_step_on_uint8_images_is_one_on_normalized_images():
     images, shifts = all_levels()
     others = np.array([0, 2], np.int32), shifts, StepNumbers(0.1).pack()
     raw, ready = TinyTraining(), TinyTraining()
-    normalized = augmentation.normalize(images, shifts, ready._statistics)
+    normalized = augmentation.normalize_crops(images, shifts, ready._statistics)
     losses = [
         float(training.step(pixels, *others))
         for training, pixels in ((raw, images), (ready, normalized))

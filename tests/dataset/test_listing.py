@@ -6,8 +6,8 @@ import time
 import numpy as np
 import pytest
 
-from resnet50.dataset import index
-from resnet50.dataset.index import open_dataset
+from resnet50.dataset import listing
+from resnet50.dataset.listing import open_dataset
 
 
 @pytest.fixture
@@ -43,13 +43,13 @@ def assert_same(one, other):
 
 
 def listing_counted(monkeypatch):
-    calls, real = [], index.find_images
+    calls, real = [], listing.find_images
 
     def counted(*arguments):
         calls.append(arguments)
         return real(*arguments)
 
-    monkeypatch.setattr(index, "find_images", counted)
+    monkeypatch.setattr(listing, "find_images", counted)
     return calls
 
 
@@ -141,7 +141,7 @@ def test_a_folder_that_cannot_be_written_to_is_no_obstacle(folders, monkeypatch)
     def fail(path):
         raise OSError("full")
 
-    monkeypatch.setattr(index, "atomic_file", fail)
+    monkeypatch.setattr(listing, "atomic_file", fail)
     expected = open_dataset(images, None)
     assert_same(expected, open_dataset(images, None, index_folder=index))
     assert_same(expected, open_dataset(images, None, index_folder=index / "absent"))

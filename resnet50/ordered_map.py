@@ -1,0 +1,35 @@
+"""Maps a function over items in a pool: in order, with bounded memory."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def map_in_order(
+    pool: Executor,
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    num_ahead: int,
+) -> Iterator[Result]:
+    """Yields function(item) for each item, in order, computed in a pool.
+
+    Unlike Executor.map it holds a bounded number of items and results in memory.
+
+    Args:
+        pool: Where the function runs.
+        function: Called with one item.
+        items: Read as needed.
+        num_ahead: Calls under way or waiting to be yielded.
+    """
+    pending = deque()
+    for item in items:
+        pending.append(pool.submit(function, item))
+        if len(pending) >= num_ahead:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
