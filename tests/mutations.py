@@ -30,7 +30,7 @@ ALL_PASSED, SOME_FAILED = 0, 1  # pytest's exit statuses
 
 # Lets each pytest begin with TensorFlow loaded, which takes longer than most tests.
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["resnet50.training", "tensorflow", "pytest"])
+CONTEXT.set_forkserver_preload(["tensorflow", "pytest"])
 
 
 class MutationError(Exception):
@@ -595,7 +595,7 @@ def _run_pytest(copy: Path, tests: tuple[str, ...], log: Path) -> None:
     for name in list(sys.modules):
         if name.partition(".")[0] in ("resnet50", "tests"):
             del sys.modules[name]
-    flags = ["-x", "-q", "-p", "no:cacheprovider"]
+    flags = ["-x", "-p", "no:cacheprovider"]
     sys.exit(int(pytest.main(flags + [f"tests/{test}" for test in tests])))
 
 
@@ -608,11 +608,16 @@ def try_mutation(copy: Path, mutation: Mutation) -> str | None:
         status, output = run_tests(copy, mutation.tests)
     finally:
         path.write_text(text)
+    return judge(mutation, status, output)
+
+
+def judge(mutation: Mutation, status: int, output: str) -> str | None:
+    """The test that has failed, or None if all passed."""
     if status == ALL_PASSED:
         if " skipped" in output:
             raise MutationError(f"mutation {mutation.name}: its tests are skipped")
         return None
-    failed = re.search(r"^FAILED (\S+)", output, re.MULTILINE)
+    failed = re.search(r"^FAILED (.+?)(?: - .*)?$", output, re.MULTILINE)
     if status != SOME_FAILED or not failed:
         raise MutationError(
             f"mutation {mutation.name}: its tests do not run:\n{output[-3000:]}"
@@ -649,6 +654,7 @@ def main() -> None:
     mutations = tuple(m for m in MUTATIONS if only in m.name)
     if not mutations:
         sys.exit(f"--only={only}: no mutation has such a name")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with tempfile.TemporaryDirectory() as folder:
         sys.exit(run(mutations, Path(folder)) > 0)
 

@@ -5,7 +5,7 @@ import functools
 
 import pytest
 
-from tests.mutations import MUTATIONS, Mutation, MutationError, mutate, run
+from tests.mutations import MUTATIONS, Mutation, MutationError, judge, mutate, run
 from tests.settings import PROJECT
 
 
@@ -33,6 +33,35 @@ def test_names_are_different():
 def test_a_text_that_is_not_there_once_is_told(old, place):
     with pytest.raises(MutationError, match=f"^mutation x: its text is .*{place}"):
         mutate("three", Mutation("x", "a.py", old, "", ()))
+
+
+ANY = Mutation("any", "a.py", "", "", ())
+
+
+def test_the_first_failure_is_named():
+    output = (
+        "...\nFAILED tests/a/test_b.py::test_c[d e] - assert 1 == 2\n1 failed in 1s"
+    )
+    assert judge(ANY, 1, output) == "a/test_b.py::test_c[d e]"
+    assert judge(ANY, 0, "3 passed in 1s") is None
+
+
+@pytest.mark.parametrize(
+    ("status", "output", "expected"),
+    [
+        (0, "2 passed, 1 skipped in 1s", "mutation any: its tests are skipped"),
+        (
+            2,
+            "ERROR tests/a.py",
+            "mutation any: its tests do not run:\nERROR tests/a.py",
+        ),
+        (-11, "", "mutation any: its tests do not run:\n"),
+    ],
+)
+def test_what_is_neither_a_failure_nor_a_pass_is_told(status, output, expected):
+    with pytest.raises(MutationError) as caught:
+        judge(ANY, status, output)
+    assert str(caught.value) == expected
 
 
 def test_a_caught_one_a_survivor_and_a_lost_one(tmp_path, capsys):

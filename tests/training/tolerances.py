@@ -1,7 +1,7 @@
 """How far two correct computations in floating point may be apart.
 
-They are so by the order of a sum, a fused multiply-add, or a library's last bit, all of
-which differ from processor to processor.
+The order of a sum, a fused multiply-add and the last bit of a library's function differ
+from processor to processor.
 """
 
 import numpy as np
@@ -11,8 +11,8 @@ import tensorflow as tf
 UNIT_ROUNDOFF = {"float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 
 
-def sum_bound(num_terms: int, magnitudes, unit_roundoff=UNIT_ROUNDOFF["float32"]):
-    """The largest error of a sum of products, in any order, fused or not.
+def sum_bound(num_terms: int, magnitudes):
+    """The largest error of a float32 sum of products, in any order, fused or not.
 
     Higham 2002, Accuracy and Stability of Numerical Algorithms, section 3.1: with n
     terms and the unit roundoff u, n u / (1 - n u) times the sum of the magnitudes.
@@ -20,9 +20,8 @@ def sum_bound(num_terms: int, magnitudes, unit_roundoff=UNIT_ROUNDOFF["float32"]
     Args:
         num_terms: n.
         magnitudes: The sum of the products' absolute values.
-        unit_roundoff: u, of the sum's type.
     """
-    rounding = num_terms * unit_roundoff
+    rounding = num_terms * UNIT_ROUNDOFF["float32"]
     assert rounding < 0.1, rounding
     return rounding / (1 - rounding) * magnitudes
 
