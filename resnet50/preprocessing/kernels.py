@@ -9,6 +9,7 @@ by loading what numba has kept in its cache. ``compiled.kernels`` is the door to
 """
 
 import contextlib
+import ctypes
 import functools
 import math
 from pathlib import Path
@@ -75,10 +76,33 @@ def _compiled(signature):
             except Exception:
                 _forget_cache()
                 return numba.njit(signature, **options)(function)
+            finally:
+                _let_go_of_llvm()
 
         return functools.wraps(function)(lambda *args: compiled()(*args))
 
     return decorate
+
+
+# Of madvise, on Linux: these pages are not needed for now.
+_MADV_DONTNEED = 4
+
+
+def _let_go_of_llvm() -> None:
+    """Takes the compiler's code out of the process's memory: 80 MB of each worker.
+
+    What is run of it again is mapped again, from the file.
+    """
+    # Only where there is such a file.
+    with contextlib.suppress(OSError), Path("/proc/self/maps").open() as maps:
+        for line in maps:
+            addresses, permissions, *_, path = line.split()
+            # Code is never written to; other parts of the library may have been.
+            if permissions == "r-xp" and path.endswith("libllvmlite.so"):
+                start, end = (int(address, 16) for address in addresses.split("-"))
+                ctypes.CDLL(None).madvise(
+                    ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_DONTNEED
+                )
 
 
 def _forget_cache() -> None:
