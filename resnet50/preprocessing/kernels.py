@@ -17,7 +17,6 @@ from pathlib import Path
 import numba
 import numpy as np
 from numba import types
-from numba.np import linalg
 
 
 def _leave_blas_out() -> None:
@@ -25,11 +24,17 @@ def _leave_blas_out() -> None:
 
     No loop here needs one; scipy takes a worker 20 MB and 0.1 s.
     """
+    try:
+        from numba.np import linalg
+
+        ensure_blas = linalg.ensure_blas
+    except (ImportError, AttributeError):  # A numba that has it elsewhere.
+        return
 
     def no_blas():
         raise ImportError
 
-    ensure_blas, linalg.ensure_blas = linalg.ensure_blas, no_blas
+    linalg.ensure_blas = no_blas
     try:
         import numba.np.arraymath  # noqa: F401
     finally:
@@ -328,6 +333,7 @@ def column_sums(rows):
 
 
 def _replace_levels(tables, rows, out):
+    """See ``look_up``."""
     reds, greens, blues = tables[0], tables[1], tables[2]
     for y in range(len(rows)):
         row, out_row = rows[y], out[y]
@@ -371,6 +377,7 @@ _BLOCK_ROWS = 32_768
     )
 )
 def _add_levels(rows, sums, squares, column_sums, column_squares):
+    """Adds to sums and squares, int64 [3]; the others, int32 [3 W], are overwritten."""
     for start in range(0, len(rows), _BLOCK_ROWS):
         for i in range(len(column_sums)):
             column_sums[i] = column_squares[i] = 0
