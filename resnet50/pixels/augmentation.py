@@ -90,13 +90,13 @@ def resize_and_crop(
     is_flipped: bool = False,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Steps 2 and 3: resizes the shorter side as drawn, and takes the drawn crop.
+    """Steps 2, 3 and 5: resizes, takes the drawn crop, and mirrors it if it shall be.
 
     Args:
         image: RGB, any size, or uint8 [H, W, 3]. Not modified.
         choice: What was drawn for it.
         crop_size: Side of the crop, pixels.
-        is_flipped: Step 5: whether left and right of the crop are swapped.
+        is_flipped: Whether left and right of the crop are swapped.
         out: uint8 [crop_size, crop_size, 3], contiguous, to be overwritten; None for a
             new array.
 

@@ -11,6 +11,7 @@ by loading what numba has kept in its cache. ``compiled.kernels`` is the door to
 """
 
 import contextlib
+import ctypes
 import functools
 import math
 from pathlib import Path
@@ -18,7 +19,6 @@ from pathlib import Path
 import numba
 import numpy as np
 from numba import types
-from numba.np import linalg
 
 
 def _leave_blas_out() -> None:
@@ -26,11 +26,17 @@ def _leave_blas_out() -> None:
 
     No loop here needs one; scipy takes a worker 20 MB and 0.1 s.
     """
+    try:
+        from numba.np import linalg
+
+        ensure_blas = linalg.ensure_blas
+    except (ImportError, AttributeError):  # A numba that has it elsewhere.
+        return
 
     def no_blas():
         raise ImportError
 
-    ensure_blas, linalg.ensure_blas = linalg.ensure_blas, no_blas
+    linalg.ensure_blas = no_blas
     try:
         import numba.np.arraymath  # noqa: F401
     finally:
@@ -77,10 +83,33 @@ def _compiled(signature):
             except Exception:
                 _forget_cache()
                 return numba.njit(signature, **options)(function)
+            finally:
+                _let_go_of_llvm()
 
         return functools.wraps(function)(lambda *args: compiled()(*args))
 
     return decorate
+
+
+# Of madvise, on Linux: these pages are not needed for now.
+_MADV_DONTNEED = 4
+
+
+def _let_go_of_llvm() -> None:
+    """Takes the compiler's code out of the process's memory: 80 MB of each worker.
+
+    What is run of it again is mapped again, from the file.
+    """
+    # Only where there is such a file.
+    with contextlib.suppress(OSError), Path("/proc/self/maps").open() as maps:
+        for line in maps:
+            addresses, permissions, *_, path = line.split()
+            # Code is never written to; other parts of the library may have been.
+            if permissions == "r-xp" and path.endswith("libllvmlite.so"):
+                start, end = (int(address, 16) for address in addresses.split("-"))
+                ctypes.CDLL(None).madvise(
+                    ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_DONTNEED
+                )
 
 
 def _forget_cache() -> None:
@@ -306,6 +335,7 @@ def column_sums(rows):
 
 
 def _replace_levels(tables, rows, out):
+    """See ``look_up``."""
     reds, greens, blues = tables[0], tables[1], tables[2]
     for y in range(len(rows)):
         row, out_row = rows[y], out[y]
@@ -349,6 +379,7 @@ _BLOCK_ROWS = 32_768
     )
 )
 def _add_levels(rows, sums, squares, column_sums, column_squares):
+    """Adds to sums and squares, int64 [3]; the others, int32 [3 W], are overwritten."""
     for start in range(0, len(rows), _BLOCK_ROWS):
         for i in range(len(column_sums)):
             column_sums[i] = column_squares[i] = 0

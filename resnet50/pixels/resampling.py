@@ -1,4 +1,4 @@
-"""A crop of a resized image, without resizing the rest of it: steps 2 and 3."""
+"""A crop of a resized image, without resizing the rest of it: steps 2, 3 and 5."""
 
 import math
 from collections.abc import Callable
@@ -55,7 +55,7 @@ def crop_of_resized(
     is_flipped: bool = False,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Steps 2 and 3 in one: the pixels of a crop of the resized image.
+    """Steps 2, 3 and 5 in one: the pixels of a crop of the resized image.
 
     Only the crop's source region is resampled. The result is that of resizing the whole
     (bilinear, with antialiasing, first along x and then along y) and cropping, to 2 of

@@ -191,6 +191,18 @@ def test_scipys_linear_algebra_stays_out_of_a_worker():
     assert run_python(code, "float16") == "False\n"
 
 
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="Linux alone tells")
+def test_the_compilers_code_leaves_a_workers_memory():
+    code = """
+import re
+text = open("/proc/self/smaps").read()
+found = re.findall(r" r-xp .*libllvmlite.so\\n(?:.*\\n)*?Rss: *([0-9]+) kB", text)
+print(*found)
+"""
+    (kibibytes,) = run_python(MAKE_A_CROP + code, "float16").split()
+    assert int(kibibytes) < 10_000
+
+
 def test_switched_off_numba_leaves_the_fast_way_of_numpy():
     code = "from resnet50.pixels import backend; print(backend.kernels())"
     assert run_python(code, NUMBA_DISABLE_JIT="1") == "None\n"
