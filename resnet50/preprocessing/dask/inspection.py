@@ -51,7 +51,7 @@ def worker_versions() -> dict[str, str]:
 class Inspection(NamedTuple):
     """What a worker has found out about itself."""
 
-    worker_versions: dict[str, str]
+    versions: dict[str, str]
     complaint: str  # "" for none
     probe: Path | None  # a file that it has written into the buffer folder
     digests: list[str]  # of the images; "" for one that it cannot read
