@@ -24,8 +24,7 @@ from tests.images import photograph
 from tests.preprocessing.recipes import STATISTICS
 
 kernels = backend.kernels()
-if kernels is None:
-    pytest.skip("numba is absent or switched off", allow_module_level=True)
+pytestmark = pytest.mark.skipif(kernels is None, reason="no numba, or switched off")
 
 SIDES = st.one_of(st.integers(1, 40), st.integers(41, 1500))
 FRACTIONS = st.floats(0, 1, exclude_max=True)
