@@ -1,4 +1,4 @@
-"""Proves what is judged of made-up cores and memories, and how limits are read."""
+"""Proves the judgements of invented cores and memories, and how limits are read."""
 
 import os
 
