@@ -1,4 +1,4 @@
-"""Checks the folders that are written to: permission, file system, clock, free space."""
+"""Checks the folders that are written to: permission, file system, clock, space."""
 
 import fcntl
 import os
