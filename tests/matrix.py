@@ -132,7 +132,7 @@ def run_tests(environment: Environment, *, whole: bool, extra: list[str]) -> str
     """
     python = install(environment.python) if environment.python else sys.executable
     tests = ALL_TESTS if whole else environment.tests
-    command = [python, "-m", "pytest", "-q", "--color=no", *tests, *extra]
+    command = [python, "-m", "pytest", "--color=no", *tests, *extra]
     last = ""
     with subprocess.Popen(
         command,
