@@ -6,8 +6,8 @@ The real runtime_preprocessing.py makes 20,000 tiny batches, and the real loop t
 network of one layer on them, with a cosine schedule, mixup, and a checkpoint after each
 100 steps. From step 2,000 on neither program's memory may grow by more than 7 MB, and
 neither may have more open files. A Python number that becomes a tensor in each step
-would take 14 MB in those 18,000 steps, and two of them, as with mixup, 28 MB; the
-allocators of the two programs take up to 4 MB and then stop.
+would take 14 MB in those 18,000 steps, and two of them, as with mixup, 28 MB. In two
+runs the trainer grew by 0.2 and 3.9 MB, the preprocessor by 2.1 and 2.2 MB.
 """
 
 import dataclasses
