@@ -57,7 +57,8 @@ def test_the_readme_is_short_and_leads_to_every_page():
     readme = read("README.md")
     assert len(readme.splitlines()) <= 200
     for path in PAGES[1:]:
-        assert f"(docs/{path.name})" in readme, path.name
+        name = path.relative_to(PROJECT).as_posix()
+        assert f"({name})" in readme, name
 
 
 def test_the_readme_quotes_the_measurements():
