@@ -24,6 +24,7 @@ from resnet50.dataset.sources import ImageSource
 from resnet50.errors import UserError
 from resnet50.handoff.manifest import remove_batch_temporaries
 from resnet50.handoff.shared_folder import SharedBuffer
+from resnet50.observer import Observer
 from resnet50.preprocessing.dask.inspection import complaint_about, inspect
 from resnet50.preprocessing.process_pool import WorkerPool
 
@@ -93,7 +94,7 @@ class DaskPool(WorkerPool):
         address: str,
         buffer: SharedBuffer,
         images: list[ImageSource],
-        notify: Callable[[str], None],
+        observer: Observer,
     ):
         """Prepares; the ``with`` statement connects.
 
@@ -101,12 +102,12 @@ class DaskPool(WorkerPool):
             address: Of the scheduler, such as "tcp://10.0.0.1:8786".
             buffer: Where the workers shall write. Its manifest is in place.
             images: Of these every worker must be able to read one.
-            notify: Takes a line for the user.
+            observer: Is notified of workers and schedulers that come and go.
         """
         self._address = address
         self._buffer = buffer
         self._images = images
-        self._notify = notify
+        self._notify = observer.notify
         self._lock = threading.Lock()
         self._client = self._executor = None
         self._accepted: frozenset[str] = frozenset()
