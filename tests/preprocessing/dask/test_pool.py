@@ -22,8 +22,9 @@ from resnet50.handoff.manifest import adopt_buffer
 from resnet50.handoff.progress import StepRange, to_position, write_progress
 from resnet50.handoff.shared_folder import SharedBuffer
 from resnet50.preprocessing.batches import Assignments
-from resnet50.preprocessing.dask import pool
-from resnet50.preprocessing.dask.pool import DaskError, DaskPool, NoWorkerError
+from resnet50.preprocessing.dask import connection
+from resnet50.preprocessing.dask.pending import NoWorkerError
+from resnet50.preprocessing.dask.pool import DaskError, DaskPool
 from resnet50.preprocessing.refill import Refill, RefillSettings, make_and_write
 from resnet50.preprocessing.trainer_watch import ProgressFollower
 from tests.dataset.layout_examples import (
@@ -249,7 +250,7 @@ def test_unequal_hosts_are_refused_and_later_ones_get_no_work(host, monkeypatch)
 
 
 def test_unreachable_scheduler_is_one_line(host, monkeypatch):
-    monkeypatch.setattr(pool, "_CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(connection, "_CONNECT_SECONDS", 0.5)
     address = f"tcp://127.0.0.1:{free_port()}"
     with pytest.raises(DaskError) as caught:
         host.pool(address).__enter__()
