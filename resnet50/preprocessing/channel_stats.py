@@ -67,9 +67,9 @@ def sum_levels(sources: list[ImageSource]) -> LevelSums:
 
 
 def statistics_of(total: LevelSums) -> ChannelStatistics:
-    """Mean and standard deviation of levels scaled to 0..1; every pixel weighs the same.
+    """Mean and standard deviation, over all pixels, of levels scaled to 0..1.
 
-    Computed as fractions of integers, and rounded once. There must be a pixel.
+    Computed as fractions of integers, and rounded once. Needs at least one pixel.
     """
     means, stds = [], []
     for level_sum, square_sum in zip(total.sums.tolist(), total.squares.tolist()):
