@@ -12,15 +12,15 @@ from resnet50.config.settings import Config
 from resnet50.dataset.images import Dataset
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
-from resnet50.handoff.lost_folder import TrainersPlace
-from resnet50.handoff.manifest import require_same
+from resnet50.handoff.lost_folder import TrainerFiles
 from resnet50.handoff.progress import (
     Position,
     ProgressError,
-    to_step,
+    StepRange,
     write_progress,
 )
-from resnet50.handoff.reader import BatchReader
+from resnet50.handoff.reader import BatchReader, BatchSource, ReaderSettings
+from resnet50.observer import Observer
 from resnet50.preprocessing.batches import Assignments, BatchSettings
 from resnet50.reports.speed import limit
 from resnet50.signals import StopRequest
@@ -48,6 +48,13 @@ _MEETING_SECONDS = 120.0
 
 # Keys of [train] that may differ between machines.
 _OF_THE_MACHINE = ("buffer_folder", "saved_models_folder", "sleep_time", "read_ahead")
+
+
+class _Lines(Observer):
+    """Prints the reader's lines."""
+
+    def notify(self, line: str) -> None:
+        say(line)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,28 +251,29 @@ class Session:
     def _open_reader(
         self, start: Position, end: Position, stop: StopRequest
     ) -> BatchReader:
-        train, batches_per_epoch = self.config.train, self.batches_per_epoch
-        manifest = self.recipe.manifest(self.dataset)
+        train, settings = self.config.train, self.recipe
+        observer = _Lines()
         return BatchReader(
-            self.buffer,
-            self.recipe.spec(self.dataset),
-            range(to_step(start, batches_per_epoch), to_step(end, batches_per_epoch)),
-            batches_per_epoch=batches_per_epoch,
-            read_ahead=train.read_ahead,
-            sleep_seconds=train.sleep_time,
-            is_buffer_ready=lambda: require_same(self.buffer.folder, manifest),
-            should_stop=lambda: stop.is_made,
-            notify=say,
-            how_to_start=command_line.command_for(
-                "runtime_preprocessing.py",
-                self.args,
-                epoch_start=start.epoch,
-                epoch_end=end.epoch,
-                batch_size=train.batch_size,
+            BatchSource(
+                self.buffer,
+                settings.spec(self.dataset),
+                settings.manifest(self.dataset),
             ),
-            keep_place=TrainersPlace(
-                self.roles, say, writes_progress=self.cluster.is_chief
-            ).keep,
+            StepRange.between(start, end, self.batches_per_epoch),
+            ReaderSettings(
+                train.read_ahead,
+                train.sleep_time,
+                how_to_start=command_line.command_for(
+                    "runtime_preprocessing.py",
+                    self.args,
+                    epoch_start=start.epoch,
+                    epoch_end=end.epoch,
+                    batch_size=train.batch_size,
+                ),
+            ),
+            TrainerFiles(self.roles, observer, writes_progress=self.cluster.is_chief),
+            observer,
+            should_stop=lambda: stop.is_made,
         )
 
     def _describe_batch(self, position: Position) -> str:
