@@ -20,7 +20,6 @@ from types import ModuleType
 from PIL import Image
 
 from resnet50 import command_line
-from resnet50.command_line import say
 from resnet50.config.settings import Config
 from resnet50.dataset.listing import open_training_set
 from resnet50.errors import UserError
@@ -30,6 +29,7 @@ from resnet50.reports.contact_sheet import contact_sheet
 from resnet50.reports.curves import RunError, RunRecord, distinguish, read_run
 from resnet50.reports.preview_tiles import batch_tiles
 from resnet50.reports.tables import EVALUATION_FILE, METRICS_FILE
+from resnet50.terminal import say
 
 # How often --follow looks whether a table has changed.
 _LOOK_SECONDS = 5.0

@@ -11,7 +11,6 @@ import time
 from collections import deque
 
 from resnet50 import command_line
-from resnet50.command_line import StatusBar, say
 from resnet50.dataset.images import Dataset
 from resnet50.dataset.listing import open_training_set
 from resnet50.handoff import locks
@@ -27,6 +26,7 @@ from resnet50.preprocessing.refill import (
     fitting_buffer_size,
 )
 from resnet50.preprocessing.trainer_watch import ProgressFollower
+from resnet50.terminal import StatusBar, say
 
 
 class BufferReport:
@@ -54,7 +54,7 @@ class BufferReport:
         text = f"{speed:.2f} batches/s, {trainer} at {status.trained}"
         if status.num_unreadable:
             text += f", {status.num_unreadable} unreadable"
-        self._bar.draw("buffer", status.num_ready, status.window_size, text)
+        self._bar.show("buffer", status.num_ready, status.window_size, text)
 
 
 def _cluster(scheduler: str, buffer: SharedBuffer, dataset: Dataset):
@@ -108,7 +108,7 @@ def main() -> None:
             end_step=end_step,
             notify=say,
         )
-        with StatusBar("{desc} {n_fmt}/{total_fmt} |{bar:20}| {unit}") as bar:
+        with StatusBar(bar_width=20) as bar:
             Refill(
                 buffer,
                 Assignments(dataset, recipe),
