@@ -6,11 +6,17 @@ TF_CONFIG, which calls each host's trainer a worker, says to each of them who it
      "task": {"type": "worker", "index": 0}}
 
 They meet in the buffer folder, which all of them see. Each host holds the lock of its
-role, ``train_worker_INDEX``, while it lives, and writes what it is going to train into
-a JSON file next to the lock. Host 0, the chief, opens a meeting by writing a new random
-name into its file; the others repeat it. So no file of an earlier training is believed.
-If two hosts differ, or one does not come, all end. This happens before TensorFlow
-connects them, because TensorFlow would wait without a message.
+role, ``train_worker_INDEX``, while it lives, and writes a note into a JSON file next to
+the lock:
+
+    id            random, new in each process
+    meeting       the chief's id; host 0 is the chief
+    guests        in the chief's note: the ids of all others, once all have come
+    description   what this host is going to train
+
+The others repeat the chief's id, and the chief lists theirs. So neither side believes a
+note of an earlier training. If two hosts differ, or one does not come, all end. This
+happens before TensorFlow connects them, as TensorFlow would wait without a message.
 """
 
 import contextlib
@@ -109,12 +115,11 @@ def _note_path(folder: Path, index: int) -> Path:
     return folder / f"{_role(index)}.json"
 
 
-def _write_note(folder: Path, index: int, meeting: str, description: dict) -> None:
-    content = {"meeting": meeting, "description": description}
+def _write_note(folder: Path, index: int, note: dict) -> None:
     path = _note_path(folder, index)
     try:
         with atomic_file(path, durable=False) as file:
-            file.write(json.dumps(content).encode())
+            file.write(json.dumps(note).encode())
     except OSError as error:
         raise MeetingError(f"{path}: cannot be written: {error.strerror}") from None
 
@@ -186,20 +191,28 @@ def _gather(folder: Path, cluster: Cluster, ours: dict, seconds: float) -> dict:
     """Writes this host's description; returns those of the others by their index."""
     deadline = time.monotonic() + seconds
     others = [i for i in range(len(cluster.addresses)) if i != cluster.index]
-    meeting = None
+    note = {"id": uuid.uuid4().hex, "meeting": None, "description": ours}
     if cluster.is_chief:
-        meeting = uuid.uuid4().hex
-        _write_note(folder, cluster.index, meeting, ours)
+        note["meeting"] = note["id"]
+        _write_note(folder, 0, note)
     while True:
         if not cluster.is_chief and locks.is_alive(folder, _role(0)):
             called = _read_note(folder, 0).get("meeting")
-            if called and called != meeting:
-                meeting = called
-                _write_note(folder, cluster.index, meeting, ours)
+            if called and called != note["meeting"]:
+                note["meeting"] = called
+                _write_note(folder, cluster.index, note)
         notes = {index: _read_note(folder, index) for index in others}
+        is_called = note["meeting"] is not None
         missing = [
-            i for i in others if not meeting or notes[i].get("meeting") != meeting
+            i
+            for i in others
+            if not is_called or notes[i].get("meeting") != note["meeting"]
         ]
+        if cluster.is_chief and not missing:
+            note["guests"] = [notes[index]["id"] for index in others]
+            _write_note(folder, 0, note)
+        elif not missing and note["id"] not in notes[0].get("guests", ()):
+            missing = [0]
         if not missing:
             return {index: note["description"] for index, note in notes.items()}
         if time.monotonic() > deadline:

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from resnet50.handoff import locks
 from resnet50.training.devices.meeting import (
     ALONE,
     Cluster,
@@ -119,6 +120,17 @@ def test_a_host_that_does_not_come_is_named(tmp_path, cluster, missing):
         f"{tmp_path}: worker {missing}, host{missing}:4711, has not come within 0.5 s "
         "(is it started, and is this folder the same for all?)"
     )
+
+
+def test_a_chief_that_has_its_lock_but_not_yet_its_file_has_not_come(tmp_path):
+    """Its note of an earlier training, with the same description, is still there."""
+    meet_all(tmp_path, [{}, {}])
+    with (
+        locks.exclusive_role(tmp_path, "train_worker_0"),
+        membership(tmp_path, OTHER),
+        pytest.raises(MeetingError, match="worker 0, host0:4711, has not come"),
+    ):
+        meet(tmp_path, OTHER, {}, seconds=0.5, notify=print)
 
 
 def test_an_index_is_taken_once(tmp_path):
