@@ -24,9 +24,10 @@ from resnet50.config.toml_file import read_config
 from resnet50.dataset.listing import open_training_set
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
-from resnet50.handoff.manifest import require_same
-from resnet50.handoff.progress import Position, to_step, write_progress
-from resnet50.handoff.reader import Batch, BatchReader
+from resnet50.handoff.lost_folder import TrainerFiles
+from resnet50.handoff.progress import Position, StepRange, write_progress
+from resnet50.handoff.reader import Batch, BatchReader, BatchSource, ReaderSettings
+from resnet50.observer import Observer
 from resnet50.preprocessing.batches import BatchSettings
 from resnet50.training.loop import Loop
 from resnet50.training.per_step import PerStepNumbers
@@ -149,20 +150,14 @@ def train(config_path: Path, watch: Watch) -> None:
     run_folder.mkdir(parents=True)
     start, end = Position(0, 0), Position(train.epochs, 0)
     with (
-        locks.exclusive_role(buffer.folder, locks.TRAINER),
+        locks.exclusive_role(buffer.folder, locks.TRAINER) as role,
         BatchReader(
-            buffer,
-            recipe.spec(dataset),
-            range(to_step(end, batches_per_epoch)),
-            batches_per_epoch=batches_per_epoch,
-            read_ahead=train.read_ahead,
-            sleep_seconds=train.sleep_time,
-            is_buffer_ready=lambda: require_same(
-                buffer.folder, recipe.manifest(dataset)
-            ),
+            BatchSource(buffer, recipe.spec(dataset), recipe.manifest(dataset)),
+            StepRange.between(start, end, batches_per_epoch),
+            ReaderSettings(train.read_ahead, train.sleep_time, how_to_start=""),
+            TrainerFiles([role], Observer(), writes_progress=False),
+            Observer(),
             should_stop=lambda: False,
-            notify=lambda line: None,
-            how_to_start="",
         ) as reader,
     ):
         write_progress(buffer.folder, start)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from resnet50.checks.findings import OK, PROBLEM, WARNING, Finding
 from resnet50.errors import UserError
 from resnet50.handoff.buffer import BatchBuffer
-from resnet50.preprocessing.refill import fitting_buffer_size
+from resnet50.preprocessing.buffer_plan import fitting_buffer_size
 
 # Kinds in /proc/mounts whose files are on another machine.
 _NETWORK = {

@@ -15,11 +15,13 @@ from pathlib import Path
 from resnet50 import command_line
 from resnet50.atomic_io import remove_temporaries
 from resnet50.config.settings import Config
+from resnet50.dataset.images import Dataset
 from resnet50.dataset.listing import open_training_set
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.manifest import require_same
 from resnet50.handoff.progress import Position
+from resnet50.handoff.reader import BatchSource
 from resnet50.preprocessing.batches import Assignments, BatchSettings
 from resnet50.reports.speed import Speed, limit
 from resnet50.terminal import StatusBar, say
@@ -64,17 +66,11 @@ class _Terminal(TrainingObserver):
     """Shows a training on the terminal, and words the commands that help its user."""
 
     def __init__(
-        self,
-        args: argparse.Namespace,
-        config: Config,
-        assignments: Assignments,
-        batches_per_epoch: int,
-        bar: StatusBar,
+        self, args: argparse.Namespace, config: Config, dataset: Dataset, bar: StatusBar
     ):
-        self._args, self._config = args, config
-        self._assignments = assignments
-        self._batches_per_epoch = batches_per_epoch
-        self._bar = bar
+        self._args, self._config, self._bar = args, config, bar
+        self._assignments = Assignments(dataset, BatchSettings.from_config(config))
+        self._batches_per_epoch = dataset.batches_per_epoch(config.train.batch_size)
 
     notify = staticmethod(say)
 
@@ -179,6 +175,8 @@ def main() -> None:
         with command_line.loading():
             # TensorFlow takes seconds; everything else has been checked before.
             from resnet50.training.session import Session, run_session
+        source = BatchSource(buffer, settings.spec(dataset), manifest)
+        observer = _Terminal(args, config, dataset, bar)
         session = Session(
             config,
             dataset,
@@ -186,19 +184,13 @@ def main() -> None:
             args.resume,
             args.gpus,
             args.profile,
-            settings.spec(dataset),
-            manifest,
-            buffer,
+            source,
             run_folder,
             cluster,
             roles,
             run_role,
         )
-        assignments = Assignments(dataset, settings)
-        batches = session.batches_per_epoch
-        position = run_session(
-            session, _Terminal(args, config, assignments, batches, bar)
-        )
+        position = run_session(session, observer)
     if position < Position(epochs.stop, 0):
         command = _continue_command(args, config, position, epochs.stop)
         say(f"stopped before {position}; go on with:\n    {command}")

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from resnet50.atomic_io import temporary_path
-from resnet50.handoff.buffer import NUM_KINDS, BatchBuffer
+from resnet50.handoff.buffer import KINDS, BatchBuffer
 from resnet50.handoff.manifest import differences, read_manifest
 from resnet50.handoff.progress import Position
 
@@ -154,11 +154,11 @@ class SharedBuffer(BatchBuffer):
             if deleted_at < oldest:
                 del self._deleted[position]
         for position, confirmed_at in list(self._confirmed.items()):
-            is_listed = len(found.get(position, ())) == NUM_KINDS
+            is_listed = found.get(position) == KINDS
             if is_listed or confirmed_at < oldest:
                 del self._confirmed[position]
             else:
-                found[position] = {"images", "labels"}
+                found[position] = set(KINDS)
         return found
 
     def delete(self, position: Position) -> None:

@@ -14,11 +14,7 @@ from resnet50.reports.speed import Speed
 from resnet50.training.clock import Clock
 from resnet50.training.per_step import PerStepNumbers
 from resnet50.training.run_files import Run, RunFiles
-from resnet50.training.training_observer import (
-    EpochResult,
-    TrainingObserver,
-    TrainingStatus,
-)
+from resnet50.training.training_observer import TrainingObserver, TrainingStatus
 from resnet50.training.update.step import Training
 
 # How often the loop checks the losses and the preprocessor.
@@ -62,7 +58,9 @@ class Loop:
         self._numbers = numbers
         self._observer = observer
         self._clock = Clock(reader)
-        self._files = RunFiles(training, buffer.folder, run, self._clock, observer)
+        self._files = RunFiles(
+            training, buffer.folder, run, self._clock, observer.notify
+        )
         self._unchecked: list[tuple[Position, tf.Tensor]] = []
         self._polled_at = time.monotonic()
         # The first step, which compiles the network, is in no profile.
@@ -188,22 +186,46 @@ class Loop:
 
     def _finish_epoch(self, epoch: int, position: Position) -> None:
         self._check_losses()
-        num_steps = to_step(position, self._run.batches_per_epoch)
         totals, scale = self._training.totals, self._training.loss_scale
-        result = EpochResult(
-            epoch,
-            num_steps,
-            totals.means(),
-            self._numbers.learning_rate(num_steps - 1),
-            self._clock.speed(),
-            None if scale is None else int(totals.num_skipped.numpy()),
-            None if scale is None else float(scale.scale.numpy()),
+        means, speed = totals.means(), self._clock.speed()
+        num_steps = to_step(position, self._run.batches_per_epoch)
+        learning_rate = self._numbers.learning_rate(num_steps - 1)
+        row = metrics_row(epoch, num_steps, means, learning_rate, speed)
+        line = (
+            f"epoch {epoch}: loss {means['loss']:.3f}, top-1 {means['top1']:.1%}, "
+            f"top-5 {means['top5']:.1%}, {speed.images_per_second:.1f} images/s, "
+            f"waiting {speed.share(speed.waiting):.1%}"
         )
+        if scale is not None:
+            row["skipped"] = int(totals.num_skipped.numpy())
+            row["loss_scale"] = f"{scale.scale.numpy():g}"
+            line += f", skipped {row['skipped']}, loss scale {row['loss_scale']}"
         if self._run.cluster.is_chief:
-            self._observer.notify(result.line())
-            self._report(f"epoch {epoch}", result.speed)
-        self._files.record(result.row())
+            self._observer.notify(line)
+            self._report(f"epoch {epoch}", speed)
+        self._files.record(row)
         totals.reset()
         # Before the checkpoint, so that its time counts in the next epoch.
         self._clock.restart()
         self._save(position)
+
+
+def metrics_row(
+    epoch: int,
+    num_steps: int,
+    means: dict[str, float],
+    learning_rate: float,
+    speed: Speed,
+) -> dict:
+    """An epoch's row in metrics.csv; num_steps counts from the training's start."""
+    return {
+        "epoch": epoch,
+        "steps": num_steps,
+        **{name: f"{value:.6g}" for name, value in means.items()},
+        "learning_rate": f"{learning_rate:.6g}",
+        "images_per_second": f"{speed.images_per_second:.2f}",
+        "waiting": f"{speed.share(speed.waiting):.4f}",
+        "saving": f"{speed.share(speed.saving):.4f}",
+        "reading": f"{speed.share(speed.reading):.4f}",
+        "seconds": f"{speed.seconds:.1f}",
+    }

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from resnet50.handoff.locks import Role
 from resnet50.handoff.progress import Position, write_progress
-from resnet50.observer import Observer
 from resnet50.reports.tables import METRICS_FILE, TableError, record_epoch
 from resnet50.training import checkpoint
 from resnet50.training.checkpoint_folders import prune
@@ -26,54 +25,20 @@ _END_RETRY_SECONDS = 3.0
 
 
 class Run(NamedTuple):
-    """A run: what is trained, where it is saved, and who trains it.
-
-    Attributes:
-        folder: The run's folder.
-        description: What the checkpoints must agree with; see ``description.describe``.
-        batches_per_epoch: Number of steps in an epoch.
-        checkpoint_minutes: Time between two checkpoints inside an epoch; 0 for none.
-        keep_checkpoints: See ``checkpoint.prune``.
-        profile_steps: Number of steps after which the speed is reported; 0 for never.
-        cluster: The hosts. Each one trains all steps; only the chief writes.
-        role: The trainer's lock in the run's folder, if it has one.
-    """
+    """A run: what is trained, where it is saved, and who trains it."""
 
     folder: Path
-    description: dict
+    description: dict  # see ``description.describe``
     batches_per_epoch: int
-    checkpoint_minutes: float = 0.0
-    keep_checkpoints: int = 0
-    profile_steps: int = 0
-    cluster: Cluster = ALONE
-    role: Role | None = None
-
-
-class Obstacles:
-    """Reports errors that the training survives, each kind once until it is over."""
-
-    def __init__(self, notify: Callable[[str], None]):
-        """Takes a function that shows a line to the user."""
-        self._notify = notify
-        self._kinds: set[str] = set()
-
-    @contextlib.contextmanager
-    def reported(self, what: str) -> Iterator[None]:
-        """Suppresses and reports the block's errors; ``what`` names what it does."""
-        try:
-            yield
-        except (OSError, checkpoint.SaveError, TableError) as error:
-            if what not in self._kinds:
-                self._kinds.add(what)
-                self._notify(f"{what} failed, trying again later: {error}")
-        else:
-            if what in self._kinds:
-                self._kinds.remove(what)
-                self._notify(f"{what} works again")
+    checkpoint_minutes: float = 0.0  # between checkpoints inside an epoch; 0: none
+    keep_checkpoints: int = 0  # see ``checkpoint_folders.prune``
+    profile_steps: int = 0  # report the speed after so many steps; 0: never
+    cluster: Cluster = ALONE  # each host trains all steps; only the chief writes
+    role: Role | None = None  # the trainer's lock in the folder
 
 
 class RunFiles:
-    """The files of a run; on other hosts than the chief, nothing is written.
+    """The files of a run; hosts other than the chief write none.
 
     Attributes:
         saved: The position of the newest checkpoint, or the start of this process.
@@ -85,48 +50,53 @@ class RunFiles:
         buffer_folder: Path,
         run: Run,
         clock: Clock,
-        observer: Observer,
+        notify: Callable[[str], None],
     ):
-        """Starts the time until the first checkpoint.
-
-        Args:
-            training: What is saved.
-            buffer_folder: Where the progress is written.
-            run: The run.
-            clock: Counts the time of saving.
-            observer: Gets a line about each obstacle.
-        """
+        """Starts the time until the first checkpoint."""
         self._training = training
         self._buffer_folder = buffer_folder
         self._run = run
         self._clock = clock
-        self._notify = observer.notify
-        self._obstacles = Obstacles(observer.notify)
+        self._notify = notify
+        self._failing: set[str] = set()
         self._seconds = 60 * run.checkpoint_minutes or float("inf")
         self._save_at = time.monotonic() + self._seconds
         self.saved: Position | None = None
 
+    @contextlib.contextmanager
+    def _errors_reported(self, what: str) -> Iterator[None]:
+        """Suppresses and reports the block's errors; ``what`` names what it does."""
+        try:
+            yield
+        except (OSError, checkpoint.SaveError, TableError) as error:
+            if what not in self._failing:
+                self._failing.add(what)
+                self._notify(f"{what} failed, trying again later: {error}")
+        else:
+            if what in self._failing:
+                self._failing.remove(what)
+                self._notify(f"{what} works again")
+
     def write_progress(self, position: Position) -> None:
-        """Tells the preprocessor which batch is next."""
+        """Writes which batch the training needs next."""
         if not self._run.cluster.is_chief:
             return
         # If the folder is gone, the reader says so and later writes the file again.
         with (
-            self._obstacles.reported("writing the progress"),
+            self._errors_reported("writing the progress"),
             contextlib.suppress(FileNotFoundError),
         ):
             write_progress(self._buffer_folder, position)
 
     def record(self, row: dict) -> None:
-        """Writes an epoch's row to metrics.csv.
+        """Writes an epoch's row to metrics.csv, before the epoch's checkpoint.
 
-        Must come before the epoch's checkpoint. A training killed between the two
-        repeats the epoch's end and replaces the row. In the other order, the row would
-        be missing.
+        A training killed between the two repeats the epoch's end and replaces the row.
+        In the other order, the row would be missing.
         """
         if not self._run.cluster.is_chief:
             return
-        with self._obstacles.reported(f"writing {METRICS_FILE}"):
+        with self._errors_reported(f"writing {METRICS_FILE}"):
             self._restore_folder()
             record_epoch(self._run.folder / METRICS_FILE, row)
 
@@ -135,21 +105,17 @@ class RunFiles:
         return time.monotonic() > self._save_at
 
     def save(self, position: Position) -> bool:
-        """Saves a checkpoint; returns False, after a line, if that is impossible now.
-
-        Raises:
-            AlreadyRunningError: Another trainer has taken the run's folder.
-        """
+        """Saves a checkpoint; returns False, after a line, if that is impossible now."""
         run = self._run
         if not run.cluster.is_chief:
             self._note_saved(position)
             return True
         self._save_at = time.monotonic() + _RETRY_SECONDS
-        with self._clock.saving(), self._obstacles.reported("saving a checkpoint"):
+        with self._clock.saving(), self._errors_reported("saving a checkpoint"):
             self._restore_folder()
             checkpoint.save(self._training, run.folder, position, run.description)
             self._note_saved(position)
-        with self._clock.saving(), self._obstacles.reported("deleting old checkpoints"):
+        with self._clock.saving(), self._errors_reported("deleting old checkpoints"):
             prune(run.folder, run.keep_checkpoints)
         return self.saved == position
 

@@ -7,36 +7,26 @@ from pathlib import Path
 
 from resnet50.config.settings import Config
 from resnet50.dataset.images import Dataset
-from resnet50.handoff.buffer import BatchBuffer, BatchSpec
 from resnet50.handoff.locks import Role
-from resnet50.handoff.lost_folder import TrainersPlace
-from resnet50.handoff.manifest import require_same
+from resnet50.handoff.lost_folder import TrainerFiles
 from resnet50.handoff.progress import (
     Position,
     ProgressError,
-    to_step,
+    StepRange,
     write_progress,
 )
-from resnet50.handoff.reader import BatchReader
+from resnet50.handoff.reader import BatchReader, BatchSource, ReaderSettings
 from resnet50.pixels.augmentation import ChannelStatistics
 from resnet50.signals import StopRequest
-from resnet50.training import checkpoint, resume
-from resnet50.training.description import describe
+from resnet50.training import description, resume
+from resnet50.training.checkpoint import checkpoint_bytes
+from resnet50.training.devices import meeting, selection
 from resnet50.training.devices.hosts import (
     HostDevices,
     JointReader,
     lost_hosts_reported,
 )
-from resnet50.training.devices.meeting import Cluster, meet
 from resnet50.training.devices.protocol import Devices
-from resnet50.training.devices.selection import (
-    Device,
-    check_precision,
-    create_devices,
-    has_xla_kernels,
-    library_versions,
-    prepare_device,
-)
 from resnet50.training.loop import Loop
 from resnet50.training.per_step import PerStepNumbers
 from resnet50.training.run_files import Run
@@ -52,37 +42,19 @@ _HOST_KEYS = ("buffer_folder", "saved_models_folder", "sleep_time", "read_ahead"
 
 @dataclasses.dataclass(frozen=True)
 class Session:
-    """What train.py has read, checked and locked before TensorFlow is loaded.
-
-    Attributes:
-        config: config.txt, with the flags applied.
-        dataset: The training images.
-        epochs: The epochs of --epoch_start and --epoch_end.
-        is_resumed: Whether to start from the newest checkpoint.
-        gpus: The value of --gpus; see ``select_gpus``.
-        profile_steps: Number of steps after which the speed is reported; 0 for never.
-        spec: What every batch must look like.
-        manifest: What the batches must have been made with.
-        buffer: The buffer.
-        run_folder: The run's folder.
-        cluster: The hosts that train together.
-        roles: The locks held in the buffer folder.
-        run_role: The lock held in the run's folder, on the chief.
-    """
+    """What train.py has read, checked and locked before TensorFlow is loaded."""
 
     config: Config
     dataset: Dataset
     epochs: range
-    is_resumed: bool
-    gpus: str | None
-    profile_steps: int
-    spec: BatchSpec
-    manifest: dict
-    buffer: BatchBuffer
+    is_resumed: bool  # whether to start from the newest checkpoint
+    gpus: str | None  # the value of --gpus; see ``select_gpus``
+    profile_steps: int  # see ``Run``
+    source: BatchSource
     run_folder: Path
-    cluster: Cluster
-    roles: tuple[Role, ...]
-    run_role: Role | None
+    cluster: meeting.Cluster
+    roles: tuple[Role, ...]  # held in the buffer folder
+    run_role: Role | None  # held in the run's folder, by the chief
 
     @property
     def batches_per_epoch(self) -> int:
@@ -91,8 +63,8 @@ class Session:
 
     @property
     def description(self) -> dict:
-        """What identifies this training; see ``description.describe``."""
-        return describe(self.config, self.dataset, self.batches_per_epoch)
+        """What identifies this training."""
+        return description.describe(self.config, self.dataset, self.batches_per_epoch)
 
 
 def run_session(session: Session, observer: TrainingObserver) -> Position:
@@ -104,33 +76,29 @@ def run_session(session: Session, observer: TrainingObserver) -> Position:
     Raises:
         UserError: The training cannot start or go on.
     """
-    train = session.config.train
-    device = prepare_device(
-        deterministic=train.deterministic, notify=observer.notify, gpus=session.gpus
+    train, notify = session.config.train, observer.notify
+    folder, cluster = session.source.buffer.folder, session.cluster
+    device = selection.prepare_device(
+        deterministic=train.deterministic, notify=notify, gpus=session.gpus
     )
-    check_precision(train.precision, device, observer.notify)
-    if not session.cluster.is_alone:
-        meet(
-            session.buffer.folder,
-            session.cluster,
-            _joint_settings(session, device),
-            seconds=_MEETING_SECONDS,
-            notify=observer.notify,
-        )
-    with lost_hosts_reported(session.buffer.folder, session.cluster):
-        devices = create_devices(device, session.cluster, train.batch_size)
-        training = _create_training(session, device, devices, observer.notify)
-        start = _restore(session, training, devices, observer.notify)
+    selection.check_precision(train.precision, device, notify)
+    if not cluster.is_alone:
+        settings = _joint_settings(session, device)
+        meeting.meet(folder, cluster, settings, seconds=_MEETING_SECONDS, notify=notify)
+    with lost_hosts_reported(folder, cluster):
+        devices = selection.create_devices(device, cluster, train.batch_size)
+        training = _create_training(session, device, devices, notify)
+        start = _restore(session, training, devices, notify)
         end = Position(session.epochs.stop, 0)
-        if session.cluster.is_chief:
-            _announce(session.buffer.folder, min(start, end))
+        if cluster.is_chief:
+            _announce(folder, min(start, end))
         if start >= end:
-            observer.notify(f"{session.run_folder}: is trained up to {end} already")
+            notify(f"{session.run_folder}: is trained up to {end} already")
             return start
         return _train(session, training, devices, start, observer)
 
 
-def _joint_settings(session: Session, device: Device) -> dict:
+def _joint_settings(session: Session, device: selection.Device) -> dict:
     """What must be equal on all hosts."""
     sections = {
         f"[{name}] {key}": value
@@ -141,7 +109,7 @@ def _joint_settings(session: Session, device: Device) -> dict:
     return {
         "number of workers": len(session.cluster.addresses),
         "number of GPUs": device.num_gpus,
-        **library_versions(),
+        **selection.library_versions(),
         **sections,
         **session.description,
         "epoch_end": session.epochs.stop,
@@ -149,11 +117,14 @@ def _joint_settings(session: Session, device: Device) -> dict:
 
 
 def _create_training(
-    session: Session, device: Device, devices: Devices, notify: Callable[[str], None]
+    session: Session,
+    device: selection.Device,
+    devices: Devices,
+    notify: Callable[[str], None],
 ) -> Training:
     config, train = session.config, session.config.train
     uses_xla = train.xla and (
-        devices.can_use_xla(notify) and has_xla_kernels(device, notify)
+        devices.can_use_xla(notify) and selection.has_xla_kernels(device, notify)
     )
     training = Training(
         session.dataset.num_classes,
@@ -171,7 +142,7 @@ def _create_training(
         + (f", shared by {devices.count} devices" if devices.count > 1 else "")
     )
     if session.cluster.is_chief:
-        size = checkpoint.checkpoint_bytes(training)
+        size = checkpoint_bytes(training)
         room = shutil.disk_usage(session.run_folder).free // size
         notify(
             f"{session.run_folder}: a checkpoint takes {size / 1e6:.0f} MB, "
@@ -202,7 +173,7 @@ def _restore(
 
 
 def _announce(buffer_folder: Path, position: Position) -> None:
-    """Tells a preprocessor, running or yet to start, which batch is first."""
+    """Writes the first position for a preprocessor, running or yet to start."""
     try:
         write_progress(buffer_folder, position)
     except OSError as error:
@@ -219,7 +190,7 @@ def _train(
     observer: TrainingObserver,
 ) -> Position:
     """Runs the loop; returns the position of the next batch."""
-    config, stop = session.config, StopRequest()
+    config, end, stop = session.config, session.epochs.stop, StopRequest()
     run = Run(
         session.run_folder,
         session.description,
@@ -234,9 +205,8 @@ def _train(
     with stop.caught(), _open_reader(session, start, stop, observer) as reader:
         if not session.cluster.is_alone:
             reader = JointReader(reader, devices)
-        loop = Loop(training, reader, session.buffer, run, numbers, observer)
-        position = loop.run(start)
-    end = session.epochs.stop
+        buffer = session.source.buffer
+        position = Loop(training, reader, buffer, run, numbers, observer).run(start)
     if position == Position(end, 0):
         observer.notify(f"{session.run_folder}: trained up to epoch {end}")
     return position
@@ -245,23 +215,13 @@ def _train(
 def _open_reader(
     session: Session, start: Position, stop: StopRequest, observer: TrainingObserver
 ) -> BatchReader:
-    train, batches_per_epoch = session.config.train, session.batches_per_epoch
+    train, end = session.config.train, session.epochs.stop
+    command = observer.preprocessor_command(range(start.epoch, end))
     return BatchReader(
-        session.buffer,
-        session.spec,
-        range(
-            to_step(start, batches_per_epoch), session.epochs.stop * batches_per_epoch
-        ),
-        batches_per_epoch=batches_per_epoch,
-        read_ahead=train.read_ahead,
-        sleep_seconds=train.sleep_time,
-        is_buffer_ready=lambda: require_same(session.buffer.folder, session.manifest),
+        session.source,
+        StepRange.between(start, Position(end, 0), session.batches_per_epoch),
+        ReaderSettings(train.read_ahead, train.sleep_time, command),
+        TrainerFiles(session.roles, observer, writes_progress=session.cluster.is_chief),
+        observer,
         should_stop=lambda: stop.is_made,
-        notify=observer.notify,
-        how_to_start=observer.preprocessor_command(
-            range(start.epoch, session.epochs.stop)
-        ),
-        keep_place=TrainersPlace(
-            session.roles, observer.notify, writes_progress=session.cluster.is_chief
-        ).keep,
     )

@@ -15,9 +15,9 @@ import tensorflow as tf
 from resnet50.config.toml_file import override
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer, BatchSpec
-from resnet50.handoff.manifest import ManifestError
-from resnet50.handoff.progress import FILE_NAME, Position, to_position, to_step
-from resnet50.handoff.reader import Batch, BatchReader
+from resnet50.handoff.manifest import ManifestError, write_manifest
+from resnet50.handoff.progress import FILE_NAME, Position, StepRange, to_position
+from resnet50.handoff.reader import Batch, BatchReader, BatchSource, ReaderSettings
 from resnet50.reports.tables import (
     EVALUATION_FILE,
     METRICS_FILE,
@@ -34,6 +34,7 @@ from resnet50.training.per_step import PerStepNumbers
 from resnet50.training.run_files import Run
 from resnet50.training.training_observer import TrainingObserver
 from resnet50.training.update.mixup import mixing_share_at
+from tests.doubles import NoFiles, RecordingObserver
 from tests.settings import SETTINGS
 from tests.soak import Stepwise, resident_bytes
 from tests.training.tiny import TinyTraining
@@ -51,15 +52,8 @@ def write_batches(buffer, num_steps):
         buffer.write(to_position(step, BATCHES_PER_EPOCH), images, labels)
 
 
-class Observer(TrainingObserver):
-    """Remembers the lines and statuses."""
-
-    def __init__(self):
-        self.lines, self.statuses = [], []
-        self.notify, self.show = self.lines.append, self.statuses.append
-
-    def is_due(self):
-        return True
+class TestObserver(RecordingObserver, TrainingObserver):
+    __test__ = False
 
     def advise(self, speed):
         return "advice"
@@ -80,9 +74,9 @@ class Session:
         self.buffer = BatchBuffer(folder / "buffer")
         self.buffer.folder.mkdir(exist_ok=True)
         self.training = training or TinyTraining()
-        self.is_buffer_ready = lambda: True
-        self.progress, self.observer = [], Observer()
-        self.lines = self.observer.lines
+        write_manifest(self.buffer.folder, {})
+        self.observer = TestObserver()
+        self.progress, self.lines = [], self.observer.lines
         self.run_settings = {}
         self._minutes, self._stop_after = minutes, stop_after
         self._train = dataclasses.replace(SETTINGS.train, **settings)
@@ -93,18 +87,13 @@ class Session:
         return len(self.progress) == self._stop_after
 
     def train(self, start, end):
-        start_step, end_step = (to_step(p, BATCHES_PER_EPOCH) for p in (start, end))
         with BatchReader(
-            self.buffer,
-            SPEC,
-            range(start_step, end_step),
-            batches_per_epoch=BATCHES_PER_EPOCH,
-            read_ahead=2,
-            sleep_seconds=0.01,
-            is_buffer_ready=self.is_buffer_ready,
+            BatchSource(self.buffer, SPEC, {}),
+            StepRange.between(start, end, BATCHES_PER_EPOCH),
+            ReaderSettings(read_ahead=2, sleep_seconds=0.01, how_to_start=""),
+            NoFiles(),
+            self.observer,
             should_stop=lambda: False,
-            notify=self.lines.append,
-            how_to_start="",
         ) as reader:
             return self.train_on(reader, start)
 
@@ -224,15 +213,15 @@ def test_a_stop_saves_and_a_resumed_training_has_the_same_weights(
 
 
 def test_what_is_trained_is_saved_before_an_error_of_the_reader(folder):
-    session, asked = Session(folder), []
+    session = Session(folder)
+    read = session.buffer.read
 
-    def is_buffer_ready():
-        asked.append(None)
-        if len(asked) > 4:  # Called twice per batch: the third has other settings.
-            raise ManifestError("seed is 99 there and 0 here")
-        return True
+    def replace_manifest_and_read(position, spec):
+        if position == Position(0, 2):
+            write_manifest(session.buffer.folder, {"seed": 99})
+        return read(position, spec)
 
-    session.is_buffer_ready = is_buffer_ready
+    session.buffer.read = replace_manifest_and_read
     with pytest.raises(ManifestError):
         session.train(Position(0, 0), Position(2, 0))
     assert session.checkpoints == ["0_00002"]
