@@ -25,10 +25,6 @@ class LossError(UserError):
     """The loss or a weight is infinite or not a number, so the weights are lost."""
 
 
-def _no_shifts(batch: Batch) -> np.ndarray:
-    return np.zeros((len(batch.labels), 3), np.float32)
-
-
 class Loop:
     """Trains on the batches of a reader until the reader ends."""
 
@@ -93,16 +89,10 @@ class Loop:
 
     def _train(self, batch: Batch) -> Position:
         """Makes one step and everything due after it; returns the next position."""
-        tensors = self._training.place(
-            batch.images,
-            batch.labels,
-            _no_shifts(batch) if batch.shifts is None else batch.shifts,
-            self._numbers.at(batch.step).pack(),
-        )
-        if self._numbers.is_update(batch.step):
-            loss = self._training.step(*tensors)
-        else:
-            loss = self._training.accumulate(*tensors)
+        numbers = self._numbers.at(batch.step)
+        is_update = self._numbers.is_update(batch.step)
+        train = self._training.step if is_update else self._training.accumulate
+        loss = train(batch.images, batch.labels, batch.shifts, numbers)
         self._unchecked.append((batch.position, loss))
         self._clock.num_images += len(batch.labels)
         position = to_position(batch.step + 1, self._run.batches_per_epoch)

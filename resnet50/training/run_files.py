@@ -105,7 +105,7 @@ class RunFiles:
         return time.monotonic() > self._save_at
 
     def save(self, position: Position) -> bool:
-        """Saves a checkpoint; returns False, after a line, if that is impossible now."""
+        """Saves a checkpoint; returns False, after a line, if that fails now."""
         run = self._run
         if not run.cluster.is_chief:
             self._note_saved(position)

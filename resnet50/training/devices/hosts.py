@@ -19,7 +19,7 @@ from resnet50.errors import UserError
 from resnet50.handoff.progress import Position
 from resnet50.handoff.reader import Batch, BatchReader
 from resnet50.training.devices.meeting import Cluster, LostHostError, first_lost
-from resnet50.training.devices.mirrored import StrategyDevices
+from resnet50.training.devices.mirrored import MirroredDevices
 
 _POLL_SECONDS = 1.0
 
@@ -29,7 +29,7 @@ _POLL_SECONDS = 1.0
 _GRACE_SECONDS = 30.0
 
 
-class HostDevices(StrategyDevices):
+class HostDevices(MirroredDevices):
     """The devices of all hosts.
 
     Every host must call the same methods in the same order, or all wait for ever.

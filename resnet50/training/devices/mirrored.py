@@ -17,17 +17,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
+from resnet50.training.devices.one import ONE_DEVICE
 
-class StrategyDevices:
-    """Implements ``protocol.Devices`` with any synchronous strategy.
 
-    Attributes:
-        strategy: The strategy.
-        count: Number of its replicas.
-    """
+class MirroredDevices:
+    """Implements ``protocol.Devices`` with a synchronous strategy."""
 
     def __init__(self, strategy: tf.distribute.Strategy):
-        """Takes the strategy."""
+        """Takes the strategy; its replicas are the devices."""
         self.strategy = strategy
         self.count = strategy.num_replicas_in_sync
 
@@ -35,13 +32,13 @@ class StrategyDevices:
         """The strategy's scope."""
         return self.strategy.scope()
 
-    def to_device(self, *arrays: np.ndarray) -> tuple[tf.Tensor, ...]:
-        """Leaves the batch in the host's memory, from where each GPU copies its part.
+    def to_device(self, *arrays: np.ndarray | None) -> tuple[tf.Tensor | None, ...]:
+        """Puts the arrays into the host's memory; each GPU copies its part from there.
 
-        On the first GPU it would fill that GPU's memory and then be copied again.
+        By default, the first GPU would get the whole batch.
         """
         with tf.device("CPU:0"):
-            return tuple(map(tf.constant, arrays))
+            return ONE_DEVICE.to_device(*arrays)
 
     def compile(self, function: Callable, jit_compile: bool) -> Callable:
         """Runs the function on all replicas at once; jit_compile must be false."""
@@ -59,8 +56,10 @@ class StrategyDevices:
 
         return run_all
 
-    def _part(self, tensor: tf.Tensor) -> tf.Tensor:
+    def _part(self, tensor: tf.Tensor | None) -> tf.Tensor | None:
         """This replica's part of a batch; all parts have the same size."""
+        if tensor is None:
+            return None
         with tf.device("CPU:0"):
             return tf.split(tensor, self.count)[self.index()]
 
@@ -104,11 +103,3 @@ class StrategyDevices:
 
 def _context() -> tf.distribute.ReplicaContext:
     return tf.distribute.get_replica_context()
-
-
-class MirroredDevices(StrategyDevices):
-    """Several devices of this host."""
-
-    def __init__(self, names: Sequence[str]):
-        """Takes TensorFlow's names of the devices, such as "GPU:0"."""
-        super().__init__(tf.distribute.MirroredStrategy(names))

@@ -1,7 +1,7 @@
 """A single GPU, or the CPU.
 
-Every method hands its arguments through, so the graph of a step is that of a program
-that knows nothing about several devices.
+Every method passes its arguments through, so the graph of a step is that of a program
+for one device only.
 """
 
 import contextlib
@@ -20,16 +20,16 @@ class OneDevice:
         """No scope is needed."""
         return contextlib.nullcontext()
 
-    def to_device(self, *arrays: np.ndarray) -> tuple[tf.Tensor, ...]:
+    def to_device(self, *arrays: np.ndarray | None) -> tuple[tf.Tensor | None, ...]:
         """Copies the arrays to TensorFlow's default device."""
-        return tuple(map(tf.constant, arrays))
+        return tuple(None if array is None else tf.constant(array) for array in arrays)
 
     def compile(self, function: Callable, jit_compile: bool) -> Callable:
         """Makes the function a tf.function."""
         return tf.function(function, jit_compile=jit_compile)
 
     def can_use_xla(self, notify: Callable[[str], None]) -> bool:
-        """Always; whether the device can is checked in ``selection``."""
+        """Always; ``selection.has_xla_kernels`` checks the device itself."""
         return True
 
     def share(self, loss: tf.Tensor) -> tf.Tensor:
@@ -45,7 +45,7 @@ class OneDevice:
         return counts
 
     def average(self, variables: Sequence[tf.Variable]) -> None:
-        """Nothing to do: there is one copy."""
+        """Does nothing: there is one copy."""
 
 
 ONE_DEVICE = OneDevice()

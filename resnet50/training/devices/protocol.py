@@ -9,8 +9,8 @@ Three classes have these methods:
 With several devices, each one is a replica: it trains on its part of every batch.
 """
 
-import contextlib
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import numpy as np
@@ -18,47 +18,42 @@ import tensorflow as tf
 
 
 class Devices(Protocol):
-    """The devices that share each batch.
+    """The devices that share each batch; ``count`` is their number.
 
-    ``share``, ``sum``, ``sum_counts`` and ``average`` may be called only by a function
-    that ``compile`` has received.
-
-    Attributes:
-        count: Number of devices.
+    Only a function that ``compile`` has received may call the last four methods.
     """
 
     count: int
 
-    def scope(self) -> contextlib.AbstractContextManager:
+    def scope(self) -> AbstractContextManager:
         """The context in which all variables must be created."""
 
-    def to_device(self, *arrays: np.ndarray) -> tuple[tf.Tensor, ...]:
-        """Turns a batch into tensors, in the memory that compiled functions expect."""
+    def to_device(self, *arrays: np.ndarray | None) -> tuple[tf.Tensor | None, ...]:
+        """Turns a batch into tensors for compiled functions; keeps None."""
 
     def compile(self, function: Callable, jit_compile: bool) -> Callable:
         """Returns a tf.function that runs a function on all replicas.
 
         Args:
-            function: Takes images, labels, shifts and the step's numbers. Each replica
-                gets its part of the first three and all numbers.
+            function: Takes images, labels, shifts or None, and the step's numbers. Each
+                replica gets its part of the first three.
             jit_compile: Whether XLA compiles it; see ``can_use_xla``.
 
         Returns:
-            A function that takes whole batches and returns the result of this host's
-            first replica.
+            Takes whole batches; returns the result of this host's first replica.
         """
 
     def can_use_xla(self, notify: Callable[[str], None]) -> bool:
         """Whether ``compile`` accepts jit_compile; notifies the user if not."""
 
     def share(self, loss: tf.Tensor) -> tf.Tensor:
-        """Weights the mean over this replica's part; the sum is the batch's mean."""
+        """Scales the mean over this replica's part; the sum is the batch's mean."""
 
     def sum(self, tensors: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
         """Sums tensors of one type over all replicas."""
 
     def sum_counts(self, counts: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
-        """Sums integer scalars that count images of the batch over all replicas."""
+        """Sums integer scalars that count images over all replicas."""
 
     def average(self, variables: Sequence[tf.Variable]) -> None:
         """Replaces float variables whose copies differ by the mean of the copies."""

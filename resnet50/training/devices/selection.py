@@ -36,12 +36,12 @@ class Device(NamedTuple):
 
 
 def select_gpus(wanted: str | None, num_gpus: int) -> list[int]:
-    """Parses --gpus into indices of the GPUs that TensorFlow finds.
+    """Parses --gpus into indices of the num_gpus GPUs that TensorFlow finds.
 
     Args:
         wanted: "all", or indices separated by commas, such as "0,1". None means the
             first GPU, if there is one.
-        num_gpus: Number of GPUs that TensorFlow finds.
+        num_gpus: Number of GPUs.
 
     Raises:
         DeviceError: wanted is malformed, or names a GPU that is not there.
@@ -199,15 +199,7 @@ def _dotted(capability: tuple[int, int]) -> str:
 def create_devices(
     device: Device, cluster: Cluster, batch_size: int
 ) -> Devices | HostDevices:
-    """Creates the devices that share each batch.
-
-    Args:
-        device: The result of ``prepare_device``.
-        cluster: The hosts that train together.
-        batch_size: Images in a batch.
-
-    Returns:
-        HostDevices if there are other hosts.
+    """Creates the devices that share each batch; HostDevices if there are other hosts.
 
     Raises:
         ConfigError: A batch cannot be divided into equal parts.
@@ -215,7 +207,8 @@ def create_devices(
     if not cluster.is_alone:
         devices = HostDevices()
     elif device.num_gpus > 1:
-        devices = MirroredDevices([f"GPU:{i}" for i in range(device.num_gpus)])
+        gpus = [f"GPU:{index}" for index in range(device.num_gpus)]
+        devices = MirroredDevices(tf.distribute.MirroredStrategy(gpus))
     else:
         devices = ONE_DEVICE
     check_batch_size(batch_size, devices.count)
