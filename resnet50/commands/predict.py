@@ -17,9 +17,10 @@ import numpy as np
 from resnet50 import command_line
 from resnet50.commands.evaluate import add_crops_flag
 from resnet50.config.settings import Config
-from resnet50.dataset.images import DatasetError, FolderWalk
+from resnet50.dataset.class_folders import FolderWalk
+from resnet50.dataset.images import DatasetError
 from resnet50.dataset.listing import open_training_set
-from resnet50.dataset.sources import ImageFile
+from resnet50.dataset.sources import ImageSource
 from resnet50.errors import UserError
 from resnet50.terminal import say
 from resnet50.training.checkpoint import (
@@ -71,18 +72,20 @@ class Classes(NamedTuple):
         ]
 
 
-def list_images(names: Iterable[str], notify: Callable[[str], None]) -> list[ImageFile]:
+def list_images(
+    names: Iterable[str], notify: Callable[[str], None]
+) -> list[ImageSource]:
     """The files that the command line names; those of folders that may be images.
 
     Raises:
         PredictError: A folder holds no image.
         DatasetError: A folder cannot be read.
     """
-    images: list[ImageFile] = []
+    images: list[ImageSource] = []
     for name in names:
         folder = Path(name)
         if not folder.is_dir():
-            images.append(ImageFile(name))
+            images.append(ImageSource(name))
             continue
         walk = FolderWalk(remedy="name a folder that may be read")
         inside = list(walk.images_below(folder))
@@ -91,7 +94,7 @@ def list_images(names: Iterable[str], notify: Callable[[str], None]) -> list[Ima
             raise PredictError(f"{folder}: {reason}")
         for remark in walk.passed_over.remarks():
             notify(f"{folder}: {remark}")
-        images += [ImageFile(f"{folder}/{path}") for path in inside]
+        images += [ImageSource(f"{folder}/{path}") for path in inside]
     return images
 
 

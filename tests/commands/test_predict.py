@@ -13,7 +13,7 @@ from PIL import Image
 from resnet50.commands import predict
 from resnet50.commands.predict import Classes, PredictError, list_images
 from resnet50.config.toml_file import read_config
-from resnet50.dataset.images import list_class_folders
+from resnet50.dataset.class_folders import list_class_folders
 from resnet50.handoff.progress import Position
 from resnet50.training import checkpoint
 from resnet50.training.checkpoint import CheckpointError
