@@ -4,9 +4,10 @@
 
 The real runtime_preprocessing.py makes 20,000 tiny batches, and the real loop trains a
 network of one layer on them, with a cosine schedule, mixup, and a checkpoint after each
-100 steps. From step 2,000 on neither program's memory may grow by more than 4 MB, and
+100 steps. From step 2,000 on neither program's memory may grow by more than 7 MB, and
 neither may have more open files. A Python number that becomes a tensor in each step
-takes 14 MB for ever, two of them, as with mixup, 28 MB.
+would take 14 MB in those 18,000 steps, and two of them, as with mixup, 28 MB. In two
+runs the trainer grew by 0.2 and 3.9 MB, the preprocessor by 2.1 and 2.2 MB.
 """
 
 import dataclasses
@@ -39,7 +40,7 @@ _BATCHES_PER_EPOCH, _BATCH_SIZE = 100, 2
 # some looks.
 _STEPS_BETWEEN_LOOKS, _LOOKS_PER_FIGURE = 50, 20
 
-_MAX_GROWTH_BYTES = 4e6
+_MAX_GROWTH_BYTES = 7e6
 
 
 class Look(NamedTuple):

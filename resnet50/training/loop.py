@@ -89,10 +89,6 @@ class PerStepNumbers:
         return StepNumbers(self.learning_rate(step), r_max, d_max, share)
 
 
-def _no_shifts(batch: Batch) -> np.ndarray:
-    return np.zeros((len(batch.labels), 3), np.float32)
-
-
 class Run(NamedTuple):
     """Where a run stands and what belongs to it."""
 
@@ -200,16 +196,10 @@ class Loop:
 
     def _train(self, batch: Batch) -> Position:
         """Makes one step and all that is due after it; returns the next position."""
-        tensors = self._training.place(
-            batch.images,
-            batch.labels,
-            _no_shifts(batch) if batch.shifts is None else batch.shifts,
-            self._numbers.at(batch.step).pack(),
-        )
-        if self._numbers.is_update(batch.step):
-            loss = self._training.step(*tensors)
-        else:
-            loss = self._training.accumulate(*tensors)
+        numbers = self._numbers.at(batch.step)
+        is_update = self._numbers.is_update(batch.step)
+        train = self._training.step if is_update else self._training.accumulate
+        loss = train(batch.images, batch.labels, batch.shifts, numbers)
         self._unchecked.append((batch.position, loss))
         self._clock.num_images += len(batch.labels)
         position = to_position(batch.step + 1, self._run.batches_per_epoch)

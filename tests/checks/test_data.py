@@ -1,4 +1,4 @@
-"""Proves what is judged of datasets, and of channel statistics by a sample."""
+"""Proves the judgements of datasets, and of channel statistics by a sample."""
 
 import dataclasses
 
@@ -24,7 +24,7 @@ def test_counts(tmp_path):
         data.check_training_set(dataset, 12)
 
 
-def test_what_is_passed_over_is_told(tmp_path):
+def test_files_that_are_no_images_are_named(tmp_path):
     make_class_folders(tmp_path, 2, 1)
     assert list(data.check_passed_over(open_dataset(tmp_path, None))) == []
     (tmp_path / "class_000" / "notes.txt").touch()

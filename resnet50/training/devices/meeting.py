@@ -6,11 +6,12 @@ TF_CONFIG tells each of them who they are:
      "task": {"type": "worker", "index": 0}}
 
 They meet in the buffer folder, which they all see. Each holds the lock of its role,
-``train_worker_INDEX``, for as long as it lives, and tells in a file beside the lock
-what it is going to train. Worker 0, the chief, opens a meeting by telling a number that
-is new each time; the others repeat it. So a file of an earlier training is not
-believed. If two of them differ, or one does not come, all of them end, before
-TensorFlow, which would wait without a word, is asked to connect them.
+``train_worker_INDEX``, for as long as it lives, and describes in a file next to the
+lock what it is going to train. Worker 0, the chief, opens a meeting with a number that
+is new each time; the others repeat it with a number of their own, which the chief
+repeats. So nobody believes a file of an earlier training. If two of them differ, or one
+does not come, all of them end before TensorFlow tries to connect them, which would wait
+without a word.
 """
 
 import contextlib
@@ -67,7 +68,7 @@ def parse_cluster(text: str | None) -> Cluster:
         text: Its value; None or "" for a training on one machine.
 
     Raises:
-        ClusterError: It is malformed.
+        MeetingError: It is malformed.
     """
     if not text:
         return ALONE
@@ -109,8 +110,7 @@ def _told_path(folder: Path, index: int) -> Path:
     return folder / f"{_role(index)}.json"
 
 
-def _tell(folder: Path, index: int, meeting: str, description: dict) -> None:
-    content = {"meeting": meeting, "description": description}
+def _tell(folder: Path, index: int, **content) -> None:
     try:
         with atomic_file(_told_path(folder, index), durable=False) as file:
             file.write(json.dumps(content).encode())
@@ -137,7 +137,7 @@ def membership(folder: Path, cluster: Cluster) -> Iterator[locks.Role]:
         cluster: Of which this is a worker.
 
     Raises:
-        ClusterError: A living process has the same index here.
+        MeetingError: A living process has the same index here.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -174,28 +174,46 @@ def meet(
         notify: Takes a line for the user.
 
     Raises:
-        ClusterError: A worker has not come, or differs.
+        MeetingError: A worker has not come, or differs.
     """
     deadline = time.monotonic() + seconds
+    # Made new for each process. The chief repeats what it has heard, so that nobody
+    # believes the file of an earlier chief whose training was the same.
+    arrival, heard = uuid.uuid4().hex, {}
     description = json.loads(json.dumps(description))  # Tuples become lists.
     others = [i for i in range(len(cluster.addresses)) if i != cluster.index]
     meeting = uuid.uuid4().hex if cluster.is_chief else None
     if cluster.is_chief:
-        _tell(folder, cluster.index, meeting, description)
+        _tell(folder, 0, meeting=meeting, description=description, heard=heard)
     notify(
         f"worker {cluster.index} of {len(cluster.addresses)}: waiting for the others "
         f"in {folder}"
     )
     while True:
+        told = {index: _hear(folder, index) for index in others}
         if not cluster.is_chief and locks.is_alive(folder, _role(0)):
-            called = _hear(folder, 0).get("meeting")
+            called = told[0].get("meeting")
             if called and called != meeting:
                 meeting = called
-                _tell(folder, cluster.index, meeting, description)
-        told = {index: _hear(folder, index) for index in others}
+                _tell(
+                    folder,
+                    cluster.index,
+                    meeting=meeting,
+                    description=description,
+                    arrival=arrival,
+                )
         missing = [
             i for i in others if not meeting or told[i].get("meeting") != meeting
         ]
+        if cluster.is_chief:
+            arrived = {
+                str(i): told[i].get("arrival") for i in others if i not in missing
+            }
+            if arrived != heard:
+                heard = arrived
+                _tell(folder, 0, meeting=meeting, description=description, heard=heard)
+        elif told[0].get("heard", {}).get(str(cluster.index)) != arrival:
+            missing = [0, *missing]
         if not missing:
             break
         if time.monotonic() > deadline:

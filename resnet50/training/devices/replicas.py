@@ -35,17 +35,16 @@ class OneReplica:
         """In which variables have to be created."""
         return contextlib.nullcontext()
 
-    def place(self, *arrays: np.ndarray) -> tuple[tf.Tensor, ...]:
-        """A batch as tensors, where ``compile``d functions want them."""
-        return tuple(map(tf.constant, arrays))
+    def to_device(self, *arrays: np.ndarray | None) -> tuple[tf.Tensor | None, ...]:
+        """Puts a batch's arrays where ``compile``d functions take them; keeps None."""
+        return tuple(None if array is None else tf.constant(array) for array in arrays)
 
     def compile(self, function: Callable, jit_compile: bool) -> Callable:
         """A tf.function that runs a function on all replicas.
 
         Args:
-            function: Takes images, labels and shifts, of which each replica gets its
-                part, and the step's numbers, which each gets. May use the methods
-                below.
+            function: Takes images, labels, shifts or None, and the step's numbers. Each
+                replica gets its part of the first three. May use the methods below.
             jit_compile: Whether XLA compiles it.
 
         Returns:
@@ -87,12 +86,12 @@ class Replicas(OneReplica):
         """The strategy's."""
         return self.strategy.scope()
 
-    def place(self, *arrays: np.ndarray) -> tuple[tf.Tensor, ...]:
-        """In the memory of the host."""
+    def to_device(self, *arrays: np.ndarray | None) -> tuple[tf.Tensor | None, ...]:
+        """Puts them in the memory of the host."""
         # On the first GPU a batch would be in its memory whole, and half of it be
         # copied on from there.
         with tf.device("CPU:0"):
-            return super().place(*arrays)
+            return super().to_device(*arrays)
 
     def compile(self, function: Callable, jit_compile: bool) -> Callable:
         """Runs the function on all replicas at once; jit_compile must be false."""
@@ -110,8 +109,10 @@ class Replicas(OneReplica):
 
         return run_all
 
-    def _part(self, tensor: tf.Tensor) -> tf.Tensor:
+    def _part(self, tensor: tf.Tensor | None) -> tf.Tensor | None:
         """This replica's part of a batch, the same number of images for each."""
+        if tensor is None:
+            return None
         with tf.device("CPU:0"):
             return tf.split(tensor, self.count)[self.index()]
 

@@ -33,13 +33,10 @@ def create_batch(seed, size=32):
 
 def train(training, steps, learning_rate=0.05, batches=create_batch, share=1.0):
     """Losses of some steps, which are also the seeds of their batches."""
-    numbers = StepNumbers(learning_rate, 1.5, 0.5, share).pack()
+    numbers = StepNumbers(learning_rate, 1.5, 0.5, share)
     losses = []
     for step in steps:
-        images, labels = batches(step)
-        shifts = np.zeros((8, 3), np.float32)
-        batch = training.place(images, labels, shifts, numbers)
-        losses.append(float(training.step(*batch)))
+        losses.append(float(training.step(*batches(step), None, numbers)))
     return losses
 
 
@@ -143,9 +140,7 @@ def test_copies_stay_equal_whatever_is_switched_on():
         mixup_alpha=0.2,
         nesterov=True,
     )
-    numbers = StepNumbers(0.05, 1.5, 0.5, 0.7).pack()
-    batch = training.place(*create_batch(0), np.zeros((8, 3), np.float32), numbers)
-    training.accumulate(*batch)
+    training.accumulate(*create_batch(0), None, StepNumbers(0.05, 1.5, 0.5, 0.7))
     assert_copies_are_equal(training)
     train(training, [1], share=0.7)
     assert_copies_are_equal(training)
@@ -195,10 +190,6 @@ def test_uint8_images_are_divided_with_their_shifts():
     images = rng.integers(0, 256, (8, 32, 32, 3), np.uint8)
     shifts = rng.standard_normal((8, 3)).astype(np.float32)
     labels = rng.integers(0, 3, 8, np.int32)
-    batch = images, labels, shifts, StepNumbers(0.1).pack()
-    losses = [
-        float(training.step(*training.place(*batch)))
-        for training in (one, two)
-        for _ in range(2)
-    ]
+    batch = images, labels, shifts, StepNumbers(0.1)
+    losses = [float(training.step(*batch)) for training in (one, two) for _ in range(2)]
     assert losses[2:] == pytest.approx(losses[:2], rel=1e-4)

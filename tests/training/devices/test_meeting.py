@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from resnet50.handoff.locks import exclusive_role
 from resnet50.training.devices.meeting import (
     ALONE,
     Cluster,
@@ -119,6 +120,17 @@ def test_a_worker_that_does_not_come_is_named(tmp_path, cluster, missing):
         f"{tmp_path}: worker {missing}, host{missing}:4711, has not come within 0.5 s "
         "(is it started, and is this folder the same for all?)"
     )
+
+
+def test_the_file_of_an_earlier_chief_is_not_believed(tmp_path):
+    """Not even in the moment when the next chief holds its role but has not called."""
+    meet_all(tmp_path, [{"seed": 0}] * 2)
+    with (
+        exclusive_role(tmp_path, "train_worker_0"),
+        membership(tmp_path, OTHER),
+        pytest.raises(MeetingError, match="worker 0, host0:4711, has not come"),
+    ):
+        meet(tmp_path, OTHER, {"seed": 0}, seconds=0.5, notify=print)
 
 
 def test_an_index_is_taken_once(tmp_path):

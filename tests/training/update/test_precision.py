@@ -32,9 +32,8 @@ def create_batch(num_images=8, size=32, seed=0):
 
 
 def train(training, images, labels, learning_rate=0.01):
-    numbers = StepNumbers(learning_rate, 1.5, 0.5).pack()
-    shifts = tf.zeros([len(labels), 3])
-    return float(training.step(images, labels, shifts, numbers))
+    numbers = StepNumbers(learning_rate, 1.5, 0.5)
+    return float(training.step(images, labels, None, numbers))
 
 
 def values(training):
@@ -52,7 +51,7 @@ def assert_equal(first, second):
 def traced_ops(training):
     images, labels = create_batch()
     graph = training._compiled_step.get_concrete_function(
-        images, labels, tf.zeros([8, 3]), tf.zeros(4)
+        images, labels, None, tf.zeros(4)
     ).graph
     return graph.get_operations()
 
