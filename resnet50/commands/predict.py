@@ -15,13 +15,13 @@ from typing import NamedTuple
 import numpy as np
 
 from resnet50 import command_line
-from resnet50.command_line import say
 from resnet50.commands.evaluate import add_crops_flag
 from resnet50.config.settings import Config
 from resnet50.dataset.images import DatasetError, FolderWalk
 from resnet50.dataset.listing import open_training_set
 from resnet50.dataset.sources import ImageFile
 from resnet50.errors import UserError
+from resnet50.terminal import say
 from resnet50.training.checkpoint import (
     CheckpointError,
     load_model,

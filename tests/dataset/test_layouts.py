@@ -37,7 +37,7 @@ from tests.dataset.layout_examples import (
     write_official_archive,
     write_shards,
 )
-from tests.preprocessing.recipes import make_recipe
+from tests.preprocessing.batch_settings import make_settings
 
 IMAGES = make_images()
 VALIDATION = as_validation(IMAGES)
@@ -135,7 +135,7 @@ def open_training(folder, layout, **options):
 
 def all_batches(dataset):
     """Images and labels of the three batches of two epochs."""
-    recipe = make_recipe(batch_size=4)
+    recipe = make_settings(batch_size=4)
     assignments = Assignments(dataset, recipe)
     return [
         make_batch(recipe, assignments[Position(epoch, batch_index)])

@@ -29,7 +29,7 @@ from resnet50.pixels.augmentation import (
 from resnet50.pixels.resampling import resized_size
 from tests.config.test_settings import SHIPPED
 from tests.images import make_image_kinds, photograph
-from tests.preprocessing.recipes import AUGMENTATION, STATISTICS
+from tests.preprocessing.batch_settings import AUGMENTATION, STATISTICS
 
 
 @pytest.fixture(autouse=True, params=["numba", "Pillow and numpy"])

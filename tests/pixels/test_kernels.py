@@ -24,7 +24,7 @@ from resnet50.pixels.augmentation import (
 from resnet50.pixels.resampling import Span
 from resnet50.preprocessing.channel_stats import sum_levels
 from tests.images import photograph
-from tests.preprocessing.recipes import STATISTICS
+from tests.preprocessing.batch_settings import STATISTICS
 
 if backend.get() is pillow_numpy:
     pytest.skip("numba is absent or switched off", allow_module_level=True)
@@ -209,7 +209,7 @@ MAKE_A_CROP = """
 import sys
 import numpy as np
 from resnet50.pixels.augmentation import AugmentationParams, augment
-from tests.preprocessing.recipes import STATISTICS
+from tests.preprocessing.batch_settings import STATISTICS
 out = np.empty((32, 32, 3), sys.argv[1])
 params = AugmentationParams(48, (0.5, 0.5), True, (0.1, 0.1, 0.1))
 augment(np.zeros((60, 70, 3), np.uint8), params, 32, STATISTICS, out)
