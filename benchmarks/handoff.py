@@ -30,8 +30,10 @@ from resnet50.dataset.images import Dataset
 from resnet50.dataset.listing import open_training_set
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
-from resnet50.handoff.progress import Position, to_position, write_progress
-from resnet50.handoff.reader import BatchReader
+from resnet50.handoff.lost_folder import TrainerFiles
+from resnet50.handoff.progress import Position, StepRange, to_position, write_progress
+from resnet50.handoff.reader import BatchReader, BatchSource, ReaderSettings
+from resnet50.observer import Observer
 from resnet50.preprocessing.batches import BatchSettings
 from resnet50.preprocessing.channel_stats import sum_levels
 
@@ -161,21 +163,18 @@ def take_batches(bench: Bench, seconds: float, interval: float) -> tuple[float, 
     Returns:
         Batches a second, and the share of the time spent waiting.
     """
-    recipe = BatchSettings.from_config(bench.config)
-    steps = range(EPOCHS * bench.batches_per_epoch)
+    settings = BatchSettings.from_config(bench.config)
+    spec, manifest = settings.spec(bench.dataset), settings.manifest(bench.dataset)
+    train, num_batches = bench.config.train, bench.batches_per_epoch
     with (
-        locks.exclusive_role(bench.buffer.folder, locks.TRAINER),
+        locks.exclusive_role(bench.buffer.folder, locks.TRAINER) as role,
         BatchReader(
-            bench.buffer,
-            recipe.spec(bench.dataset),
-            steps,
-            batches_per_epoch=bench.batches_per_epoch,
-            read_ahead=bench.config.train.read_ahead,
-            sleep_seconds=bench.config.train.sleep_time,
-            is_buffer_ready=lambda: True,
+            BatchSource(bench.buffer, spec, manifest),
+            StepRange(0, EPOCHS * num_batches, num_batches),
+            ReaderSettings(train.read_ahead, train.sleep_time, how_to_start=""),
+            TrainerFiles([role], Observer(), writes_progress=False),
+            Observer(),
             should_stop=lambda: False,
-            notify=lambda line: None,
-            how_to_start="",
         ) as reader,
     ):
         write_progress(bench.buffer.folder, Position(0, 0))

@@ -1,8 +1,8 @@
-"""Whole-or-nothing files: another process sees the old file, the new one, or none.
+"""Atomic files: another process sees the old file, the new file, or none.
 
 A file is written under a temporary name in its own folder, flushed to the disk, and
-renamed. Killed at any line, it leaves at most a temporary, which no reader opens and
-``remove_temporaries`` deletes.
+renamed. A process that is killed while writing leaves at most a temporary, which no
+reader opens and ``remove_temporaries`` deletes.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ _PREFIX, _SUFFIX = ".writing-", ".tmp"
 
 
 def temporary_path(folder: Path, suffix: str) -> Path:
-    """A name for a new file that no other process, on any host, will choose.
+    """A path for a new file that no other process, on any host, will choose.
 
     ``remove_temporaries`` finds such files.
     """
@@ -29,15 +29,14 @@ def atomic_file(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     """Yields an open binary file that becomes ``path`` when the block ends.
 
     Args:
-        path: Where the file shall appear. An existing file is replaced.
-        durable: Whether the bytes reach the disk before the name does. Without it a
-            power cut may leave an empty or torn file under the name; only for files
-            whose reader expects that.
+        path: Path of the finished file. An existing file is replaced.
+        durable: Whether the bytes reach the disk before the name does. If not, a power
+            cut may leave an empty or torn file, which its readers must expect.
 
     Raises:
         OSError: The folder is missing or full. Nothing is left behind.
     """
-    # Of path's own name only the suffix: the whole may be as long as is allowed.
+    # Without path's stem: the path may already have the longest name allowed.
     temporary = temporary_path(path.parent, path.suffix)
     try:
         with temporary.open("xb") as file:
@@ -52,12 +51,12 @@ def atomic_file(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
 
 
 def fsync(path: Path) -> None:
-    """Makes a file's bytes, or the names in a folder, survive a power cut."""
+    """Makes a file's bytes, or a folder's names, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # Some network file systems know no such thing for folders.
+        # Some network file systems do not support this for folders.
         if error.errno != errno.EINVAL:
             raise
     finally:
@@ -65,12 +64,12 @@ def fsync(path: Path) -> None:
 
 
 def remove_temporaries(folder: Path, suffix: str) -> int:
-    """Deletes what killed writers left in a folder; returns how many files.
+    """Deletes the files that killed writers left in a folder; returns their number.
 
     Args:
-        folder: Where to look.
-        suffix: Of the files that were being written, such as ".npy". Nobody else may
-            write such files there.
+        folder: The folder.
+        suffix: Suffix of the finished files, such as ".npy". No other process may be
+            writing such files in the folder.
     """
     leftovers = list(folder.glob(f"{_PREFIX}*{suffix}{_SUFFIX}"))
     for path in leftovers:

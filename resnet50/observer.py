@@ -1,18 +1,18 @@
-"""What a long-running program tells its user, as one object."""
+"""How the code that does the work reports to the program's user."""
 
 
 class Observer:
-    """Receives news from the code that does the work; this one ignores it.
+    """Receives news for the user; this base class ignores it.
 
-    A program derives its own and overrides what it shows. The methods may be called
-    from several threads.
+    Each program derives a class and overrides what it shows. Several threads may call
+    the methods.
     """
 
     def notify(self, line: str) -> None:
-        """Takes a line for the user."""
+        """Takes a line of text."""
 
     def is_due(self) -> bool:
-        """Whether ``show`` would show anything now; a status may be costly to make."""
+        """Whether ``show`` would show a status now; some are costly to compute."""
         return False
 
     def show(self, status: object) -> None:

@@ -18,7 +18,8 @@ import pytest
 from PIL import Image
 
 from resnet50 import command_line
-from resnet50.dataset.images import DatasetError, list_class_folders
+from resnet50.dataset.class_folders import list_class_folders
+from resnet50.dataset.images import DatasetError
 from resnet50.handoff import locks
 from resnet50.handoff.progress import Position
 from resnet50.pixels.augmentation import colour_shift

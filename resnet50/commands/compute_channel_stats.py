@@ -2,12 +2,11 @@
 
     python3 compute_channel_stats.py --write
 
-Prints the two lines for [dataset] in config.txt; --write puts them there, or into the
-file that --config names.
+Prints the two lines for [dataset] in config.txt; --write writes them into that file, or
+into the one that --config names.
 """
 
 from resnet50 import command_line
-from resnet50.command_line import say
 from resnet50.config.settings import ConfigError
 from resnet50.config.toml_file import write_channel_statistics
 from resnet50.dataset.listing import open_training_set
@@ -15,14 +14,15 @@ from resnet50.errors import UserError
 from resnet50.pixels.augmentation import ChannelStatistics
 from resnet50.preprocessing.channel_stats import statistics_of, sum_dataset
 from resnet50.preprocessing.process_pool import worker_pool
+from resnet50.terminal import progress_bar, say
 
 
 class NoImageReadableError(UserError):
-    """Not one of the training images can be read."""
+    """None of the training images can be read."""
 
 
 def main() -> None:
-    """Sums, prints, and writes if asked to."""
+    """Computes and prints the statistics, and writes them if asked to."""
     parser = command_line.make_parser(__doc__, "num_workers")
     parser.add_argument(
         "--write", action="store_true", help="put the two lines into the --config file"
@@ -34,7 +34,7 @@ def main() -> None:
     num_workers = config.runtime_preprocessing.num_workers
     with (
         worker_pool(num_workers) as pool,
-        command_line.progress_bar(total=dataset.num_images, unit=" images") as bar,
+        progress_bar(total=dataset.num_images, unit=" images") as bar,
     ):
         total = sum_dataset(dataset, pool, num_workers=num_workers, advance=bar.update)
     if len(total.unreadable) == dataset.num_images:

@@ -18,7 +18,6 @@ from pathlib import Path
 from PIL import Image
 
 from resnet50 import command_line
-from resnet50.command_line import say
 from resnet50.dataset.listing import open_training_set
 from resnet50.errors import UserError
 from resnet50.preprocessing.batches import BatchSettings
@@ -26,6 +25,7 @@ from resnet50.reports.curves import RunError
 from resnet50.reports.plotting import Plot
 from resnet50.reports.previews import first_batch_sheet
 from resnet50.reports.tables import EVALUATION_FILE, METRICS_FILE
+from resnet50.terminal import say
 
 # Seconds between two polls of the tables with --follow.
 _POLL_SECONDS = 5.0

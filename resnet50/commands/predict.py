@@ -12,14 +12,15 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from resnet50 import command_line
-from resnet50.command_line import say
 from resnet50.commands.evaluate import add_crops_flag
 from resnet50.config.settings import Config
-from resnet50.dataset.images import DatasetError, FolderWalk
+from resnet50.dataset.class_folders import FolderWalk
+from resnet50.dataset.images import DatasetError
 from resnet50.dataset.listing import open_training_set
-from resnet50.dataset.sources import ImageFile
+from resnet50.dataset.sources import ImageSource
 from resnet50.errors import UserError
 from resnet50.reports.answers import Classes, as_json, as_table
+from resnet50.terminal import say
 from resnet50.training.checkpoint import (
     CheckpointError,
     load_model,
@@ -35,18 +36,20 @@ class PredictError(UserError):
     """There are no images, or one cannot be read."""
 
 
-def list_images(names: Iterable[str], notify: Callable[[str], None]) -> list[ImageFile]:
+def list_images(
+    names: Iterable[str], notify: Callable[[str], None]
+) -> list[ImageSource]:
     """Lists the files on the command line, and the images in its folders.
 
     Raises:
         PredictError: A folder contains no image.
         DatasetError: A folder cannot be read.
     """
-    images: list[ImageFile] = []
+    images: list[ImageSource] = []
     for name in names:
         folder = Path(name)
         if not folder.is_dir():
-            images.append(ImageFile(name))
+            images.append(ImageSource(name))
             continue
         walk = FolderWalk(remedy="name a folder that may be read")
         inside = list(walk.images_below(folder))
@@ -55,7 +58,7 @@ def list_images(names: Iterable[str], notify: Callable[[str], None]) -> list[Ima
             raise PredictError(f"{folder}: {reason}")
         for remark in walk.passed_over.remarks():
             notify(f"{folder}: {remark}")
-        images += [ImageFile(f"{folder}/{path}") for path in inside]
+        images += [ImageSource(f"{folder}/{path}") for path in inside]
     return images
 
 

@@ -9,38 +9,44 @@ restarted at any moment.
 import functools
 import time
 from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from resnet50 import command_line
-from resnet50.command_line import StatusBar, say
+from resnet50.config.settings import RuntimePreprocessingConfig
 from resnet50.dataset.images import Dataset
 from resnet50.dataset.listing import open_training_set
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
-from resnet50.handoff.lost_folder import PreprocessorsPlace
+from resnet50.handoff.lost_folder import PreprocessorFiles
 from resnet50.handoff.manifest import adopt_buffer
+from resnet50.handoff.progress import Position, StepRange
 from resnet50.handoff.shared_folder import SharedBuffer
+from resnet50.observer import Observer
 from resnet50.preprocessing.batches import Assignments, BatchSettings
-from resnet50.preprocessing.process_pool import worker_pool
-from resnet50.preprocessing.refill import (
-    Refill,
-    Status,
-    fitting_buffer_size,
-)
+from resnet50.preprocessing.buffer_plan import fitting_buffer_size
+from resnet50.preprocessing.process_pool import WorkerPool, worker_pool
+from resnet50.preprocessing.refill import Refill, RefillSettings, Status
 from resnet50.preprocessing.trainer_watch import ProgressFollower
+from resnet50.terminal import StatusBar, say
 
 
-class BufferReport:
-    """Shows a Status as a bar: how full the buffer is, the speed, the trainer."""
+class BufferBar(Observer):
+    """Prints lines above a bar that shows how full the buffer is, speed and trainer."""
 
-    # Batches a second are of the last this many seconds in which any were made.
+    # Measures the speed over this many seconds before the last batch that was made.
     _SPEED_SECONDS = 20
 
     def __init__(self, bar: StatusBar):
         self._bar = bar
         self._made = deque([(time.monotonic(), 0)])
 
-    def __call__(self, status: Status) -> None:
-        """Takes the newest status; draws it if the last drawing is old enough."""
+    def notify(self, line: str) -> None:
+        """Prints a line."""
+        say(line)
+
+    def show(self, status: Status) -> None:
+        """Draws the bar if the last drawing is old enough."""
         now = time.monotonic()
         if status.num_made > self._made[-1][1]:
             self._made.append((now, status.num_made))
@@ -54,16 +60,23 @@ class BufferReport:
         text = f"{speed:.2f} batches/s, {trainer} at {status.trained}"
         if status.num_unreadable:
             text += f", {status.num_unreadable} unreadable"
-        self._bar.draw("buffer", status.num_ready, status.window_size, text)
+        self._bar.show("buffer", status.num_ready, status.window_size, text)
 
 
-def _cluster(scheduler: str, buffer: SharedBuffer, dataset: Dataset):
-    """What opens a pool of a cluster's workers."""
-    # Only here: with workers on this machine nothing of it is needed.
+def _pool_opener(
+    section: RuntimePreprocessingConfig,
+    buffer: BatchBuffer,
+    dataset: Dataset,
+    observer: Observer,
+) -> Callable[[], AbstractContextManager[WorkerPool]]:
+    """Returns a function that opens a pool of local workers, or of a cluster's."""
+    if section.executor != "dask":
+        return functools.partial(worker_pool, section.num_workers)
+    # Imported only here, because local workers do not need it.
     from resnet50.preprocessing.dask.pool import DaskPool
 
     some_images = dataset.sources(range(min(16, dataset.num_images)))
-    return functools.partial(DaskPool, scheduler, buffer, some_images, say)
+    return functools.partial(DaskPool, section.scheduler, buffer, some_images, observer)
 
 
 def main() -> None:
@@ -74,54 +87,44 @@ def main() -> None:
     config = command_line.load_config(args)
     epochs = command_line.epoch_range(args, config)
 
-    # Made first: what is found among the images is remembered in it.
+    # The folder is needed first: it caches the listing of the images.
     buffer = BatchBuffer(config.train.buffer_folder)
     command_line.make_folder(buffer.folder, "[train] buffer_folder")
     dataset = open_training_set(config.dataset, buffer.folder, say)
-    recipe = BatchSettings.from_config(config)
-    batches_per_epoch = dataset.batches_per_epoch(recipe.batch_size)
-    spec = recipe.spec(dataset)
+    settings = BatchSettings.from_config(config)
+    batches_per_epoch = dataset.batches_per_epoch(settings.batch_size)
     say(
-        f"{dataset.summary}, {batches_per_epoch:,} batches of {recipe.batch_size} "
+        f"{dataset.summary}, {batches_per_epoch:,} batches of {settings.batch_size} "
         "an epoch"
     )
-    settings, manifest = config.runtime_preprocessing, recipe.manifest(dataset)
-    if settings.executor == "dask":
-        buffer = SharedBuffer(config.train.buffer_folder, manifest)
-        open_pool = _cluster(settings.scheduler, buffer, dataset)
-    else:
-        open_pool = functools.partial(worker_pool, settings.num_workers)
+    start, end = Position(epochs.start, 0), Position(epochs.stop, 0)
+    section, manifest = config.runtime_preprocessing, settings.manifest(dataset)
+    if section.executor == "dask":
+        buffer = SharedBuffer(buffer.folder, manifest)
     with locks.exclusive_role(buffer.folder, locks.PREPROCESSOR) as role:
         adopt_buffer(buffer, manifest, say)
         wanted = config.train.buffer_size
-        buffer_size = fitting_buffer_size(buffer, wanted, spec.batch_bytes)
+        batch_bytes = settings.spec(dataset).batch_bytes
+        buffer_size = fitting_buffer_size(buffer, wanted, batch_bytes)
         say(
-            f"{buffer.folder}: {wanted} batches of {spec.batch_bytes / 1e6:.1f} MB "
-            f"take {wanted * spec.batch_bytes / 1e9:.1f} GB"
+            f"{buffer.folder}: {wanted} batches of {batch_bytes / 1e6:.1f} MB "
+            f"take {wanted * batch_bytes / 1e9:.1f} GB"
             + ("" if buffer_size == wanted else f"; only {buffer_size} fit")
         )
-        end_step = epochs.stop * batches_per_epoch
-        follower = ProgressFollower(
-            buffer,
-            batches_per_epoch=batches_per_epoch,
-            start_step=epochs.start * batches_per_epoch,
-            end_step=end_step,
-            notify=say,
-        )
-        with StatusBar("{desc} {n_fmt}/{total_fmt} |{bar:20}| {unit}") as bar:
+        with StatusBar(bar_width=20) as bar:
+            observer = BufferBar(bar)
+            follower = ProgressFollower(
+                buffer.folder,
+                StepRange.between(start, end, batches_per_epoch),
+                observer,
+            )
             Refill(
                 buffer,
-                Assignments(dataset, recipe),
-                recipe,
+                PreprocessorFiles(role, buffer, manifest, observer),
+                Assignments(dataset, settings),
                 follower,
-                PreprocessorsPlace(role, buffer, manifest, say),
-                batches_per_epoch=batches_per_epoch,
-                end_step=end_step,
-                buffer_size=buffer_size,
-                refill_below=settings.refill_below,
-                sleep_seconds=settings.sleep_time,
-                open_pool=open_pool,
-                notify=say,
-                report=BufferReport(bar),
+                RefillSettings(buffer_size, section.refill_below, section.sleep_time),
+                _pool_opener(section, buffer, dataset, observer),
+                observer,
             ).run()
     say(f"training up to epoch {epochs.stop} has finished")

@@ -14,7 +14,6 @@ import argparse
 from pathlib import Path
 
 from resnet50 import command_line
-from resnet50.command_line import say
 from resnet50.config.settings import Config
 from resnet50.dataset.images import Dataset
 from resnet50.dataset.listing import open_training_set
@@ -29,8 +28,10 @@ from resnet50.network.weights_file import (
     write_weights,
 )
 from resnet50.pixels.augmentation import ChannelStatistics
+from resnet50.terminal import say
 from resnet50.training import checkpoint, resume
-from resnet50.training.checkpoint import CheckpointError
+from resnet50.training.checkpoint_folders import list_checkpoints, remove_unfinished
+from resnet50.training.description import CheckpointError, describe
 from resnet50.training.devices.selection import leave_gpus_alone
 from resnet50.training.update.step import Training
 
@@ -96,7 +97,7 @@ def report_differences(weights: WeightsFile, here: Origin) -> None:
 
 def import_weights(args, config: Config, dataset: Dataset, run_folder: Path) -> None:
     """Makes the checkpoint that a run starts from; the caller holds the run's lock."""
-    if checkpoint.list_checkpoints(run_folder):
+    if list_checkpoints(run_folder):
         raise CheckpointError(
             f"{run_folder}: already holds a training (import into another --run_folder)"
         )
@@ -110,7 +111,7 @@ def import_weights(args, config: Config, dataset: Dataset, run_folder: Path) -> 
     if training.average is not None:
         training.average.start()
     batches_per_epoch = dataset.batches_per_epoch(config.train.batch_size)
-    description = resume.describe(config, dataset, batches_per_epoch)
+    description = describe(config, dataset, batches_per_epoch)
     path = checkpoint.save(training, run_folder, Position(0, 0), description)
     run = {"run_folder": args.run_folder}
     evaluate = command_line.command_for(
@@ -133,5 +134,5 @@ def main() -> None:
         return
     command_line.make_folder(run_folder, "[train] saved_models_folder")
     with locks.exclusive_role(run_folder, locks.TRAINER):
-        checkpoint.remove_unfinished(run_folder)
+        remove_unfinished(run_folder)
         import_weights(args, config, dataset, run_folder)

@@ -1,10 +1,10 @@
-"""One process for each role in a folder, such as the buffer's, and who is alive.
+"""Locks that give each role in a folder to one process, and show who is alive.
 
-An operating system's file lock, so that a killed process leaves none behind. The lock
-file holds the process id of its owner, for messages only: whether the owner lives is
-told by the lock, never by the number.
+These are the operating system's file locks, so a killed process leaves none behind. The
+lock file holds its owner's process id, but only for messages: the lock itself shows
+whether the owner is alive.
 
-A lock belongs to a file, not to its name. Once the file is deleted, alone or with its
+A lock belongs to a file, not to its name. If the file is deleted, alone or with its
 folder, the lock keeps nobody out any more, and the owner must take its role again.
 """
 
@@ -21,11 +21,11 @@ from resnet50.errors import UserError
 PREPROCESSOR, TRAINER = "runtime_preprocessing", "train"
 EVALUATOR = "evaluate"  # of a run, in its folder
 
-# A look at a lock (see is_alive) holds it for microseconds. An owner that meets one
-# tries again for this long before it believes in a second owner.
+# Polling a lock (see is_alive) holds it for microseconds. A process that wants the lock
+# retries for this long before it concludes that there is another owner.
 _RETRY_SECONDS = 0.5
 
-# How long an owner whose lock file was deleted may take to lock a new one: it looks
+# How long an owner whose lock file was deleted may take to lock a new one: it polls
 # once a second, but not while it compiles the network or saves a checkpoint.
 _RETURN_SECONDS = 60.0
 
@@ -39,7 +39,7 @@ class LockError(UserError):
 
 
 class FolderLostError(OSError):
-    """The folder is missing, or it is not on the disk that it was on."""
+    """The folder is missing, or it is now on another disk."""
 
 
 def _lock_path(folder: Path, role: str) -> Path:
@@ -53,7 +53,7 @@ class Role:
         """Takes the role.
 
         Raises:
-            AlreadyRunningError: A living process has it.
+            AlreadyRunningError: A running process has it.
             OSError: The lock file cannot be opened.
         """
         self.folder = folder
@@ -63,30 +63,30 @@ class Role:
         self._device = folder.stat().st_dev
 
     def close(self) -> None:
-        """Gives the role up.
+        """Gives up the role.
 
-        The file itself stays: deleting it would let two processes lock two files.
+        The file remains: deleting it would let two processes lock two files.
         """
         self._file.close()
 
     def is_held(self) -> bool:
-        """Whether the file that this process has locked still has its name."""
+        """Whether the file that this process has locked is still at its path."""
         return _has_name(self._file, self.path)
 
     def take_again(self, *, make_folder: bool) -> bool:
         """Takes the role again if its lock file was deleted.
 
         Args:
-            make_folder: Whether to create the folder if it is missing. Never the folder
-                above it, nor on another disk: the disk may be unmounted.
+            make_folder: Whether to create the folder if it is missing. Its parent is
+                never created, nor the folder on another disk: a disk may be unmounted.
 
         Returns:
             Whether that was necessary.
 
         Raises:
-            FolderLostError: The folder is missing, or on another disk than before and
-                without a lock file: an empty mount point.
-            AlreadyRunningError: Another process has taken the role meanwhile.
+            FolderLostError: The folder is missing, or it is on another disk and has no
+                lock file, like an empty mount point.
+            AlreadyRunningError: Another process has taken the role in the meantime.
             OSError: The folder or the lock file cannot be created.
         """
         if self.is_held():
@@ -119,7 +119,7 @@ class Role:
     def _lock(self) -> FileIO:
         """Opens the lock file, locks it, and writes this process's id into it."""
         while True:
-            # Without a buffer, which a full disk would keep from being emptied.
+            # Unbuffered: a buffer could not be flushed to a full disk.
             file = self.path.open("a+b", buffering=0)
             try:
                 self._wait_for_lock(file)
@@ -128,8 +128,8 @@ class Role:
                 raise
             if _has_name(file, self.path):
                 break
-            file.close()  # Deleted between the two.
-        with contextlib.suppress(OSError):  # A full disk: the number is missing then.
+            file.close()  # It was deleted before it was locked.
+        with contextlib.suppress(OSError):  # On a full disk the id is missing.
             file.truncate(0)
             file.write(f"{os.getpid()}\n".encode())
         return file
@@ -144,14 +144,14 @@ class Role:
 
 @contextlib.contextmanager
 def exclusive_role(folder: Path, role: str) -> Iterator[Role]:
-    """Holds a role in a folder for as long as the block runs, or the process lives.
+    """Holds a role in a folder until the block, or the process, ends.
 
     Args:
-        folder: Such as the buffer folder; must exist.
-        role: Its name: PREPROCESSOR, TRAINER, EVALUATOR, or another one.
+        folder: An existing folder, such as the buffer folder.
+        role: Name of the role: PREPROCESSOR, TRAINER, EVALUATOR, or another one.
 
     Raises:
-        AlreadyRunningError: A living process has the role; names its process id.
+        AlreadyRunningError: A running process has the role. The message has its id.
         LockError: The folder cannot be written to.
     """
     try:
@@ -164,7 +164,7 @@ def exclusive_role(folder: Path, role: str) -> Iterator[Role]:
 
 
 def can_be_seen(path: Path) -> bool:
-    """Whether a file is there; False, unlike Path.exists, also if its disk fails."""
+    """Whether a file exists; unlike Path.exists, False if its disk fails."""
     try:
         path.stat()
     except OSError:
@@ -173,7 +173,7 @@ def can_be_seen(path: Path) -> bool:
 
 
 def _has_name(file: FileIO, path: Path) -> bool:
-    """Whether an open file is the one that a path leads to."""
+    """Whether an open file is the file at a path."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except OSError:
@@ -202,7 +202,7 @@ def _try_lock(file: FileIO) -> bool:
 
 
 def is_locked(folder: Path, role: str) -> bool | None:
-    """Whether a lock file is locked; None if there is none that can be opened."""
+    """Whether a lock file is locked; None if it cannot be opened."""
     try:
         with _lock_path(folder, role).open("r") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -214,25 +214,25 @@ def is_locked(folder: Path, role: str) -> bool | None:
 
 
 def is_alive(folder: Path, role: str) -> bool:
-    """Whether a living process has the role in the folder."""
+    """Whether a running process has the role in the folder."""
     return is_locked(folder, role) is True
 
 
-class Observer:
-    """Whether the other process lives, for one that looks again and again.
+class LivenessPoll:
+    """Polls whether the other process is alive.
 
-    A lock file that has been deleted says nothing of its owner, who will lock a new
-    one. Until then, for a minute of which the folder is there, the last answer stands.
+    A deleted lock file says nothing about its owner, who will lock a new one. Until
+    then the last answer remains, for at most a minute in which the folder exists.
     """
 
     def __init__(self, folder: Path, role: str):
-        """Takes the folder, and the role of the other process."""
+        """Prepares to poll the owner of a role in a folder."""
         self._folder, self._role = folder, role
         self._was_alive = False
         self._seen_at = 0.0
 
     def is_alive(self) -> bool:
-        """Whether a living process has the role, as far as can be known."""
+        """Whether a running process has the role, as far as can be known."""
         found, now = is_locked(self._folder, self._role), time.monotonic()
         if found is None:
             if not can_be_seen(self._folder):
@@ -244,7 +244,7 @@ class Observer:
 
 
 def owner(folder: Path, role: str) -> str:
-    """The process id that the newest owner of a role wrote, or "unknown"."""
+    """The process id of the latest owner of a role, or "unknown"."""
     try:
         return _lock_path(folder, role).read_text().strip() or "unknown"
     except (OSError, UnicodeDecodeError):

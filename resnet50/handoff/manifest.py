@@ -1,11 +1,13 @@
 """manifest.json in the buffer folder: everything that the batches' content depends on.
 
 Both processes compute the manifest of their own settings. The preprocessor writes it
-before its first batch; the trainer compares, and refuses a buffer of other settings.
+before its first batch. The trainer compares, and refuses a buffer with other settings.
 A manifest is a flat mapping from a setting's name to a JSON value.
 """
 
 import json
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +20,7 @@ FILE_NAME = "manifest.json"
 
 
 class ManifestError(UserError):
-    """The buffer's batches are of other settings than this process has."""
+    """The buffer's batches were made with other settings."""
 
 
 def write_manifest(folder: Path, manifest: dict) -> None:
@@ -27,26 +29,32 @@ def write_manifest(folder: Path, manifest: dict) -> None:
         file.write((json.dumps(manifest, indent=2) + "\n").encode())
 
 
-def read_manifest(folder: Path) -> dict | None:
-    """The manifest of a buffer folder; {} if torn, None if there is none."""
+def _parse(content: bytes) -> dict:
+    """The manifest that a file holds; {} if it is torn."""
     try:
-        manifest = json.loads((folder / FILE_NAME).read_bytes())
-    except FileNotFoundError:
-        return None
+        manifest = json.loads(content)
     except (ValueError, RecursionError):
         return {}
     return manifest if isinstance(manifest, dict) else {}
 
 
+def read_manifest(folder: Path) -> dict | None:
+    """The manifest of a buffer folder; {} if it is torn, None if there is none."""
+    try:
+        return _parse((folder / FILE_NAME).read_bytes())
+    except FileNotFoundError:
+        return None
+
+
 def differences(theirs: dict, ours: dict) -> list[str]:
-    """Names, with both values, what differs between two manifests.
+    """Describes what differs between two manifests.
 
     Args:
-        theirs: The manifest found in the folder.
-        ours: What this process's settings give, normalized through JSON or not.
+        theirs: The manifest in the folder.
+        ours: The manifest of this process's settings. May hold tuples for lists.
 
     Returns:
-        Texts such as "batch_size is 64 there and 32 here", in our order.
+        Texts such as "batch_size is 64 there and 32 here", in our manifest's order.
     """
     ours = json.loads(json.dumps(ours))
     return [
@@ -58,7 +66,7 @@ def differences(theirs: dict, ours: dict) -> list[str]:
 
 
 def remove_batch_temporaries(buffer: BatchBuffer) -> None:
-    """Deletes what killed preprocessors and their workers were writing."""
+    """Deletes the unfinished files of killed preprocessors and their workers."""
     for suffix in (".npy", ".npz", ".json"):
         remove_temporaries(buffer.folder, suffix)
 
@@ -66,9 +74,9 @@ def remove_batch_temporaries(buffer: BatchBuffer) -> None:
 def adopt_buffer(
     buffer: BatchBuffer, manifest: dict, notify: Callable[[str], None]
 ) -> None:
-    """Makes a buffer folder the preprocessor's, which holds its lock.
+    """Prepares a buffer folder for the preprocessor, which holds its lock.
 
-    Deletes what killed preprocessors were writing; see also ``replace_stale``.
+    Deletes the unfinished files of killed preprocessors; see also ``replace_stale``.
     """
     remove_batch_temporaries(buffer)
     replace_stale(buffer, manifest, notify)
@@ -77,20 +85,20 @@ def adopt_buffer(
 def replace_stale(
     buffer: BatchBuffer, manifest: dict, notify: Callable[[str], None]
 ) -> None:
-    """Puts a manifest in place, and deletes the batches of any other settings.
+    """Writes a manifest, and deletes the batches that do not match it.
 
     Args:
-        buffer: The folder to take over.
-        manifest: Of this process's settings.
-        notify: Takes a line for the user when batches are replaced.
+        buffer: The buffer to take over.
+        manifest: The manifest of this process's settings.
+        notify: Takes a line for the user if batches are replaced.
 
     Raises:
-        ManifestError: Batches of other settings are there, and a trainer that uses them
-            is alive.
+        ManifestError: The batches were made with other settings, and a running trainer
+            uses them.
     """
     folder = buffer.folder
     found = read_manifest(folder)
-    # Without a manifest nobody knows what the batches hold.
+    # Without a manifest nobody knows how the batches were made.
     changed = differences({} if found is None else found, manifest)
     if not changed:
         return
@@ -100,8 +108,8 @@ def replace_stale(
             f"process {locks.owner(folder, locks.TRAINER)}; start this with its "
             "settings, or stop it)"
         )
-    # First the manifest: batches without one are nobody's, and a trainer that starts
-    # just now waits, instead of believing in what is being deleted.
+    # The old manifest goes first: a trainer that starts now finds none and waits,
+    # instead of reading batches that are being deleted.
     (folder / FILE_NAME).unlink(missing_ok=True)
     num_deleted = buffer.clear()
     if found:
@@ -109,23 +117,59 @@ def replace_stale(
     write_manifest(folder, manifest)
 
 
-def require_same(folder: Path, manifest: dict) -> bool:
-    """Checks the trainer's settings against the buffer's.
+# A file that changes twice within one tick of its disk's clock keeps its time. The
+# coarsest tick is FAT's.
+_TICK_NS = 2 * 10**9
 
-    Returns:
-        Whether there is a manifest; without one no preprocessor has been here yet.
 
-    Raises:
-        ManifestError: Naming each setting that differs and how to change it.
+class ManifestCheck:
+    """Compares a buffer's manifest with the trainer's settings, for every batch.
+
+    Parses the file only if it has changed. Opens it each time, because on a network
+    file system only that asks the server.
     """
-    found = read_manifest(folder)
-    if found is None:
-        return False
-    changed = differences(found, manifest)
-    if changed:
-        raise ManifestError(
-            f"{folder}: {'; '.join(changed)} (there: the batches of "
-            "runtime_preprocessing.py; restart that one with the settings of this "
-            "terminal, and it replaces them, or this one with those)"
-        )
-    return True
+
+    def __init__(self, folder: Path, manifest: dict):
+        """Prepares to compare.
+
+        Args:
+            folder: The buffer folder.
+            manifest: The manifest of the trainer's settings.
+        """
+        self._folder = folder
+        self._manifest = manifest
+        self._checked: tuple[int, ...] | None = None  # the file that was parsed
+
+    def is_same(self) -> bool:
+        """Whether there is a manifest; without one no batch can be read yet.
+
+        Raises:
+            ManifestError: The manifest is of other settings. The message names each of
+                them and how to change it.
+        """
+        try:
+            file = (self._folder / FILE_NAME).open("rb")
+        except FileNotFoundError:
+            return False
+        with file:
+            status = os.fstat(file.fileno())
+            signature = status.st_ino, status.st_mtime_ns, status.st_size
+            if signature != self._checked:
+                self._compare(_parse(file.read()))
+                is_settled = time.time_ns() - status.st_mtime_ns > _TICK_NS
+                self._checked = signature if is_settled else None
+        return True
+
+    def _compare(self, found: dict) -> None:
+        changed = differences(found, self._manifest)
+        if changed:
+            raise ManifestError(
+                f"{self._folder}: {'; '.join(changed)} (there: the batches of "
+                "runtime_preprocessing.py; restart that one with the settings of this "
+                "terminal, and it replaces them, or this one with those)"
+            )
+
+
+def require_same(folder: Path, manifest: dict) -> bool:
+    """Compares once; see ``ManifestCheck.is_same``."""
+    return ManifestCheck(folder, manifest).is_same()

@@ -1,12 +1,12 @@
-"""Batch positions, and training_progress.txt in which the trainer tells its own.
+"""Batch positions, and training_progress.txt, which holds the trainer's.
 
 A batch is addressed by (epoch, batch_index), and inside the code by one integer,
 ``step = epoch * batches_per_epoch + batch_index``.
 
-training_progress.txt has two lines: the epoch, and the batch index, of the next batch
-that the trainer needs. After the last batch of the last epoch these are
-``epoch_end`` and 0. The file is replaced whole. Its readers say clearly what is wrong
-with it and then do not believe it.
+training_progress.txt has two lines: the epoch and the batch index of the next batch
+that the trainer needs. After the last batch of the last epoch these are ``epoch_end``
+and 0. The file is replaced as a whole. A reader rejects a file that is wrong, and says
+what is wrong with it.
 """
 
 import re
@@ -20,7 +20,7 @@ FILE_NAME = "training_progress.txt"
 
 
 class ProgressError(UserError):
-    """training_progress.txt is absent, or says nothing that can be believed."""
+    """training_progress.txt does not exist, or its content is wrong."""
 
 
 class Position(NamedTuple):
@@ -34,13 +34,37 @@ class Position(NamedTuple):
 
 
 def to_step(position: Position, batches_per_epoch: int) -> int:
-    """The one integer that stands for a position."""
+    """The step of a position."""
     return position.epoch * batches_per_epoch + position.batch_index
 
 
 def to_position(step: int, batches_per_epoch: int) -> Position:
-    """The position that one integer stands for."""
+    """The position of a step."""
     return Position(*divmod(step, batches_per_epoch))
+
+
+class StepRange(NamedTuple):
+    """The steps of a training, and how many of them make an epoch."""
+
+    start: int
+    end: int  # the step after the last
+    batches_per_epoch: int
+
+    @classmethod
+    def between(
+        cls, start: Position, end: Position, batches_per_epoch: int
+    ) -> "StepRange":
+        """The steps from one position to the one before another."""
+        first, last = (to_step(p, batches_per_epoch) for p in (start, end))
+        return cls(first, last, batches_per_epoch)
+
+    def position(self, step: int) -> Position:
+        """The position of a step."""
+        return to_position(step, self.batches_per_epoch)
+
+    def step(self, position: Position) -> int:
+        """The step of a position."""
+        return to_step(position, self.batches_per_epoch)
 
 
 def _content(position: Position) -> bytes:
@@ -50,8 +74,8 @@ def _content(position: Position) -> bytes:
 def write_progress(folder: Path, position: Position) -> None:
     """Replaces training_progress.txt in a buffer folder.
 
-    Not durable: written at each step, and after a power cut a reader that finds it
-    empty takes the position from elsewhere.
+    Not durable, because it is written at each step. A reader that finds it empty after
+    a power cut gets the position from elsewhere.
 
     Raises:
         OSError: It cannot be written.
@@ -64,8 +88,8 @@ def write_progress(folder: Path, position: Position) -> None:
     except OSError as error:
         if not path.exists():
             raise
-        # A full disk has no room for a second file, but without progress the
-        # preprocessor would never delete a batch and the disk would stay full.
+        # A full disk has no room for a second file. But without progress the
+        # preprocessor never deletes a batch, and the disk stays full.
         with path.open("r+b", buffering=0) as file:
             if file.write(content) != len(content):
                 raise error from None
@@ -95,8 +119,8 @@ def read_progress(folder: Path, batches_per_epoch: int, end_step: int) -> int:
         The step, from 0 to end_step inclusive.
 
     Raises:
-        ProgressError: The file is absent, empty, no two whole numbers, or they are no
-            position in the training.
+        ProgressError: The file does not exist or cannot be read, or does not hold two
+            whole numbers that are a position of the training.
     """
     path = folder / FILE_NAME
     try:

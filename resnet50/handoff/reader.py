@@ -1,7 +1,7 @@
 """The trainer's side of the buffer: batches in order, read ahead by a thread.
 
-Disk and decoding of the .npy format happen while the network computes; the trainer
-only waits when the preprocessing is behind.
+The thread reads and checks batch files while the network computes. The trainer waits
+only if the preprocessing is behind.
 """
 
 import queue
@@ -13,18 +13,21 @@ from typing import NamedTuple
 import numpy as np
 
 from resnet50.handoff import locks
-from resnet50.handoff.buffer import BatchBuffer, BatchFileError, BatchSpec
-from resnet50.handoff.progress import Position, to_position
+from resnet50.handoff.buffer import BatchBuffer, BatchFileError, BatchSpec, StoredBatch
+from resnet50.handoff.lost_folder import TrainerFiles
+from resnet50.handoff.manifest import ManifestCheck
+from resnet50.handoff.progress import Position, StepRange
+from resnet50.observer import Observer
 
-# A wait shorter than this is not worth a line on the terminal.
-_SPEAK_AFTER_SECONDS = 3.0
+# The user hears only of waits that are longer than this.
+_LONG_WAIT_SECONDS = 3.0
 
-# How often a waiting trainer looks whether it shall stop.
-_LOOK_SECONDS = 0.2
+# How often a waiting trainer polls for a stop request.
+_POLL_SECONDS = 0.2
 
 
 class Batch(NamedTuple):
-    """One batch as the trainer gets it; see handoff.buffer for shapes and dtypes."""
+    """A batch for the trainer; see StoredBatch for the arrays."""
 
     step: int
     position: Position
@@ -33,69 +36,101 @@ class Batch(NamedTuple):
     shifts: np.ndarray | None
 
 
+class BatchSource:
+    """The batches in a buffer that were made with the trainer's settings."""
+
+    def __init__(self, buffer: BatchBuffer, spec: BatchSpec, manifest: dict):
+        """Prepares to read.
+
+        Args:
+            buffer: The buffer, which need not exist yet.
+            spec: What every batch must look like.
+            manifest: The manifest of the trainer's settings.
+        """
+        self.buffer = buffer
+        self._spec = spec
+        self._manifest = ManifestCheck(buffer.folder, manifest)
+
+    def read(self, position: Position) -> StoredBatch:
+        """Reads and checks a batch.
+
+        Raises:
+            FileNotFoundError: There is no manifest or no such batch (yet).
+            ManifestError: The batches in the buffer were made with other settings.
+            BatchFileError: The batch is damaged; see BatchBuffer.read.
+        """
+        self._require_manifest()
+        batch = self.buffer.read(position, self._spec)
+        # Again: a preprocessor with other settings replaces the manifest before it
+        # makes its first batch.
+        self._require_manifest()
+        return batch
+
+    def _require_manifest(self) -> None:
+        if not self._manifest.is_same():
+            raise FileNotFoundError
+
+
+class ReaderSettings(NamedTuple):
+    """How a BatchReader waits."""
+
+    read_ahead: int  # batches to hold in memory
+    sleep_seconds: float  # between two attempts to read a batch that does not exist
+    how_to_start: str  # command that starts the preprocessor, for the user
+
+
 class BatchReader:
     """Iterates over the batches of some steps, in order, reading ahead.
 
-    Use as a context manager, so that its thread ends. Errors of the thread, such as
+    Use it as a context manager, so that its thread ends. Errors of the thread, such as
     BatchFileError, are raised by the iteration.
+
+    Attributes:
+        waited_seconds: How long the trainer has waited for batches.
+        reading_seconds: How long the thread has read batch files.
+        absent_seconds: How long the thread has waited for a batch that did not exist
+            while a preprocessor was running.
+        unattended_seconds: The same while none was running.
     """
 
     def __init__(
         self,
-        buffer: BatchBuffer,
-        spec: BatchSpec,
-        steps: range,
-        *,
-        batches_per_epoch: int,
-        read_ahead: int,
-        sleep_seconds: float,
-        is_buffer_ready: Callable[[], bool],
+        source: BatchSource,
+        steps: StepRange,
+        settings: ReaderSettings,
+        files: TrainerFiles,
+        observer: Observer,
         should_stop: Callable[[], bool],
-        notify: Callable[[str], None],
-        how_to_start: str,
-        keep_place: Callable[[Position], None] = lambda position: None,
     ):
         """Prepares to read; the thread starts with the ``with`` block.
 
         Args:
-            buffer: Where the batches appear.
-            spec: What each of them must look like.
-            steps: Which ones to deliver.
-            batches_per_epoch: For the addresses.
-            read_ahead: Batches to hold in memory before they are asked for.
-            sleep_seconds: Between two looks for a batch that is not there.
-            is_buffer_ready: Asked for each batch whether it is of the right settings;
-                while it says no the batch does not count. May raise what the iteration
-                shall raise.
-            should_stop: Asked while waiting; when it says yes the iteration ends.
-            notify: Takes a line for the user when a long wait starts and ends.
-            how_to_start: Command that starts the preprocessor, for that line.
-            keep_place: Called once a second or more often with the position of the next
-                batch; see TrainersPlace.keep. May raise what the caller shall get.
+            source: Has the batches.
+            steps: The steps to deliver.
+            settings: How to wait.
+            files: The trainer's files in the buffer folder, restored while it waits.
+            observer: Is notified when a long wait starts and ends, and when the
+                preprocessor is gone.
+            should_stop: Polled before each batch and while waiting. When it returns
+                True, the iteration ends.
         """
-        self._buffer = buffer
-        self._spec = spec
+        self._source = source
         self._steps = steps
-        self._batches_per_epoch = batches_per_epoch
-        self._sleep_seconds = sleep_seconds
-        self._is_buffer_ready = is_buffer_ready
+        self._settings = settings
+        self._files = files
+        self._observer = observer
         self._should_stop = should_stop
-        self._notify = notify
-        self._how_to_start = how_to_start
-        self._keep_place = keep_place
-        self._preprocessor = locks.Observer(buffer.folder, locks.PREPROCESSOR)
+        self._folder = source.buffer.folder
+        self._preprocessor = locks.LivenessPoll(self._folder, locks.PREPROCESSOR)
+        # True at first, so that the user hears of one that was never started.
+        self._had_preprocessor = True
         self._next_step = steps.start
-        # Holds batches, and at last an exception, or None for the end.
-        self._queue: queue.Queue = queue.Queue(maxsize=read_ahead)
+        # Holds batches, and at the end an exception, or None.
+        self._queue: queue.Queue = queue.Queue(maxsize=settings.read_ahead)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._read_all, daemon=True)
         self._is_finished = False
-        # So that one that has not been started yet is spoken of too.
-        self._had_preprocessor = True
-        # Of the trainer: without a batch.
         self.waited_seconds = 0.0
-        # Of the thread, beside the trainer's own time: in batch files; looking for a
-        # batch that is not there; and that while no preprocessor runs.
         self.reading_seconds = self.absent_seconds = self.unattended_seconds = 0.0
 
     def __enter__(self) -> "BatchReader":
@@ -121,105 +156,99 @@ class BatchReader:
         self._is_finished = True
         raise item or StopIteration
 
-    def _next_item(self, started: float):
-        """Waits for the thread; speaks when a long wait starts and when it ends."""
+    def _next_item(self, started: float) -> Batch | Exception | None:
+        """Waits for the thread; reports when a long wait starts and ends."""
         is_long = False
         while not self._should_stop():
             try:
-                item = self._queue.get(timeout=_LOOK_SECONDS)
+                item = self._queue.get(timeout=_POLL_SECONDS)
             except queue.Empty:
                 waited = time.monotonic() - started
-                if waited > _SPEAK_AFTER_SECONDS and not is_long:
+                if waited > _LONG_WAIT_SECONDS and not is_long:
                     is_long = True
-                    self._notify(f"waiting for the next batch in {self._buffer.folder}")
+                    self._observer.notify(
+                        f"waiting for the next batch in {self._folder}"
+                    )
                 if is_long:
                     self.check_preprocessor()
                 else:
-                    self._keep()
+                    self._restore_files()
                 continue
             if is_long:
-                self._notify(f"waited {time.monotonic() - started:.1f} s")
+                self._observer.notify(f"waited {time.monotonic() - started:.1f} s")
             return item
         return None
 
     def check_preprocessor(self) -> None:
-        """Tells the user, once each time, that the preprocessor has gone or come.
+        """Notifies the observer once whenever the preprocessor is gone.
 
-        Keeps the trainer's own place in the folder too.
+        Restores the trainer's files too.
         """
-        self._keep()
+        self._restore_files()
         is_alive = self._preprocessor.is_alive()
         if self._had_preprocessor and not is_alive:
-            self._notify(
+            self._observer.notify(
                 "runtime_preprocessing.py is not running; start it in another "
-                f"terminal:\n    {self._how_to_start}"
+                f"terminal:\n    {self._settings.how_to_start}"
             )
         self._had_preprocessor = is_alive
 
-    def _keep(self) -> None:
-        self._keep_place(to_position(self._next_step, self._batches_per_epoch))
+    def _restore_files(self) -> None:
+        self._files.restore(self._steps.position(self._next_step))
 
     def _read_all(self) -> None:
         """Runs in the thread: reads every step, then puts None, or an exception."""
         try:
-            for step in self._steps:
+            for step in range(self._steps.start, self._steps.end):
                 batch = self._read(step)
                 if batch is None or not self._put(batch):
                     return
             self._put(None)
-        except Exception as error:  # Handed to the iteration, which raises it.
+        except Exception as error:  # The iteration raises it.
             self._put(error)
 
     def _read(self, step: int) -> Batch | None:
-        """Reads one batch as soon as it is there; None when told to stop.
+        """Reads a batch as soon as it exists; returns None after a stop request.
 
-        A damaged file is deleted, once: the preprocessor makes anew what is missing.
+        Deletes a damaged batch once: the preprocessor makes missing batches again.
         """
-        position = to_position(step, self._batches_per_epoch)
-        is_second_try = is_obstacle_told = False
+        position = self._steps.position(step)
+        is_second_try = is_error_reported = False
         while not self._stop.is_set():
+            started = time.monotonic()
             try:
-                self._require_buffer()
-                started = time.monotonic()
-                stored = self._buffer.read(position, self._spec)
-                self.reading_seconds += time.monotonic() - started
-                # Once more: a preprocessor of other settings replaces the manifest
-                # before it makes the first batch.
-                self._require_buffer()
+                stored = self._source.read(position)
             except FileNotFoundError:
-                self._sleep_for_want_of_a_batch()
-                continue
+                self._sleep_until_made()
             except OSError as error:
-                if not is_obstacle_told:
-                    is_obstacle_told = True
-                    self._notify(f"{position} cannot be read, trying again: {error}")
-                self._stop.wait(self._sleep_seconds)
-                continue
+                if not is_error_reported:
+                    is_error_reported = True
+                    self._observer.notify(
+                        f"{position} cannot be read, trying again: {error}"
+                    )
+                self._stop.wait(self._settings.sleep_seconds)
             except BatchFileError as error:
                 if is_second_try:
                     raise
                 is_second_try = True
-                self._notify(f"{error}; deleted, to be made anew")
-                self._buffer.delete(position)
-                continue
-            return Batch(step, position, *stored)
+                self._observer.notify(f"{error}; deleted, to be made anew")
+                self._source.buffer.delete(position)
+            else:
+                self.reading_seconds += time.monotonic() - started
+                return Batch(step, position, *stored)
         return None
 
-    def _sleep_for_want_of_a_batch(self) -> None:
+    def _sleep_until_made(self) -> None:
         started = time.monotonic()
-        self._stop.wait(self._sleep_seconds)
+        self._stop.wait(self._settings.sleep_seconds)
         seconds = time.monotonic() - started
         if self._had_preprocessor:
             self.absent_seconds += seconds
         else:
             self.unattended_seconds += seconds
 
-    def _require_buffer(self) -> None:
-        if not self._is_buffer_ready():
-            raise FileNotFoundError
-
-    def _put(self, item) -> bool:
-        """Hands an item over; False when told to stop."""
+    def _put(self, item: Batch | Exception | None) -> bool:
+        """Puts an item into the queue; returns False after a stop request."""
         while not self._stop.is_set():
             try:
                 self._queue.put(item, timeout=0.1)

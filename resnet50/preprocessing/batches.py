@@ -1,4 +1,4 @@
-"""One batch from its address, and all that its content depends on.
+"""Makes one batch from its address; knows everything that its content depends on.
 
 The content is a pure function of (dataset, settings, seed, epoch, batch_index): any
 worker, on any machine, after any restart, makes the same bytes.
@@ -19,7 +19,12 @@ from resnet50.dataset.decoding import (
 from resnet50.dataset.images import Dataset, epoch_order
 from resnet50.dataset.sources import ImageSource
 from resnet50.errors import UserError
-from resnet50.handoff.buffer import BatchSpec, crop_size_at
+from resnet50.handoff.buffer import (
+    BatchFormat,
+    BatchSpec,
+    batch_format,
+    crop_size_at,
+)
 from resnet50.handoff.progress import Position
 from resnet50.pixels.augmentation import (
     AugmentationParams,
@@ -28,15 +33,15 @@ from resnet50.pixels.augmentation import (
     sample_params,
 )
 
-# Purpose tag of the augmentation's random streams; see imagenet.EPOCH_ORDER.
+# Purpose tag of the augmentation's random streams; see dataset.images.EPOCH_ORDER.
 AUGMENTATION = 2
 
-# Raised when a change of the code changes the content of batches.
+# To be incremented when a change of the code changes the content of batches.
 FORMAT_VERSION = 1
 
 
 class NothingReadableError(UserError):
-    """Not one of many images can be read: the disk is gone, not an image."""
+    """Not one of many images can be read, so the whole disk is probably gone."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +66,7 @@ class BatchSettings:
         )
 
     def spec(self, dataset: Dataset) -> BatchSpec:
-        """What every batch of this recipe looks like."""
+        """What every batch looks like."""
         return BatchSpec(
             batch_size=self.batch_size,
             crop_size=self.augmentation.crop_size,
@@ -70,16 +75,21 @@ class BatchSettings:
             crop_size_schedule=self.augmentation.crop_size_schedule,
         )
 
+    @property
+    def format(self) -> BatchFormat:
+        """Everything that depends on the dtype."""
+        return batch_format(self.dtype)
+
     def crop_size_at(self, epoch: int) -> int:
         """Side of the crops in an epoch, pixels."""
         settings = self.augmentation
         return crop_size_at(epoch, settings.crop_size, settings.crop_size_schedule)
 
     def manifest(self, dataset: Dataset) -> dict:
-        """Everything that the content depends on, as a flat mapping for the buffer.
+        """Everything that the batches' content depends on, as a flat mapping.
 
-        Versions are part of it, because numpy's random streams and the decoders decide
-        the pixels.
+        It includes versions, because the pixels depend on numpy's random streams and on
+        the decoders.
         """
         return {
             "format_version": FORMAT_VERSION,
@@ -97,13 +107,13 @@ class BatchSettings:
         }
 
 
-# Images behind a batch's own, in the epoch's order, that may replace unreadable ones.
-# If not one of the batch and of so many more can be read, it is the disk that is gone.
+# Images that follow the batch in the epoch's order and may replace unreadable ones. If
+# none of the batch and of these can be read, the disk is gone.
 _NUM_SPARES = 16
 
 
 class Assignment(NamedTuple):
-    """What a worker needs to make one batch; small, so that sending it is cheap."""
+    """What a worker needs to make one batch; small, so it is cheap to send."""
 
     position: Position
     sources: list[ImageSource]  # of the batch's images, then of the spares
@@ -113,18 +123,18 @@ class Assignment(NamedTuple):
 class MadeBatch(NamedTuple):
     """A batch, and which of its images could not be read."""
 
-    images: np.ndarray  # recipe.dtype [N, crop, crop, 3], RGB; normalized unless uint8
+    images: np.ndarray  # settings.dtype [N, crop, crop, 3], RGB
     labels: np.ndarray  # int32 [N]
-    shifts: np.ndarray | None  # float32 [N, 3], with uint8 images only
+    shifts: np.ndarray | None  # float32 [N, 3]; None if the images are normalized
     unreadable: list[tuple[str, str]]  # name and reason
 
 
 class Assignments:
-    """Looks up the images of any batch. Remembers the last epoch's order."""
+    """Finds the images of any batch. Caches the last epoch's order."""
 
-    def __init__(self, dataset: Dataset, recipe: BatchSettings):
+    def __init__(self, dataset: Dataset, settings: BatchSettings):
+        self.settings = settings
         self._dataset = dataset
-        self._recipe = recipe
         self._epoch = -1
         self._order = np.empty(0, np.int64)
 
@@ -132,62 +142,64 @@ class Assignments:
         """The images and labels that belong to a position."""
         epoch, batch_index = position
         if epoch != self._epoch:
-            self._order = epoch_order(
-                self._dataset.num_images, self._recipe.seed, epoch
-            )
+            num_images = self._dataset.num_images
+            self._order = epoch_order(num_images, self.settings.seed, epoch)
             self._epoch = epoch
-        size = self._recipe.batch_size
+        size = self.settings.batch_size
         first = batch_index * size
-        places = np.arange(first, first + size + _NUM_SPARES) % len(self._order)
-        indices = self._order[places]
+        ranks = np.arange(first, first + size + _NUM_SPARES) % len(self._order)
+        indices = self._order[ranks]
         return Assignment(
             position, self._dataset.sources(indices), self._dataset.labels[indices]
         )
 
 
-def batch_params(recipe: BatchSettings, position: Position) -> list[AugmentationParams]:
-    """The random choices for each image of a batch.
+def batch_params(
+    settings: BatchSettings, position: Position
+) -> list[AugmentationParams]:
+    """Draws the augmentation parameters of each image of a batch.
 
-    In an epoch of smaller crops the shorter sides are smaller in proportion, rounded
-    down: a crop shows as much of its image as one of crop_size does.
+    In an epoch with smaller crops the shorter sides are reduced in proportion, rounded
+    down, so that a crop shows as much of its image as one of crop_size.
     """
-    rng = np.random.default_rng([recipe.seed, AUGMENTATION, *position])
-    choices = [
-        sample_params(rng, recipe.augmentation) for _ in range(recipe.batch_size)
+    rng = np.random.default_rng([settings.seed, AUGMENTATION, *position])
+    params = [
+        sample_params(rng, settings.augmentation) for _ in range(settings.batch_size)
     ]
-    size, full_size = recipe.crop_size_at(position.epoch), recipe.augmentation.crop_size
-    return [
-        choice._replace(shorter_side=choice.shorter_side * size // full_size)
-        for choice in choices
-    ]
+    size = settings.crop_size_at(position.epoch)
+    full_size = settings.augmentation.crop_size
+    return [p._replace(shorter_side=p.shorter_side * size // full_size) for p in params]
 
 
-# Images decoded one after the other before they are augmented one after the other: in
-# turn, each of the two finds the processor's caches filled by the other (7 % slower).
+# How many images are decoded in a row before these are augmented. One at a time is 7 %
+# slower, because decoding and augmenting evict each other's data from the caches.
 _DECODED_AT_ONCE = 4
 
 
 def decode_first_readable(
-    place: int, assignment: Assignment, reasons: dict[int, str]
+    index: int, assignment: Assignment, reasons: dict[int, str]
 ) -> tuple[int, Image.Image | np.ndarray]:
-    """Decodes the image of a place or, if that cannot be read, the next that can.
+    """Decodes an image of a batch or, if it cannot be read, the next that can.
 
     Args:
-        place: In the batch.
-        assignment: Of the batch.
-        reasons: Why images cannot be read, by their index in the assignment; added to.
+        index: Index of the image within the batch.
+        assignment: The assignment of the batch.
+        reasons: Why images cannot be read, by index in the assignment. Is added to.
 
     Returns:
-        The index of the image in the assignment, and the image.
+        The index of the decoded image in the assignment, and the image.
+
+    Raises:
+        NothingReadableError: None of the assignment's images can be read.
     """
     sources = assignment.sources
-    for index in (*range(place, len(sources)), *range(place)):
-        if index in reasons:
+    for candidate in (*range(index, len(sources)), *range(index)):
+        if candidate in reasons:
             continue
         try:
-            return index, decode_pixels(sources[index])
+            return candidate, decode_pixels(sources[candidate])
         except UndecodableImageError as error:
-            reasons[index] = str(error)
+            reasons[candidate] = str(error)
     num_spares = min(_NUM_SPARES, len(sources))
     raise NothingReadableError(
         f"none of the {len(sources) - num_spares} images of {assignment.position} can "
@@ -196,33 +208,34 @@ def decode_first_readable(
     )
 
 
-def make_batch(recipe: BatchSettings, assignment: Assignment) -> MadeBatch:
+def make_batch(settings: BatchSettings, assignment: Assignment) -> MadeBatch:
     """Makes one batch.
 
-    An image that cannot be read is replaced by the next one in the epoch's order that
-    can, with that one's label; what was drawn for its place stays.
+    An unreadable image is replaced by the next readable one in the epoch's order, with
+    that image's label. The augmentation parameters stay the same.
 
     Raises:
-        NothingReadableError: Not one image, of the batch and the spares, can be read.
+        NothingReadableError: None of the batch's and the spare images can be read.
     """
-    crop_size = recipe.crop_size_at(assignment.position.epoch)
-    images = np.empty((recipe.batch_size, crop_size, crop_size, 3), recipe.dtype)
-    shifts = np.empty((recipe.batch_size, 3), np.float32)
-    indices = np.arange(recipe.batch_size)
-    choices = batch_params(recipe, assignment.position)
+    batch_size = settings.batch_size
+    crop_size = settings.crop_size_at(assignment.position.epoch)
+    images = np.empty((batch_size, crop_size, crop_size, 3), settings.dtype)
+    shifts = np.empty((batch_size, 3), np.float32)
+    used = np.arange(batch_size)  # indices in the assignment
+    params = batch_params(settings, assignment.position)
     reasons: dict[int, str] = {}
-    for start in range(0, recipe.batch_size, _DECODED_AT_ONCE):
-        places = range(start, min(start + _DECODED_AT_ONCE, recipe.batch_size))
-        decoded = [decode_first_readable(p, assignment, reasons) for p in places]
-        for place, (index, image) in zip(places, decoded):
-            indices[place] = index
-            shifts[place] = augment(
-                image, choices[place], crop_size, recipe.statistics, out=images[place]
+    for start in range(0, batch_size, _DECODED_AT_ONCE):
+        chunk = range(start, min(start + _DECODED_AT_ONCE, batch_size))
+        decoded = [decode_first_readable(i, assignment, reasons) for i in chunk]
+        for index, (source_index, image) in zip(chunk, decoded):
+            used[index] = source_index
+            shifts[index] = augment(
+                image, params[index], crop_size, settings.statistics, out=images[index]
             )
     unreadable = [(str(assignment.sources[i]), reasons[i]) for i in sorted(reasons)]
     return MadeBatch(
         images,
-        assignment.labels[indices],
-        shifts if images.dtype == np.uint8 else None,
+        assignment.labels[used],
+        shifts if settings.format.has_shifts else None,
         unreadable,
     )

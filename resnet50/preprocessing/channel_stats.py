@@ -1,7 +1,7 @@
 """Mean and standard deviation of each channel over all training images.
 
-Each worker sums levels and their squares. Whole numbers add up to the same in any
-order, so the result depends on neither the order nor the number of workers.
+Each worker sums pixel levels and their squares. The sums are exact integers, so the
+result does not depend on the order or the number of workers.
 """
 
 import functools
@@ -22,25 +22,25 @@ from resnet50.ordered_map import map_in_order
 from resnet50.pixels import backend
 from resnet50.pixels.augmentation import ChannelStatistics
 
-# Images in one task: a second of work, so that the bar moves and sending costs nothing.
+# Images per task: a second of work, so the bar moves and the overhead is small.
 _CHUNK_SIZE = 128
 
 
 class WorkerDiedError(UserError):
-    """A worker process was killed; what it summed is lost."""
+    """A worker process was killed, and its sums are lost."""
 
 
 class LevelSums(NamedTuple):
-    """Sums over the pixels of some images, of levels from 0 to 255; whole numbers."""
+    """Exact sums over the pixels of some images, of levels from 0 to 255."""
 
     num_images: int  # readable or not
     num_pixels: int
-    sums: np.ndarray  # int64 [3]: of each channel's levels
-    squares: np.ndarray  # int64 [3]: of their squares
+    sums: np.ndarray  # int64 [3], each channel's sum of levels
+    squares: np.ndarray  # int64 [3], each channel's sum of squared levels
     unreadable: list[tuple[str, str]]  # name and reason
 
     def __add__(self, other: "LevelSums") -> "LevelSums":
-        """Of both together."""
+        """The sums over the images of both."""
         return LevelSums(*(ours + theirs for ours, theirs in zip(self, other)))
 
 
@@ -59,11 +59,9 @@ def sum_levels(sources: list[ImageSource]) -> LevelSums:
 
 
 def statistics_of(total: LevelSums) -> ChannelStatistics:
-    """Mean and standard deviation from exact sums, over at least one pixel.
+    """Mean and standard deviation, over all pixels, of levels scaled to 0..1.
 
-    Returns:
-        Of levels scaled to 0..1. Each pixel of each image has the same weight. Computed
-        as fractions of whole numbers and rounded once.
+    Computed as fractions of integers, and rounded once. Needs at least one pixel.
     """
     means, stds = [], []
     for level_sum, square_sum in zip(total.sums.tolist(), total.squares.tolist()):
@@ -81,12 +79,12 @@ def sum_dataset(
     num_workers: int,
     advance: Callable[[int], None],
 ) -> LevelSums:
-    """Sums the levels of all images of a dataset, of which there is at least one.
+    """Sums the levels of all images of a dataset.
 
     Args:
-        dataset: Whose images.
-        pool: Where the summing runs.
-        num_workers: Processes in the pool.
+        dataset: A dataset of at least one image.
+        pool: The pool that runs the tasks.
+        num_workers: Number of processes in the pool.
         advance: Called with the number of images of each finished task.
 
     Raises:

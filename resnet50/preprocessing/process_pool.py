@@ -1,6 +1,6 @@
-"""Worker processes that live as long as their pool and never longer than its owner.
+"""A pool of worker processes, which end with the pool or with its owner.
 
-A concurrent.futures.Executor, so that a cluster's executor can take its place.
+It is a concurrent.futures.Executor, so that a cluster's executor can replace it.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from multiprocessing.connection import wait
 
 from resnet50.signals import STOP_SIGNALS
 
-# Each worker computes on one core; these keep a BLAS from starting threads of its own.
+# Each worker uses one core; these variables keep BLAS libraries from starting threads.
 _ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -31,13 +31,13 @@ def _die_with(parent_sentinel: int) -> None:
 
 def _start_worker() -> None:
     """Runs first in each worker."""
-    # Ctrl-C and the terminal's end go to every process of the terminal; only the owner
-    # of the pool answers. Workers start with the signals blocked (see _stops_blocked).
+    # Ctrl-C and a hangup go to every process of the terminal, but only the owner of the
+    # pool should react. Workers start with the signals blocked (see _stops_blocked).
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-    # A worker of a killed owner would otherwise wait for its next task for ever.
+    # Otherwise a worker whose owner was killed would wait for a task forever.
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
@@ -45,7 +45,7 @@ def _start_worker() -> None:
 
 @contextlib.contextmanager
 def _stops_blocked() -> Iterator[None]:
-    """Delays stop signals until the end; a process started inside inherits that."""
+    """Blocks stop signals, also for the processes that are started meanwhile."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
@@ -54,17 +54,17 @@ def _stops_blocked() -> Iterator[None]:
 
 
 class WorkerPool(Executor):
-    """An executor that tells how many tasks it runs at a time.
+    """An executor with a known number of workers.
 
     Attributes:
-        num_workers: At least 1; may change.
+        num_workers: How many tasks run at a time, at least 1. May change.
     """
 
     num_workers: int
 
 
 class _QuietPool(ProcessPoolExecutor, WorkerPool):
-    """A process pool whose workers, started when work is submitted, miss no Ctrl-C."""
+    """A process pool that starts its workers with stop signals blocked."""
 
     def __init__(self, num_workers: int, *args, **kwargs):
         super().__init__(num_workers, *args, **kwargs)
@@ -88,12 +88,13 @@ def _set_environment(values: dict[str, str | None]) -> dict[str, str | None]:
 
 @contextlib.contextmanager
 def worker_pool(num_workers: int) -> Iterator[WorkerPool]:
-    """Yields a pool of worker processes, started as work arrives and kept alive.
+    """Yields a pool of worker processes, which start with the first tasks.
 
-    When the block ends, work that has not started is dropped, and running tasks end.
+    At the end of the block, tasks that have not started are dropped and running ones
+    finish.
     """
     before = _set_environment(_ONE_THREAD)  # Workers inherit it.
-    # Spawned, not forked: a forked worker would share the parent's threads' locks.
+    # Spawned, because a forked worker would copy locks that other threads hold.
     context = multiprocessing.get_context("spawn")
     pool = _QuietPool(num_workers, context, initializer=_start_worker)
     try:

@@ -1,106 +1,113 @@
-"""What the preprocessor believes of the trainer: its position, and whether it lives."""
+"""What the preprocessor knows of the trainer: position, and whether it is alive."""
 
 import time
-from collections.abc import Callable
+from pathlib import Path
 
 from resnet50.handoff import locks
-from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.progress import (
     FILE_NAME,
     ProgressError,
+    StepRange,
     read_progress,
-    to_position,
 )
+from resnet50.observer import Observer
 
-# How often a sleeping preprocessor looks whether the trainer has come or gone.
-_LOOK_SECONDS = 1.0
+# How often a sleeping preprocessor polls whether the trainer has started or ended.
+_POLL_SECONDS = 1.0
 
 
 class ProgressFollower:
-    """Decides which position of the trainer to believe.
+    """Decides which position of the trainer to accept.
 
-    A position that was written while this process watched is believed. One that was
-    there before is not, if it is the end: the file of a finished training would end a
-    new one before it began. Nor, without a living trainer, if it is before epoch_start.
+    A position that was written while this process watched is accepted. An older one is
+    not if it is the end: the file of a finished training would end a new one before it
+    starts. Nor is it accepted, without a running trainer, if it is before epoch_start.
+
+    Attributes:
+        steps: The steps of the training.
+        trainer_is_alive: Whether a trainer was running at the last poll.
     """
 
-    def __init__(
-        self,
-        buffer: BatchBuffer,
-        *,
-        batches_per_epoch: int,
-        start_step: int,
-        end_step: int,
-        notify: Callable[[str], None],
-    ):
-        """Starts at start_step, until the file says otherwise."""
-        self._buffer = buffer
-        self._batches_per_epoch = batches_per_epoch
-        self._start_step = start_step
-        self._end_step = end_step
-        self._notify = notify
-        self._trained = start_step
+    def __init__(self, folder: Path, steps: StepRange, observer: Observer):
+        """Starts at the first step, until the file gives another.
+
+        Args:
+            folder: The buffer folder.
+            steps: The steps of the training.
+            observer: Is notified of a wrong file, and when the trainer is gone.
+        """
+        self.steps = steps
+        self.trainer_is_alive = False
+        self._folder = folder
+        self._path = folder / FILE_NAME
+        self._observer = observer
+        self._trained = steps.start
         self._complaint = ""
         self._first_seen = self._signature()
-        self._trainer = locks.Observer(buffer.folder, locks.TRAINER)
-        self.trainer_is_alive = False
+        self._trainer = locks.LivenessPoll(folder, locks.TRAINER)
 
-    def _signature(self):
+    def _signature(self) -> tuple[int, int] | None:
+        """Changes whenever the file does; None if there is none."""
         try:
-            stat = (self._buffer.folder / FILE_NAME).stat()
+            status = self._path.stat()
         except OSError:
             return None
-        return stat.st_ino, stat.st_mtime_ns
+        return status.st_ino, status.st_mtime_ns
 
     def _doubt(self, step: int) -> str:
-        """Why a step is not believed; "" if it is."""
+        """Why a step is not accepted; "" if it is."""
         if self._signature() != self._first_seen:
             return ""
-        position = to_position(step, self._batches_per_epoch)
-        path = self._buffer.folder / FILE_NAME
-        start = to_position(self._start_step, self._batches_per_epoch)
-        if step == self._end_step:
-            return f"{path}: says that the training has finished; starting at {start}"
-        if step < self._start_step and not self.trainer_is_alive:
-            return f"{path}: says {position}, before --epoch_start; starting at {start}"
+        start = self.steps.position(self.steps.start)
+        if step == self.steps.end:
+            return (
+                f"{self._path}: says that the training has finished; starting at "
+                f"{start}"
+            )
+        if step < self.steps.start and not self.trainer_is_alive:
+            return (
+                f"{self._path}: says {self.steps.position(step)}, before "
+                f"--epoch_start; starting at {start}"
+            )
         return ""
 
     def trained_step(self) -> int:
-        """The step of the next batch that the trainer needs, as far as known.
+        """Polls the step of the next batch that the trainer needs.
 
-        Says once what is wrong with the file, and then keeps the last known step.
+        If the file is wrong, says so once and returns the last known step.
         """
-        # Asked first: a trainer that ends between the two questions has written before.
         was_alive = self.trainer_is_alive
+        # Polled before the file is read: a trainer that has ended wrote it before.
         self.trainer_is_alive = self._trainer.is_alive()
         try:
             step = read_progress(
-                self._buffer.folder, self._batches_per_epoch, self._end_step
+                self._folder, self.steps.batches_per_epoch, self.steps.end
             )
             complaint = self._doubt(step)
         except ProgressError as error:
             step, complaint = self._trained, str(error)
             if self.trainer_is_alive and self._signature() is None:
-                complaint = ""  # It will write the file, or has to write it again.
+                complaint = ""  # The trainer is about to write the file.
         if not complaint:
             self._trained = step
         elif complaint != self._complaint:
-            self._notify(complaint)
+            self._observer.notify(complaint)
         self._complaint = complaint
-        if was_alive and not self.trainer_is_alive and self._trained < self._end_step:
-            position = to_position(self._trained, self._batches_per_epoch)
-            self._notify(f"train.py has gone; it was at {position}")
+        if was_alive and not self.trainer_is_alive and self._trained < self.steps.end:
+            position = self.steps.position(self._trained)
+            self._observer.notify(f"train.py has gone; it was at {position}")
         return self._trained
 
     def sleep(self, seconds: float) -> None:
-        """Sleeps, but no longer than until the trainer comes or goes.
+        """Sleeps until the trainer starts or ends, or its file is deleted.
 
-        Nor than until its file is deleted, perhaps with the whole folder.
+        Args:
+            seconds: The longest time to sleep.
         """
         deadline = time.monotonic() + seconds
         was_there = self._signature() is not None
         while (left := deadline - time.monotonic()) > 0:
-            time.sleep(min(left, _LOOK_SECONDS))
+            time.sleep(min(left, _POLL_SECONDS))
             if self._trainer.is_alive() != self.trainer_is_alive:
                 return
             if was_there and self._signature() is None:

@@ -1,6 +1,6 @@
 """The log of images that could not be read: unreadable_images.txt in the buffer folder.
 
-One line an image, "name<TAB>reason", in the order of discovery, each image once.
+It has one line per image, "name<TAB>reason", in the order of discovery.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ class UnreadableLog:
     """Remembers, on disk, which images could not be read."""
 
     def __init__(self, folder: Path):
-        """Opens the log of a buffer folder, new or with what is already in it."""
+        """Opens the log of a buffer folder, and reads what it already holds."""
         self.path = folder / FILE_NAME
         content = self.path.read_bytes() if self.path.exists() else b""
         self._lines = {line.split(b"\t")[0]: line for line in content.splitlines()}
@@ -25,8 +25,8 @@ class UnreadableLog:
         return len(self._lines)
 
     def add(self, image: str, reason: str) -> bool:
-        """Adds an image; returns False if it was there already."""
-        # Control characters in a file's name must not make two lines of one.
+        """Adds an image; returns False if the log has it already."""
+        # Control characters in a name must not split the line.
         name = os.fsencode(image).translate(bytes.maketrans(b"\t\r\n", b"???"))
         if name in self._lines:
             return False
@@ -40,7 +40,7 @@ class UnreadableLog:
             self._write(b"\n".join([*self._lines.values(), b""]))
 
     def _write(self, lines: bytes) -> None:
-        # On a full disk they wait in memory for the next one.
+        # On a full disk the lines stay in memory until the next call.
         self._unwritten = lines
         with contextlib.suppress(OSError):
             with self.path.open("ab") as file:

@@ -6,7 +6,7 @@ from PIL import Image
 
 from resnet50.commands import demo
 from resnet50.dataset.decoding import UndecodableImageError, decode_rgb
-from resnet50.dataset.sources import ImageFile
+from resnet50.dataset.sources import ImageSource
 from resnet50.demo.pictures import PATTERNS, make_images, render_picture
 
 
@@ -52,7 +52,7 @@ def test_images_are_reproducible_with_imagenets_odd_files(tmp_path):
         twin = tmp_path / "second" / path.relative_to(tmp_path / "first")
         assert path.read_bytes() == twin.read_bytes()
         try:
-            sizes.add(decode_rgb(ImageFile(str(path))).size)
+            sizes.add(decode_rgb(ImageSource(str(path))).size)
         except UndecodableImageError:
             broken.append(path)
             continue

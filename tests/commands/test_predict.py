@@ -13,11 +13,12 @@ from PIL import Image
 from resnet50.commands import predict
 from resnet50.commands.predict import PredictError, list_images
 from resnet50.config.toml_file import read_config
-from resnet50.dataset.images import list_class_folders
+from resnet50.dataset.class_folders import list_class_folders
 from resnet50.handoff.progress import Position
 from resnet50.reports.answers import Classes
-from resnet50.training import checkpoint, resume
+from resnet50.training import checkpoint
 from resnet50.training.checkpoint import CheckpointError
+from resnet50.training.description import describe
 from tests.images import make_class_folders
 from tests.settings import write_small_config
 from tests.training.tiny import TinyNetwork, TinyTraining
@@ -44,7 +45,7 @@ def save_checkpoint(config_path, run, *, without=()):
     dataset.class_words = ("fire engine", "lawn", "sky, heaven")
     training = TinyTraining()
     training.model.kernel.assign(10 * np.eye(3))
-    description = resume.describe(config, dataset, 1)
+    description = describe(config, dataset, 1)
     for key in without:
         del description[key]
     folder = config.train.saved_models_folder / run

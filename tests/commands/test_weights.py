@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from resnet50 import command_line
 from resnet50.reports.tables import read_table
-from resnet50.training import checkpoint
+from resnet50.training.checkpoint_folders import list_checkpoints
 from tests.images import make_class_folders
 from tests.settings import write_small_config
 from tests.test_scripts import finish, start
@@ -97,7 +97,7 @@ def test_weights_go_round_and_are_evaluated_and_trained(project, published, run)
     )
     assert "0_00000: resumed; next is epoch 0, batch 0" in finish(trainer)
     finish(preprocessor)
-    assert [c.path.name for c in checkpoint.list_checkpoints(saved / "second")] == ["0"]
+    assert [c.path.name for c in list_checkpoints(saved / "second")] == ["0"]
     output = run("evaluate", "--run_folder=second", "--imported", status=1)
     assert "no imported weights" in output
 
@@ -123,7 +123,7 @@ def test_another_network_is_refused_and_leaves_no_checkpoint(project, published,
         "weights", "import", published, "--run_folder=u", config="v1.txt", status=1
     )
     assert "was trained with variant = v1.5 (what published ones have)" in output
-    assert checkpoint.list_checkpoints(project / "saved_models/u") == []
+    assert list_checkpoints(project / "saved_models/u") == []
     output = run("weights", "export", "x", "--run_folder=u", status=1)
     assert "holds no checkpoint" in output
     assert "Traceback" not in output

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from resnet50.handoff import buffer as buffer_module
+from resnet50.handoff import npy_file
 from resnet50.handoff.buffer import BatchBuffer, BatchFileError, BatchSpec
 from resnet50.handoff.progress import Position
 
@@ -95,7 +96,7 @@ def test_labels_are_committed_before_images(buffer, monkeypatch):
     assert saved[1] is images
     assert [path.name for path in buffer.folder.iterdir()] == ["labels_0003_00120.npy"]
     assert buffer.ready() == set()
-    assert buffer.present() == {POSITION}
+    assert set(buffer.files()) == {POSITION}
     with pytest.raises(FileNotFoundError):
         buffer.read(POSITION, SPEC)
 
@@ -123,11 +124,11 @@ def test_deleting_what_is_not_there_is_no_error(buffer):
 def test_half_a_batch_is_not_ready(written, absent):
     getattr(written, f"{absent}_path")(POSITION).unlink()
     assert written.ready() == set()
-    assert written.present() == {POSITION}
+    assert set(written.files()) == {POSITION}
     with pytest.raises(FileNotFoundError):
         written.read(POSITION, SPEC)
     written.delete(POSITION)
-    assert written.present() == set()
+    assert written.files() == {}
 
 
 def test_clear_deletes_batches_and_halves_only(written):
@@ -161,7 +162,7 @@ def test_clear_deletes_batches_and_halves_only(written):
 def test_other_names_are_never_listed(written, name):
     for kind in ("images", "labels"):
         (written.folder / name.replace("images", kind)).touch()
-    assert written.ready() == written.present() == {POSITION}
+    assert written.ready() == set(written.files()) == {POSITION}
 
 
 # What happens to the content of a file of a batch.
@@ -313,7 +314,7 @@ def test_each_float16_is_taken_for_what_it_is():
         values = np.zeros((2**16, 4), dtype)
         first = values[:, 0].view(f"u{values.itemsize}")
         first[:] = patterns.astype(first.dtype) << (8 * values.itemsize - 16)
-        found = [buffer_module._is_finite(row.view(np.uint8), dtype) for row in values]
+        found = [npy_file._is_finite(row.view(np.uint8), dtype) for row in values]
         np.testing.assert_array_equal(found, np.isfinite(values[:, 0]))
 
 

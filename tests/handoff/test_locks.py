@@ -17,7 +17,7 @@ from resnet50.handoff.locks import (
     TRAINER,
     AlreadyRunningError,
     FolderLostError,
-    Observer,
+    LivenessPoll,
     exclusive_role,
     is_alive,
     owner,
@@ -230,28 +230,28 @@ def test_a_lock_file_deleted_before_it_is_locked_is_opened_again(tmp_path, monke
         assert role.is_held()
 
 
-def test_an_observer_does_not_take_a_deleted_lock_for_a_death(role, monkeypatch):
+def test_a_deleted_lock_is_not_taken_for_a_death(role, monkeypatch):
     now = 1000.0
     monkeypatch.setattr(locks.time, "monotonic", lambda: now)
-    observer = Observer(role.folder, TRAINER)
-    assert observer.is_alive()
+    poll = LivenessPoll(role.folder, TRAINER)
+    assert poll.is_alive()
     shutil.rmtree(role.folder)
     now += 1000  # Without a folder nobody can have a lock.
-    assert observer.is_alive()
+    assert poll.is_alive()
     role.folder.mkdir()
     now += 59
-    assert observer.is_alive()
+    assert poll.is_alive()
     role.take_again(make_folder=False)
-    assert observer.is_alive()
+    assert poll.is_alive()
     role.path.unlink()
     now += 61  # With one, an owner would have it by now.
-    assert not observer.is_alive()
+    assert not poll.is_alive()
     role.take_again(make_folder=False)
-    assert observer.is_alive()
+    assert poll.is_alive()
     role.close()
-    assert not observer.is_alive()
+    assert not poll.is_alive()
 
 
-def test_an_observer_believes_in_nobody_who_never_came(tmp_path):
-    assert not Observer(tmp_path, TRAINER).is_alive()
-    assert not Observer(tmp_path / "none", TRAINER).is_alive()
+def test_a_process_that_never_started_is_not_alive(tmp_path):
+    assert not LivenessPoll(tmp_path, TRAINER).is_alive()
+    assert not LivenessPoll(tmp_path / "none", TRAINER).is_alive()

@@ -1,4 +1,4 @@
-"""Proves that each side makes its own things again in a folder that was deleted.
+"""Proves that each side restores its own files in a folder that was deleted.
 
 And that it says once what was missing.
 """
@@ -14,9 +14,10 @@ import pytest
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.locks import AlreadyRunningError, exclusive_role
-from resnet50.handoff.lost_folder import PreprocessorsPlace, TrainersPlace
+from resnet50.handoff.lost_folder import PreprocessorFiles, TrainerFiles
 from resnet50.handoff.manifest import adopt_buffer, read_manifest, write_manifest
 from resnet50.handoff.progress import FILE_NAME, Position, write_progress
+from tests.doubles import RecordingObserver
 
 MANIFEST = {"seed": 0}
 HERE = Position(3, 17)
@@ -31,23 +32,28 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def said():
-    return []
+def observer():
+    return RecordingObserver()
 
 
 @pytest.fixture
-def preprocessor(folder, said):
+def said(observer):
+    return observer.lines
+
+
+@pytest.fixture
+def preprocessor(folder, observer):
     buffer = BatchBuffer(folder)
     with exclusive_role(folder, locks.PREPROCESSOR) as role:
-        adopt_buffer(buffer, MANIFEST, said.append)
-        yield PreprocessorsPlace(role, buffer, MANIFEST, said.append)
+        adopt_buffer(buffer, MANIFEST, observer.notify)
+        yield PreprocessorFiles(role, buffer, MANIFEST, observer)
 
 
 @pytest.fixture
-def trainer(folder, said):
+def trainer(folder, observer):
     with exclusive_role(folder, locks.TRAINER) as role:
         write_progress(folder, HERE)
-        yield TrainersPlace([role], said.append, writes_progress=True)
+        yield TrainerFiles([role], observer, writes_progress=True)
 
 
 def progress(folder):
@@ -60,8 +66,8 @@ def test_nothing_is_said_or_done_where_nothing_is_missing(
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert len(before) == 4
     assert preprocessor.missing() is None
-    assert not preprocessor.keep()
-    trainer.keep(HERE)
+    assert not preprocessor.restore()
+    trainer.restore(HERE)
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
     assert said == []
 
@@ -71,14 +77,14 @@ def test_both_come_back_into_a_folder_that_was_deleted(
 ):
     shutil.rmtree(folder)
     for _ in range(3):
-        trainer.keep(HERE)
-    assert not folder.exists()  # To be made by the preprocessor.
+        trainer.restore(HERE)
+    assert not folder.exists()  # The preprocessor has to create it.
     assert preprocessor.missing() == folder
-    assert preprocessor.keep()
+    assert preprocessor.restore()
     assert read_manifest(folder) == MANIFEST
     for _ in range(3):
-        trainer.keep(HERE)
-        assert not preprocessor.keep()
+        trainer.restore(HERE)
+        assert not preprocessor.restore()
     assert progress(folder) == "3\n17\n"
     assert locks.is_alive(folder, locks.PREPROCESSOR)
     assert locks.is_alive(folder, locks.TRAINER)
@@ -92,7 +98,7 @@ def test_both_come_back_into_a_folder_that_was_deleted(
 def test_a_trainer_comes_back_into_a_folder_that_somebody_made(folder, trainer, said):
     shutil.rmtree(folder)
     folder.mkdir()
-    trainer.keep(HERE)
+    trainer.restore(HERE)
     assert progress(folder) == "3\n17\n"
     assert locks.is_alive(folder, locks.TRAINER)
     assert said == [f"{folder}: was deleted; the training goes on"]
@@ -100,9 +106,9 @@ def test_a_trainer_comes_back_into_a_folder_that_somebody_made(folder, trainer, 
 
 def test_a_trainer_waits_for_its_disk(folder, trainer, said):
     folder.parent.rename(folder.parent.with_name("unmounted"))
-    trainer.keep(HERE)
+    trainer.restore(HERE)
     folder.parent.with_name("unmounted").rename(folder.parent)
-    trainer.keep(HERE)
+    trainer.restore(HERE)
     assert said == [
         f"{folder}: is missing, and so is the folder above it (is its disk mounted?); "
         "waiting for it",
@@ -112,11 +118,11 @@ def test_a_trainer_waits_for_its_disk(folder, trainer, said):
 
 @pytest.mark.parametrize("content", [None, "", "0\n0\n", "garbage"], ids=repr)
 def test_the_position_of_a_waiting_trainer_is_put_right(folder, trainer, said, content):
-    """It makes no step that would write it; another one would be waited for in vain."""
+    """It makes no step that would write it, and waits for the batch of its position."""
     (folder / FILE_NAME).unlink()
     if content is not None:
         (folder / FILE_NAME).write_text(content)
-    trainer.keep(HERE)
+    trainer.restore(HERE)
     assert progress(folder) == "3\n17\n"
     assert said == []
 
@@ -126,8 +132,8 @@ def test_deleted_lock_files_are_named(folder, preprocessor, trainer, said):
     BatchBuffer(folder).write(HERE, images, np.zeros(1, np.int32))
     for name in "train.lock", "runtime_preprocessing.lock":
         (folder / name).unlink()
-    trainer.keep(HERE)
-    assert preprocessor.keep()
+    trainer.restore(HERE)
+    assert preprocessor.restore()
     assert said == [
         f"{folder / 'train.lock'}: was deleted; the training goes on",
         f"{folder / 'runtime_preprocessing.lock'}: was deleted; made again",
@@ -141,16 +147,16 @@ def test_batches_whose_manifest_was_deleted_are_made_again(folder, preprocessor,
     writing = folder / ".writing-by-a-living-worker.npy.tmp"
     writing.touch()
     (folder / "manifest.json").unlink()
-    assert preprocessor.keep()
+    assert preprocessor.restore()
     assert said == [f"{folder / 'manifest.json'}: was deleted; made again"]
-    assert BatchBuffer(folder).present() == set()
+    assert BatchBuffer(folder).files() == {}
     assert writing.exists()
 
 
-def test_a_disk_that_fails_is_an_error_of_keeping_only(
+def test_a_disk_that_fails_is_an_error_of_restoring_only(
     preprocessor, trainer, said, monkeypatch
 ):
-    """Asked what is missing, it is asked in the middle of another error."""
+    """Not of missing(), which is called while another error is handled."""
 
     def fail(path, **keywords):
         raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
@@ -158,8 +164,8 @@ def test_a_disk_that_fails_is_an_error_of_keeping_only(
     monkeypatch.setattr(Path, "stat", fail)
     assert preprocessor.missing()
     with pytest.raises(OSError, match="Input/output error"):
-        preprocessor.keep()
-    trainer.keep(HERE)
+        preprocessor.restore()
+    trainer.restore(HERE)
     (line,) = said
     assert "Input/output error" in line
 
@@ -175,19 +181,19 @@ def test_a_folder_that_another_process_has_taken_is_left_to_it(
         exclusive_role(folder, locks.TRAINER),
     ):
         with pytest.raises(AlreadyRunningError):
-            preprocessor.keep()
+            preprocessor.restore()
         with pytest.raises(AlreadyRunningError):
-            trainer.keep(HERE)
+            trainer.restore(HERE)
     assert read_manifest(folder) == {"seed": 1}
     assert not (folder / FILE_NAME).exists()
     assert said == []
 
 
-def test_a_worker_that_is_not_the_chief_keeps_its_lock_only(folder, said):
+def test_a_worker_that_is_not_the_chief_restores_only_its_lock(folder, observer, said):
     with exclusive_role(folder, "train_worker_1") as role:
-        place = TrainersPlace([role], said.append, writes_progress=False)
+        files = TrainerFiles([role], observer, writes_progress=False)
         role.path.unlink()
-        place.keep(HERE)
+        files.restore(HERE)
         assert role.is_held()
     assert [path.name for path in folder.iterdir()] == ["train_worker_1.lock"]
     assert said == [f"{role.path}: was deleted; the training goes on"]

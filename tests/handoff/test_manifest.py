@@ -4,13 +4,16 @@ The trainer refuses them; the preprocessor replaces them and says so, unless a l
 trainer needs them.
 """
 
+import os
+
 import numpy as np
 import pytest
 
-from resnet50.handoff import locks
+from resnet50.handoff import locks, manifest
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.manifest import (
     FILE_NAME,
+    ManifestCheck,
     ManifestError,
     adopt_buffer,
     differences,
@@ -86,7 +89,7 @@ def test_stale_batches_are_replaced_and_said(buffer):
         f"{buffer.folder}: batch_size is 64 there and 32 here; seed is 1 there and 0 "
         "here; replacing 3 stale batches"
     ]
-    assert buffer.present() == set()
+    assert buffer.files() == {}
 
 
 @pytest.mark.parametrize(
@@ -98,13 +101,13 @@ def test_batches_under_a_torn_manifest_are_not_believed(buffer, content):
     with pytest.raises(ManifestError, match="batch_size is absent there and 32 here"):
         require_same(buffer.folder, OURS)
     adopt(buffer)
-    assert buffer.present() == set()
+    assert buffer.files() == {}
 
 
 def test_batches_without_a_manifest_are_not_believed(buffer):
     assert not require_same(buffer.folder, OURS)
     adopt(buffer)
-    assert buffer.present() == set()
+    assert buffer.files() == {}
 
 
 def test_batches_are_gone_before_the_manifest_says_ours(buffer, monkeypatch):
@@ -156,3 +159,63 @@ def test_trainer_refuses_other_settings_and_says_where_to_change_them(tmp_path):
         "(there: the batches of runtime_preprocessing.py; restart that one with the "
         "settings of this terminal, and it replaces them, or this one with those)"
     )
+
+
+@pytest.fixture
+def parsed(monkeypatch):
+    """Gets every manifest that is parsed."""
+    found, parse = [], manifest._parse
+    monkeypatch.setattr(
+        manifest, "_parse", lambda content: found.append(content) or parse(content)
+    )
+    return found
+
+
+def age(folder, seconds):
+    """Dates the manifest back, as if it had been there for some time."""
+    status = (folder / FILE_NAME).stat()
+    nanoseconds = status.st_mtime_ns - round(seconds * 1e9)
+    os.utime(folder / FILE_NAME, ns=(nanoseconds, nanoseconds))
+
+
+def test_a_manifest_is_parsed_once_for_many_batches(tmp_path, parsed):
+    check = ManifestCheck(tmp_path, OURS)
+    assert not check.is_same()
+    write_manifest(tmp_path, OURS)
+    age(tmp_path, seconds=10)
+    assert all(check.is_same() for _ in range(100))
+    assert len(parsed) == 1
+
+
+def test_a_replaced_or_deleted_manifest_is_noticed_at_once(tmp_path, parsed):
+    check = ManifestCheck(tmp_path, OURS)
+    for content in OURS, {**OURS, "seed": 1}, OURS, {**OURS, "seed": 2}:
+        write_manifest(tmp_path, content)
+        age(tmp_path, seconds=10)
+        if content == OURS:
+            assert check.is_same()
+        else:
+            with pytest.raises(ManifestError, match=r"seed is [12] there and 0 here"):
+                check.is_same()
+    assert len(parsed) == 4
+    (tmp_path / FILE_NAME).unlink()
+    assert not check.is_same()
+
+
+def test_a_change_within_one_tick_of_the_clock_is_noticed(tmp_path):
+    """The new file has the size, the time and even the inode of the old one."""
+    check = ManifestCheck(tmp_path, OURS)
+    write_manifest(tmp_path, OURS)
+    before = (tmp_path / FILE_NAME).stat()
+    assert check.is_same()
+    content = (tmp_path / FILE_NAME).read_bytes()
+    (tmp_path / FILE_NAME).write_bytes(content.replace(b'"seed": 0', b'"seed": 1'))
+    os.utime(tmp_path / FILE_NAME, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = (tmp_path / FILE_NAME).stat()
+    assert (after.st_ino, after.st_mtime_ns, after.st_size) == (
+        before.st_ino,
+        before.st_mtime_ns,
+        before.st_size,
+    )
+    with pytest.raises(ManifestError, match="seed is 1 there and 0 here"):
+        check.is_same()

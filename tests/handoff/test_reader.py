@@ -1,7 +1,7 @@
 """Proves that the trainer gets every batch once and in order.
 
-It waits for what is late, hears how to start a preprocessor that is not there, and can
-stop at any moment.
+It waits for late batches, shows how to start a missing preprocessor, and can stop at
+any moment.
 """
 
 import threading
@@ -11,13 +11,15 @@ import pytest
 
 from resnet50.handoff import locks, reader
 from resnet50.handoff.buffer import BatchBuffer, BatchFileError, BatchSpec
-from resnet50.handoff.manifest import ManifestError
-from resnet50.handoff.progress import to_position
-from resnet50.handoff.reader import BatchReader
+from resnet50.handoff.manifest import FILE_NAME, ManifestError, write_manifest
+from resnet50.handoff.progress import StepRange, to_position
+from resnet50.handoff.reader import BatchReader, BatchSource, ReaderSettings
+from tests.doubles import NoFiles, RecordingObserver
 
 SPEC = BatchSpec(batch_size=2, crop_size=3, dtype="float32", num_classes=100)
 BATCHES_PER_EPOCH = 3
 COMMAND = "python3 runtime_preprocessing.py --epoch_end=4"
+MANIFEST = {"seed": 0}
 
 
 class CountingBuffer(BatchBuffer):
@@ -33,14 +35,15 @@ class CountingBuffer(BatchBuffer):
 
 @pytest.fixture
 def buffer(tmp_path):
+    write_manifest(tmp_path, MANIFEST)
     return CountingBuffer(tmp_path)
 
 
 @pytest.fixture
 def impatient(monkeypatch):
-    """Makes every wait a long one, so that it is told."""
-    monkeypatch.setattr(reader, "_SPEAK_AFTER_SECONDS", -1.0)
-    monkeypatch.setattr(reader, "_LOOK_SECONDS", 0.001)
+    """Makes every wait a long one, so that it is reported."""
+    monkeypatch.setattr(reader, "_LONG_WAIT_SECONDS", -1.0)
+    monkeypatch.setattr(reader, "_POLL_SECONDS", 0.001)
 
 
 def write(buffer, step):
@@ -52,25 +55,26 @@ def write(buffer, step):
 
 def patience():
     """Returns a should_stop that fails the test instead of waiting for ever."""
-    looks = iter(range(200))
+    polls = iter(range(200))
 
     def should_stop():
-        assert next(looks, None) is not None, "the batch does not come"
+        assert next(polls, None) is not None, "the batch does not come"
         return False
 
     return should_stop
 
 
-def make_reader(buffer, steps, *, notify=lambda line: None, **changes) -> BatchReader:
-    options = {
-        "batches_per_epoch": BATCHES_PER_EPOCH,
-        "read_ahead": 2,
-        "sleep_seconds": 0.001,
-        "is_buffer_ready": lambda: True,
-        "should_stop": patience(),
-        "how_to_start": COMMAND,
-    }
-    return BatchReader(buffer, SPEC, steps, notify=notify, **{**options, **changes})
+def make_reader(
+    buffer, steps, observer=None, *, files=None, read_ahead=2, should_stop=None
+) -> BatchReader:
+    return BatchReader(
+        BatchSource(buffer, SPEC, MANIFEST),
+        StepRange(steps.start, steps.stop, BATCHES_PER_EPOCH),
+        ReaderSettings(read_ahead, sleep_seconds=0.001, how_to_start=COMMAND),
+        files or NoFiles(),
+        observer or RecordingObserver(),
+        should_stop or patience(),
+    )
 
 
 def assert_is(batch, step):
@@ -106,23 +110,19 @@ def test_no_steps_no_batches(buffer):
 
 def test_waits_for_a_batch_that_appears_later(buffer, impatient):
     write(buffer, 0)
-    said = []
-
-    def notify(line):
-        said.append(line)
-        if line.startswith("waiting"):
-            write(buffer, 1)
-
+    observer = RecordingObserver(
+        notify=lambda line: line.startswith("waiting") and write(buffer, 1)
+    )
     with (
         locks.exclusive_role(buffer.folder, locks.PREPROCESSOR),
-        make_reader(buffer, range(2), notify=notify) as batches,
+        make_reader(buffer, range(2), observer) as batches,
     ):
         first, second = batches
     assert_is(first, 0)
     assert_is(second, 1)
-    assert said[-2] == f"waiting for the next batch in {buffer.folder}"
-    assert said[-1].startswith("waited ")
-    assert said[-1].endswith(" s")
+    assert observer.lines[-2] == f"waiting for the next batch in {buffer.folder}"
+    assert observer.lines[-1].startswith("waited ")
+    assert observer.lines[-1].endswith(" s")
     assert batches.waited_seconds > 0
 
 
@@ -130,101 +130,96 @@ def test_labels_without_images_are_waited_for_too(buffer, impatient):
     write(buffer, 0)
     images = buffer.images_path(to_position(0, BATCHES_PER_EPOCH))
     hidden = images.rename(images.with_name("hidden"))
-    with make_reader(
-        buffer, range(1), notify=lambda line: hidden.exists() and hidden.rename(images)
-    ) as batches:
+    observer = RecordingObserver(
+        notify=lambda line: hidden.exists() and hidden.rename(images)
+    )
+    with make_reader(buffer, range(1), observer) as batches:
         assert_is(next(batches), 0)
 
 
 def test_says_once_how_to_start_an_absent_preprocessor(buffer, impatient):
-    said, stop = [], threading.Event()
-
-    def notify(line):
-        said.append(line)
-        if COMMAND in line:
-            stop.set()
-
-    with make_reader(
-        buffer, range(1), notify=notify, should_stop=stop.is_set
-    ) as batches:
+    stop = threading.Event()
+    observer = RecordingObserver(notify=lambda line: COMMAND in line and stop.set())
+    with make_reader(buffer, range(1), observer, should_stop=stop.is_set) as batches:
         assert list(batches) == []
-    assert said == [
+    assert observer.lines == [
         f"waiting for the next batch in {buffer.folder}",
         "runtime_preprocessing.py is not running; start it in another terminal:\n"
         f"    {COMMAND}",
     ]
 
 
-def test_a_preprocessor_that_goes_is_told_once_each_time(buffer):
-    said = []
-    reader = make_reader(buffer, range(1), notify=said.append)
+def test_a_preprocessor_that_goes_is_reported_once_each_time(buffer):
+    observer = RecordingObserver()
+    reader = make_reader(buffer, range(1), observer)
     for _ in range(2):
         with locks.exclusive_role(buffer.folder, locks.PREPROCESSOR):
             reader.check_preprocessor()
         for _ in range(3):
             reader.check_preprocessor()
-    assert len(said) == 2
-    assert all(COMMAND in line for line in said)
+    assert len(observer.lines) == 2
+    assert all(COMMAND in line for line in observer.lines)
 
 
 def test_living_preprocessor_is_not_called_absent(buffer, impatient):
-    said, looks = [], []
+    observer, polls = RecordingObserver(), []
 
     def should_stop():
-        looks.append(None)
-        return len(looks) > 20
+        polls.append(None)
+        return len(polls) > 20
 
     with (
         locks.exclusive_role(buffer.folder, locks.PREPROCESSOR),
-        make_reader(
-            buffer, range(1), notify=said.append, should_stop=should_stop
-        ) as batches,
+        make_reader(buffer, range(1), observer, should_stop=should_stop) as batches,
     ):
         assert list(batches) == []
-    assert said == [f"waiting for the next batch in {buffer.folder}"]
+    assert observer.lines == [f"waiting for the next batch in {buffer.folder}"]
 
 
-def test_short_waits_are_not_told(buffer):
-    said = []
+def test_short_waits_are_not_reported(buffer):
+    observer = RecordingObserver()
     for step in range(3):
         write(buffer, step)
-    with make_reader(buffer, range(3), notify=said.append) as batches:
+    with make_reader(buffer, range(3), observer) as batches:
         assert len(list(batches)) == 3
-    assert said == []
+    assert observer.lines == []
 
 
-def test_nothing_is_read_before_the_buffer_is_ready(buffer):
+def test_nothing_is_read_before_there_is_a_manifest(buffer):
     write(buffer, 0)
-    answers = iter([False, False, True, True])
-    num_read_when_asked = []
+    (buffer.folder / FILE_NAME).unlink()
+    num_read = []
 
-    def is_ready():
-        num_read_when_asked.append(buffer.num_read)
-        return next(answers)
+    def write_it_later(position):
+        num_read.append(buffer.num_read)
+        if len(num_read) == 2:
+            write_manifest(buffer.folder, MANIFEST)
 
-    with make_reader(buffer, range(1), is_buffer_ready=is_ready) as batches:
+    files = NoFiles(write_it_later)
+    with make_reader(buffer, range(1), files=files) as batches:
         assert_is(next(batches), 0)
-    assert num_read_when_asked == [0, 0, 0, 1]
+    assert num_read[:2] == [0, 0]
 
 
 def test_batch_of_other_settings_is_not_delivered(buffer):
-    """A preprocessor replaces the manifest between the question and the reading."""
+    """A preprocessor replaces the manifest between its check and the reading."""
     write(buffer, 0)
+    read = buffer.read
 
-    def is_ready():
-        if buffer.num_read:
-            raise ManifestError("seed is 99 there and 0 here")
-        return True
+    def replace_and_read(position, spec):
+        write_manifest(buffer.folder, {"seed": 9})
+        return read(position, spec)
 
+    buffer.read = replace_and_read
     with (
-        make_reader(buffer, range(1), is_buffer_ready=is_ready) as batches,
-        pytest.raises(ManifestError),
+        make_reader(buffer, range(1)) as batches,
+        pytest.raises(ManifestError, match="seed is 9 there and 0 here"),
     ):
         next(batches)
 
 
-def test_damaged_batch_is_deleted_once_to_be_made_anew(buffer):
-    said = []
+def test_damaged_batch_is_deleted_once_to_be_made_again(buffer):
+    observer = RecordingObserver()
     for step in range(2):
         write(buffer, step)
     damaged = buffer.images_path(to_position(1, BATCHES_PER_EPOCH))
@@ -232,18 +227,18 @@ def test_damaged_batch_is_deleted_once_to_be_made_anew(buffer):
 
     delete = buffer.delete
 
-    def delete_and_make_anew(position):
+    def delete_and_make_again(position):
         delete(position)
-        assert position not in buffer.present()
+        assert position not in buffer.files()
         write(buffer, 1)
 
-    buffer.delete = delete_and_make_anew
-    with make_reader(buffer, range(2), notify=said.append) as batches:
+    buffer.delete = delete_and_make_again
+    with make_reader(buffer, range(2), observer) as batches:
         for step, batch in enumerate(batches):
             assert_is(batch, step)
-    assert len(said) == 1
-    assert said[0].startswith(f"{damaged}: ")
-    assert said[0].endswith("; deleted, to be made anew")
+    (line,) = observer.lines
+    assert line.startswith(f"{damaged}: ")
+    assert line.endswith("; deleted, to be made anew")
 
 
 def test_batch_that_is_damaged_twice_raises_after_what_was_read(buffer):
@@ -259,17 +254,6 @@ def test_batch_that_is_damaged_twice_raises_after_what_was_read(buffer):
     assert str(damaged) in str(caught.value)
 
 
-def test_raises_what_the_readiness_check_raises(buffer):
-    def is_ready():
-        raise ValueError("other settings")
-
-    with (
-        make_reader(buffer, range(1), is_buffer_ready=is_ready) as batches,
-        pytest.raises(ValueError, match="other settings"),
-    ):
-        next(batches)
-
-
 @pytest.mark.parametrize("num_written", [0, 1, 20], ids="{} written".format)
 def test_leaving_the_block_ends_the_thread(buffer, num_written):
     """While it waits for a batch, and while it waits for room in its queue."""
@@ -283,20 +267,15 @@ def test_leaving_the_block_ends_the_thread(buffer, num_written):
     assert set(threading.enumerate()) == threads
 
 
-def test_leaving_the_block_ends_the_wait_for_a_buffer(buffer):
-    asked = threading.Event()
-
-    def is_ready():
-        asked.set()
-        return False
-
+def test_leaving_the_block_ends_the_wait_for_a_manifest(buffer):
+    (buffer.folder / FILE_NAME).unlink()
     threads = set(threading.enumerate())
-    with make_reader(buffer, range(1), is_buffer_ready=is_ready):
-        asked.wait()
+    with make_reader(buffer, range(1)):
+        pass
     assert set(threading.enumerate()) == threads
 
 
-def test_stops_when_told_even_with_batches_at_hand(buffer):
+def test_stops_when_asked_even_with_batches_at_hand(buffer):
     stop = threading.Event()
     for step in range(5):
         write(buffer, step)
@@ -306,38 +285,30 @@ def test_stops_when_told_even_with_batches_at_hand(buffer):
         assert list(batches) == []
 
 
-def test_a_waiting_trainer_keeps_its_place_and_says_where_it_is(buffer):
-    """From the first look on, and while the wait is too short to be told."""
-    kept = []
-
-    def keep_place(position):
-        kept.append(position)
-        if len(kept) > 2:
-            write(buffer, 1)
-
+def test_a_waiting_trainer_restores_its_files_for_the_next_position(buffer):
+    """From the first poll on, and while the wait is too short to be reported."""
+    files = NoFiles(lambda position: len(files.positions) > 2 and write(buffer, 1))
     write(buffer, 0)
-    with make_reader(buffer, range(2), keep_place=keep_place) as batches:
+    with make_reader(buffer, range(2), files=files) as batches:
         assert_is(next(batches), 0)
         batches.check_preprocessor()
         assert_is(next(batches), 1)
-    assert kept[:3] == [to_position(1, BATCHES_PER_EPOCH)] * 3
+    assert files.positions[:3] == [to_position(1, BATCHES_PER_EPOCH)] * 3
 
 
-def test_what_keeping_the_place_raises_ends_the_iteration(buffer):
-    def keep_place(position):
+def test_an_error_of_restoring_the_files_ends_the_iteration(buffer):
+    def restore(position):
         raise locks.AlreadyRunningError("train.py already runs here")
 
     with (
-        make_reader(buffer, range(1), keep_place=keep_place) as batches,
+        make_reader(buffer, range(1), files=NoFiles(restore)) as batches,
         pytest.raises(locks.AlreadyRunningError),
     ):
         next(batches)
 
 
 @pytest.mark.parametrize("is_alive", [True, False])
-def test_what_the_thread_waits_for_is_counted_by_its_cause(
-    buffer, monkeypatch, is_alive
-):
+def test_the_threads_wait_is_counted_by_its_cause(buffer, monkeypatch, is_alive):
     monkeypatch.setattr(locks, "is_locked", lambda folder, role: is_alive)
     subject = make_reader(buffer, range(1))
     subject.check_preprocessor()

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from resnet50.dataset.sources import ImageFile
+from resnet50.dataset.sources import ImageSource
 from resnet50.pixels import backend, pillow_numpy
 from resnet50.pixels.augmentation import (
     AugmentationParams,
@@ -24,7 +24,7 @@ from resnet50.pixels.augmentation import (
 from resnet50.pixels.resampling import Span
 from resnet50.preprocessing.channel_stats import sum_levels
 from tests.images import photograph
-from tests.preprocessing.recipes import STATISTICS
+from tests.preprocessing.batch_settings import STATISTICS
 
 if backend.get() is pillow_numpy:
     pytest.skip("numba is absent or switched off", allow_module_level=True)
@@ -190,7 +190,7 @@ def test_a_whole_crop_is_numpys(dtype, is_flipped):
 
 def test_level_sums_are_those_of_pillows_histogram(tmp_path):
     for index, size in enumerate([(1, 1), (64, 3), (333, 250), (1, 40_000)]):
-        image = ImageFile(str(tmp_path / f"{index}.png"))
+        image = ImageSource(str(tmp_path / f"{index}.png"))
         Image.fromarray(photograph(*size)).save(str(image))
         fast, slow = both_ways(lambda image=image: sum_levels([image]))
         assert fast.num_pixels == slow.num_pixels == size[0] * size[1]
@@ -209,7 +209,7 @@ MAKE_A_CROP = """
 import sys
 import numpy as np
 from resnet50.pixels.augmentation import AugmentationParams, augment
-from tests.preprocessing.recipes import STATISTICS
+from tests.preprocessing.batch_settings import STATISTICS
 out = np.empty((32, 32, 3), sys.argv[1])
 params = AugmentationParams(48, (0.5, 0.5), True, (0.1, 0.1, 0.1))
 augment(np.zeros((60, 70, 3), np.uint8), params, 32, STATISTICS, out)

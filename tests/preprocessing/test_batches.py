@@ -14,8 +14,9 @@ from PIL import Image
 from resnet50.config.settings import AugmentationConfig
 from resnet50.config.toml_file import read_config
 from resnet50.dataset import images
+from resnet50.dataset.class_folders import list_class_folders
 from resnet50.dataset.decoding import decode_rgb
-from resnet50.dataset.images import epoch_order, list_class_folders
+from resnet50.dataset.images import epoch_order
 from resnet50.handoff.buffer import BatchBuffer, BatchFileError, BatchSpec
 from resnet50.handoff.progress import Position
 from resnet50.pixels.augmentation import (
@@ -34,7 +35,7 @@ from resnet50.preprocessing.batches import (
 from resnet50.preprocessing.process_pool import worker_pool
 from tests.config.test_settings import SHIPPED
 from tests.images import indices_in_batch, make_class_folders, photograph
-from tests.preprocessing.recipes import STATISTICS, make_recipe
+from tests.preprocessing.batch_settings import STATISTICS, make_settings
 
 NUM_CLASSES, IMAGES_PER_CLASS = 5, 5
 # 25 images in batches of 4: 6 whole batches, one image left over.
@@ -62,8 +63,8 @@ def photographs(tmp_path_factory):
 
 
 def make(dataset, position, **changes):
-    recipe = make_recipe(**changes)
-    return make_batch(recipe, Assignments(dataset, recipe)[Position(*position)])
+    settings = make_settings(**changes)
+    return make_batch(settings, Assignments(dataset, settings)[Position(*position)])
 
 
 def content(batch) -> tuple[bytes, bytes]:
@@ -95,23 +96,23 @@ def test_every_image_at_most_once_per_epoch_in_the_epochs_order(flat):
 
 def test_same_bytes_when_made_twice_and_in_another_order(photographs):
     positions = [Position(e, b) for e in range(2) for b in range(3)]
-    recipe = make_recipe()
+    settings = make_settings()
     forward, backward = (
-        Assignments(photographs, recipe),
-        Assignments(photographs, recipe),
+        Assignments(photographs, settings),
+        Assignments(photographs, settings),
     )
-    first = {p: content(make_batch(recipe, forward[p])) for p in positions}
-    second = {p: content(make_batch(recipe, backward[p])) for p in positions[::-1]}
+    first = {p: content(make_batch(settings, forward[p])) for p in positions}
+    second = {p: content(make_batch(settings, backward[p])) for p in positions[::-1]}
     assert first == second
     assert len(set(first.values())) == len(positions)
 
 
 def test_same_bytes_in_a_fresh_process(photographs):
-    recipe = make_recipe()
-    assignment = Assignments(photographs, recipe)[Position(1, 2)]
+    settings = make_settings()
+    assignment = Assignments(photographs, settings)[Position(1, 2)]
     with worker_pool(1) as pool:
-        there = pool.submit(make_batch, recipe, assignment).result()
-    assert content(there) == content(make_batch(recipe, assignment))
+        there = pool.submit(make_batch, settings, assignment).result()
+    assert content(there) == content(make_batch(settings, assignment))
 
 
 @pytest.mark.parametrize(
@@ -130,18 +131,18 @@ def test_same_bytes_in_a_fresh_process(photographs):
 )
 def test_another_address_or_setting_gives_another_batch(photographs, change):
     position = change.get("position", (0, 0))
-    settings = {key: value for key, value in change.items() if key != "position"}
+    others = {key: value for key, value in change.items() if key != "position"}
     batch = make(photographs, (0, 0))
-    assert content(make(photographs, position, **settings))[0] != content(batch)[0]
+    assert content(make(photographs, position, **others))[0] != content(batch)[0]
 
 
-def test_choices_are_of_the_designed_stream():
-    recipe = make_recipe(batch_size=2)
+def test_params_come_from_the_designed_stream():
+    settings = make_settings(batch_size=2)
     rng = np.random.default_rng([7, AUGMENTATION, 3, 5])
-    for choice in batch_params(recipe, Position(3, 5)):
+    for params in batch_params(settings, Position(3, 5)):
         uniform, normal = rng.random(4), rng.standard_normal(3)
-        assert choice.crop_fractions == (uniform[1], uniform[2])
-        assert choice.colour_weights == tuple(normal * 0.1)
+        assert params.crop_fractions == (uniform[1], uniform[2])
+        assert params.colour_weights == tuple(normal * 0.1)
 
 
 def test_purpose_tags_keep_the_streams_apart():
@@ -194,7 +195,7 @@ def test_replacement_passes_over_unreadable_ones_into_the_next_batch(flat):
 
 def test_replacement_of_the_last_goes_on_with_the_dropped_images(flat):
     dataset, paths = flat
-    order = epoch_order(dataset.num_images, make_recipe().seed, 0)
+    order = epoch_order(dataset.num_images, make_settings().seed, 0)
     last = dataset.batches_per_epoch(4) - 1
     assert len(order) % 4  # Some are left over, in no batch of the epoch.
     paths[order[4 * last + 3]].unlink()
@@ -203,19 +204,19 @@ def test_replacement_of_the_last_goes_on_with_the_dropped_images(flat):
     assert indices_in_batch(batch.images, STATISTICS) == expected
 
 
-def test_replacement_gets_the_choices_of_the_place(tmp_path):
+def test_replacement_gets_the_params_of_the_image_it_replaces(tmp_path):
     for index in range(3):
         path = tmp_path / "class" / f"{index}.png"
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(photograph(70, 60, index)).save(path)
     dataset = list_class_folders(tmp_path)
-    recipe = make_recipe(batch_size=3)
-    assignment = Assignments(dataset, recipe)[Position(0, 0)]
+    settings = make_settings(batch_size=3)
+    assignment = Assignments(dataset, settings)[Position(0, 0)]
     Path(str(assignment.sources[1])).write_bytes(b"")
-    batch = make_batch(recipe, assignment)
+    batch = make_batch(settings, assignment)
     expected = np.empty((32, 32, 3), np.float32)
-    choice = batch_params(recipe, Position(0, 0))[1]
-    augment(decode_rgb(assignment.sources[2]), choice, 32, STATISTICS, expected)
+    params = batch_params(settings, Position(0, 0))[1]
+    augment(decode_rgb(assignment.sources[2]), params, 32, STATISTICS, expected)
     assert batch.images[1].tobytes() == expected.tobytes()
 
 
@@ -223,10 +224,10 @@ def test_nothing_readable_is_an_error_and_no_batch(flat):
     dataset, paths = flat
     for path in paths:
         path.unlink()
-    recipe = make_recipe()
-    assignment = Assignments(dataset, recipe)[Position(1, 2)]
+    settings = make_settings()
+    assignment = Assignments(dataset, settings)[Position(1, 2)]
     with pytest.raises(NothingReadableError) as caught:
-        make_batch(recipe, assignment)
+        make_batch(settings, assignment)
     assert str(caught.value) == (
         "none of the 4 images of epoch 1, batch 2 can be read, nor the next 16; the "
         f"first is {assignment.sources[0]}: No such file or directory (is the disk "
@@ -235,7 +236,7 @@ def test_nothing_readable_is_an_error_and_no_batch(flat):
 
 
 def test_manifest_holds_every_setting_that_the_content_depends_on(photographs, flat):
-    """Every field of the recipe; a new field fails this test until it is there."""
+    """A new field of BatchSettings fails this test until the manifest has it."""
     changes = {
         "seed": 8,
         "batch_size": 5,
@@ -254,15 +255,15 @@ def test_manifest_holds_every_setting_that_the_content_depends_on(photographs, f
     }
     names |= {field.name for field in dataclasses.fields(AugmentationConfig)}
     assert set(changes) == names
-    manifest = make_recipe().manifest(photographs)
+    manifest = make_settings().manifest(photographs)
     for name, value in changes.items():
-        assert make_recipe(**{name: value}).manifest(photographs) != manifest, name
+        assert make_settings(**{name: value}).manifest(photographs) != manifest, name
     other_mean = STATISTICS._replace(mean=(0.45, 0.5, 0.41))
-    assert make_recipe(statistics=other_mean).manifest(photographs) != manifest
-    assert make_recipe().manifest(flat[0]) != manifest
+    assert make_settings(statistics=other_mean).manifest(photographs) != manifest
+    assert make_settings().manifest(flat[0]) != manifest
     assert manifest["dataset_fingerprint"] == photographs.fingerprint
     assert {"format_version", "pillow_version"} <= set(manifest)
-    assert make_recipe().manifest(photographs) == manifest
+    assert make_settings().manifest(photographs) == manifest
 
 
 SCHEDULE = ((1, 32), (3, 40))
@@ -270,29 +271,28 @@ SCHEDULE = ((1, 32), (3, 40))
 
 def test_crops_of_an_epoch_have_its_size(photographs):
     """Before the first entry of the schedule it is crop_size, here 48."""
-    settings = {"crop_size": 48, "shorter_side_min": 48, "shorter_side_max": 62}
-    recipe = make_recipe(**settings, crop_size_schedule=SCHEDULE)
-    plain = make_recipe(**settings)
+    sizes = {"crop_size": 48, "shorter_side_min": 48, "shorter_side_max": 62}
+    settings = make_settings(**sizes, crop_size_schedule=SCHEDULE)
+    plain = make_settings(**sizes)
     for epoch, size in ((0, 48), (1, 32), (2, 32), (3, 40), (9, 40)):
         position = Position(epoch, 1)
-        batch = make_batch(recipe, Assignments(photographs, recipe)[position])
+        batch = make_batch(settings, Assignments(photographs, settings)[position])
         assert batch.images.shape == (4, size, size, 3)
-        choices, full = batch_params(recipe, position), batch_params(plain, position)
-        assert {choice.shorter_side for choice in full} <= {48, 55, 62}
-        # The same draws; only the image, and with it the crop, is smaller.
-        assert choices == [
-            choice._replace(shorter_side=choice.shorter_side * size // 48)
-            for choice in full
+        params, full = batch_params(settings, position), batch_params(plain, position)
+        assert {p.shorter_side for p in full} <= {48, 55, 62}
+        # The same random numbers; only the image, and with it the crop, is smaller.
+        assert params == [
+            p._replace(shorter_side=p.shorter_side * size // 48) for p in full
         ]
-        assert all(choice.shorter_side >= size for choice in choices)
+        assert all(p.shorter_side >= size for p in params)
 
 
 def test_a_smaller_crop_shows_the_same_part_of_its_image(photographs):
     """Shrunk, the full crop is the smaller one, but for what resampling rounds."""
-    settings = {"crop_size": 64, "shorter_side_min": 64, "shorter_side_max": 106}
-    full = make(photographs, (0, 0), **settings, dtype="uint8")
+    sizes = {"crop_size": 64, "shorter_side_min": 64, "shorter_side_max": 106}
+    full = make(photographs, (0, 0), **sizes, dtype="uint8")
     small = make(
-        photographs, (0, 0), **settings, dtype="uint8", crop_size_schedule=((0, 32),)
+        photographs, (0, 0), **sizes, dtype="uint8", crop_size_schedule=((0, 32),)
     )
     shrunk = full.images.reshape(4, 32, 2, 32, 2, 3).mean(axis=(2, 4))
     np.testing.assert_array_equal(full.labels, small.labels)
@@ -300,17 +300,17 @@ def test_a_smaller_crop_shows_the_same_part_of_its_image(photographs):
 
 
 def test_spec_of_smaller_crops(photographs, tmp_path):
-    recipe = make_recipe(
+    settings = make_settings(
         crop_size=36, dtype="float16", crop_size_schedule=((1, 32), (2, 34))
     )
-    spec, buffer = recipe.spec(photographs), BatchBuffer(tmp_path)
+    spec, buffer = settings.spec(photographs), BatchBuffer(tmp_path)
     assert spec == BatchSpec(4, 36, "float16", 3, ((1, 32), (2, 34)))
     assert spec.batch_bytes == BatchSpec(4, 36, "float16", 3).batch_bytes
     small = spec._replace(crop_size_schedule=((0, 32), (2, 34)))
     assert small.batch_bytes == BatchSpec(4, 34, "float16", 3).batch_bytes
     for epoch in range(4):
         position = Position(epoch, 0)
-        made = make_batch(recipe, Assignments(photographs, recipe)[position])
+        made = make_batch(settings, Assignments(photographs, settings)[position])
         buffer.write(position, made.images, made.labels)
         assert buffer.read(position, spec).images.shape == made.images.shape
     with pytest.raises(BatchFileError, match=r"\[4, 32, 32, 3\], expected .*36, 36"):
@@ -318,25 +318,25 @@ def test_spec_of_smaller_crops(photographs, tmp_path):
 
 
 def test_spec_is_what_batches_look_like(photographs):
-    recipe = make_recipe(dtype="float16")
-    assert recipe.spec(photographs) == BatchSpec(4, 32, "float16", 3)
+    settings = make_settings(dtype="float16")
+    assert settings.spec(photographs) == BatchSpec(4, 32, "float16", 3)
 
 
-def test_recipe_from_config():
+def test_settings_from_config():
     config = read_config(SHIPPED)
-    recipe = BatchSettings.from_config(config)
-    assert (recipe.seed, recipe.batch_size, recipe.dtype) == (0, 64, "float16")
-    assert recipe.statistics.mean == config.dataset.channel_mean
-    assert recipe.statistics.std == config.dataset.channel_std
-    assert recipe.augmentation == config.augmentation
+    settings = BatchSettings.from_config(config)
+    assert (settings.seed, settings.batch_size, settings.dtype) == (0, 64, "float16")
+    assert settings.statistics.mean == config.dataset.channel_mean
+    assert settings.statistics.std == config.dataset.channel_std
+    assert settings.augmentation == config.augmentation
 
 
 def test_uint8_batch_is_the_float16_batch_before_it_is_normalized(photographs):
     position = Position(2, 1)
     made = {}
     for dtype in ("uint8", "float16"):
-        recipe = make_recipe(dtype=dtype)
-        made[dtype] = make_batch(recipe, Assignments(photographs, recipe)[position])
+        settings = make_settings(dtype=dtype)
+        made[dtype] = make_batch(settings, Assignments(photographs, settings)[position])
     raw, ready = made["uint8"], made["float16"]
     assert ready.shifts is None
     np.testing.assert_array_equal(raw.labels, ready.labels)

@@ -1,8 +1,8 @@
-"""Proves what the refill decides, whom it believes, and that every batch gets made.
+"""Proves what the refill plans, which position it accepts, and what it makes.
 
-Planning and believing are tested without workers. Whole runs use real workers on flat
-images; a trainer inside the preprocessor's own look consumes what is ready, so that no
-test waits for luck. Files are compared bitwise across numbers of workers, restarts and
+Planning and following are tested without workers. Whole runs use real workers on flat
+images. The trainer is an observer that consumes ready batches at each poll, so no test
+depends on timing. Files are compared bitwise across numbers of workers, restarts and
 killed workers.
 """
 
@@ -14,28 +14,33 @@ import shutil
 
 import pytest
 
-from resnet50.dataset.images import list_class_folders
+from resnet50.dataset.class_folders import list_class_folders
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
-from resnet50.handoff.lost_folder import PreprocessorsPlace
+from resnet50.handoff.lost_folder import PreprocessorFiles
 from resnet50.handoff.manifest import adopt_buffer, read_manifest
-from resnet50.handoff.progress import FILE_NAME, Position, to_position, write_progress
-from resnet50.preprocessing import refill
-from resnet50.preprocessing import trainer_watch as follower_module
+from resnet50.handoff.progress import (
+    FILE_NAME,
+    Position,
+    StepRange,
+    to_position,
+    write_progress,
+)
+from resnet50.preprocessing import buffer_plan, refill, trainer_watch
 from resnet50.preprocessing.batches import Assignments
-from resnet50.preprocessing.process_pool import worker_pool
-from resnet50.preprocessing.refill import (
+from resnet50.preprocessing.buffer_plan import (
     DiskSpaceError,
     Plan,
-    Refill,
-    WorkersDyingError,
     fitting_buffer_size,
     plan_refill,
 )
+from resnet50.preprocessing.process_pool import worker_pool
+from resnet50.preprocessing.refill import Refill, RefillSettings, WorkersDyingError
 from resnet50.preprocessing.trainer_watch import ProgressFollower
 from resnet50.preprocessing.unreadable import UnreadableLog
+from tests.doubles import RecordingObserver
 from tests.images import make_class_folders
-from tests.preprocessing.recipes import make_recipe
+from tests.preprocessing.batch_settings import make_settings
 from tests.preprocessing.workloads import (
     die_once_half_way,
     exit_at_once,
@@ -47,12 +52,12 @@ from tests.preprocessing.workloads import (
 BATCHES_PER_EPOCH = 6
 END_STEP = 12
 
-# A run that has looked so often without an end never ends: a failure, not a wait.
-MANY_LOOKS = 3_000
+# A run that has polled this often will never end; the test fails instead of waiting.
+MANY_POLLS = 3_000
 
 
 class TestPlan:
-    """plan_refill: the window [10, 15) unless told otherwise."""
+    """plan_refill, with the window [10, 15) except where a test has another."""
 
     WINDOW = range(10, 15)
 
@@ -85,7 +90,7 @@ class TestPlan:
         assert plan == Plan([], [14], 1)
 
     def test_trainer_went_back(self):
-        """Nothing of the old window is in the new one but its first two batches."""
+        """The new window shares only two batches with the old one."""
         old = {12, 13, 14, 15, 16}
         plan = plan_refill(range(9, 14), old, old)
         assert plan == Plan([14, 15, 16], [9, 10, 11], 0)
@@ -99,19 +104,14 @@ class TestFollower:
     """ProgressFollower: from step 6 (epoch 1) to step 12."""
 
     @pytest.fixture
-    def said(self):
-        return []
+    def observer(self):
+        return RecordingObserver()
 
     @pytest.fixture
-    def follow(self, tmp_path, said):
-        def follow(start_step=6):
-            return ProgressFollower(
-                BatchBuffer(tmp_path),
-                batches_per_epoch=BATCHES_PER_EPOCH,
-                start_step=start_step,
-                end_step=END_STEP,
-                notify=said.append,
-            )
+    def follow(self, tmp_path, observer):
+        def follow(folder=tmp_path):
+            steps = StepRange(6, END_STEP, BATCHES_PER_EPOCH)
+            return ProgressFollower(folder, steps, observer)
 
         return follow
 
@@ -120,26 +120,30 @@ class TestFollower:
         write_progress(folder, to_position(step, BATCHES_PER_EPOCH))
 
     def test_starts_at_epoch_start_without_a_file_and_says_so_once(
-        self, tmp_path, follow, said
+        self, tmp_path, follow, observer
     ):
         follower = follow()
         assert [follower.trained_step() for _ in range(3)] == [6, 6, 6]
-        assert said == [f"{tmp_path / FILE_NAME}: does not exist (train.py writes it)"]
+        assert observer.lines == [
+            f"{tmp_path / FILE_NAME}: does not exist (train.py writes it)"
+        ]
         assert not follower.trainer_is_alive
 
     @pytest.mark.parametrize("step", [6, 9, 11])
     def test_a_dead_trainers_position_is_where_it_will_go_on(
-        self, tmp_path, follow, said, step
+        self, tmp_path, follow, observer, step
     ):
         self.write(tmp_path, step)
         assert follow().trained_step() == step
-        assert said == []
+        assert observer.lines == []
 
-    def test_a_finished_file_of_before_is_not_believed(self, tmp_path, follow, said):
+    def test_a_finished_file_of_before_is_not_believed(
+        self, tmp_path, follow, observer
+    ):
         self.write(tmp_path, END_STEP)
         follower = follow()
         assert [follower.trained_step() for _ in range(3)] == [6, 6, 6]
-        assert said == [
+        assert observer.lines == [
             f"{tmp_path / FILE_NAME}: says that the training has finished; starting at "
             "epoch 1, batch 0"
         ]
@@ -157,12 +161,12 @@ class TestFollower:
             assert follower.trained_step() == 6
 
     def test_a_position_before_epoch_start_is_believed_of_the_living_only(
-        self, tmp_path, follow, said
+        self, tmp_path, follow, observer
     ):
         self.write(tmp_path, 3)
         follower = follow()
         assert follower.trained_step() == 6
-        assert said == [
+        assert observer.lines == [
             f"{tmp_path / FILE_NAME}: says epoch 0, batch 3, before --epoch_start; "
             "starting at epoch 1, batch 0"
         ]
@@ -186,27 +190,21 @@ class TestFollower:
                 assert follower.trained_step() == step
                 assert follower.trainer_is_alive
 
-    def test_says_where_a_trainer_that_went_was(self, tmp_path, follow, said):
+    def test_says_where_a_trainer_that_went_was(self, tmp_path, follow, observer):
         follower = follow()
         with locks.exclusive_role(tmp_path, locks.TRAINER):
             self.write(tmp_path, 8)
             assert follower.trained_step() == 8
         assert [follower.trained_step() for _ in range(2)] == [8, 8]
-        assert said == ["train.py has gone; it was at epoch 1, batch 2"]
+        assert observer.lines == ["train.py has gone; it was at epoch 1, batch 2"]
 
     def test_a_trainer_whose_folder_is_deleted_has_not_gone(
-        self, tmp_path, follow, said
+        self, tmp_path, follow, observer
     ):
         """Nor is it news that its file is not there."""
         folder = tmp_path / "buffer"
         folder.mkdir()
-        follower = ProgressFollower(
-            BatchBuffer(folder),
-            batches_per_epoch=BATCHES_PER_EPOCH,
-            start_step=0,
-            end_step=END_STEP,
-            notify=said.append,
-        )
+        follower = follow(folder)
         with locks.exclusive_role(folder, locks.TRAINER) as role:
             self.write(folder, 8)
             assert follower.trained_step() == 8
@@ -216,9 +214,9 @@ class TestFollower:
             assert follower.trained_step() == 8
             role.take_again(make_folder=False)
             assert follower.trained_step() == 8
-            assert said == []
+            assert observer.lines == []
         follower.trained_step()
-        assert "train.py has gone; it was at epoch 1, batch 2" in said
+        assert "train.py has gone; it was at epoch 1, batch 2" in observer.lines
 
     def test_sleep_ends_when_the_trainers_file_is_deleted(
         self, tmp_path, follow, monkeypatch
@@ -232,7 +230,7 @@ class TestFollower:
             if len(naps) == 2:
                 (tmp_path / FILE_NAME).unlink()
 
-        monkeypatch.setattr(follower_module.time, "sleep", nap)
+        monkeypatch.setattr(trainer_watch.time, "sleep", nap)
         follow().sleep(3600)
         assert naps == [1.0, 1.0]
 
@@ -248,7 +246,7 @@ class TestFollower:
                     role = locks.exclusive_role(tmp_path, locks.TRAINER)
                     trainer.enter_context(role)
 
-            monkeypatch.setattr(follower_module.time, "sleep", nap)
+            monkeypatch.setattr(trainer_watch.time, "sleep", nap)
             follower.sleep(3600)
         assert naps == [1.0, 1.0, 1.0]
 
@@ -256,7 +254,7 @@ class TestFollower:
         "garbage", [b"", b"1\n", b"1\n6\n", b"2\n1\n", b"\xff\xfe"], ids=repr
     )
     def test_garbage_is_said_once_and_the_last_position_kept(
-        self, tmp_path, follow, said, garbage
+        self, tmp_path, follow, observer, garbage
     ):
         self.write(tmp_path, 8)
         follower = follow()
@@ -267,28 +265,43 @@ class TestFollower:
             self.write(tmp_path, 8)
             assert follower.trained_step() == 8
         # Once each time that it appeared.
-        assert len(said) == 2
-        assert all(line.startswith(f"{tmp_path / FILE_NAME}: ") for line in said)
+        assert len(observer.lines) == 2
+        assert all(
+            line.startswith(f"{tmp_path / FILE_NAME}: ") for line in observer.lines
+        )
 
 
 class InterruptionError(Exception):
     """Stands for Ctrl-C in the middle of a run."""
 
 
-class Trainer:
-    """Consumes batches within the preprocessor's look, and keeps their bytes."""
+class Watcher(RecordingObserver):
+    """Passes each status to a function; ``start`` sets its buffer."""
 
-    def __init__(self, buffer, *, stop_at=None, is_waiting=False):
-        self.buffer = buffer
+    def __init__(self, show=lambda status: None, **options):
+        super().__init__(show=show, **options)
+        self.buffer = None
+
+    def show(self, status):
+        assert len(self.statuses) < MANY_POLLS, "the run does not come to an end"
+        super().show(status)
+
+
+class Trainer(Watcher):
+    """Consumes ready batches at each poll of the preprocessor, and keeps their bytes.
+
+    It first passes the status to a function, if it has one.
+    """
+
+    def __init__(self, show=lambda status: None, *, is_waiting=False, **options):
+        super().__init__(show, **options)
         self.step = 0
         self.consumed = {}
-        self.statuses = []
-        self.stop_at = stop_at
+        self.stop_at = None
         self.is_waiting = is_waiting
 
-    def __call__(self, status):
-        self.statuses.append(status)
-        assert len(self.statuses) < MANY_LOOKS, "the run does not come to an end"
+    def show(self, status):
+        super().show(status)
         while not self.is_waiting and self.step < END_STEP:
             position = to_position(self.step, BATCHES_PER_EPOCH)
             if position not in self.buffer.ready():
@@ -298,11 +311,12 @@ class Trainer:
                 self.buffer.labels_path(position).read_bytes(),
             )
             self.step += 1
-            write_progress(
-                self.buffer.folder, to_position(self.step, BATCHES_PER_EPOCH)
-            )
+            self.write_progress(self.step)
             if self.step == self.stop_at:
                 raise InterruptionError
+
+    def write_progress(self, step):
+        write_progress(self.buffer.folder, to_position(step, BATCHES_PER_EPOCH))
 
 
 @pytest.fixture
@@ -325,37 +339,24 @@ def role_in():
 def start(tmp_path, paths, role_in):
     """Returns a function that prepares a Refill of a new or existing buffer."""
 
-    def start(folder_name="buffer", *, num_workers=1, buffer_size=5, report, notify):
+    def start(observer, folder_name="buffer", *, num_workers=1, buffer_size=5):
         folder = tmp_path / folder_name
         folder.mkdir(exist_ok=True)
-        buffer = BatchBuffer(folder)
-        report.buffer = buffer
+        observer.buffer = buffer = BatchBuffer(folder)
         dataset = list_class_folders(tmp_path / "images")
-        recipe = make_recipe()
-        assert dataset.batches_per_epoch(recipe.batch_size) == BATCHES_PER_EPOCH
-        manifest = recipe.manifest(dataset)
-        adopt_buffer(buffer, manifest, notify)
-        follower = ProgressFollower(
-            buffer,
-            batches_per_epoch=BATCHES_PER_EPOCH,
-            start_step=0,
-            end_step=END_STEP,
-            notify=notify,
-        )
+        settings = make_settings()
+        assert dataset.batches_per_epoch(settings.batch_size) == BATCHES_PER_EPOCH
+        manifest = settings.manifest(dataset)
+        adopt_buffer(buffer, manifest, observer.notify)
+        steps = StepRange(0, END_STEP, BATCHES_PER_EPOCH)
         return Refill(
             buffer,
-            Assignments(dataset, recipe),
-            recipe,
-            follower,
-            PreprocessorsPlace(role_in(folder), buffer, manifest, notify),
-            batches_per_epoch=BATCHES_PER_EPOCH,
-            end_step=END_STEP,
-            buffer_size=buffer_size,
-            refill_below=0.8,
-            sleep_seconds=0.01,
-            open_pool=functools.partial(worker_pool, num_workers),
-            notify=notify,
-            report=report,
+            PreprocessorFiles(role_in(folder), buffer, manifest, observer),
+            Assignments(dataset, settings),
+            ProgressFollower(folder, steps, observer),
+            RefillSettings(buffer_size, refill_below=0.8, sleep_seconds=0.01),
+            functools.partial(worker_pool, num_workers),
+            observer,
         )
 
     return start
@@ -364,8 +365,8 @@ def start(tmp_path, paths, role_in):
 @pytest.fixture
 def reference(start):
     """The bytes of every batch, made by one worker in one run."""
-    trainer = Trainer(None)
-    start("reference", report=trainer, notify=lambda line: None).run()
+    trainer = Trainer()
+    start(trainer, "reference").run()
     return trainer.consumed
 
 
@@ -375,50 +376,42 @@ def test_three_workers_and_a_restart_in_the_middle_make_the_same_files(
     assert list(reference) == [to_position(s, BATCHES_PER_EPOCH) for s in range(12)]
     assert len(set(reference.values())) == 12
 
-    trainer = Trainer(None)
-    start("three", num_workers=3, report=trainer, notify=lambda line: None).run()
+    trainer = Trainer()
+    start(trainer, "three", num_workers=3).run()
     assert trainer.consumed == reference
 
-    trainer = Trainer(None, stop_at=4)
-    refill = start("again", num_workers=2, report=trainer, notify=lambda line: None)
+    trainer = Trainer()
+    trainer.stop_at = 4
+    refill = start(trainer, "again", num_workers=2)
     with pytest.raises(InterruptionError):
         refill.run()
     trainer.stop_at = None
-    start("again", num_workers=2, report=trainer, notify=lambda line: None).run()
+    start(trainer, "again", num_workers=2).run()
     assert trainer.consumed == reference
 
 
 def test_buffer_never_holds_more_than_its_size_and_ends_empty(start):
-    trainer = Trainer(None)
-    most = 0
-
-    def report(status):
-        nonlocal most
-        trainer.buffer = report.buffer
-        most = max(most, len(report.buffer.ready()))
-        trainer(status)
-
-    start(num_workers=2, buffer_size=3, report=report, notify=lambda line: None).run()
-    assert 1 <= most <= 3
-    assert report.buffer.present() == set()
+    sizes = []
+    trainer = Trainer(lambda status: sizes.append(len(trainer.buffer.ready())))
+    start(trainer, num_workers=2, buffer_size=3).run()
+    assert 1 <= max(sizes) <= 3
+    assert trainer.buffer.files() == {}
     assert all(status.window_size <= 3 for status in trainer.statuses)
     assert trainer.statuses[-1].trained == Position(2, 0)
 
 
 def test_trainer_that_goes_back_gets_the_same_batches_again(start, reference):
-    trainer = Trainer(None)
     went_back = []
 
-    def report(status):
-        trainer.buffer = report.buffer
-        trainer(status)
+    def go_back_once(status):
         if trainer.step >= 8 and not went_back:
             went_back.append(trainer.step)
             trainer.step = 2
             trainer.consumed.clear()
-            write_progress(report.buffer.folder, Position(0, 2))
+            trainer.write_progress(2)
 
-    start(num_workers=2, report=report, notify=lambda line: None).run()
+    trainer = Trainer(go_back_once)
+    start(trainer, num_workers=2).run()
     assert went_back
     assert trainer.consumed == {p: reference[p] for p in list(reference)[2:]}
 
@@ -427,78 +420,78 @@ def test_trainer_that_goes_back_gets_the_same_batches_again(start, reference):
 def test_gap_in_a_buffer_over_80_percent_full_is_filled(start, reference, file):
     """Nine of ten are left, but the trainer would have to wait for the third."""
     gap = Position(0, 2)
-    events = []
+    deleted = []
 
-    def report(status):
-        assert len(events) < MANY_LOOKS, "the gap is not filled"
-        events.append(status.num_ready)
-        buffer = report.buffer
-        if "deleted" not in events and status.num_ready == 10:
-            getattr(buffer, f"{file}_path")(gap).unlink()
-            events.append("deleted")
-        elif "deleted" in events and gap in buffer.ready():
+    def show(status):
+        buffer = watcher.buffer
+        if not deleted and status.num_ready == 10:
+            deleted.append(getattr(buffer, f"{file}_path")(gap).unlink())
+        elif deleted and gap in buffer.ready():
             assert buffer.images_path(gap).read_bytes() == reference[gap][0]
             assert buffer.labels_path(gap).read_bytes() == reference[gap][1]
             raise InterruptionError
 
+    watcher = Watcher(show)
     with pytest.raises(InterruptionError):
-        start(buffer_size=10, report=report, notify=lambda line: None).run()
+        start(watcher, buffer_size=10).run()
 
 
 def test_refill_waits_until_less_than_80_percent_is_left(start):
     """Of ten: with nine and with eight left nothing is made, with seven it goes on."""
-    num_looks_at = collections.Counter()
+    num_polls_at = collections.Counter()
 
-    def report(status):
-        assert sum(num_looks_at.values()) < MANY_LOOKS
-        num_looks_at[status.trained.batch_index] += 1
+    def show(status):
         trained = status.trained.batch_index
+        num_polls_at[trained] += 1
+        folder = watcher.buffer.folder
         if trained == 0 and status.num_ready == 10:
-            report.num_made = status.num_made
-            write_progress(report.buffer.folder, Position(0, 1))
+            write_progress(folder, Position(0, 1))
         elif trained in (1, 2):
             assert (status.num_ready, status.num_made) == (10 - trained, 10)
-            # Long enough for workers that wait in line to have finished a batch.
-            if num_looks_at[trained] == 20:
-                write_progress(report.buffer.folder, Position(0, trained + 1))
+            # Long enough for waiting tasks to have finished a batch.
+            if num_polls_at[trained] == 20:
+                write_progress(folder, Position(0, trained + 1))
         elif trained == 3 and status.num_made > 10:
             raise InterruptionError
 
+    watcher = Watcher(show)
     with pytest.raises(InterruptionError):
-        start(buffer_size=10, report=report, notify=lambda line: None).run()
+        start(watcher, buffer_size=10).run()
 
 
 def test_killed_worker_is_replaced_and_every_batch_made(start, reference, monkeypatch):
     monkeypatch.setattr(refill, "make_and_write", die_once_half_way)
-    trainer, said = Trainer(None), []
-    start(num_workers=2, report=trainer, notify=said.append).run()
+    trainer = Trainer()
+    start(trainer, num_workers=2).run()
     assert (trainer.buffer.folder / "has_died").exists()
     assert trainer.consumed == reference
-    assert "a worker process died (out of memory?); starting new ones" in said
+    assert "a worker process died (out of memory?); starting new ones" in trainer.lines
 
 
 def test_workers_that_die_again_and_again_are_given_up(start, monkeypatch):
     monkeypatch.setattr(refill, "make_and_write", exit_at_once)
-    trainer, said = Trainer(None), []
+    trainer = Trainer()
     with pytest.raises(WorkersDyingError, match="out of memory"):
-        start(report=trainer, notify=said.append).run()
+        start(trainer).run()
     assert trainer.consumed == {}
-    assert sum("worker process died" in line for line in said) == 2
+    assert sum("worker process died" in line for line in trainer.lines) == 2
 
 
 def test_unreadable_images_are_said_logged_and_counted_once(start, paths):
     broken = paths[3:5]
     for path in broken:
         path.write_bytes(b"not an image")
-    trainer, said = Trainer(None), []
-    start(num_workers=2, report=trainer, notify=said.append).run()
+    trainer = Trainer()
+    start(trainer, num_workers=2).run()
     assert len(trainer.consumed) == END_STEP
     log = trainer.buffer.folder / "unreadable_images.txt"
     lines = log.read_text().splitlines()
     assert sorted(line.split("\t")[0] for line in lines) == sorted(map(str, broken))
     assert all("no image" in line.split("\t")[1] for line in lines)
     for path in broken:
-        assert sum(line.startswith(f"{path}: unreadable") for line in said) == 1
+        assert (
+            sum(line.startswith(f"{path}: unreadable") for line in trainer.lines) == 1
+        )
     assert trainer.statuses[-1].num_unreadable == 2
 
     # It is written again where it is deleted with the folder.
@@ -514,36 +507,49 @@ def test_unreadable_images_are_said_logged_and_counted_once(start, paths):
 
     # A second run in the same folder knows them.
     (trainer.buffer.folder / FILE_NAME).unlink()
-    again, said = Trainer(None), []
-    start(report=again, notify=said.append).run()
+    again = Trainer()
+    start(again).run()
     assert log.read_text().splitlines() == lines
-    assert not any(": unreadable" in line for line in said)
+    assert not any(": unreadable" in line for line in again.lines)
     assert again.statuses[0].num_unreadable == 2
 
 
 def test_disk_with_the_images_that_comes_back_is_waited_for(start, tmp_path, reference):
     """Said when the wait starts and when it ends, however often it tries meanwhile."""
-    trainer, said = Trainer(None), []
     images, unmounted = tmp_path / "images", tmp_path / "unmounted"
 
-    def report(status):
-        trainer.buffer = report.buffer
-        trainer(status)
+    def mount_later(status):
         if len(trainer.statuses) == 100:
             unmounted.rename(images)
 
-    refill = start(num_workers=2, report=report, notify=said.append)
+    trainer = Trainer(mount_later)
+    refill = start(trainer, num_workers=2)
     images.rename(unmounted)
     refill.run()
     assert trainer.consumed == reference
-    assert said[-1] == "batches are being made again"
+    assert trainer.lines[-1] == "batches are being made again"
     assert not (trainer.buffer.folder / "unreadable_images.txt").exists()
-    complaints = [line for line in said if "cannot be made" in line]
+    complaints = [line for line in trainer.lines if "cannot be made" in line]
     assert "none of the 4 images of epoch 0, batch" in complaints[0]
     assert len(complaints) == 1
 
 
 LOCK = "runtime_preprocessing.lock"
+
+
+def delete_when_full(delete, **options):
+    """A trainer that waits until the buffer is full, and has it deleted then."""
+
+    def show(status):
+        # It starts at the poll after the deletion.
+        if deleted:
+            trainer.is_waiting = False
+        elif status.num_ready == 5:
+            deleted.append(delete())
+
+    deleted = []
+    trainer = Trainer(show, is_waiting=True, **options)
+    return trainer
 
 
 @pytest.mark.parametrize(
@@ -558,20 +564,11 @@ LOCK = "runtime_preprocessing.lock"
     ids=["removed", "emptied", "replaced", "lock", "manifest"],
 )
 def test_what_is_deleted_is_named_and_made_again(start, reference, delete, named):
-    trainer, said = Trainer(None, is_waiting=True), []
-
-    def report(status):
-        trainer.buffer = folder = report.buffer
-        if status.num_ready == 5 and trainer.is_waiting:
-            trainer.is_waiting = False
-            delete(folder.folder)
-        else:
-            trainer(status)
-
-    start(report=report, notify=said.append).run()
+    trainer = delete_when_full(lambda: delete(trainer.buffer.folder))
+    start(trainer).run()
     assert trainer.consumed == reference
     folder = trainer.buffer.folder
-    assert [line for line in said if "training_progress" not in line] == [
+    assert [line for line in trainer.lines if "training_progress" not in line] == [
         f"{folder / named}: was deleted; made again"
     ]
     assert locks.is_alive(folder, locks.PREPROCESSOR)
@@ -579,59 +576,50 @@ def test_what_is_deleted_is_named_and_made_again(start, reference, delete, named
 
 
 def test_a_folder_whose_disk_is_gone_is_waited_for(start, tmp_path, reference):
-    (tmp_path / "disk").mkdir()
-    trainer, said = Trainer(None, is_waiting=True), []
-
-    def report(status):
-        trainer.buffer = report.buffer
-        if status.num_ready == 5 and trainer.is_waiting:
-            trainer.is_waiting = False
-            (tmp_path / "disk").rename(tmp_path / "unmounted")
-        else:
-            trainer(status)
+    disk, unmounted = tmp_path / "disk", tmp_path / "unmounted"
+    disk.mkdir()
 
     def notify(line):
-        said.append(line)
         if "trying again" in line:
-            assert not (tmp_path / "disk").exists()
-            (tmp_path / "unmounted").rename(tmp_path / "disk")
+            assert not disk.exists()
+            unmounted.rename(disk)
 
-    start("disk/buffer", report=report, notify=notify).run()
+    trainer = delete_when_full(lambda: disk.rename(unmounted), notify=notify)
+    start(trainer, "disk/buffer").run()
     assert trainer.consumed == reference
     assert (
         f"{tmp_path / 'disk/buffer'}: is missing, and so is the folder above it (is "
         "its disk mounted?); trying again every 0.01 s"
-    ) in said
+    ) in trainer.lines
 
 
 def test_a_second_preprocessor_on_a_new_lock_file_ends_the_first(start):
     others = []
 
-    def report(status):
-        (report.buffer.folder / LOCK).unlink()
-        others.append(locks.Role(report.buffer.folder, locks.PREPROCESSOR))
+    def show(status):
+        (watcher.buffer.folder / LOCK).unlink()
+        others.append(locks.Role(watcher.buffer.folder, locks.PREPROCESSOR))
 
+    watcher = Watcher(show)
     with pytest.raises(locks.AlreadyRunningError, match="already runs here"):
-        start(report=report, notify=lambda line: None).run()
+        start(watcher).run()
     assert others[0].is_held()
     others[0].close()
 
 
 def test_full_disk_is_waited_for(start, monkeypatch, reference):
     monkeypatch.setattr(refill, "make_and_write", fail_while_disk_is_full)
-    trainer, said = Trainer(None), []
 
-    def report(status):
-        trainer.buffer = report.buffer
-        trainer(status)
+    def free_room_later(status):
         if len(trainer.statuses) == 100:
-            (report.buffer.folder / "disk_is_full").unlink()
+            (trainer.buffer.folder / "disk_is_full").unlink()
 
-    run = start(num_workers=2, report=report, notify=said.append).run
-    (report.buffer.folder / "disk_is_full").touch()
-    run()
+    trainer = Trainer(free_room_later)
+    refill_full = start(trainer, num_workers=2)
+    (trainer.buffer.folder / "disk_is_full").touch()
+    refill_full.run()
     assert trainer.consumed == reference
-    complaint, relief = said[1:]
+    complaint, relief = trainer.lines[1:]
     assert complaint.startswith("epoch 0, batch ")
     assert complaint.endswith(
         " cannot be made: [Errno 28] No space left on device; trying again every 0.01 s"
@@ -645,7 +633,7 @@ def test_buffer_that_is_smaller_than_asked_if_the_disk_is(tmp_path, monkeypatch)
 
     def fit(free, wanted=1000, total=10**12):
         usage = type("Usage", (), {"free": free, "total": total})
-        monkeypatch.setattr(refill.shutil, "disk_usage", lambda folder: usage)
+        monkeypatch.setattr(buffer_plan.shutil, "disk_usage", lambda folder: usage)
         return fitting_buffer_size(buffer, wanted, batch_bytes=1_000_000)
 
     assert fit(reserve + 2_000_000_000) == 1000
@@ -682,8 +670,8 @@ def test_farther_batches_do_not_keep_the_next_one_out_of_a_full_disk(
 ):
     """Three of five fit, and of the three that are there the trainer's is missing."""
     monkeypatch.setattr(refill, "make_and_write", write_on_a_disk_for_three)
-    trainer, said = Trainer(None), []
-    full = start(report=trainer, notify=said.append)
+    trainer = Trainer()
+    full = start(trainer)
     for step in (1, 2, 3):
         position = to_position(step, BATCHES_PER_EPOCH)
         images, labels = reference[position]
@@ -691,11 +679,11 @@ def test_farther_batches_do_not_keep_the_next_one_out_of_a_full_disk(
         trainer.buffer.labels_path(position).write_bytes(labels)
     full.run()
     assert trainer.consumed == reference
-    assert sum("No space left" in line for line in said) >= 1
+    assert sum("No space left" in line for line in trainer.lines) >= 1
 
 
 def test_temporaries_of_a_killed_worker_go_with_it(start, monkeypatch):
     monkeypatch.setattr(refill, "make_and_write", die_once_half_way)
-    trainer = Trainer(None)
-    start(report=trainer, notify=lambda line: None).run()
+    trainer = Trainer()
+    start(trainer).run()
     assert list(trainer.buffer.folder.glob(".writing-*")) == []

@@ -21,15 +21,15 @@ def wait_for_line(path: str) -> int:
     return os.getpid()
 
 
-def exit_at_once(recipe, buffer, assignment):
+def exit_at_once(settings, buffer, assignment):
     """Stands for make_and_write in a worker that dies before it has made anything."""
     os._exit(1)
 
 
-def die_once_half_way(recipe, buffer, assignment):
-    """Like make_and_write, but the third batch's first maker is killed half-way.
+def die_once_half_way(settings, buffer, assignment):
+    """Like make_and_write, but the third batch kills its first worker half-way.
 
-    It leaves the labels without the images, and a temporary.
+    That worker leaves the labels without the images, and a temporary.
     """
     marker = buffer.folder / "has_died"
     if assignment.position.batch_index == 2 and not marker.exists():
@@ -37,18 +37,18 @@ def die_once_half_way(recipe, buffer, assignment):
         np.save(buffer.labels_path(assignment.position), assignment.labels + 1)
         (buffer.folder / ".writing-killed.npy.tmp").touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    return make_and_write(recipe, buffer, assignment)
+    return make_and_write(settings, buffer, assignment)
 
 
-def fail_while_disk_is_full(recipe, buffer, assignment):
+def fail_while_disk_is_full(settings, buffer, assignment):
     """Like make_and_write on a disk that is full while a certain file exists."""
     if (buffer.folder / "disk_is_full").exists():
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    return make_and_write(recipe, buffer, assignment)
+    return make_and_write(settings, buffer, assignment)
 
 
-def write_on_a_disk_for_three(recipe, buffer, assignment):
+def write_on_a_disk_for_three(settings, buffer, assignment):
     """Like make_and_write on a disk that has room for three batches."""
-    if len(buffer.present()) >= 3:
+    if len(buffer.files()) >= 3:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    return make_and_write(recipe, buffer, assignment)
+    return make_and_write(settings, buffer, assignment)

@@ -1,1 +1,1 @@
-"""The workers of a dask cluster in place of this machine's processes."""
+"""Workers of a dask cluster instead of processes on this machine."""

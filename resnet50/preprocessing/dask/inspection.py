@@ -1,7 +1,8 @@
-"""Whether a worker on another host makes the same bytes, in the same place.
+"""Checks whether a worker on another host makes the same bytes in the same folder.
 
-The settings travel with each batch's order. What must be equal besides is the code, the
-libraries that decide the pixels, the buffer folder, and the images at their places.
+Each task carries the settings. The hosts must also have the same code, the same
+versions of the libraries that affect pixels, the same buffer folder, and the same
+images at the same paths.
 """
 
 import functools
@@ -26,7 +27,7 @@ from resnet50.pixels import backend
 
 
 def code_digest(package: Path) -> str:
-    """Changes with the name or content of any module below a folder."""
+    """A digest of the names and contents of all modules below a folder."""
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
         for part in (path.relative_to(package).as_posix().encode(), path.read_bytes()):
@@ -36,7 +37,7 @@ def code_digest(package: Path) -> str:
 
 @functools.cache
 def worker_versions() -> dict[str, str]:
-    """Of all that decides the bytes of a batch here, or carries its order here."""
+    """Versions of everything that affects a batch's bytes or transports its task."""
     return {
         "python_version": ".".join(platform.python_version_tuple()[:2]),
         "numpy_version": np.__version__,
@@ -52,8 +53,8 @@ class Inspection(NamedTuple):
 
     versions: dict[str, str]
     complaint: str  # "" for none
-    probe: Path | None  # a file that it has written into the buffer folder
-    digests: list[str]  # of the images; "" for one that it cannot read
+    probe: Path | None  # file that the worker has written into the buffer folder
+    digests: list[str]  # of the images; "" for one that the worker cannot read
 
 
 def _digest(source: ImageSource) -> str:
@@ -64,11 +65,11 @@ def _digest(source: ImageSource) -> str:
 
 
 def inspect(buffer: SharedBuffer, images: list[ImageSource]) -> Inspection:
-    """Looks at versions, images and folder. Runs in a worker.
+    """Inspects versions, images and folder. Runs in a worker.
 
     Args:
-        buffer: Where it would write.
-        images: It must be able to read one of these.
+        buffer: The buffer that the worker would write into.
+        images: The worker must be able to read one of these.
     """
     digests = [_digest(source) for source in images]
     if not any(digests):
@@ -81,7 +82,7 @@ def inspect(buffer: SharedBuffer, images: list[ImageSource]) -> Inspection:
 
 
 def _differing_image(found: Inspection, images: list[ImageSource]) -> str:
-    """The name of an image that is another one there; "" if there is none."""
+    """The name of an image that has other bytes on the worker's host, or ""."""
     for source, there in zip(images, found.digests):
         here = _digest(source)
         if here and there and here != there:
@@ -92,12 +93,12 @@ def _differing_image(found: Inspection, images: list[ImageSource]) -> str:
 def complaint_about(
     found: Inspection, buffer: SharedBuffer, images: list[ImageSource]
 ) -> str:
-    """Why a worker is of no use, for the preprocessor's user; "" if it is of use.
+    """Why a worker cannot be used, for the preprocessor's user; "" if it can.
 
     Args:
-        found: By the worker.
-        buffer: Where it would write.
-        images: Those that it has read.
+        found: The worker's inspection.
+        buffer: The buffer that the worker would write into.
+        images: The images that were inspected.
     """
     probe_is_here = found.probe is None or buffer.find_probe(found.probe)
     unequal = differences(found.versions, worker_versions())

@@ -1,91 +1,50 @@
-"""The workers of a dask.distributed cluster, in the place of this machine's.
+"""A pool of the workers of a dask.distributed cluster.
 
-The refill submits to them as to a pool of processes, and looks what is missing. So a
-lost worker, a lost scheduler and a task that runs twice cost time and nothing else:
-what cannot be finished fails with an OSError, and the refill tells it and tries again.
+The refill submits to it as to a pool of processes, and polls what is missing. So a lost
+worker, a lost scheduler and a task that runs twice only cost time: a task that cannot
+be finished fails with an OSError, and the refill reports it and tries again.
 
-A worker gets work only after it was inspected: the same versions and code as here, one
-thread, the same buffer folder, and images that it can read. Whatever joins later is
-inspected then. Tasks are bound to inspected workers; dask moves them among these.
+| module | |
+|---|---|
+| connection | the connection to the scheduler |
+| admission, inspection | which workers get work: those that make the same bytes |
+| pending | tasks that are not finished; they fail if their workers are gone |
 """
 
-import contextlib
-import functools
-import logging
-import pickle
 import threading
 import time
-import warnings
-from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError
-from typing import NamedTuple
+from concurrent.futures import Future
 
 from resnet50.dataset.sources import ImageSource
 from resnet50.errors import UserError
 from resnet50.handoff.manifest import remove_batch_temporaries
 from resnet50.handoff.shared_folder import SharedBuffer
-from resnet50.preprocessing.dask.inspection import complaint_about, inspect
+from resnet50.observer import Observer
+from resnet50.preprocessing.dask.admission import Admission
+from resnet50.preprocessing.dask.connection import (
+    Connection,
+    SchedulerLostError,
+    one_line,
+    quiet_distributed,
+)
+from resnet50.preprocessing.dask.pending import NoWorkerError, PendingTasks, failed
 from resnet50.preprocessing.process_pool import WorkerPool
 
-# How often the cluster is asked for its workers, and a lost scheduler looked for.
-_LOOK_SECONDS = 1.0
-_CONNECT_SECONDS = 5.0
-# A scheduler that has not answered for so long is lost.
-_ANSWER_SECONDS = 20.0
-# A worker may be loading numba for the first time on its machine.
-_INSPECTION_SECONDS = 120.0
+# How often the scheduler is polled for its workers, or a lost one is tried again.
+_POLL_SECONDS = 1.0
 _SHUTDOWN_SECONDS = 2.0
 
 
 class DaskError(UserError):
-    """The cluster cannot be used as it is."""
-
-
-class SchedulerLostError(ConnectionError):
-    """The scheduler does not answer (any more)."""
-
-
-class NoWorkerError(ConnectionError):
-    """No worker is there to do the work, or those that did have gone."""
-
-
-def _quiet_distributed() -> None:
-    """What its loggers have to say, this module says in one line."""
-    for name in "distributed", "distributed.client", "tornado.application":
-        logging.getLogger(name).handlers[:] = [logging.NullHandler()]
-    warnings.filterwarnings("ignore", module=r"distributed\.")
-
-
-def _fail(future: Future, error: Exception) -> None:
-    with contextlib.suppress(InvalidStateError):  # It has its result by now.
-        future.set_exception(error)
-
-
-class _RunWhenUnpickled:
-    """Pickles to what pickle.loads turns into the result of a call.
-
-    A worker that cannot unpickle a task, for want of this package, ends; of the task
-    pickle.loads(...) such a failure is the result.
-    """
-
-    def __init__(self, function: Callable, *args):
-        self._call = function, args
-
-    def __reduce__(self):
-        return self._call
-
-
-class _Order(NamedTuple):
-    inner: Future  # of dask's executor
-    workers: frozenset[str]  # which may do it
+    """The cluster cannot be used in its present state."""
 
 
 class DaskPool(WorkerPool):
-    """An executor on inspected workers, which connects again when it must.
+    """An executor on accepted workers, which reconnects to a lost scheduler.
 
-    A thread of its own keeps in touch with the scheduler. Use it in a ``with`` block;
-    at its end work that has not started is dropped, and running tasks end by
-    themselves: they cannot be cancelled, and what they write is right.
+    A thread polls the scheduler. Use the pool in a ``with`` block. At its end, tasks
+    that have not started are dropped. Running tasks cannot be cancelled and end by
+    themselves; the batches that they write are valid.
     """
 
     def __init__(
@@ -93,40 +52,38 @@ class DaskPool(WorkerPool):
         address: str,
         buffer: SharedBuffer,
         images: list[ImageSource],
-        notify: Callable[[str], None],
+        observer: Observer,
     ):
         """Prepares; the ``with`` statement connects.
 
         Args:
-            address: Of the scheduler, such as "tcp://10.0.0.1:8786".
-            buffer: Where the workers shall write. Its manifest is in place.
-            images: Of these every worker must be able to read one.
-            notify: Takes a line for the user.
+            address: Address of the scheduler, such as "tcp://10.0.0.1:8786".
+            buffer: The workers write into it. It has its manifest already.
+            images: Every worker must be able to read one of these.
+            observer: Is notified when workers are refused, and when the scheduler is
+                lost or comes back.
         """
         self._address = address
         self._buffer = buffer
-        self._images = images
-        self._notify = notify
-        self._lock = threading.Lock()
-        self._client = self._executor = None
-        self._accepted: frozenset[str] = frozenset()
-        self._refused: dict[str, str] = {}
-        self._inspecting: dict[str, tuple[Future, float]] = {}
-        self._orders: dict[Future, _Order] = {}
+        self._observer = observer
+        self._connection = Connection(address)
+        self._admission = Admission(self._connection, buffer, images)
+        self._pending = PendingTasks(self._connection)
+        # Whether lost workers may have left unfinished files.
         self._has_leftovers = False
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._keep_in_touch, daemon=True)
+        self._thread = threading.Thread(target=self._poll_repeatedly, daemon=True)
 
     @property
     def num_workers(self) -> int:
-        """Inspected workers. At least 1, so that somebody asks and is told of none."""
-        return max(1, len(self._accepted))
+        """Accepted workers; at least 1, so that a task is submitted and fails."""
+        return max(1, len(self._admission.accepted))
 
     def __enter__(self) -> "DaskPool":
-        """Connects, and inspects the workers that are there.
+        """Connects, and inspects the workers.
 
         Raises:
-            ClusterError: The scheduler cannot be reached, or a worker is not equal.
+            DaskError: The scheduler cannot be reached, or a worker is refused.
         """
         try:
             import distributed  # noqa: F401
@@ -135,59 +92,48 @@ class DaskPool(WorkerPool):
                 '[runtime_preprocessing] executor = "dask": the package distributed is '
                 "missing (pip install '.[cluster]')"
             ) from None
-        _quiet_distributed()
+        quiet_distributed()
         try:
-            self._connect()
-            self._look()
-            while self._inspecting:
+            self._connection.open()
+            self._poll()
+            while self._admission.is_inspecting:
                 time.sleep(0.05)
-                self._look()
-        except Exception as error:  # Of distributed, which has no base class of them.
+                self._poll()
+        except Exception as error:  # distributed has no base class for its errors.
             self.shutdown()
             raise DaskError(
-                f"{self._address}: no dask scheduler answers: {_one_line(error)} "
+                f"{self._address}: no dask scheduler answers: {one_line(error)} "
                 "(start `dask scheduler`; see [runtime_preprocessing] scheduler)"
             ) from None
-        for worker, complaint in list(self._refused.items()):
+        for worker, complaint in self._admission.refused.items():
             self.shutdown()
             raise DaskError(f"{worker}: {complaint}")
-        self._notify(f"{self._address}: {len(self._accepted)} workers")
+        num_workers = len(self._admission.accepted)
+        self._observer.notify(f"{self._address}: {num_workers} workers")
         self._thread.start()
         return self
 
     def submit(self, function, /, *args) -> Future:
-        """Submits function(*args); the future fails if the cluster loses it.
+        """Submits function(*args).
 
-        Its exception is then SchedulerLostError or NoWorkerError.
+        The future fails with SchedulerLostError or NoWorkerError if the cluster cannot
+        finish the task.
         """
-        outer = Future()
-        with self._lock:
-            executor, workers = self._executor, self._accepted
-        if executor is None:
-            _fail(outer, self._scheduler_lost())
-            return outer
-        if not workers:
-            _fail(outer, self._no_worker())
-            return outer
+        workers = self._admission.accepted
+        if self._connection.is_open and not workers:
+            return failed(self._no_worker())
         try:
-            inner = executor.submit(function, *args, workers=sorted(workers))
-        except Exception as error:  # distributed's own, of a client that is closing.
-            _fail(outer, SchedulerLostError(f"{self._address}: {_one_line(error)}"))
-            return outer
-        with self._lock:
-            self._orders[outer] = _Order(inner, workers)
-        inner.add_done_callback(functools.partial(self._pass_on, outer))
-        return outer
+            inner = self._connection.submit(workers, function, *args)
+        except SchedulerLostError as error:
+            return failed(error)
+        return self._pending.add(inner, workers)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Drops what has not started and disconnects, within seconds."""
+        """Drops tasks that have not started and disconnects, within seconds."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(_SHUTDOWN_SECONDS)
         self._disconnect()
-
-    def _scheduler_lost(self) -> SchedulerLostError:
-        return SchedulerLostError(f"{self._address}: the scheduler does not answer")
 
     def _no_worker(self) -> NoWorkerError:
         return NoWorkerError(
@@ -195,136 +141,37 @@ class DaskPool(WorkerPool):
             f"--nworkers N {self._address})"
         )
 
-    def _pass_on(self, outer: Future, inner: Future) -> None:
-        """Hands dask's outcome on; its own errors become ours."""
-        from distributed.scheduler import KilledWorker
-
-        with self._lock:
-            self._orders.pop(outer, None)
-        if inner.cancelled():
-            _fail(outer, self._scheduler_lost())
-        elif isinstance(inner.exception(), KilledWorker):
-            _fail(
-                outer,
-                NoWorkerError("workers died, one after the other, over this batch"),
-            )
-        elif inner.exception() is not None:
-            _fail(outer, inner.exception())
-        else:
-            with contextlib.suppress(InvalidStateError):
-                outer.set_result(inner.result())
-
-    def _connect(self) -> None:
-        from distributed import Client
-
-        client = Client(self._address, timeout=_CONNECT_SECONDS, set_as_default=False)
-        with self._lock:
-            self._client, self._executor = client, client.get_executor(pure=False)
-
     def _disconnect(self) -> None:
-        """Forgets the scheduler; what it was to do fails."""
-        with self._lock:
-            client, self._client, self._executor = self._client, None, None
-            orders, self._orders = self._orders, {}
-            # Their tasks may be cut off with them.
-            self._has_leftovers |= bool(self._accepted)
-            self._accepted = frozenset()
-        self._inspecting.clear()
-        self._refused.clear()
-        if client is not None:
-            try:
-                client.close(timeout=_SHUTDOWN_SECONDS)
-            except Exception:  # It is of no use any more, whatever ails it.
-                logging.getLogger(__name__).debug("closing the client", exc_info=True)
-        for outer in orders:
-            _fail(outer, self._scheduler_lost())
+        self._has_leftovers |= bool(self._admission.accepted)
+        self._admission.clear()
+        self._connection.close()
+        self._pending.fail_all(self._connection.lost())
 
-    def _keep_in_touch(self) -> None:
+    def _poll_repeatedly(self) -> None:
         """Runs in the thread."""
-        while not self._stop.wait(_LOOK_SECONDS):
+        while not self._stop.wait(_POLL_SECONDS):
             try:
-                if self._client is None:
-                    self._connect()
-                    self._notify(f"{self._address}: the scheduler is back")
-                self._look()
-            except Exception as error:  # As above; and this thread must not end.
-                if self._client is not None and not self._stop.is_set():
+                if not self._connection.is_open:
+                    self._connection.open()
+                    self._observer.notify(f"{self._address}: the scheduler is back")
+                for worker, complaint in self._poll().items():
+                    self._observer.notify(f"{worker}: {complaint}; it gets no work")
+            except Exception as error:  # As above. The thread must go on.
+                if self._connection.is_open and not self._stop.is_set():
                     self._disconnect()
-                    self._notify(
+                    self._observer.notify(
                         f"{self._address}: the scheduler is lost "
                         f"({type(error).__name__}); trying to reach it again"
                     )
 
-    def _look(self) -> None:
-        """Asks for the workers; inspects the new, gives up what the lost were to do."""
-        if self._client.status != "running":
-            raise ConnectionError("connection closed")
-        threads = self._client.nthreads(callback_timeout=_ANSWER_SECONDS)
-        for worker in self._refused.keys() - threads:
-            del self._refused[worker]
-        for worker in threads.keys() - self._accepted - self._refused.keys():
-            self._inspect(worker, threads[worker])
-        for worker in self._inspecting.keys() - threads:
-            del self._inspecting[worker]
-        with self._lock:
-            self._has_leftovers |= not self._accepted <= threads.keys()
-            self._accepted &= threads.keys()
-            stranded = [
-                (outer, order.inner)
-                for outer, order in self._orders.items()
-                if order.workers.isdisjoint(threads)
-            ]
-            is_idle = not self._orders and not self._inspecting
-        for outer, inner in stranded:
-            _fail(outer, self._no_worker())
-            inner.cancel()
-        if self._has_leftovers and is_idle:
-            # Nobody is writing: what has a temporary name is a lost worker's.
+    def _poll(self) -> dict[str, str]:
+        """Polls the workers; returns complaints about workers that are refused now."""
+        num_threads = self._connection.num_threads()
+        self._has_leftovers |= not self._admission.accepted <= num_threads.keys()
+        refused = self._admission.update(num_threads)
+        self._pending.fail_stranded(num_threads, self._no_worker())
+        if self._has_leftovers and not (self._pending or self._admission.is_inspecting):
+            # Nobody is writing, so every unfinished file is a lost worker's.
             remove_batch_temporaries(self._buffer)
             self._has_leftovers = False
-
-    def _inspect(self, worker: str, num_threads: int) -> None:
-        """Starts a worker's inspection, or ends it with a verdict."""
-        if num_threads != 1:
-            self._refuse(worker, f"has {num_threads} threads (start it: --nthreads 1)")
-            return
-        if worker not in self._inspecting:
-            call = _RunWhenUnpickled(inspect, self._buffer, self._images)
-            task = self._executor.submit(
-                pickle.loads, pickle.dumps(call), workers=[worker]
-            )
-            self._inspecting[worker] = task, time.monotonic() + _INSPECTION_SECONDS
-            return
-        task, deadline = self._inspecting[worker]
-        if not task.done() and time.monotonic() < deadline:
-            return
-        del self._inspecting[worker]
-        complaint = self._complaint(task)
-        if complaint:
-            self._refuse(worker, complaint)
-            return
-        with self._lock:
-            self._accepted |= {worker}
-
-    def _complaint(self, task: Future) -> str:
-        """Why a worker is of no use; "" if it is."""
-        if not task.done():
-            return f"has not answered for {_INSPECTION_SECONDS:g} s"
-        if task.cancelled():
-            raise self._scheduler_lost()
-        error = task.exception()
-        if error is not None:
-            return (
-                f"cannot run this project's code: {_one_line(error)} (install the "
-                "project and the same versions on every host)"
-            )
-        return complaint_about(task.result(), self._buffer, self._images)
-
-    def _refuse(self, worker: str, complaint: str) -> None:
-        self._refused[worker] = complaint
-        if self._thread.is_alive():
-            self._notify(f"{worker}: {complaint}; it gets no work")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:150] or type(error).__name__
+        return refused

@@ -19,7 +19,8 @@ from resnet50.config.settings import ModelConfig, TrainConfig
 from resnet50.network.inputs import normalize_on_device
 from resnet50.network.model import ResNet50
 from resnet50.pixels.augmentation import ChannelStatistics
-from resnet50.training.devices.replicas import ONE_REPLICA, OneReplica
+from resnet50.training.devices.one import ONE_DEVICE
+from resnet50.training.devices.protocol import Devices
 from resnet50.training.update.accumulation import Accumulation
 from resnet50.training.update.averaging import WeightAverage
 from resnet50.training.update.loss_scale import LossScale
@@ -86,7 +87,7 @@ class Training(tf.Module):
         model: ModelConfig,
         train: TrainConfig,
         statistics: ChannelStatistics,
-        replicas: OneReplica = ONE_REPLICA,
+        replicas: Devices = ONE_DEVICE,
     ):
         """Creates all variables, the weights drawn from the seed.
 
@@ -117,7 +118,7 @@ class Training(tf.Module):
         self,
         train: TrainConfig,
         averaged: tf.Module | None,
-        replicas: OneReplica = ONE_REPLICA,
+        replicas: Devices = ONE_DEVICE,
     ) -> None:
         """Creates all but the network; averaged, another one, becomes its average."""
         self._replicas = replicas

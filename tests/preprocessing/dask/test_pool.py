@@ -17,22 +17,24 @@ import pytest
 from resnet50.dataset.listing import open_dataset
 from resnet50.handoff import locks, shared_folder
 from resnet50.handoff.buffer import BatchBuffer
-from resnet50.handoff.lost_folder import PreprocessorsPlace
+from resnet50.handoff.lost_folder import PreprocessorFiles
 from resnet50.handoff.manifest import adopt_buffer
-from resnet50.handoff.progress import to_position, write_progress
+from resnet50.handoff.progress import StepRange, to_position, write_progress
 from resnet50.handoff.shared_folder import SharedBuffer
 from resnet50.preprocessing.batches import Assignments
-from resnet50.preprocessing.dask import pool
-from resnet50.preprocessing.dask.pool import DaskError, DaskPool, NoWorkerError
-from resnet50.preprocessing.refill import Refill, make_and_write
+from resnet50.preprocessing.dask import connection
+from resnet50.preprocessing.dask.pending import NoWorkerError
+from resnet50.preprocessing.dask.pool import DaskError, DaskPool
+from resnet50.preprocessing.refill import Refill, RefillSettings, make_and_write
 from resnet50.preprocessing.trainer_watch import ProgressFollower
 from tests.dataset.layout_examples import (
     make_images,
     write_official_archive,
     write_shards,
 )
+from tests.doubles import RecordingObserver
 from tests.images import make_class_folders
-from tests.preprocessing.recipes import make_recipe
+from tests.preprocessing.batch_settings import make_settings
 from tests.preprocessing.workloads import square
 
 pytest.importorskip("distributed")
@@ -46,7 +48,7 @@ from tests.preprocessing.dask.clusters import (
 
 BATCHES_PER_EPOCH = 6
 END_STEP = 12
-MANY_LOOKS = 20_000
+MANY_POLLS = 20_000
 
 
 class Host:
@@ -57,45 +59,30 @@ class Host:
             images = folder / "images"
             make_class_folders(images, 5, 5)
         self.dataset = open_dataset(images, None)
-        self.recipe = make_recipe()
-        self.manifest = self.recipe.manifest(self.dataset)
-        self.assignments = Assignments(self.dataset, self.recipe)
+        self.settings = make_settings()
+        self.manifest = self.settings.manifest(self.dataset)
+        self.assignments = Assignments(self.dataset, self.settings)
         self.buffer = SharedBuffer(folder / "buffer", self.manifest)
         self.buffer.folder.mkdir()
         adopt_buffer(self.buffer, self.manifest, print)
-        self.said = []
+        self.observer = RecordingObserver()
+        self.said = self.observer.lines
 
     def pool(self, address):
         images = self.dataset.sources(range(3))
-        return DaskPool(address, self.buffer, images, self.said.append)
+        return DaskPool(address, self.buffer, images, self.observer)
 
-    def refill(self, address, report):
-        follower = ProgressFollower(
-            self.buffer,
-            batches_per_epoch=BATCHES_PER_EPOCH,
-            start_step=0,
-            end_step=END_STEP,
-            notify=self.said.append,
-        )
+    def refill(self, address, show):
+        role = locks.Role(self.buffer.folder, locks.PREPROCESSOR)
+        steps = StepRange(0, END_STEP, BATCHES_PER_EPOCH)
         return Refill(
             self.buffer,
+            PreprocessorFiles(role, self.buffer, self.manifest, self.observer),
             self.assignments,
-            self.recipe,
-            follower,
-            PreprocessorsPlace(
-                locks.Role(self.buffer.folder, locks.PREPROCESSOR),
-                self.buffer,
-                self.manifest,
-                self.said.append,
-            ),
-            batches_per_epoch=BATCHES_PER_EPOCH,
-            end_step=END_STEP,
-            buffer_size=4,
-            refill_below=1.0,
-            sleep_seconds=0.05,
-            open_pool=functools.partial(self.pool, address),
-            notify=self.said.append,
-            report=report,
+            ProgressFollower(self.buffer.folder, steps, self.observer),
+            RefillSettings(buffer_size=4, refill_below=1.0, sleep_seconds=0.05),
+            functools.partial(self.pool, address),
+            observer=RecordingObserver(notify=self.observer.notify, show=show),
         )
 
     def files_of(self, buffer, step):
@@ -109,7 +96,7 @@ class Host:
         buffer, files = BatchBuffer(folder), {}
         for step in range(END_STEP):
             position = to_position(step, BATCHES_PER_EPOCH)
-            make_and_write(self.recipe, buffer, self.assignments[position])
+            make_and_write(self.settings, buffer, self.assignments[position])
             files[step] = self.files_of(buffer, step)
         return files
 
@@ -120,17 +107,17 @@ def host(tmp_path):
 
 
 class Trainer:
-    """Consumes batches in the preprocessor's looks; does something at some steps."""
+    """Consumes batches in the preprocessor's polls; does something at some steps."""
 
     def __init__(self, host, events):
         self.host = host
         self.events = events
         self.consumed = {}
-        self.num_looks = 0
+        self.num_polls = 0
 
     def __call__(self, status):
-        self.num_looks += 1
-        assert self.num_looks < MANY_LOOKS, "the run does not come to an end"
+        self.num_polls += 1
+        assert self.num_polls < MANY_POLLS, "the run does not come to an end"
         step = len(self.consumed)
         position = to_position(step, BATCHES_PER_EPOCH)
         if step < END_STEP and position in self.host.buffer.ready():
@@ -190,7 +177,7 @@ def test_workers_read_images_inside_archives_and_shards(tmp_path):
             with host.pool(address) as pool:
                 for step in range(2):
                     position = to_position(step, BATCHES_PER_EPOCH)
-                    task = host.recipe, host.buffer, host.assignments[position]
+                    task = host.settings, host.buffer, host.assignments[position]
                     assert pool.submit(make_and_write, *task).result() == []
                     assert host.files_of(host.buffer, step) == expected[step]
 
@@ -213,7 +200,7 @@ def test_unequal_hosts_are_refused_and_later_ones_get_no_work(host, monkeypatch)
         shared_folder.read_manifest = lambda folder: None
         shared_folder._OPENING_LAG_SECONDS = 0
     """
-    inspection = "from resnet50.preprocessing import inspection; inspection."
+    inspection = "from resnet50.preprocessing.dask import inspection; inspection."
     no_images = inspection + "_digest = lambda source: ''"
     other_images = inspection + "_digest = lambda source: 'another'"
     first = host.dataset.sources([0])[0]
@@ -263,7 +250,7 @@ def test_unequal_hosts_are_refused_and_later_ones_get_no_work(host, monkeypatch)
 
 
 def test_unreachable_scheduler_is_one_line(host, monkeypatch):
-    monkeypatch.setattr(pool, "_CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(connection, "_CONNECT_SECONDS", 0.5)
     address = f"tcp://127.0.0.1:{free_port()}"
     with pytest.raises(DaskError) as caught:
         host.pool(address).__enter__()

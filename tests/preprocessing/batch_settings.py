@@ -1,4 +1,4 @@
-"""Small settings that the tests of this folder share. No test."""
+"""Small batch settings that the tests of this folder share. No test."""
 
 import dataclasses
 
@@ -20,15 +20,15 @@ AUGMENTATION = AugmentationConfig(
 )
 
 
-def make_recipe(**changes) -> BatchSettings:
-    """A recipe for batches of 4 in float32; the changes may name any setting."""
+def make_settings(**changes) -> BatchSettings:
+    """Settings for batches of 4 in float32; the changes may name any setting."""
     names = {field.name for field in dataclasses.fields(AugmentationConfig)}
     augmentation = {name: changes.pop(name) for name in names & set(changes)}
-    recipe = BatchSettings(
+    settings = BatchSettings(
         seed=7,
         batch_size=4,
         dtype="float32",
         statistics=STATISTICS,
         augmentation=dataclasses.replace(AUGMENTATION, **augmentation),
     )
-    return dataclasses.replace(recipe, **changes)
+    return dataclasses.replace(settings, **changes)

@@ -1,0 +1,96 @@
+"""The tasks that the cluster has not finished yet."""
+
+import contextlib
+import functools
+import threading
+from collections.abc import Iterable
+from concurrent.futures import Future, InvalidStateError
+from typing import NamedTuple
+
+from resnet50.preprocessing.dask.connection import Connection
+
+
+class NoWorkerError(ConnectionError):
+    """There is no worker, or the workers of a task are gone."""
+
+
+def failed(error: Exception) -> Future:
+    """A future that has failed."""
+    future = Future()
+    future.set_exception(error)
+    return future
+
+
+def _fail(future: Future, error: Exception) -> None:
+    with contextlib.suppress(InvalidStateError):  # It may have a result by now.
+        future.set_exception(error)
+
+
+class _Task(NamedTuple):
+    inner: Future  # of dask's executor
+    workers: frozenset[str]  # that may run it
+
+
+class PendingTasks:
+    """Passes the results of dask's futures on to futures that can fail earlier.
+
+    Several threads may use it: dask calls back in a thread of its own.
+    """
+
+    def __init__(self, connection: Connection):
+        """Takes the connection that the tasks are submitted to."""
+        self._connection = connection
+        self._lock = threading.Lock()
+        self._tasks: dict[Future, _Task] = {}
+
+    def __len__(self) -> int:
+        """How many tasks are not finished."""
+        return len(self._tasks)
+
+    def add(self, inner: Future, workers: frozenset[str]) -> Future:
+        """Returns a future that gets the result of dask's.
+
+        Args:
+            inner: The future of dask's executor.
+            workers: Addresses of the workers that may run the task.
+        """
+        outer = Future()
+        with self._lock:
+            self._tasks[outer] = _Task(inner, workers)
+        inner.add_done_callback(functools.partial(self._pass_on, outer))
+        return outer
+
+    def fail_stranded(self, workers: Iterable[str], error: Exception) -> None:
+        """Fails every task if the workers that may run it are not among some."""
+        with self._lock:
+            stranded = [
+                (outer, task.inner)
+                for outer, task in self._tasks.items()
+                if task.workers.isdisjoint(workers)
+            ]
+        for outer, inner in stranded:
+            _fail(outer, error)
+            inner.cancel()
+
+    def fail_all(self, error: Exception) -> None:
+        """Fails every task."""
+        with self._lock:
+            tasks, self._tasks = self._tasks, {}
+        for outer in tasks:
+            _fail(outer, error)
+
+    def _pass_on(self, outer: Future, inner: Future) -> None:
+        from distributed.scheduler import KilledWorker
+
+        with self._lock:
+            self._tasks.pop(outer, None)
+        if inner.cancelled():
+            _fail(outer, self._connection.lost())
+        elif isinstance(inner.exception(), KilledWorker):
+            text = "workers died, one after the other, over this batch"
+            _fail(outer, NoWorkerError(text))
+        elif inner.exception() is not None:
+            _fail(outer, inner.exception())
+        else:
+            with contextlib.suppress(InvalidStateError):
+                outer.set_result(inner.result())
