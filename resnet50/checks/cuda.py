@@ -81,13 +81,8 @@ def required_libraries(requirements: list[str] | None = None) -> list[str]:
     """The shared libraries that TensorFlow needs for a GPU, except the driver's.
 
     A library's number is its package's major version: nvidia-cufft-cu12>=11.2 contains
-    libcufft.so.11.
-
-    Args:
-        requirements: Those of a TensorFlow; None for the installed one.
-
-    Returns:
-        Names such as "libcufft.so.11"; none if TensorFlow does not name its packages.
+    libcufft.so.11. The requirements are those of the installed TensorFlow by default;
+    without NVIDIA's packages among them, no libraries are known.
     """
     if requirements is None:
         try:

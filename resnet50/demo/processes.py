@@ -75,8 +75,10 @@ class ProgramProcess:
         if status not in (expected or (0,)):
             raise ProgramError(f"{self._label}: ended with status {status}")
 
-    def stop(self) -> None:
-        """Ends it, if it is still running."""
+    def __enter__(self) -> "ProgramProcess":
+        return self
+
+    def __exit__(self, *exception) -> None:
         if self.is_running():
             self._process.terminate()
             self._process.wait()
