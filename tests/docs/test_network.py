@@ -1,6 +1,6 @@
-"""Proves that docs/network.md repeats the code's own tables, formulas and numbers.
+"""Proves that docs/network.md repeats the tables, formulas and numbers of the code.
 
-Those in the code's docstrings are proven by tests/training.
+tests/training proves those in the code's docstrings.
 """
 
 import inspect
