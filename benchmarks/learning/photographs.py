@@ -108,18 +108,13 @@ def children_seconds() -> float:
 def train(config_path: Path, metrics: Path) -> Seconds:
     """Runs the two scripts to their end."""
     started, flag = time.monotonic(), f"--config={config_path}"
-    preprocessor = ProgramProcess("prep", "runtime_preprocessing.py", flag)
-    try:
-        trainer = ProgramProcess("train", "train.py", flag, f"--run_folder={RUN}")
-        try:
+    words = "train.py", flag, f"--run_folder={RUN}"
+    with ProgramProcess("prep", "runtime_preprocessing.py", flag) as preprocessor:
+        with ProgramProcess("train", *words) as trainer:
             reached = wait_for_target(metrics, trainer)
             trainer.wait()
-        finally:
-            trainer.stop()
         trainer_cpu = children_seconds()
         preprocessor.wait()
-    finally:
-        preprocessor.stop()
     return Seconds(
         time.monotonic() - started,
         None if reached is None else reached - started,

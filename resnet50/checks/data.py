@@ -29,13 +29,11 @@ def check_training_set(dataset: Dataset, batch_size: int) -> Finding:
     """
     batches = dataset.batches_per_epoch(batch_size)
     counts = np.bincount(dataset.labels, minlength=dataset.num_classes)
-    return Finding(
-        OK,
-        f"training images: {dataset.layout}, {dataset.num_images:,} of "
-        f"{dataset.num_classes:,} classes "
-        f"({counts.min():,} to {counts.max():,} each), {batches:,} batches of "
-        f"{batch_size} an epoch, in {dataset.folder}",
-    )
+    classes = f"{dataset.num_classes:,} classes"
+    classes += f" ({counts.min():,} to {counts.max():,} each)"
+    what = f"training images: {dataset.layout}, {dataset.num_images:,} of {classes}, "
+    what += f"{batches:,} batches of {batch_size} an epoch, in {dataset.folder}"
+    return Finding(OK, what)
 
 
 def check_passed_over(dataset: Dataset) -> Iterator[Finding]:
@@ -47,10 +45,8 @@ def check_passed_over(dataset: Dataset) -> Iterator[Finding]:
 def check_validation_set(dataset: Dataset) -> Finding:
     """Counts the validation images and their classes."""
     num_present = len(np.unique(dataset.labels))
-    what = (
-        f"validation images: {dataset.layout}, {dataset.num_images:,} of "
-        f"{num_present:,} classes"
-    )
+    images = f"{dataset.num_images:,} of {num_present:,} classes"
+    what = f"validation images: {dataset.layout}, {images}"
     if num_present == dataset.num_classes:
         return Finding(OK, f"{what}, the training images' own, in {dataset.folder}")
     what += f", but the training images have {dataset.num_classes:,}"
@@ -71,25 +67,21 @@ def check_sample(sample: LevelSums, settings: DatasetConfig) -> Iterator[Finding
         yield Finding(OK, what)
     else:
         path, reason = sample.unreadable[0]
-        yield Finding(
-            WARNING if num_read else PROBLEM,
-            f"{what}; the first that could not: {path}: {reason}",
-            "an unreadable image is replaced by the next one, so a few do no harm"
-            if num_read
-            else "is the disk with the images there?",
-        )
-    if num_read:
-        yield check_statistics(sample, settings)
+        what += f"; the first that could not: {path}: {reason}"
+        if not num_read:
+            yield Finding(PROBLEM, what, "is the disk with the images there?")
+            return
+        remedy = "an unreadable image is replaced by the next one, so a few do no harm"
+        yield Finding(WARNING, what, remedy)
+    yield check_statistics(sample, settings)
 
 
 def check_statistics(sample: LevelSums, settings: DatasetConfig) -> Finding:
     """Compares channel_mean and channel_std with the statistics of a sample."""
     found = statistics_of(sample)
-    what = (
-        f"channel statistics: mean {_shown(settings.channel_mean)} and std "
-        f"{_shown(settings.channel_std)}; of a sample {_shown(found.mean)} and "
-        f"{_shown(found.std)}"
-    )
+    mean, std = _shown(settings.channel_mean), _shown(settings.channel_std)
+    there = f"of a sample {_shown(found.mean)} and {_shown(found.std)}"
+    what = f"channel statistics: mean {mean} and std {std}; {there}"
     differences = np.abs(np.subtract(settings.channel_mean, found.mean))
     # The deviation of a flat sample is 0.
     ratios = np.divide(settings.channel_std, np.maximum(found.std, 1e-9))

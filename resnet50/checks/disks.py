@@ -65,8 +65,8 @@ def check_writing(setting: str, folder: Path, trial: Trial) -> Finding:
         what = f"{folder}: cannot be written to: {trial.obstacle}"
         return Finding(PROBLEM, what, f"change its permissions, or {setting}")
     if abs(trial.skew_seconds) > _MAX_SKEW_SECONDS:
-        skew = f"{trial.skew_seconds:+.0f} s off this machine's"
-        return Finding(WARNING, f"{folder}: its clock is {skew}", "set both by NTP")
+        what = f"{folder}: its clock is {trial.skew_seconds:+.0f} s off this machine's"
+        return Finding(WARNING, what, "set both by NTP")
     return Finding(OK, f"{folder}: can be written to and locked, its clock is right")
 
 

@@ -64,9 +64,8 @@ def prepare_folder(folder: Path) -> Path:
         DemoError: The folder contains something else, or the scripts are missing.
     """
     if not (PROJECT / "train.py").exists():
-        raise DemoError(
-            f"{PROJECT}: train.py is not here (run the demo in a clone of the project)"
-        )
+        remedy = "run the demo in a clone of the project"
+        raise DemoError(f"{PROJECT}: train.py is not here ({remedy})")
     marker = folder / ".made-by-demo"
     if folder.exists() and not marker.exists():
         raise DemoError(
@@ -77,27 +76,23 @@ def prepare_folder(folder: Path) -> Path:
     marker.touch()
     counts = {"train": TRAINING_PER_CLASS, "val": VALIDATION_PER_CLASS}
     for seed, (name, per_class) in enumerate(counts.items(), start=1):
-        is_odd = name == "train"
-        images = folder / "images" / name
+        images, is_odd = folder / "images" / name, name == "train"
         count = make_images(images, per_class, seed, with_odd_files=is_odd)
-        show(f"{count} images of {len(PATTERNS)} classes in {folder / 'images' / name}")
+        show(f"{count} images of {len(PATTERNS)} classes in {images}")
     path = folder / "config.txt"
     write_config(path, _CHANGES)
     return path
 
 
-def wait_for_middle_of_epoch(
-    config: Config, epoch: int, trainer: ProgramProcess
-) -> None:
-    """Waits until the trainer is halfway through an epoch."""
+def wait_for_middle_of_epoch(config: Config, trainer: ProgramProcess) -> None:
+    """Waits until the trainer is halfway through INTERRUPTED_EPOCH."""
+    train = config.train
     dataset = open_training_set(config.dataset, None)
-    batches = dataset.batches_per_epoch(config.train.batch_size)
-    goal = epoch * batches + batches // 2
+    batches = dataset.batches_per_epoch(train.batch_size)
+    goal = INTERRUPTED_EPOCH * batches + batches // 2
     while trainer.is_running():
         try:
-            step = read_progress(
-                config.train.buffer_folder, batches, config.train.epochs * batches
-            )
+            step = read_progress(train.buffer_folder, batches, train.epochs * batches)
         except ProgressError:
             step = 0
         if step >= goal:
@@ -113,7 +108,7 @@ def run_both(config_path: Path) -> None:
     words = "train.py", flag, f"--run_folder={RUN}"
     with ProgramProcess("prep", "runtime_preprocessing.py", flag) as preprocessor:
         with ProgramProcess("train", *words) as trainer:
-            wait_for_middle_of_epoch(config, INTERRUPTED_EPOCH, trainer)
+            wait_for_middle_of_epoch(config, trainer)
             trainer.interrupt()
             trainer.wait(130)
         with ProgramProcess("train", *words, "--resume") as trainer:

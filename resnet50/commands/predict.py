@@ -140,6 +140,5 @@ def main() -> None:
         elif answers is not None:
             print(as_table(image, answers), flush=True)
     if num_unreadable:
-        raise PredictError(
-            f"{num_unreadable} of {len(images)} images could not be read"
-        )
+        total = len(images)
+        raise PredictError(f"{num_unreadable} of {total} images could not be read")

@@ -74,10 +74,9 @@ def report_differences(weights: WeightsFile, here: Origin) -> None:
     origin, path = weights.origin, weights.path
     num_classes = len(here.class_names)
     if weights.num_classes != num_classes:
-        say(
-            f"{path}: has {weights.num_classes:,} classes, the training images have "
-            f"{num_classes:,}: the last layer is initialized again"
-        )
+        images = f"the training images have {num_classes:,}"
+        follows = "the last layer is initialized again"
+        say(f"{path}: has {weights.num_classes:,} classes, {images}: {follows}")
     elif origin.class_names not in ((), here.class_names):
         pairs = zip(origin.class_names, here.class_names)
         label = next((i for i, (a, b) in enumerate(pairs) if a != b), 0)

@@ -148,11 +148,10 @@ def crop_size_schedule() -> Any:
         pairs = value if isinstance(value, list) else [None]
         are_pairs = all(isinstance(pair, list) and len(pair) == 2 for pair in pairs)
         _require(are_pairs, "must be a list of pairs, [first epoch, crop size]")
-        schedule = tuple((first(a, folder), size(b, folder)) for a, b in pairs)
-        epochs = [epoch for epoch, _ in schedule]
-        is_ascending = epochs == sorted(set(epochs))
+        sizes = {first(a, folder): size(b, folder) for a, b in pairs}
+        is_ascending = len(sizes) == len(pairs) and list(sizes) == sorted(sizes)
         _require(is_ascending, "must have its epochs in ascending order")
-        return schedule
+        return tuple(sizes.items())
 
     return setting(check, "list of pairs of whole numbers: epoch, and size from 32")
 

@@ -42,25 +42,18 @@ class _Layer(NamedTuple):
     path: Path
     sections: dict
 
-    def has(self, section: str, key: str) -> bool:
-        return key in self.sections.get(section, {})
-
 
 def _read_toml(path: Path, remedy: str) -> dict:
     try:
         return tomli.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot be read: {error.strerror} ({remedy})"
-        ) from None
+        fault = f"cannot be read: {error.strerror} ({remedy})"
     except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"{path}: byte {error.start} is not UTF-8 (save it as UTF-8 text)"
-        ) from None
+        fault = f"byte {error.start} is not UTF-8 (save it as UTF-8 text)"
     # TOMLDecodeError is a ValueError; so is a number of more than 4,300 digits.
     except (ValueError, RecursionError) as error:
-        reason = _one_line(str(error))
-        raise ConfigError(f"{path}: is not valid TOML: {reason}") from None
+        fault = f"is not valid TOML: {_one_line(str(error))}"
+    raise ConfigError(f"{path}: {fault}")
 
 
 def _require_known_names(path: Path, sections: dict) -> None:
@@ -109,7 +102,7 @@ def _read_section(layers: list[_Layer], name: str):
     values = {}
     for field in dataclasses.fields(SECTIONS[name]):
         key = field.name
-        layer = next((layer for layer in layers if layer.has(name, key)), None)
+        layer = next((a for a in layers if key in a.sections.get(name, {})), None)
         if layer is None:
             raise ConfigError(
                 f"{whole}: [{name}] {key} is missing (add the line {key} = ...; "
@@ -119,9 +112,8 @@ def _read_section(layers: list[_Layer], name: str):
         try:
             values[key] = field.metadata["check"](raw, layer.path.absolute().parent)
         except ValueError as fault:
-            raise ConfigError(
-                f"{layer.path}: [{name}] {key} = {_shown(raw)} ({fault})"
-            ) from None
+            where = f"{layer.path}: [{name}] {key}"
+            raise ConfigError(f"{where} = {_shown(raw)} ({fault})") from None
     return SECTIONS[name](**values)
 
 
@@ -180,8 +172,7 @@ def write_channel_statistics(
     document = tomlkit.parse(path.read_bytes().decode("utf-8-sig"))
     dataset = document.setdefault("dataset", tomlkit.table())
     for key, values in (("channel_mean", mean), ("channel_std", std)):
-        if key not in dataset:
-            dataset[key] = list(values)
+        dataset.setdefault(key, list(values))
         for channel, value in enumerate(values):
             dataset[key][channel] = value
     try:

@@ -31,7 +31,7 @@ def write_config(path: Path, changes: dict[str, dict]) -> None:
 
 
 class ProgramProcess:
-    """A running program, whose output is printed line by line."""
+    """A running program, whose output is printed line by line; as a context, ended."""
 
     def __init__(self, label: str, *arguments: str):
         """Starts python3 with arguments; the label precedes each line of output."""
