@@ -9,6 +9,7 @@ from resnet50.command_line import say
 from resnet50.config.settings import Config
 from resnet50.dataset.images import Dataset
 from resnet50.handoff.progress import Position
+from resnet50.network.model import ResNet50
 from resnet50.reports.tables import EVALUATION_FILE, record_evaluation
 from resnet50.training.checkpoint import (
     CheckpointError,
@@ -19,7 +20,6 @@ from resnet50.training.checkpoint import (
 from resnet50.training.devices.selection import prepare_device
 from resnet50.training.evaluation import Accuracy, Evaluator
 from resnet50.training.resume import describe_model
-from resnet50.training.update.step import create_model
 
 _WAIT_SECONDS = 1.0
 
@@ -94,7 +94,7 @@ def evaluate_run(
         epochs = range(_IMPORTED_EPOCH, _IMPORTED_EPOCH + 1)
         require_imported(run_folder)
     prepare_device(deterministic=False, notify=say)
-    model = create_model(training_set.num_classes, config.model)
+    model = ResNet50(training_set.num_classes, config.model)
     evaluator = Evaluator.from_config(model, config, args.crops)
     num_evaluated = 0
     for epoch in epochs:

@@ -22,6 +22,7 @@ from resnet50.dataset.images import DatasetError, FolderWalk
 from resnet50.dataset.listing import open_training_set
 from resnet50.dataset.sources import ImageFile
 from resnet50.errors import UserError
+from resnet50.network.model import ResNet50
 from resnet50.training.checkpoint import (
     CheckpointError,
     load_model,
@@ -30,7 +31,6 @@ from resnet50.training.checkpoint import (
 from resnet50.training.devices.selection import prepare_device
 from resnet50.training.evaluation import Evaluator, Prediction
 from resnet50.training.resume import choose_checkpoint
-from resnet50.training.update.step import create_model
 
 _NUM_ANSWERS = 5
 
@@ -128,7 +128,7 @@ def load_classifier(
     """
     description = read_description(path)
     classes = classes_of(path, description, config)
-    model = create_model(len(classes.names), config.model)
+    model = ResNet50(len(classes.names), config.model)
     settings = {
         "variant": config.model.variant,
         "normalization": config.model.normalization,

@@ -41,7 +41,7 @@ from resnet50.training.devices.selection import (
     prepare_device,
 )
 from resnet50.training.loop import Loop, PerStepNumbers, Run
-from resnet50.training.update.step import Training
+from resnet50.training.update.step import Training, create_training
 
 # How long the workers of a training on several machines wait for each other.
 _MEETING_SECONDS = 120.0
@@ -142,7 +142,7 @@ class Session:
         xla = config.train.xla and (
             replicas.can_use_xla(say) and can_use_xla(device, say)
         )
-        training = Training(
+        training = create_training(
             self.dataset.num_classes,
             config.model,
             dataclasses.replace(config.train, xla=xla),

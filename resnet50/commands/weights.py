@@ -32,7 +32,7 @@ from resnet50.pixels.augmentation import ChannelStatistics
 from resnet50.training import checkpoint, resume
 from resnet50.training.checkpoint import CheckpointError
 from resnet50.training.devices.selection import leave_gpus_alone
-from resnet50.training.update.step import Training
+from resnet50.training.update.step import create_training
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -102,7 +102,9 @@ def import_weights(args, config: Config, dataset: Dataset, run_folder: Path) -> 
         )
     ours = origin_of(config, dataset)
     statistics = ChannelStatistics.from_config(config.dataset)
-    training = Training(dataset.num_classes, config.model, config.train, statistics)
+    training = create_training(
+        dataset.num_classes, config.model, config.train, statistics
+    )
     weights = read_weights(args.file, training.model)
     require_same_network(weights, ours.variant, ours.epsilon)
     tell_differences(weights, ours)

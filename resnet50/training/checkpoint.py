@@ -267,7 +267,7 @@ def load(training: Training, checkpoint: Checkpoint, description: dict) -> None:
         tf.train.Checkpoint(training=training).read(variables).assert_consumed()
     else:
         # After an epoch no gradients are pending, and a loss scale can start anew.
-        status = tf.train.Checkpoint(training=training.lasting).read(variables)
+        status = tf.train.Checkpoint(training=training.transferable).read(variables)
         status.assert_existing_objects_matched().expect_partial()
 
 

@@ -13,7 +13,7 @@ from resnet50.training.checkpoint import (
     CheckpointError,
     DamagedCheckpointError,
 )
-from resnet50.training.update.step import Training, create_model
+from resnet50.training.update.step import Training
 
 
 def describe_model(config: Config, dataset: Dataset) -> dict:
@@ -74,7 +74,7 @@ def load_network(
         CheckpointError: There is none, it is damaged or of another network.
     """
     path = choose_checkpoint(run_folder, epoch)
-    model = create_model(dataset.num_classes, config.model)
+    model = ResNet50(dataset.num_classes, config.model)
     checkpoint.load_model(model, path, describe_model(config, dataset), weights=None)
     return model, path
 
