@@ -42,22 +42,22 @@ class Bottleneck(tf.Module):
             last_gamma: Start value of the last normalization's gamma; with 0 the block
                 starts as its shortcut alone (Goyal et al. 2017, section 5.1).
             rng: Draws the kernels.
-            name: A Python identifier, the prefix of the variables' names.
+            name: The prefix of the variables' names.
         """
         super().__init__(name=name)
         out_channels = EXPANSION * channels
         stride = strides[0] * strides[1]
         with self.name_scope:
             self.convolution1 = Convolution(
-                in_channels, channels, 1, strides[0], rng, name="convolution1"
+                in_channels, channels, 1, strides[0], rng, "convolution1"
             )
             self.normalization1 = create_normalization(channels, name="normalization1")
             self.convolution2 = Convolution(
-                channels, channels, 3, strides[1], rng, name="convolution2"
+                channels, channels, 3, strides[1], rng, "convolution2"
             )
             self.normalization2 = create_normalization(channels, name="normalization2")
             self.convolution3 = Convolution(
-                channels, out_channels, 1, 1, rng, name="convolution3"
+                channels, out_channels, 1, 1, rng, "convolution3"
             )
             self.normalization3 = create_normalization(
                 out_channels, initial_gamma=last_gamma, name="normalization3"
@@ -65,7 +65,7 @@ class Bottleneck(tf.Module):
             self.has_projection = stride != 1 or in_channels != out_channels
             if self.has_projection:
                 self.projection = Convolution(
-                    in_channels, out_channels, 1, stride, rng, name="projection"
+                    in_channels, out_channels, 1, stride, rng, "projection"
                 )
                 self.projection_normalization = create_normalization(
                     out_channels, name="projection_normalization"

@@ -34,14 +34,15 @@ class Convolution(tf.Module):
     ):
         """Draws the kernel as in He et al. 2015 (arXiv 1502.01852), eq. 14 (fan-out).
 
+        It is normal with standard deviation sqrt(2 / (kernel_size^2 out_channels)).
+
         Args:
             in_channels: Number of input channels.
             out_channels: Number of output channels.
             kernel_size: Height and width of the kernel, odd.
             stride: In pixels, the same down and across.
-            rng: Draws the kernel: normal, standard deviation
-                sqrt(2 / (kernel_size^2 out_channels)).
-            name: A Python identifier, the prefix of the variable's name.
+            rng: Draws the kernel.
+            name: The prefix of the variable's name.
         """
         super().__init__(name=name)
         assert kernel_size % 2 == 1, kernel_size
@@ -106,11 +107,7 @@ class Dense(tf.Module):
     ):
         """Draws the kernel as in Goyal et al. 2017 (arXiv 1706.02677), section 5.1.
 
-        Args:
-            in_features: Number of input features.
-            out_features: Number of output features.
-            rng: Draws the kernel: normal, standard deviation 0.01.
-            name: A Python identifier, the prefix of the variables' names.
+        It is normal with standard deviation 0.01; rng draws it.
         """
         super().__init__(name=name)
         shape = (in_features, out_features)

@@ -4,6 +4,8 @@ The input may be float32, float16 or bfloat16; the output has the same type. All
 variables are float32, and every statistic is computed in float32.
 """
 
+from typing import NamedTuple
+
 import tensorflow as tf
 
 # A pair (r_max, d_max) of scalars: floats or float32 tensors.
@@ -11,6 +13,15 @@ RenormLimits = tuple[float | tf.Tensor, float | tf.Tensor]
 
 # With these limits batch renormalization is batch normalization.
 NO_RENORMALIZATION = (1.0, 0.0)
+
+
+class Standardized(NamedTuple):
+    """A batch with mean 0 and variance 1, and its statistics before, float32 [C]."""
+
+    x_hat: tf.Tensor  # [N, H, W, C]
+    mean: tf.Tensor
+    biased_variance: tf.Tensor
+    unbiased_variance: tf.Tensor
 
 
 class BatchNormalization(tf.Module):
@@ -48,7 +59,7 @@ class BatchNormalization(tf.Module):
             moving_average_decay: Share of the old moving statistics that a step keeps,
                 above 0 and below 1. PyTorch's "momentum" is 1 minus this.
             initial_gamma: Start value of gamma.
-            name: A Python identifier, the prefix of the variables' names.
+            name: The prefix of the variables' names.
         """
         super().__init__(name=name)
         assert 0 < moving_average_decay < 1, moving_average_decay
@@ -65,18 +76,14 @@ class BatchNormalization(tf.Module):
             )
 
     def __call__(
-        self,
-        x: tf.Tensor,
-        is_training: bool,
-        limits: RenormLimits = NO_RENORMALIZATION,
+        self, x: tf.Tensor, is_training: bool, limits: RenormLimits = NO_RENORMALIZATION
     ) -> tf.Tensor:
         """Normalizes a batch; in training also updates the moving statistics.
 
         Args:
             x: float32, float16 or bfloat16 [N, H, W, C].
             is_training: Whether to use the batch's own statistics.
-            limits: r_max and d_max of batch renormalization in training. Batch
-                normalization ignores them.
+            limits: r_max and d_max, for batch renormalization in training.
 
         Returns:
             [N, H, W, C] of x's type.
@@ -137,6 +144,16 @@ class BatchRenormalization(BatchNormalization):
     """
 
     def _normalize_in_training(self, x: tf.Tensor, limits: RenormLimits) -> tf.Tensor:
+        normalized, mean, biased_variance, unbiased_variance = self._standardize(x)
+        r, d = self._corrections(mean, biased_variance, limits)
+        self._move_statistics(mean, unbiased_variance)
+        # gamma * (x_hat * r + d) + beta, with one product and one sum per pixel. In
+        # float32, because gamma's gradient is a sum over all pixels, too long for
+        # float16.
+        y = tf.cast(normalized, tf.float32) * (self.gamma * r)
+        return tf.cast(y + (self.gamma * d + self.beta), x.dtype)
+
+    def _standardize(self, x: tf.Tensor) -> Standardized:
         normalized = tf.raw_ops.FusedBatchNormV3(
             x=x,
             scale=tf.ones_like(self.gamma),
@@ -147,32 +164,20 @@ class BatchRenormalization(BatchNormalization):
             is_training=True,
         )
         # The op normalizes with the biased variance but returns the unbiased one.
-        mean, unbiased_variance = normalized.batch_mean, normalized.batch_variance
+        unbiased_variance = normalized.batch_variance
         count = tf.cast(tf.size(x) / tf.size(self.gamma), tf.float32)  # N H W
-        r, d = self._corrections(mean, unbiased_variance * (count - 1) / count, limits)
-        self._move_statistics(mean, unbiased_variance)
-        return self._renormalize(normalized.y, r, d, x.dtype)
-
-    def _renormalize(
-        self, x_hat: tf.Tensor, r: tf.Tensor, d: tf.Tensor, dtype: tf.DType
-    ) -> tf.Tensor:
-        """Returns gamma * (x_hat * r + d) + beta, computed in float32.
-
-        In float16, gamma's gradient, a sum over all pixels, would lose too much.
-        """
-        # One product and one sum per pixel.
-        y = tf.cast(x_hat, tf.float32) * (self.gamma * r)
-        return tf.cast(y + (self.gamma * d + self.beta), dtype)
+        biased_variance = unbiased_variance * (count - 1) / count
+        return Standardized(
+            normalized.y, normalized.batch_mean, biased_variance, unbiased_variance
+        )
 
     def _corrections(
         self, batch_mean: tf.Tensor, biased_variance: tf.Tensor, limits: RenormLimits
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The paper's r and d, float32 [C], for the statistics of a batch."""
+        """The paper's r and d, float32 [C], without gradients."""
         r_max, d_max = limits
         batch_sigma = tf.sqrt(biased_variance + self.epsilon)
         sigma = tf.sqrt(self.moving_variance + self.epsilon)
         r = tf.clip_by_value(batch_sigma / sigma, 1 / r_max, r_max)
         d = tf.clip_by_value((batch_mean - self.moving_mean) / sigma, -d_max, d_max)
-        # The fused op's gradient already ignores its returned statistics; stopping the
-        # gradient here makes the paper's condition independent of that.
         return tf.stop_gradient(r), tf.stop_gradient(d)

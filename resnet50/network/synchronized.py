@@ -10,13 +10,14 @@ from resnet50.network.normalization import (
     BatchNormalization,
     BatchRenormalization,
     RenormLimits,
+    Standardized,
 )
 
 
 class _Synchronized(BatchNormalization):
     """Measures and standardizes a batch that is spread over replicas."""
 
-    def _standardize(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def _standardize(self, x: tf.Tensor) -> Standardized:
         """Normalizes with the whole batch's statistics; gradients flow through them.
 
         The mean and the variance follow from sums over the replicas of each part's
@@ -29,12 +30,9 @@ class _Synchronized(BatchNormalization):
 
         Args:
             x: float32, float16 or bfloat16 [n, H, W, C], this replica's part.
-
-        Returns:
-            (x - mean) / sqrt(variance + epsilon), float32 [n, H, W, C]; mean and biased
-            variance, float32 [C].
         """
         context = tf.distribute.get_replica_context()
+        num_replicas = context.num_replicas_in_sync
         x = tf.cast(x, tf.float32)
         part_mean, part_variance = tf.nn.moments(x, [0, 1, 2])
         distance = part_mean - self.moving_mean
@@ -42,34 +40,24 @@ class _Synchronized(BatchNormalization):
             tf.distribute.ReduceOp.SUM,
             tf.stack([distance, part_variance + tf.square(distance)]),
         )
-        distance, square = tf.unstack(sums / context.num_replicas_in_sync)
+        distance, square = tf.unstack(sums / num_replicas)
         mean, variance = self.moving_mean + distance, square - tf.square(distance)
         # Rounding must not make a constant channel's variance negative.
         variance = tf.maximum(variance, 0.0)
-        return (x - mean) * tf.math.rsqrt(variance + self.epsilon), mean, variance
-
-    def _unbiased(self, variance: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-        """The whole batch's unbiased variance; x is this replica's part."""
-        num_replicas = tf.distribute.get_replica_context().num_replicas_in_sync
-        num_pixels = tf.size(x) / tf.size(self.gamma) * num_replicas
-        count = tf.cast(num_pixels, tf.float32)  # N H W
-        return variance * count / (count - 1)
+        normalized = (x - mean) * tf.math.rsqrt(variance + self.epsilon)
+        count = tf.size(x) / tf.size(self.gamma) * num_replicas
+        count = tf.cast(count, tf.float32)  # N H W
+        return Standardized(normalized, mean, variance, variance * count / (count - 1))
 
 
 class SynchronizedBatchNormalization(_Synchronized):
     """Batch normalization with the mean and the variance of all replicas' images."""
 
     def _normalize_in_training(self, x: tf.Tensor, limits: RenormLimits) -> tf.Tensor:
-        normalized, mean, variance = self._standardize(x)
-        self._move_statistics(mean, self._unbiased(variance, x))
+        normalized, mean, _, unbiased_variance = self._standardize(x)
+        self._move_statistics(mean, unbiased_variance)
         return tf.cast(normalized * self.gamma + self.beta, x.dtype)
 
 
 class SynchronizedBatchRenormalization(_Synchronized, BatchRenormalization):
     """Batch renormalization with the mean and the variance of all replicas' images."""
-
-    def _normalize_in_training(self, x: tf.Tensor, limits: RenormLimits) -> tf.Tensor:
-        normalized, mean, variance = self._standardize(x)
-        r, d = self._corrections(mean, variance, limits)
-        self._move_statistics(mean, self._unbiased(variance, x))
-        return self._renormalize(normalized, r, d, x.dtype)

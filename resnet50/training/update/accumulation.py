@@ -18,11 +18,7 @@ class Accumulation(tf.Module):
     """
 
     def __init__(self, variables: Sequence[tf.Variable]):
-        """Creates an empty group.
-
-        Args:
-            variables: The variables whose gradients are accumulated.
-        """
+        """Creates an empty group for the gradients of some variables."""
         super().__init__(name="accumulation")
         with self.name_scope:
             self.sums = [

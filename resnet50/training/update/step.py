@@ -88,10 +88,10 @@ class Training(tf.Module):
 
         Only between two epochs, when the totals are zeros.
         """
-        average = {} if self.average is None else {"average": self.average}
-        return tf.train.Checkpoint(
-            model=self.model, optimizer=self.optimizer, **average
-        )
+        parts = {"model": self.model, "optimizer": self.optimizer}
+        if self.average is not None:
+            parts["average"] = self.average
+        return tf.train.Checkpoint(**parts)
 
     def step(
         self, images: Array, labels: Array, shifts: Array | None, numbers: StepNumbers
@@ -140,18 +140,17 @@ class Training(tf.Module):
         return loss
 
     def _accumulate(self, images, labels, shifts, numbers):
-        loss, gradients, is_finite = self._compute_gradients(
-            images, labels, shifts, self._unpack(numbers)
-        )
-        self.accumulation.add(gradients, is_finite)
+        numbers = self._unpack(numbers)
+        loss, *results = self._compute_gradients(images, labels, shifts, numbers)
+        self.accumulation.add(*results)
         return loss
 
     def _unpack(self, vector: tf.Tensor) -> StepNumbers:
         """The step's numbers as scalars; the mixing share is None without mixup."""
         numbers = StepNumbers(*tf.unstack(vector))
-        return (
-            numbers if self._train.mixup_alpha else numbers._replace(mixing_share=None)
-        )
+        if self._train.mixup_alpha:
+            return numbers
+        return numbers._replace(mixing_share=None)
 
     def _compute_gradients(self, images, labels, shifts, numbers):
         """One forward and one backward pass of each replica, counted in the totals.
@@ -160,8 +159,9 @@ class Training(tf.Module):
             The loss to report; the gradients, in float16 zeros if they are not finite;
             and, in float16, whether they are, a bool scalar, otherwise None.
         """
+        is_scaled = self.loss_scale is not None
         moving = [v for v in self.model.variables if not v.trainable]
-        before = [tf.identity(v) for v in moving] if self.loss_scale else []
+        before = [tf.identity(v) for v in moving] if is_scaled else []
         images = self._prepare(images, shifts, numbers.mixing_share)
         with tf.GradientTape() as tape:
             forward = self._forward(images, labels, numbers)
@@ -170,7 +170,7 @@ class Training(tf.Module):
         gradients, forward = self._reduce(gradients, forward)
         self._replicas.average(moving)
         loss, is_finite = forward.loss, None
-        if self.loss_scale is not None:
+        if is_scaled:
             gradients, is_finite = self.loss_scale.unscale(gradients)
             for variable, value in zip(moving, before):
                 variable.assign(tf.where(is_finite, variable, value))
