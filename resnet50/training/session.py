@@ -31,7 +31,7 @@ from resnet50.training.loop import Loop
 from resnet50.training.per_step import PerStepNumbers
 from resnet50.training.run_files import Run
 from resnet50.training.training_observer import TrainingObserver
-from resnet50.training.update.step import Training
+from resnet50.training.update.step import Training, create_training
 
 # How long the hosts of a training wait for each other.
 _MEETING_SECONDS = 120.0
@@ -126,7 +126,7 @@ def _create_training(
     uses_xla = train.xla and (
         devices.can_use_xla(notify) and selection.has_xla_kernels(device, notify)
     )
-    training = Training(
+    training = create_training(
         session.dataset.num_classes,
         config.model,
         dataclasses.replace(train, xla=uses_xla),
