@@ -128,14 +128,8 @@ class Locations(NamedTuple):
     def source(self, index: int, name: str) -> ImageSource:
         """Returns where an image is."""
         archive, offset, size, *snappy = self.table[index].tolist()
-        is_compressed = bool(snappy and snappy[0])
-        return ImageSource(
-            self.archives[archive],
-            name,
-            offset,
-            size,
-            SnappyRange(*snappy) if is_compressed else None,
-        )
+        part = SnappyRange(*snappy) if any(snappy[:1]) else None
+        return ImageSource(self.archives[archive], name, offset, size, part)
 
     def take(self, order: np.ndarray) -> "Locations":
         """Returns the locations of some images, in the given order."""
