@@ -45,8 +45,8 @@ def _folders_above(folder: Path) -> set[tuple[int, int]]:
 class _Visited:
     """The folders of a class, so that none counts twice.
 
-    Without links none can. Then nothing is compared, because some file systems give
-    several folders the same number.
+    They are compared only if there are links, because some file systems give several
+    folders the same number.
     """
 
     def __init__(self, root: Path):

@@ -57,10 +57,9 @@ class _Content:
         tars = [f for f in _ending(".tar", files) if not _NO_CLASS.match(f.stem)]
         # If some are named by WordNet ids, no other is a class.
         self.tars = [tar for tar in tars if _WORDNET_ID.match(tar.stem)] or tars
-        archives = _ending((".tar", *_COMPRESSED), files)
         self.other_archives = [
             file
-            for file in archives
+            for file in _ending((".tar", *_COMPRESSED), files)
             if file not in self.tars and not file.name.startswith("ILSVRC")
         ]
         if any(map(_WORDNET_ID.match, folders)):

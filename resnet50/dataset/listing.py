@@ -115,13 +115,13 @@ def open_dataset(
         DatasetError: The images cannot be used.
     """
     walk = FolderWalk(notify)
-    if index_folder is None or not index_folder.is_dir():
-        dataset = find_images(images, list_path, class_names, walk)
-    else:
+    path = None
+    if index_folder is not None and index_folder.is_dir():
         path = _index_path(index_folder, images, list_path, *class_names)
-        dataset = _load(path)
-        if dataset is None:
-            dataset = find_images(images, list_path, class_names, walk)
+    dataset = _load(path) if path else None
+    if dataset is None:
+        dataset = find_images(images, list_path, class_names, walk)
+        if path:
             _save(path, dataset, walk.stamps)
     if dataset.num_classes < 2:
         raise DatasetError(

@@ -143,9 +143,9 @@ def read_list(
     return Dataset(folder, PackedNames.pack(names), labels, class_names, layout=layout)
 
 
-def _find_above(start: Path, *names: str) -> Path | None:
+def _find_above(start: Path, *names: str, levels: int = _MAX_LEVELS_UP) -> Path | None:
     """Returns the first file with one of the names in a folder or those above it."""
-    folders = (start, *start.parents[:_MAX_LEVELS_UP])
+    folders = (start, *start.parents[:levels])
     candidates = (folder / name for folder in folders for name in names)
     return next((path for path in candidates if path.is_file()), None)
 
@@ -167,12 +167,10 @@ def labels_beside(path: Path, class_names: tuple[str, ...]) -> Path:
             "class, or a list of labels as training_list in [dataset] of config.txt)"
         )
     folder = path if path.is_dir() else path.parent
-    if solution := _find_above(folder, _SOLUTION_FILE):
-        return solution
-    for above in (folder, folder.parent):
-        for name in (_CAFFE_FILE, *devkit.CANDIDATES):
-            if (above / name).is_file():
-                return above / name
+    names = (_CAFFE_FILE, *devkit.CANDIDATES)
+    found = _find_above(folder, _SOLUTION_FILE) or _find_above(folder, *names, levels=1)
+    if found:
+        return found
     raise DatasetError(
         f"{path}: images without class folders, and no list of their labels (put "
         f"{_SOLUTION_FILE}, Caffe's {_CAFFE_FILE} or {devkit.ARCHIVE} beside them, or "
@@ -197,8 +195,6 @@ def class_words(start: Path, class_names: tuple[str, ...]) -> tuple[str, ...]:
     path = _find_above(start, *_WORDS_FILES)
     if path is None:
         return ()
-    words = {}
-    for _, line in _numbered_lines(path):
-        name, _, text = os.fsdecode(line).strip().partition(" ")
-        words[name] = text.strip()
+    lines = [os.fsdecode(line).strip() for _, line in _numbered_lines(path)]
+    words = {name: text.strip() for name, _, text in (x.partition(" ") for x in lines)}
     return tuple(words.get(name) or name for name in class_names)

@@ -130,7 +130,3 @@ class Locations(NamedTuple):
         archive, offset, size, *snappy = self.table[index].tolist()
         part = SnappyRange(*snappy) if any(snappy[:1]) else None
         return ImageSource(self.archives[archive], name, offset, size, part)
-
-    def take(self, order: np.ndarray) -> "Locations":
-        """Returns the locations of some images, in the given order."""
-        return Locations(self.archives, self.table[order])

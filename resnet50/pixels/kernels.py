@@ -49,18 +49,11 @@ def _triangle_weights(source_size, start, end, firsts, weights, triangle):
     shrinks, two output pixels. The float types are those of Pillow's Resample.c; they
     decide the last bit of each weight.
 
-    Args:
-        source_size: Number of source pixels along the axis.
-        start: Where the output begins in the source, pixels.
-        end: Where it ends.
-        firsts: int64 [num_outputs]; set to the first source pixel of each output pixel.
-        weights: int32 [num_outputs, max_taps]; set to the weights, times 2**22, of that
-            source pixel and the following ones.
-        triangle: float64 [max_taps]; overwritten.
-
-    Returns:
-        num_taps, the most source pixels that an output pixel depends on. That many from
-        each first one are inside the source.
+    The output begins at ``start`` and ends at ``end``, positions in the source. This
+    overwrites firsts, int64 [num_outputs], with each output pixel's first source pixel;
+    weights, int32 [num_outputs, max_taps], with the weights, times 2**22, of that pixel
+    and the following ones; and triangle, float64 [max_taps]. It returns num_taps, the
+    most source pixels that an output pixel depends on; that many are inside the source.
     """
     scale = np.float64(end - start) / len(firsts)
     support = max(scale, 1.0)
@@ -171,9 +164,8 @@ def resample(image, x, y, is_flipped, out):
 def _add_columns(rows, sums):
     """Adds to sums, int32 [4, 3 W], of each column of bytes, from top to bottom.
 
-    The sums are those of the bytes, of their squares, and of their products with the
-    next byte and with the one after it, which are the other channels. Each stays below
-    2**31 for up to 33,000 rows.
+    These are sums of the bytes, of their squares, and of their products with the next
+    byte and with the one after it, the other channels. An int32 holds those of 33,000 rows.
     """
     length = rows.shape[1]
     levels, squares, with_next, with_second = sums[0], sums[1], sums[2], sums[3]
