@@ -165,7 +165,7 @@ def _add_columns(rows, sums):
     """Adds to sums, int32 [4, 3 W], of each column of bytes, from top to bottom.
 
     These are sums of the bytes, of their squares, and of their products with the next
-    byte and with the one after it, the other channels. An int32 holds those of 33,000 rows.
+    byte and with the one after it, the other channels; below 2**31 for 33,000 rows.
     """
     length = rows.shape[1]
     levels, squares, with_next, with_second = sums[0], sums[1], sums[2], sums[3]
