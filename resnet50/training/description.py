@@ -1,7 +1,7 @@
 """What identifies a training, and what must agree with a checkpoint to load it.
 
-Each checkpoint holds a description. RULES says for every key when the checkpoint's value
-must agree with the value here.
+Each checkpoint holds a description. For every key, RULES says when the checkpoint's
+value must agree with the value here.
 """
 
 import enum
