@@ -4,9 +4,10 @@
 
 The real runtime_preprocessing.py makes 20,000 tiny batches, and the real loop trains a
 network of one layer on them, with a cosine schedule, mixup, and a checkpoint every 100
-steps. After step 2,000, neither program's memory may grow by more than 4 MB, and
+steps. After step 2,000, neither program's memory may grow by more than 7 MB, and
 neither may open more files. One Python number that becomes a tensor in each step would
-leak 14 MB; two of them, as with mixup, 28 MB.
+leak 14 MB; two of them, as with mixup, 28 MB. In two runs
+the trainer grew by 0.2 and 3.9 MB, the preprocessor by 2.1 and 2.2 MB.
 """
 
 import dataclasses
@@ -43,7 +44,7 @@ _BATCHES_PER_EPOCH, _BATCH_SIZE = 100, 2
 # Each figure is the median of several samples, as a program may hold something briefly.
 _STEPS_PER_SAMPLE, _SAMPLES_PER_FIGURE = 50, 20
 
-_MAX_GROWTH_BYTES = 4e6
+_MAX_GROWTH_BYTES = 7e6
 
 
 class Sample(NamedTuple):

@@ -2,8 +2,8 @@
 
     python3 compute_channel_stats.py --write
 
-Prints the two lines for [dataset] in config.txt; --write puts them there, or into the
-file that --config names.
+Prints the two lines for [dataset] in config.txt; --write writes them into that file, or
+into the one that --config names.
 """
 
 from resnet50 import command_line
@@ -18,11 +18,11 @@ from resnet50.terminal import progress_bar, say
 
 
 class NoImageReadableError(UserError):
-    """Not one of the training images can be read."""
+    """None of the training images can be read."""
 
 
 def main() -> None:
-    """Sums, prints, and writes if asked to."""
+    """Computes and prints the statistics, and writes them if asked to."""
     parser = command_line.make_parser(__doc__, "num_workers")
     parser.add_argument(
         "--write", action="store_true", help="put the two lines into the --config file"

@@ -1,9 +1,9 @@
 """The buffer folder on a file system that several hosts mount, such as NFS.
 
-Workers on any host write batches. Only the preprocessor, on one host, lists and
-deletes. A rename is atomic there too, but a listing may be as old as its host keeps
-directories in memory (Linux: acdirmax, 60 seconds). Opening a file by its name asks the
-server, so that is how one host finds what another has written.
+Workers on any host write batches. Only the preprocessor, on one host, lists and deletes
+them. A rename is atomic on NFS too, but a host may list a folder from its cache, which
+can be old (on Linux, acdirmax: 60 seconds). Opening a file by its name asks the server,
+so a host finds another host's files that way.
 """
 
 import os
@@ -20,16 +20,16 @@ from resnet50.handoff.progress import Position
 
 _LISTING_LAG_SECONDS = 60.0
 
-# How long a file that is there may stay invisible when it is opened by its name.
+# How long an existing file may be invisible to another host that opens it by name.
 _OPENING_LAG_SECONDS = 10.0
 
 
 class NotSharedError(OSError):
-    """The folder is not the same one for two hosts, or not any more."""
+    """Two hosts do not have the same folder (any more)."""
 
 
 def becomes_true(condition: Callable[[], bool], seconds: float) -> bool:
-    """Asks again and again until the answer is yes or the time is over."""
+    """Polls a condition; returns False if it does not become true in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() >= deadline:
@@ -47,17 +47,17 @@ def _is_there(path: Path) -> bool:
 
 
 class SharedBuffer(BatchBuffer):
-    """A buffer whose batches are written by workers of other hosts.
+    """A buffer whose batches are written by workers on other hosts.
 
-    Knows two things more than its folder: for which manifest it was opened, and which
-    batches have been written lately. A worker's copy knows the first only.
+    It also has its manifest, and remembers which batches were written or deleted
+    recently. A worker's copy has only the manifest.
     """
 
     def __init__(self, folder: Path, manifest: dict):
         """Takes the manifest that the folder has, or is about to get."""
         super().__init__(folder)
         self._manifest = manifest
-        # When each was confirmed, or deleted here; entries leave with the lag.
+        # When each batch was confirmed or deleted, for as long as listings may lag.
         self._confirmed: dict[Position, float] = {}
         self._deleted: dict[Position, float] = {}
 
@@ -68,8 +68,8 @@ class SharedBuffer(BatchBuffer):
         """Checks, on a worker's host, that this is the preprocessor's folder.
 
         Raises:
-            NotSharedError: It has no manifest, or one of other settings: those of a
-                later preprocessor, if this worker has been left behind by its own.
+            NotSharedError: The folder has no manifest, or another one. That may be a
+                later preprocessor's, if this worker's own is gone.
         """
         found = read_manifest(self.folder)
         if found is None:
@@ -85,10 +85,10 @@ class SharedBuffer(BatchBuffer):
             )
 
     def leave_probe(self) -> Path:
-        """Writes a small file, on a worker's host, for the preprocessor to look for.
+        """Writes a small file, on a worker's host, for the preprocessor to find.
 
         Raises:
-            OSError: The folder is not there, not writable, or not the same one.
+            OSError: The folder does not exist, is not writable, or is not the same.
         """
 
         def is_same() -> bool:
@@ -108,7 +108,7 @@ class SharedBuffer(BatchBuffer):
         return probe
 
     def find_probe(self, probe: Path) -> bool:
-        """Looks for a worker's file, and removes it; False if it does not appear."""
+        """Waits for a worker's file and removes it; False if it does not appear."""
         appears = becomes_true(lambda: _is_there(probe), _OPENING_LAG_SECONDS)
         probe.unlink(missing_ok=True)
         return appears
@@ -120,21 +120,22 @@ class SharedBuffer(BatchBuffer):
         labels: np.ndarray,
         shifts: np.ndarray | None = None,
     ) -> None:
-        """Commits a batch, unless the folder has become that of other settings.
+        """Commits a batch.
 
         Raises:
-            NotSharedError: It has.
+            NotSharedError: The folder now has a manifest of other settings.
         """
         self.require_same_folder()
         super().write(position, images, labels, shifts)
 
     def confirm(self, position: Position) -> None:
-        """Opens a batch that a worker says it has written, and remembers it.
+        """Opens the files of a batch that a worker has written, and remembers it.
 
-        A batch may have been listed, trained and deleted before its worker is heard.
+        The batch may already have been listed, trained and deleted: the worker's result
+        can arrive later than its files.
 
         Raises:
-            NotSharedError: It is not here, and has not been deleted here.
+            NotSharedError: A file does not exist here and was not deleted here.
         """
         for path in self.labels_path(position), self.images_path(position):
             if not _is_there(path):
@@ -147,7 +148,7 @@ class SharedBuffer(BatchBuffer):
         self._confirmed[position] = time.monotonic()
 
     def files(self) -> dict[Position, set[str]]:
-        """What the listing has, and what it will have as soon as it is up to date."""
+        """The listed files, and those of confirmed batches that are not listed yet."""
         found = super().files()
         oldest = time.monotonic() - _LISTING_LAG_SECONDS
         for position, deleted_at in list(self._deleted.items()):
@@ -162,7 +163,7 @@ class SharedBuffer(BatchBuffer):
         return found
 
     def delete(self, position: Position) -> None:
-        """Removes a batch, or what there is of it."""
+        """Removes a batch, or whatever exists of it."""
         self._confirmed.pop(position, None)
         self._deleted[position] = time.monotonic()
         super().delete(position)

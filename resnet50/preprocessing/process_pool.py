@@ -45,7 +45,7 @@ def _start_worker() -> None:
 
 @contextlib.contextmanager
 def _stops_blocked() -> Iterator[None]:
-    """Blocks stop signals until the block ends; processes started in it inherit that."""
+    """Blocks stop signals, also for the processes that are started meanwhile."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield

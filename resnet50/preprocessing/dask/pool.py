@@ -76,7 +76,7 @@ class DaskPool(WorkerPool):
 
     @property
     def num_workers(self) -> int:
-        """Accepted workers; at least 1, so that a task is submitted and its error seen."""
+        """Accepted workers; at least 1, so that a task is submitted and fails."""
         return max(1, len(self._admission.accepted))
 
     def __enter__(self) -> "DaskPool":
