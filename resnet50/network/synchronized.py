@@ -1,12 +1,12 @@
-"""Normalizations with the statistics of the whole batch, not of a replica's part of it.
+"""Normalizations in training with the statistics of the whole batch, over all replicas.
 
-In training only; at inference they are the layers that they derive from, with the same
-variables. On one device they are not needed: there a part is the whole batch.
+At inference they are the layers that they derive from, with the same variables. A
+single device does not need them.
 """
 
 import tensorflow as tf
 
-from resnet50.network.layers import (
+from resnet50.network.normalization import (
     BatchNormalization,
     BatchRenormalization,
     RenormLimits,
@@ -17,7 +17,7 @@ class _Synchronized(BatchNormalization):
     """Measures and standardizes a batch that is spread over replicas."""
 
     def _standardize(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Normalizes with the whole batch's statistics; the gradient knows of them.
+        """Normalizes with the whole batch's statistics; gradients flow through them.
 
         The mean and the variance follow from sums over the replicas of each part's
         mean m and variance v:
@@ -25,7 +25,7 @@ class _Synchronized(BatchNormalization):
             mean = s + sum(m - s) / count
             variance = sum(v + (m - s)^2) / count - (mean - s)^2
 
-        where s, the moving mean, is near them all, so that little cancels.
+        where s, the moving mean, is near all m, so little cancels.
 
         Args:
             x: float32, float16 or bfloat16 [n, H, W, C], this replica's part.
@@ -48,16 +48,12 @@ class _Synchronized(BatchNormalization):
         variance = tf.maximum(variance, 0.0)
         return (x - mean) * tf.math.rsqrt(variance + self.epsilon), mean, variance
 
-    def _move_statistics(self, x, mean, variance) -> None:
-        context = tf.distribute.get_replica_context()
-        count = tf.cast(
-            tf.size(x) / tf.size(self.gamma) * context.num_replicas_in_sync, tf.float32
-        )  # N H W
-        decay, unbiased = self.moving_average_decay, variance * count / (count - 1)
-        self.moving_mean.assign(decay * self.moving_mean + (1 - decay) * mean)
-        self.moving_variance.assign(
-            decay * self.moving_variance + (1 - decay) * unbiased
-        )
+    def _unbiased(self, variance: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+        """The whole batch's unbiased variance; x is this replica's part."""
+        num_replicas = tf.distribute.get_replica_context().num_replicas_in_sync
+        num_pixels = tf.size(x) / tf.size(self.gamma) * num_replicas
+        count = tf.cast(num_pixels, tf.float32)  # N H W
+        return variance * count / (count - 1)
 
 
 class SynchronizedBatchNormalization(_Synchronized):
@@ -65,7 +61,7 @@ class SynchronizedBatchNormalization(_Synchronized):
 
     def _normalize_in_training(self, x: tf.Tensor, limits: RenormLimits) -> tf.Tensor:
         normalized, mean, variance = self._standardize(x)
-        self._move_statistics(x, mean, variance)
+        self._move_statistics(mean, self._unbiased(variance, x))
         return tf.cast(normalized * self.gamma + self.beta, x.dtype)
 
 
@@ -75,6 +71,5 @@ class SynchronizedBatchRenormalization(_Synchronized, BatchRenormalization):
     def _normalize_in_training(self, x: tf.Tensor, limits: RenormLimits) -> tf.Tensor:
         normalized, mean, variance = self._standardize(x)
         r, d = self._corrections(mean, variance, limits)
-        self._move_statistics(x, mean, variance)
-        y = normalized * (self.gamma * r)
-        return tf.cast(y + (self.gamma * d + self.beta), x.dtype)
+        self._move_statistics(mean, self._unbiased(variance, x))
+        return self._renormalize(normalized, r, d, x.dtype)

@@ -21,8 +21,8 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import tensorflow as tf
 
-from resnet50.network.layers import BatchNormalization
 from resnet50.network.model import ResNet50
+from resnet50.network.normalization import BatchNormalization
 
 _COUNTER = "num_batches_tracked"
 _HEAD = ("fc.weight", "fc.bias")

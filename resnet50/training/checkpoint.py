@@ -150,7 +150,7 @@ def load(training: Training, checkpoint: folders.Checkpoint, description: dict) 
         tf.train.Checkpoint(training=training).read(variables).assert_consumed()
     else:
         # Between epochs no gradients are pending, and a new loss scale may start.
-        status = tf.train.Checkpoint(training=training.lasting).read(variables)
+        status = tf.train.Checkpoint(training=training.transferable).read(variables)
         status.assert_existing_objects_matched().expect_partial()
 
 

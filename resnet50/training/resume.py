@@ -12,7 +12,7 @@ from resnet50.training import checkpoint_folders as folders
 from resnet50.training.checkpoint import DamagedCheckpointError
 from resnet50.training.checkpoint_folders import Checkpoint, list_checkpoints
 from resnet50.training.description import CheckpointError, describe_model
-from resnet50.training.update.step import Training, create_model
+from resnet50.training.update.step import Training
 
 
 def choose_checkpoint(run_folder: Path, epoch: int | None) -> Path:
@@ -41,7 +41,7 @@ def load_network(
         CheckpointError: The checkpoint is missing, damaged, or of another network.
     """
     path = choose_checkpoint(run_folder, epoch)
-    model = create_model(dataset.num_classes, config.model)
+    model = ResNet50(dataset.num_classes, config.model)
     checkpoint.load_model(model, path, describe_model(config, dataset), weights=None)
     return model, path
 

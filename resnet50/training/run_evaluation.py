@@ -8,6 +8,7 @@ from typing import NamedTuple
 from resnet50.config.settings import Config
 from resnet50.dataset.images import Dataset
 from resnet50.handoff.progress import Position
+from resnet50.network.model import ResNet50
 from resnet50.observer import Observer
 from resnet50.reports.tables import EVALUATION_FILE, record_evaluation
 from resnet50.training.checkpoint import load_model
@@ -15,7 +16,6 @@ from resnet50.training.checkpoint_folders import checkpoint_path, list_checkpoin
 from resnet50.training.description import CheckpointError, describe_model
 from resnet50.training.devices.selection import prepare_device
 from resnet50.training.evaluation import Accuracy, Evaluator
-from resnet50.training.update.step import create_model
 
 _POLL_SECONDS = 1.0
 
@@ -124,7 +124,7 @@ def evaluate_run(
     if epochs == IMPORTED:
         _require_imported(run_folder)
     prepare_device(deterministic=False, notify=observer.notify)
-    model = create_model(training_set.num_classes, config.model)
+    model = ResNet50(training_set.num_classes, config.model)
     evaluator = Evaluator(model, config, num_crops)
     num_missing = 0
 

@@ -26,7 +26,7 @@ from resnet50.training.loop import Loop
 from resnet50.training.per_step import PerStepNumbers
 from resnet50.training.run_files import Run
 from resnet50.training.training_observer import TrainingObserver
-from resnet50.training.update.step import Training
+from resnet50.training.update.step import Training, create_training
 
 # How long the hosts of a training wait for each other.
 _MEETING_SECONDS = 120.0
@@ -119,7 +119,7 @@ def _create_training(
 ) -> Training:
     config, train = session.config, session.config.train
     uses_xla = train.xla and selection.can_use_xla(device, devices.count, notify)
-    training = Training(
+    training = create_training(
         session.dataset.num_classes,
         config.model,
         dataclasses.replace(train, xla=uses_xla),

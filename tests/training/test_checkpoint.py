@@ -15,7 +15,7 @@ from resnet50.training import checkpoint, checkpoint_folders, description, resum
 from resnet50.training.checkpoint import SaveError
 from resnet50.training.checkpoint_folders import list_checkpoints
 from resnet50.training.description import RULES, CheckpointError
-from resnet50.training.update.step import StepNumbers
+from resnet50.training.update.schedules import StepNumbers
 from tests.settings import SETTINGS
 from tests.training.tiny import TinyNetwork, TinyTraining
 
