@@ -33,7 +33,7 @@ from benchmarks.peers import MakeBatch, Workload
 from benchmarks.photographs import find_images, make_photographs
 from resnet50.config.toml_file import read_config
 from resnet50.dataset import decoding
-from resnet50.dataset.sources import ImageFile
+from resnet50.dataset.sources import ImageSource
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.progress import Position
 from resnet50.pixels import backend, pillow_numpy
@@ -101,7 +101,7 @@ def _make_without_write(workload: Workload) -> MakeBatch:
     labels = np.zeros(workload.recipe.batch_size, np.int32)
 
     def run(epoch: int, batch_index: int) -> MadeBatch:
-        sources = [ImageFile(str(path)) for path in workload.batches[batch_index]]
+        sources = [ImageSource(str(path)) for path in workload.batches[batch_index]]
         assignment = Assignment(Position(epoch, batch_index), sources, labels)
         batch = make_batch(workload.recipe, assignment)
         if batch.unreadable:

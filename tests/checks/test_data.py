@@ -7,7 +7,8 @@ from PIL import Image
 
 from resnet50.checks import data
 from resnet50.checks.findings import OK, PROBLEM, WARNING
-from resnet50.dataset.images import DatasetError, list_class_folders
+from resnet50.dataset.class_folders import list_class_folders
+from resnet50.dataset.images import DatasetError
 from resnet50.dataset.listing import open_dataset
 from tests.images import make_class_folders, photograph
 from tests.settings import SETTINGS

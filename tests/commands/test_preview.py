@@ -12,7 +12,7 @@ from PIL import Image
 from resnet50.commands import preview
 from resnet50.config.settings import ConfigError
 from resnet50.config.toml_file import read_config
-from resnet50.dataset.images import list_class_folders
+from resnet50.dataset.class_folders import list_class_folders
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.manifest import write_manifest
 from resnet50.handoff.progress import Position

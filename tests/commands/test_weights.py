@@ -1,4 +1,4 @@
-"""Proves that a run's weights leave and enter a run as the commands' users are told."""
+"""Proves that weights can be exported, imported, evaluated and trained."""
 
 import importlib
 
@@ -49,7 +49,7 @@ def run(project, monkeypatch, capsys):
 
 @pytest.fixture(scope="module")
 def published(project):
-    """A file without metadata, as torchvision's weights are, of five classes."""
+    """A file of five classes without metadata, like torchvision's."""
     from safetensors.numpy import save_file
 
     from resnet50.network.model import ResNet50
@@ -69,7 +69,7 @@ def variables(run_folder, name):
 def test_weights_go_round_and_are_evaluated_and_trained(project, published, run):
     saved = project / "saved_models"
     output = run("weights", "import", published, "--run_folder=first")
-    assert "tells 5 classes apart, the training images have 3: the last" in output
+    assert "has 5 classes, the training images have 3: the last" in output
     assert "warning" not in output
     assert "--run_folder=first --imported" in output
     imported = variables(saved / "first", "0_00000")
@@ -81,7 +81,7 @@ def test_weights_go_round_and_are_evaluated_and_trained(project, published, run)
     output = run("weights", "export", file, "--run_folder=first")
     assert "first/0_00000, 3 classes" in output
     output = run("weights", "import", file, "--run_folder=second")
-    assert "apart" not in output
+    assert "training images have" not in output
     again = variables(saved / "second", "0_00000")
     assert all(np.array_equal(again[name], value) for name, value in imported.items())
 
@@ -107,7 +107,7 @@ def test_weights_go_round_and_are_evaluated_and_trained(project, published, run)
     assert [p.name for p in (model / "assets").iterdir()] == ["class_names.json"]
 
 
-def test_what_is_not_as_the_weights_expect_is_told(project, published, run):
+def test_differences_from_the_weights_origin_are_reported(project, published, run):
     write_small_config(project).rename(project / "own.txt")
     write_small_config(project, dataset=PUBLISHED_STATISTICS)
     output = run("weights", "import", published, "--run_folder=t", config="own.txt")

@@ -13,7 +13,7 @@ from PIL import Image
 from resnet50.config.settings import AugmentationConfig
 from resnet50.config.toml_file import read_config
 from resnet50.dataset.decoding import decode_rgb
-from resnet50.dataset.sources import ImageFile
+from resnet50.dataset.sources import ImageSource
 from resnet50.pixels import backend, pillow_numpy
 from resnet50.pixels.augmentation import (
     AugmentationParams,
@@ -113,7 +113,7 @@ def test_agrees_with_the_reference_on_every_kind_of_image(tmp_path):
     shares = []
     for index, path in enumerate(make_image_kinds(tmp_path).values()):
         for params in draw_many(3, seed=index):
-            shares.append(assert_agrees(decode_rgb(ImageFile(str(path))), params))
+            shares.append(assert_agrees(decode_rgb(ImageSource(str(path))), params))
     assert np.mean(shares) >= 0.95
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from resnet50.dataset.sources import ImageFile
+from resnet50.dataset.sources import ImageSource
 from resnet50.pixels import backend, pillow_numpy
 from resnet50.pixels.augmentation import (
     AugmentationParams,
@@ -190,7 +190,7 @@ def test_a_whole_crop_is_numpys(dtype, is_flipped):
 
 def test_level_sums_are_those_of_pillows_histogram(tmp_path):
     for index, size in enumerate([(1, 1), (64, 3), (333, 250), (1, 40_000)]):
-        image = ImageFile(str(tmp_path / f"{index}.png"))
+        image = ImageSource(str(tmp_path / f"{index}.png"))
         Image.fromarray(photograph(*size)).save(str(image))
         fast, slow = both_ways(lambda image=image: sum_levels([image]))
         assert fast.num_pixels == slow.num_pixels == size[0] * size[1]

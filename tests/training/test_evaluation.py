@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from resnet50.dataset.images import list_class_folders
+from resnet50.dataset.class_folders import list_class_folders
 from resnet50.pixels.augmentation import ChannelStatistics
 from resnet50.pixels.evaluation_crops import views
 from resnet50.training.evaluation import EvaluationError, Evaluator
