@@ -191,7 +191,7 @@ def test_figures_in_the_comments():
     text = RECIPES["ffcv2022"].read_text(encoding="utf-8")
     updates = 1 / (1 - 0.99987)
     assert f"{updates:,.0f} updates" in text
-    assert f"{IMAGENET_IMAGES // 256:,} an epoch" in text
+    assert f"{IMAGENET_IMAGES // 256:,} per epoch" in text
     assert f"{updates / (IMAGENET_IMAGES // 256):.1f} of 40 epochs" in text
     share = (1 - 0.99998) * 1024 * 32 / 600  # torchvision's adjustment.
     assert round(32 / share / (IMAGENET_IMAGES / 1024)) == 23
