@@ -85,19 +85,9 @@ def prepare_device(
     selected = [found[index] for index in select_gpus(gpus, len(found))]
     if selected:
         tf.config.set_visible_devices(selected, "GPU")
-        devices = []
-        for gpu in selected:
-            # Without it, TensorFlow takes all of the card's memory at once.
-            tf.config.experimental.set_memory_growth(gpu, True)
-            details = tf.config.experimental.get_device_details(gpu)
-            devices.append(
-                Device(
-                    details.get("device_name", gpu.name),
-                    details.get("compute_capability", (0, 0)),
-                    len(selected),
-                )
-            )
-            notify(f"GPU: {devices[-1].name}")
+        devices = [_prepare_gpu(gpu, len(selected)) for gpu in selected]
+        for device in devices:
+            notify(f"GPU: {device.name}")
         device = min(devices, key=lambda device: device.compute_capability)
     else:
         device = Device("the CPU", None)
@@ -109,6 +99,14 @@ def prepare_device(
     if deterministic:
         tf.config.experimental.enable_op_determinism()
     return device
+
+
+def _prepare_gpu(gpu: tf.config.PhysicalDevice, num_gpus: int) -> Device:
+    # Without it, TensorFlow takes all of the card's memory at once.
+    tf.config.experimental.set_memory_growth(gpu, True)
+    details = tf.config.experimental.get_device_details(gpu)
+    name = details.get("device_name", gpu.name)
+    return Device(name, details.get("compute_capability", (0, 0)), num_gpus)
 
 
 def library_versions() -> dict[str, str]:
