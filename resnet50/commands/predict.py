@@ -100,7 +100,7 @@ def load_classifier(
         "normalization": config.model.normalization,
     }
     load_model(model, path, settings, weights=None)
-    return Evaluator.from_config(model, config, num_crops), classes
+    return Evaluator(model, config, num_crops), classes
 
 
 def parse_arguments() -> argparse.Namespace:

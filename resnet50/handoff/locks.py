@@ -50,12 +50,7 @@ class Role:
     """A role that this process holds in a folder; see ``exclusive_role``."""
 
     def __init__(self, folder: Path, name: str):
-        """Takes the role.
-
-        Raises:
-            AlreadyRunningError: A running process has it.
-            OSError: The lock file cannot be opened.
-        """
+        """Takes the role; raises AlreadyRunningError or OSError if it cannot."""
         self.folder = folder
         self.path = _lock_path(folder, name)
         self._name = name
@@ -63,10 +58,8 @@ class Role:
         self._device = folder.stat().st_dev
 
     def close(self) -> None:
-        """Gives up the role.
-
-        The file remains: deleting it would let two processes lock two files.
-        """
+        """Gives up the role."""
+        # The file remains: if it were deleted, two processes could lock two files.
         self._file.close()
 
     def is_held(self) -> bool:
@@ -144,11 +137,7 @@ class Role:
 
 @contextlib.contextmanager
 def exclusive_role(folder: Path, role: str) -> Iterator[Role]:
-    """Holds a role in a folder until the block, or the process, ends.
-
-    Args:
-        folder: An existing folder, such as the buffer folder.
-        role: Name of the role: PREPROCESSOR, TRAINER, EVALUATOR, or another one.
+    """Holds a role in an existing folder until the block, or the process, ends.
 
     Raises:
         AlreadyRunningError: A running process has the role. The message has its id.
@@ -219,14 +208,13 @@ def is_alive(folder: Path, role: str) -> bool:
 
 
 class LivenessPoll:
-    """Polls whether the other process is alive.
+    """Polls whether the owner of a role is alive.
 
     A deleted lock file says nothing about its owner, who will lock a new one. Until
     then the last answer remains, for at most a minute in which the folder exists.
     """
 
     def __init__(self, folder: Path, role: str):
-        """Prepares to poll the owner of a role in a folder."""
         self._folder, self._role = folder, role
         self._was_alive = False
         self._seen_at = 0.0

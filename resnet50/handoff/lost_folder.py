@@ -31,14 +31,7 @@ class PreprocessorFiles:
     def __init__(
         self, role: Role, buffer: BatchBuffer, manifest: dict, observer: Observer
     ):
-        """Takes a folder that the preprocessor has adopted.
-
-        Args:
-            role: The preprocessor's role in the folder.
-            buffer: The buffer in the same folder.
-            manifest: The manifest of this process's settings.
-            observer: Is notified of what was restored.
-        """
+        """Takes the role, buffer and manifest of a folder that was adopted."""
         self._role = role
         self._buffer = buffer
         self._manifest = manifest
@@ -71,13 +64,7 @@ class TrainerFiles:
     def __init__(
         self, roles: Sequence[Role], observer: Observer, *, writes_progress: bool
     ):
-        """Takes what the trainer holds.
-
-        Args:
-            roles: The trainer's roles in the buffer folder, at least one.
-            observer: Is notified of what was restored.
-            writes_progress: Whether this process writes the progress.
-        """
+        """Takes the trainer's roles in the folder, at least one."""
         self._roles = roles
         self._observer = observer
         self._writes_progress = writes_progress
