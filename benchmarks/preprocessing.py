@@ -33,9 +33,10 @@ from benchmarks.peers import MakeBatch, Workload
 from benchmarks.photographs import find_images, make_photographs
 from resnet50.config.toml_file import read_config
 from resnet50.dataset import decoding
+from resnet50.dataset.sources import ImageSource
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.progress import Position
-from resnet50.pixels import backend
+from resnet50.pixels import backend, pillow_numpy
 from resnet50.preprocessing.batches import (
     Assignment,
     BatchSettings,
@@ -100,8 +101,8 @@ def _make_without_write(workload: Workload) -> MakeBatch:
     labels = np.zeros(workload.recipe.batch_size, np.int32)
 
     def run(epoch: int, batch_index: int) -> MadeBatch:
-        paths = [str(path) for path in workload.batches[batch_index]]
-        assignment = Assignment(Position(epoch, batch_index), paths, labels)
+        sources = [ImageSource(str(path)) for path in workload.batches[batch_index]]
+        assignment = Assignment(Position(epoch, batch_index), sources, labels)
         batch = make_batch(workload.recipe, assignment)
         if batch.unreadable:
             sys.exit(": ".join(batch.unreadable[0]) + " (remove it)")
@@ -128,7 +129,7 @@ def _with_pillow_and_numpy(make: MakeBatch) -> MakeBatch:
     def run(epoch: int, batch_index: int) -> None:
         with (
             mock.patch.object(decoding, "simplejpeg", None),
-            mock.patch.object(backend, "kernels", lambda: None),
+            mock.patch.object(backend, "get", lambda: pillow_numpy),
         ):
             make(epoch, batch_index)
 
@@ -138,7 +139,7 @@ def _with_pillow_and_numpy(make: MakeBatch) -> MakeBatch:
 def our_variants(workload: Workload) -> dict[str, MakeBatch]:
     """Ours as installed, and with Pillow and numpy alone."""
     make, write = _make_without_write(workload), _make_and_write(workload)
-    if backend.kernels() is None or decoding.simplejpeg is None:
+    if backend.get() is pillow_numpy or decoding.simplejpeg is None:
         sys.exit("numba or simplejpeg is missing (pip install -e . installs them)")
     return {
         OURS: write,

@@ -47,9 +47,8 @@ def make_ours(images, labels, args: argparse.Namespace) -> Step:
     )
     statistics = ChannelStatistics((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     training = Training(NUM_CLASSES, model, train, statistics)
-    shifts = tf.zeros([len(labels), 3])
-    numbers = tf.constant(StepNumbers(LEARNING_RATE).pack())
-    return lambda: training.step(images, labels, shifts, numbers)
+    numbers = StepNumbers(LEARNING_RATE)
+    return lambda: training.step(images, labels, None, numbers)
 
 
 def make_keras(images, labels, args: argparse.Namespace) -> Step:

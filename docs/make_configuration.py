@@ -2,9 +2,9 @@
 
     python3 -m docs.make_configuration
 
-The words are config.txt's comments; types, ranges and choices are those that
-resnet50.config.settings checks; the flags are those of the programs' parsers. A test
-compares the file with what this module makes.
+The text is that of config.txt's comments. Types, ranges and choices come from the
+checks in resnet50.config.settings, flags from the programs' parsers. A test compares
+the page with the output of this module.
 """
 
 import ast
@@ -25,37 +25,35 @@ _INTRODUCTION = """\
 
 <!-- Made by `python3 -m docs.make_configuration`; changes here are lost. -->
 
-All settings are in [config.txt](../config.txt), which is TOML. This page is made from
-its comments and from the checks in resnet50/config/settings.py; a test compares it with
-them.
+All settings are in [config.txt](../config.txt), a TOML file. This page is generated
+from its comments and from the checks in resnet50/config/settings.py.
 
-* Each key must be there, of its type and in its range. An unknown key, a wrong type or
-  a value out of range is an error of one line that names the key, the value and what it
-  must be.
-* A relative path is relative to the folder of the file that it stands in.
-* A file may hold some of the keys only, below a line such as `base = "config.txt"` that
-  names the file with the others. The [recipes](training-imagenet.md#recipes) are such
-  files.
-* Every program but the demo takes `--config=PATH`.
-* Below, each key stands with its value as shipped and, in brackets, with what may stand
-  in its place; and with the flag that goes before it, where a program has one.
-* The two programs must agree in all keys that a batch's content depends on; the second
-  one is refused otherwise ([protocol](protocol.md#manifestjson)).
+* Every key must be present, of its type and in its range. Otherwise, or with an unknown
+  key, a program ends with one line that names the key, the value and what it must be.
+* A relative path is relative to the folder of its file.
+* A file may contain only some of the keys, below a line such as `base = "config.txt"`
+  that names the file with the others. The [recipes](training-imagenet.md#recipes) are
+  such files.
+* Every program except the demo has the flag `--config=PATH`.
+* Below, each key has its value as shipped and, in brackets, the values that it may
+  have; then the flag that overrides it, if there is one.
+* The two programs must agree in all keys that determine a batch's content. Otherwise
+  the second program refuses to start ([protocol](protocol.md#manifestjson)).
 """
 
 
 class Group(NamedTuple):
-    """Keys of config.txt that stand below one comment."""
+    """Keys of config.txt that share a comment."""
 
-    comment: list[str]  # its lines
-    values: dict[str, str]  # by key, as shipped and as written in TOML
+    comment: list[str]  # lines
+    values: dict[str, str]  # by key: the value as shipped, in TOML
 
 
 def read_groups(text: str) -> dict[str, list[Group]]:
     """Reads config.txt's keys and comments, by section.
 
     Args:
-        text: Of config.txt: sections, and keys of one line each, below their comments.
+        text: Sections, and keys of one line each, below their comments.
     """
     sections: dict[str, list[Group]] = {}
     comment: list[str] = []
@@ -75,7 +73,7 @@ def read_groups(text: str) -> dict[str, list[Group]]:
 
 
 def flags() -> dict[tuple[str, str], list[str]]:
-    """For each (section, key) that a flag goes before, the programs that take it."""
+    """For each (section, key) that a flag overrides, the programs with the flag."""
     found: dict[tuple[str, str], list[str]] = {}
     for path in sorted((PROJECT / "resnet50" / "commands").glob("*.py")):
         keys = [key for call in _parser_calls(path) for key in call]
@@ -88,9 +86,9 @@ def flags() -> dict[tuple[str, str], list[str]]:
 
 
 def _parser_calls(path: Path) -> Iterator[list[str]]:
-    """The keys given to each call of make_parser in a module, read not imported.
+    """The keys given to each call of make_parser in a module.
 
-    Some of the modules need TensorFlow, which takes seconds to load.
+    The module is parsed, not imported: some need TensorFlow, which takes seconds.
     """
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and "make_parser" in ast.unparse(node.func):
@@ -98,7 +96,7 @@ def _parser_calls(path: Path) -> Iterator[list[str]]:
 
 
 def _in_markdown(line: str) -> str:
-    """A comment as prose; an asterisk that is no product would begin italics."""
+    """A comment in Markdown; an asterisk that is no product is escaped."""
     return re.sub(r"\*(?=\S)", r"\\*", line)
 
 

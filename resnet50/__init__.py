@@ -1,7 +1,8 @@
-"""ResNet-50 on one GPU, fed by a second process over a disk buffer of batches.
+"""ResNet-50 on one GPU, fed by a second process through a disk buffer of batches.
 
-Three rooms are in a batch's way: ``handoff`` is what the two processes share,
-``preprocessing`` makes the batches, ``training`` uses them. ``checks`` and ``reports``
-are what a person sees, ``commands`` the programs. Only ``training``, and those commands
-that need it, import TensorFlow.
+A batch passes through ``preprocessing``, which makes it from ``dataset`` with
+``pixels``, ``handoff``, which the two processes share, and ``training``, which trains
+the ``network``. ``config``, ``checks``, ``reports`` and ``demo`` serve the user, and
+``commands`` are the programs. Only ``network``, ``training`` and the commands that need
+them import TensorFlow.
 """

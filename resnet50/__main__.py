@@ -1,22 +1,22 @@
-"""The side door: ``python -m resnet50 NAME``, installed also as ``resnet50``."""
+"""Runs a command: ``python -m resnet50 NAME``, installed also as ``resnet50``."""
 
 import sys
 
 COMMANDS = {
     "evaluate": "top-1 and top-5 accuracy of a run's checkpoints",
-    "predict": "the five most probable classes of any images, by a run's network",
+    "predict": "the five most probable classes of any images",
     "plot": "learning curves of one or more runs: a picture, a page, TensorBoard",
-    "status": "where a running pair stands: speed, buffer, time left, disk use",
-    "preview": "draws what the network is fed: a batch, or one image in many epochs",
+    "status": "speed, buffer, time left and disk use of running programs",
+    "preview": "what the network sees: a batch, or one image in many epochs",
     "doctor": "checks the machine, the settings and the images before a training",
-    "weights": "to and from the names and layouts of torchvision and timm",
-    "export": "a SavedModel or ONNX file that takes images as they are",
+    "weights": "exports and imports weights in torchvision's and timm's layout",
+    "export": "a SavedModel or ONNX file that takes decoded images",
     "demo": "the whole pipeline on generated images, in some minutes on a CPU",
 }
 
 
 def main() -> None:
-    """Hands over to the module of the command that the first argument names."""
+    """Runs the command that the first argument names."""
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name not in COMMANDS:
         print("usage: python -m resnet50 COMMAND [--help]\n", file=sys.stderr)
@@ -27,7 +27,7 @@ def main() -> None:
     try:
         from resnet50 import command_line
 
-        # Loads the chosen one only: some need TensorFlow, which takes seconds.
+        # Loads only this command: some need TensorFlow, which takes seconds.
         command_line.run_command(name)
     except ModuleNotFoundError as error:
         if (error.name or "resnet50").startswith("resnet50"):

@@ -1,4 +1,4 @@
-"""Maps a function over items in a pool: in order, with bounded memory."""
+"""Maps a function over items in a pool, in order and with bounded memory."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -21,10 +21,10 @@ def map_in_order(
     Unlike Executor.map it holds a bounded number of items and results in memory.
 
     Args:
-        pool: Where the function runs.
+        pool: Runs the function.
         function: Called with one item.
         items: Read as needed.
-        num_ahead: Calls under way or waiting to be yielded.
+        num_ahead: Number of calls that are running or waiting to be yielded.
     """
     pending = deque()
     for item in items:

@@ -1,8 +1,8 @@
-"""What asks a program to stop: Ctrl-C, SIGTERM, and the end of its terminal (SIGHUP).
+"""The signals that stop a program: Ctrl-C, SIGTERM, and a closed terminal (SIGHUP).
 
 A signal that is ignored when the program starts stays ignored. So ``nohup`` keeps a
-program alive when its terminal is gone, and Ctrl-C in a shell script does not reach
-what the script has started in its background. SIGTERM always stops.
+program alive after its terminal is closed, and Ctrl-C in a shell script does not stop
+the script's background programs. SIGTERM always stops.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextlib.contextmanager
 def stop_signals_handled(handler: Callable | signal.Handlers) -> Iterator[None]:
-    """Hands the stop signals that are not ignored to a handler inside the block."""
+    """Handles, inside the block, the stop signals that are not ignored."""
     handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     before = {n: h for n, h in handlers.items() if h != signal.SIG_IGN}
     for number in before:
@@ -27,17 +27,17 @@ def stop_signals_handled(handler: Callable | signal.Handlers) -> Iterator[None]:
 
 
 class StopRequest:
-    """Whether a stop signal has come.
+    """Notes whether a stop signal has come.
 
-    A second Ctrl-C raises KeyboardInterrupt. Other signals do not: a terminal that goes
-    may send SIGHUP twice.
+    A second Ctrl-C raises KeyboardInterrupt. Other signals do not, as a terminal may
+    send SIGHUP twice when it closes.
     """
 
     def __init__(self, *, raises: bool = False):
-        """None has come yet.
+        """Starts without a signal.
 
         Args:
-            raises: Whether the first signal raises KeyboardInterrupt as well.
+            raises: Whether the first signal also raises KeyboardInterrupt.
         """
         self.is_made = False
         self._raises = raises
@@ -48,5 +48,5 @@ class StopRequest:
             raise KeyboardInterrupt
 
     def caught(self) -> contextlib.AbstractContextManager[None]:
-        """Catches the signals inside the block."""
+        """Catches the stop signals inside the block."""
         return stop_signals_handled(self._note)

@@ -26,7 +26,7 @@ from resnet50.dataset.listing import open_training_set
 from resnet50.demo.pictures import make_images
 from resnet50.handoff.progress import ProgressError, read_progress
 from resnet50.reports.tables import METRICS_FILE, read_table
-from resnet50.training.checkpoint import list_checkpoints
+from resnet50.training.checkpoint_folders import list_checkpoints
 from tests.settings import PROJECT, write_small_config
 
 PREPROCESSOR, TRAINER = "runtime_preprocessing.py", "train.py"

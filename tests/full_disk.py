@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from resnet50.demo.pictures import make_images
-from resnet50.training.checkpoint import list_checkpoints
+from resnet50.training.checkpoint_folders import list_checkpoints
 from tests.settings import PROJECT, write_small_config
 
 SECONDS = 100

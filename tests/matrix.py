@@ -27,9 +27,13 @@ from typing import NamedTuple
 ROOT = Path(__file__).parent.parent
 
 # What TensorFlow computes, and what compares it with other code.
-NETWORK_TESTS = ("tests/training", "tests/test_train_step_benchmark.py")
+NETWORK_TESTS = (
+    "tests/network",
+    "tests/training",
+    "tests/test_train_step_benchmark.py",
+)
 # What makes the bytes of a batch.
-PIXEL_TESTS = ("tests/preprocessing",)
+PIXEL_TESTS = ("tests/pixels", "tests/dataset", "tests/preprocessing")
 ALL_TESTS = ("tests",)
 
 
@@ -128,7 +132,7 @@ def run_tests(environment: Environment, *, whole: bool, extra: list[str]) -> str
     """
     python = install(environment.python) if environment.python else sys.executable
     tests = ALL_TESTS if whole else environment.tests
-    command = [python, "-m", "pytest", "-q", "--color=no", *tests, *extra]
+    command = [python, "-m", "pytest", "--color=no", *tests, *extra]
     last = ""
     with subprocess.Popen(
         command,

@@ -67,6 +67,7 @@ MIXUP = "resnet50/training/update/mixup.py"
 SCHEDULES = "resnet50/training/update/schedules.py"
 AUGMENTATION = "resnet50/pixels/augmentation.py"
 INPUTS = "resnet50/network/inputs.py"
+PILLOW_NUMPY = "resnet50/pixels/pillow_numpy.py"
 RESAMPLING = "resnet50/pixels/resampling.py"
 KERNELS = "resnet50/pixels/kernels.py"
 CHANNEL_STATS = "resnet50/preprocessing/channel_stats.py"
@@ -423,13 +424,13 @@ MUTATIONS = (
     Mutation(
         "a compiled flip that is off by one",
         KERNELS,
-        "3 * (len(firsts) - 1 - place)",
-        "3 * max(len(firsts) - 2 - place, 0)",
+        "3 * (len(firsts) - 1 - pixel)",
+        "3 * max(len(firsts) - 2 - pixel, 0)",
         _FLIP,
     ),
     Mutation(
         "Pillow's flip upside down",
-        RESAMPLING,
+        PILLOW_NUMPY,
         "Image.Transpose.FLIP_LEFT_RIGHT",
         "Image.Transpose.FLIP_TOP_BOTTOM",
         ("pixels/test_kernels.py::test_a_whole_crop_is_numpys",),
@@ -437,8 +438,8 @@ MUTATIONS = (
     Mutation(
         "uint8 crops that are not flipped",
         AUGMENTATION,
-        "image, choice, crop_size, is_flipped=choice.is_flipped, out=place",
-        "image, choice, crop_size, is_flipped=place is None, out=place",
+        "image, resized, corner, crop_size, is_flipped=params.is_flipped, out=out",
+        "image, resized, corner, crop_size, is_flipped=out is None, out=out",
         (
             "preprocessing/test_batches.py"
             "::test_uint8_batch_is_the_float16_batch_before_it_is_normalized",
@@ -517,8 +518,8 @@ MUTATIONS = (
     Mutation(
         "resampling half a pixel off",
         KERNELS,
-        "(place + 0.5) * scale",
-        "place * scale",
+        "(pixel + 0.5) * scale",
+        "pixel * scale",
         _CROPS,
     ),
     Mutation(
@@ -533,15 +534,15 @@ MUTATIONS = (
     Mutation(
         "a validation crop whose odd margin is rounded down",
         VALIDATION,
-        "round(right * (width - crop_size))",
-        "int(right * (width - crop_size))",
+        "round(0.5 * right), round(0.5 * bottom)",
+        "int(0.5 * right), int(0.5 * bottom)",
         ("training/test_evaluation.py::test_the_one_crop_is_the_centre",),
     ),
     Mutation(
         "validation crops mirrored upside down",
         VALIDATION,
-        "view[:, ::-1] for view in five",
-        "view[::-1] for view in five",
+        "crop[:, ::-1] for crop in crops",
+        "crop[::-1] for crop in crops",
         (
             "training/test_evaluation.py::test_the_ten_crops_are_corners_centre_and_mirrors",
         ),

@@ -18,7 +18,8 @@ import pytest
 from PIL import Image
 
 from resnet50 import command_line
-from resnet50.dataset.images import DatasetError, list_class_folders
+from resnet50.dataset.class_folders import list_class_folders
+from resnet50.dataset.images import DatasetError
 from resnet50.handoff import locks
 from resnet50.handoff.progress import Position
 from resnet50.pixels.augmentation import colour_shift
@@ -472,7 +473,7 @@ def test_names_in_any_encoding_are_shown(project, monkeypatch, capsysbinary):
 def test_an_extremely_narrow_image_is_an_image(project, monkeypatch, capsys):
     Image.new("RGB", (1, 5000), "red").save(project / "images/train/class_000/1.png")
     assert run(project, monkeypatch, *PREVIEW) == 0
-    assert "is drawn in" in capsys.readouterr().out
+    assert "is shown in" in capsys.readouterr().out
 
 
 def test_a_second_program_is_refused(project, monkeypatch, capsys):

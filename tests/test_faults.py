@@ -21,6 +21,7 @@ from resnet50.handoff.progress import Position, read_progress, write_progress
 from resnet50.preprocessing.unreadable import UnreadableLog
 from resnet50.reports import tables
 from resnet50.training import checkpoint
+from resnet50.training.checkpoint_folders import list_checkpoints
 from tests.faults import FailingDisk
 from tests.settings import write_small_config
 from tests.training.tiny import TinyTraining
@@ -117,7 +118,7 @@ class Checkpoint:
 
     def read(self, folder):
         other = TinyTraining()
-        for found in checkpoint.list_checkpoints(folder):
+        for found in list_checkpoints(folder):
             checkpoint.load(other, found, {"seed": 0})
             assert (other.model.kernel.numpy() == found.position.epoch).all()
         return found.position.epoch

@@ -18,7 +18,7 @@ from resnet50.config.toml_file import read_config
 from resnet50.dataset.decoding import UndecodableImageError, decode_rgb
 from resnet50.dataset.images import DatasetError
 from resnet50.dataset.lists import read_list
-from resnet50.dataset.sources import ImageFile
+from resnet50.dataset.sources import ImageSource
 from resnet50.handoff.buffer import BatchBuffer, BatchFileError, BatchSpec
 from resnet50.handoff.manifest import ManifestError, require_same
 from resnet50.handoff.progress import (
@@ -212,6 +212,6 @@ def test_image_files(tmp_path, name, data):
     path = tmp_path / name
     path.write_bytes(data.draw(changed(IMAGE_FILES[name])))
     try:
-        assert decode_rgb(ImageFile(str(path))).mode == "RGB"
+        assert decode_rgb(ImageSource(str(path))).mode == "RGB"
     except UndecodableImageError as error:
         assert_one_line(error)

@@ -1,13 +1,20 @@
-"""Proves that README.md is short and leads on, and that docs/code.md lists every file.
+"""Proves that README.md is short and leads on, and that docs/code.md is up to date.
 
-Commands, links, numbers and messages of all pages are proven by tests/docs.
+Its tree must list every file, its table must be that of the wall, and the functions on
+the way of an image and of a batch must exist and call one another. Commands, links,
+numbers and messages of all pages are proven by tests/docs.
 """
 
+import ast
+import re
+
+import pytest
 import tomli
 from setuptools import find_packages
 
 from tests.docs.documents import PAGES, read
 from tests.settings import PROJECT
+from tests.test_wall import MAY_IMPORT
 
 
 def paths_in(tree):
@@ -27,7 +34,7 @@ def paths_in(tree):
 
 
 def test_the_tree_lists_every_module_in_its_folder_and_nothing_else():
-    tree = read("code.md").split("## Files")[1].split("## Tests")[0]
+    tree = section("Files")
     files = [*PROJECT.glob("*.py"), *(PROJECT / "resnet50").rglob("*.py")]
     assert sorted(paths_in(tree)) == sorted(
         path.relative_to(PROJECT).as_posix()
@@ -41,6 +48,60 @@ def test_a_file_under_another_folder_is_another_path():
         "    a/   text\n      b/\n        c.py\n      d.py\n          more.\n    e.py"
     )
     assert paths_in(tree) == ["a/b/c.py", "a/d.py", "e.py"]
+
+
+def test_the_table_of_imports_is_that_of_the_wall():
+    table = section("Who may import whom")
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) ?\|$", table, flags=re.MULTILINE)
+    assert {room: set(re.findall(r"`(\w+)`", cell)) for room, cell in rows} == (
+        MAY_IMPORT
+    )
+
+
+def section(title):
+    """The text below a heading of docs/code.md."""
+    return read("code.md").split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def definition(name):
+    """The syntax tree of a function or class, such as "room.module.Class.method"."""
+    path, names = PROJECT / "resnet50", name.split(".")
+    while path.is_dir():
+        path /= names.pop(0)
+        path = path if path.is_dir() else path.with_suffix(".py")
+    node = ast.parse(path.read_text(encoding="utf-8"))
+    for part in names:
+        (node,) = [n for n in node.body if getattr(n, "name", "") == part]
+    return node
+
+
+def names_in(node):
+    """The names of all that a function or class may call."""
+    names = [getattr(n, "id", getattr(n, "attr", "")) for n in ast.walk(node)]
+    return set(names)
+
+
+@pytest.mark.parametrize("title", ["The way of an image", "The way of a batch"])
+def test_the_functions_on_the_way_exist_and_call_one_another(title):
+    """Each but those that begin a program is named in the module of an earlier one."""
+    lines = re.findall(r"^(\d+)\. `([\w.]+)`", section(title), flags=re.MULTILINE)
+    assert len(lines) >= 12
+    assert [int(number) for number, _ in lines] == list(range(1, len(lines) + 1))
+    known = set()
+    for _, name in lines:
+        definition(name)
+        above, _, called = name.removesuffix(".__call__").rpartition(".")
+        if called == "__getitem__":
+            above, _, called = above.rpartition(".")
+        assert called in known | {"main"}, name
+        known |= names_in(definition(above))
+
+
+def test_a_function_that_is_gone_is_not_found():
+    with pytest.raises(ValueError, match="not enough values"):
+        definition("pixels.augmentation.no_such_function")
+    with pytest.raises(FileNotFoundError):
+        definition("pixels.no_such_module.augment")
 
 
 def test_the_packages_that_are_installed_are_all_folders_with_modules():
@@ -57,7 +118,8 @@ def test_the_readme_is_short_and_leads_to_every_page():
     readme = read("README.md")
     assert len(readme.splitlines()) <= 200
     for path in PAGES[1:]:
-        assert f"(docs/{path.name})" in readme, path.name
+        name = path.relative_to(PROJECT).as_posix()
+        assert f"({name})" in readme, name
 
 
 def test_the_readme_quotes_the_measurements():

@@ -82,7 +82,7 @@ def test_figures_in_the_text():
     text = " ".join(DOCUMENT.split())
     written = 90 * EPOCH * FLOAT16 / 1e12
     assert f"= {written:.1f} TB into the buffer, {written / 2:.1f} TB in uint8" in text
-    assert f"for 600 TB of writes stands {600 // written:.0f} of them" in text
+    assert f"for 600 TB of writes lasts for {600 // written:.0f} of them" in text
     seconds = {card: 1000 * BATCH / speed for card, speed in CARDS.items()}
     assert f"{seconds['H100']:.0f} s instead of {seconds['RTX 2080']:.0f} s" in text
     reader = BATCH / 0.0069

@@ -21,7 +21,7 @@ import tensorflow as tf
 from resnet50.demo.pictures import PATTERNS, make_images
 from resnet50.handoff.progress import read_progress, to_position
 from resnet50.reports.tables import read_table
-from resnet50.training.checkpoint import list_checkpoints
+from resnet50.training.checkpoint_folders import list_checkpoints
 from tests.settings import PROJECT, write_small_config
 
 NUM_CLASSES, PER_CLASS, BATCH_SIZE = len(PATTERNS), 2, 4

@@ -15,10 +15,8 @@ from tests.processes import ROOT, python_process
 # Which may load TensorFlow: these rooms and these commands.
 HEAVY_ROOMS = ("resnet50.network", "resnet50.training")
 HEAVY_COMMANDS = {
-    "resnet50.commands.evaluation_session",
     "resnet50.commands.export",
     "resnet50.commands.predict",
-    "resnet50.commands.training_session",
     "resnet50.commands.weights",
 }
 
@@ -157,7 +155,8 @@ def test_a_light_room_does_not_name_tensorflow(room):
 
 @pytest.mark.parametrize("room", MAY_IMPORT)
 def test_modules_do_not_read_the_command_line(room):
-    assert violations(room, "argparse", "resnet50.command_line") == []
+    forbidden = "argparse", "resnet50.command_line", "resnet50.terminal"
+    assert violations(room, *forbidden) == []
 
 
 def test_the_search_for_imports_finds_them(tmp_path, monkeypatch):

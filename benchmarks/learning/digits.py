@@ -23,7 +23,7 @@ from sklearn.datasets import load_digits
 from resnet50.config.settings import Config
 from resnet50.dataset.images import EPOCH_ORDER
 from resnet50.pixels.augmentation import ChannelStatistics
-from resnet50.training.loop import PerStepNumbers
+from resnet50.training.per_step import PerStepNumbers
 from resnet50.training.update.step import Training
 from resnet50.training.update.totals import count_correct
 from tests.network.keras_weights import (
@@ -129,9 +129,8 @@ def train_both(seed: int, train: Images, held_out: Images) -> tuple[float, float
     twin = create_keras_twin(ours, config)
     batches_per_epoch = len(train.labels) // config.train.batch_size
     numbers = PerStepNumbers(config.train, config.batch_renorm, batches_per_epoch)
-    shifts = np.zeros((config.train.batch_size, 3), np.float32)
     for step, batch in enumerate(batches(train, config)):
-        ours.step(*ours.place(*batch, shifts, numbers.at(step).pack()))
+        ours.step(*batch, None, numbers.at(step))
         twin.optimizer.learning_rate = numbers.learning_rate(step)
         twin.train_on_batch(*batch)
     logits = tf.function(ours.model)(held_out.images, is_training=False)

@@ -1,7 +1,5 @@
-"""What `python -m resnet50 doctor` looks at, without TensorFlow.
+"""The checks of `python -m resnet50 doctor`, without TensorFlow.
 
-Most ``check_*`` functions judge facts that they are given, so that the tests can make
-up any machine. Three find facts themselves: ``check_buffer_room`` and
-``check_progress`` look into the buffer folder, ``check_gpu`` asks for the card and its
-driver.
+The ``check_*`` functions judge facts that they are given, so that a test can invent any
+machine. Only ``check_buffer_room`` and ``check_progress`` read the buffer folder.
 """

@@ -1,4 +1,4 @@
-"""Whether the two programs agree, as far as their folder tells."""
+"""Checks in the buffer folder whether the two programs agree."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -10,14 +10,14 @@ from resnet50.handoff.progress import ProgressError, read_progress, to_position
 
 
 class Programs(NamedTuple):
-    """Process ids of the programs that live in a buffer folder; None: not running."""
+    """Process ids of the programs that use a buffer folder; None: not running."""
 
     preprocessor: str | None
     trainer: str | None
 
 
 def find_programs(folder: Path) -> Programs:
-    """Who lives in a buffer folder, by its locks."""
+    """Finds the programs that use a buffer folder, by its locks."""
     owners = [
         locks.owner(folder, role) if locks.is_alive(folder, role) else None
         for role in (locks.PREPROCESSOR, locks.TRAINER)
@@ -35,12 +35,12 @@ def check_running(running: Programs) -> Finding:
 
 
 def check_manifest(found: dict | None, wanted: dict, running: Programs) -> Finding:
-    """Compares what the buffer's batches were made with, with config.txt.
+    """Compares the settings of the buffer's batches with config.txt.
 
     Args:
         found: The manifest in the buffer folder; None if there is none, {} if torn.
-        wanted: That of config.txt.
-        running: Who lives there.
+        wanted: The manifest that config.txt gives.
+        running: The programs that use the folder.
     """
     if found is None:
         return Finding(OK, "settings: no batches have been made yet")
@@ -52,12 +52,12 @@ def check_manifest(found: dict | None, wanted: dict, running: Programs) -> Findi
         return Finding(
             PROBLEM,
             what,
-            "there: the programs that run; stop them, or restore their settings",
+            "there: in the running programs; stop them, or restore their settings",
         )
     return Finding(
         WARNING,
         what,
-        "there: the buffer's batches; runtime_preprocessing.py will replace them",
+        "there: in the buffer's batches; runtime_preprocessing.py will replace them",
     )
 
 
@@ -66,8 +66,8 @@ def check_progress(folder: Path, batches_per_epoch: int, end_step: int) -> Findi
 
     Args:
         folder: The buffer folder.
-        batches_per_epoch: Batches in one epoch.
-        end_step: The step after the last one of the training.
+        batches_per_epoch: Number of batches in an epoch.
+        end_step: The step after the training's last one.
     """
     if not (folder / progress.FILE_NAME).exists():
         return Finding(OK, "progress: no training has begun with this buffer")

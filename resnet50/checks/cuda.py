@@ -1,37 +1,31 @@
-"""Facts about card, driver and CUDA's libraries; ``gpu`` judges them.
+"""Finds facts about the card, the driver and CUDA's libraries; ``gpu`` judges them.
 
-TensorFlow finds all of them or no GPU at all, and does not say which library is
-missing. So the ones that it asks for are loaded here, one by one.
+TensorFlow uses no GPU if a single library is missing, and does not say which. So this
+module loads the libraries one by one. Their versions come from TensorFlow's own
+requirements, and the CUDA version that the driver supports from the driver.
 """
 
 import ctypes
 import re
 import signal
 import subprocess
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+from packaging.requirements import Requirement
+from packaging.version import Version
+
 # The libraries without which TensorFlow uses no GPU (dlopen_checker.cc of its source),
-# by CUDA's major version; cuDNN has a version of its own. Their names are those that
-# NVIDIA's packages nvidia-cublas-cu12, ... have.
+# by the name of NVIDIA's package without "nvidia-" and "-cu12".
 _LIBRARIES = {
-    12: (
-        "libcudart.so.12",
-        "libcublas.so.12",
-        "libcublasLt.so.12",
-        "libcufft.so.11",
-        "libcusolver.so.11",
-        "libcusparse.so.12",
-    ),
-    13: (
-        "libcudart.so.13",
-        "libcublas.so.13",
-        "libcublasLt.so.13",
-        "libcufft.so.12",
-        "libcusolver.so.12",
-        "libcusparse.so.12",
-    ),
+    "cuda-runtime": ("cudart",),
+    "cublas": ("cublas", "cublasLt"),
+    "cudnn": ("cudnn",),
+    "cufft": ("cufft",),
+    "cusolver": ("cusolver",),
+    "cusparse": ("cusparse",),
 }
 
 _NVIDIA = "0x10de"  # on the PCI bus
@@ -42,28 +36,17 @@ class Build(NamedTuple):
     """What the installed TensorFlow was built for.
 
     Attributes:
-        tensorflow: Its version.
+        tensorflow: Version of TensorFlow.
         cuda: Version of CUDA, such as "12.5.1"; "" for a build without GPUs.
         cudnn: Version of cuDNN, such as "9".
-        capabilities: Such as "sm_80" (machine code) and "compute_90" (that too, and
-            what a driver can compile for later cards).
+        capabilities: Such as "sm_80" (machine code) and "compute_90" (machine code, and
+            code that a driver can compile for later cards).
     """
 
     tensorflow: str
     cuda: str
     cudnn: str
     capabilities: tuple[str, ...]
-
-    @property
-    def cuda_major(self) -> int:
-        """12 of "12.5.1"."""
-        return int(self.cuda.split(".")[0])
-
-    @property
-    def libraries(self) -> tuple[str, ...]:
-        """The shared libraries that it asks for, but for the driver's."""
-        names = _LIBRARIES.get(self.cuda_major, ())
-        return (*names, f"libcudnn.so.{self.cudnn.split('.')[0]}")
 
 
 class Gpu(NamedTuple):
@@ -73,12 +56,26 @@ class Gpu(NamedTuple):
     capability: tuple[int, int]
 
 
-class Outcome(NamedTuple):
-    """How a child process ended that used the GPU.
+class Driver(NamedTuple):
+    """NVIDIA's driver.
 
     Attributes:
-        status: Of its exit; negative: the signal that killed it.
-        last_line: Of what it said on stderr.
+        version: Such as "550.54.14"; "" if unknown.
+        cuda: The newest CUDA that it supports, such as (12, 4); None if unknown.
+        obstacle: Why its library cannot be loaded, or "".
+    """
+
+    version: str
+    cuda: tuple[int, int] | None
+    obstacle: str
+
+
+class Outcome(NamedTuple):
+    """How a child process that used the GPU ended.
+
+    Attributes:
+        status: Exit status; the negative number of a signal that killed it.
+        last_line: Last line that it wrote to stderr.
     """
 
     status: int
@@ -86,41 +83,62 @@ class Outcome(NamedTuple):
 
 
 def has_nvidia_card(bus: Path = Path("/sys/bus/pci/devices")) -> bool:
-    """Whether a graphics card of NVIDIA's is on the PCI bus, with a driver or not."""
+    """Whether an NVIDIA graphics card is on the PCI bus, with a driver or without."""
     for device in bus.glob("*"):
         try:
             vendor = (device / "vendor").read_text().strip()
             if vendor == _NVIDIA and (device / "class").read_text()[:4] == _DISPLAY:
                 return True
-        except OSError:  # Gone, or not for us.
+        except OSError:  # The device is gone, or may not be read.
             continue
     return False
 
 
-def driver_version(
-    proc: Path = Path("/proc/driver/nvidia/version"), command: str = "nvidia-smi"
-) -> str | None:
-    """The version of NVIDIA's driver, such as "550.54.14"; None if there is none."""
+def find_driver(proc: Path = Path("/proc/driver/nvidia/version")) -> Driver:
+    """Loads the driver's library and asks it for its version of CUDA."""
+    text = proc.read_text() if proc.exists() else ""
+    match = re.search(r"\b[0-9]{3,}(?:\.[0-9]+)+\b", text)
+    version = match[0] if match else ""
     try:
-        text = proc.read_text()
-    except OSError:
-        text = _ask(command, "--query-gpu=driver_version", "--format=csv,noheader")
-    match = re.search(r"\b([0-9]{3,}(?:\.[0-9]+)+)\b", text)
-    return match[1] if match else None
+        library = ctypes.CDLL("libcuda.so.1")
+    except OSError as error:
+        return Driver(version, None, str(error))
+    number = ctypes.c_int()  # 12040 for CUDA 12.4
+    if library.cuDriverGetVersion(ctypes.byref(number)) != 0:
+        return Driver(version, None, "")
+    return Driver(version, (number.value // 1000, number.value % 1000 // 10), "")
 
 
-def _ask(*words: str) -> str:
-    """What a program prints; "" if it cannot be run."""
-    try:
-        return subprocess.run(
-            words, capture_output=True, text=True, timeout=30, check=False
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
+def required_libraries(requirements: list[str] | None = None) -> list[str]:
+    """The shared libraries that TensorFlow needs for a GPU, except the driver's.
+
+    A library's number is its package's major version: nvidia-cufft-cu12>=11.2 contains
+    libcufft.so.11.
+
+    Args:
+        requirements: Those of a TensorFlow; None for the installed one.
+
+    Returns:
+        Names such as "libcufft.so.11"; none if TensorFlow does not name its packages.
+    """
+    if requirements is None:
+        try:
+            requirements = metadata.requires("tensorflow") or []
+        except metadata.PackageNotFoundError:  # Installed under another name.
+            return []
+    names = []
+    for requirement in map(Requirement, requirements):
+        package = re.sub(r"^nvidia-|-cu[0-9]+$", "", requirement.name)
+        for bound in requirement.specifier:
+            if bound.operator in (">=", "==", "~="):
+                major = Version(bound.version.removesuffix(".*")).major
+                stems = _LIBRARIES.get(package, ())
+                names += [f"lib{stem}.so.{major}" for stem in stems]
+    return names
 
 
 def package_folders() -> list[Path]:
-    """Where `pip install 'tensorflow[and-cuda]'` puts libraries: beside TensorFlow."""
+    """The folders into which `pip install 'tensorflow[and-cuda]'` puts libraries."""
     spec = find_spec("tensorflow")
     if spec is None or spec.origin is None:
         return []
@@ -128,26 +146,25 @@ def package_folders() -> list[Path]:
 
 
 def load_library(name: str, folders: list[Path]) -> str:
-    """Loads a shared library from the system, or from some folders.
+    """Loads a shared library from the system or from the given folders.
 
     Returns:
-        "", or why it cannot be loaded.
+        "", or the reason why it cannot be loaded.
     """
-    candidates = [name, *(str(folder / name) for folder in folders)]
-    reason = "not found"
-    for candidate in candidates:
+    reason = ""
+    for candidate in (name, *(str(folder / name) for folder in folders)):
         try:
             ctypes.CDLL(candidate)
             return ""
         except OSError as error:
-            # Of a file that is there, what it lacks itself is worth knowing.
+            # A library that exists may lack another one, which its reason names.
             if candidate == name or Path(candidate).exists():
                 reason = str(error)
     return reason
 
 
 def run_child(*words: str, timeout_seconds: float = 900) -> Outcome:
-    """Runs a program that may be killed by what it tries, and waits for its end."""
+    """Runs a program that may crash, and waits for its end."""
     try:
         child = subprocess.run(
             words, capture_output=True, text=True, timeout=timeout_seconds, check=False

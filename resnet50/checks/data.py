@@ -1,4 +1,4 @@
-"""The images: layout and counts, a sample of them read, their statistics."""
+"""Checks the images: layout and counts, a sample of them, channel statistics."""
 
 from collections.abc import Iterator
 
@@ -13,11 +13,11 @@ from resnet50.preprocessing.channel_stats import (
     sum_levels,
 )
 
-# Images that are read, evenly spread over the classes.
+# Number of images to read.
 _SAMPLE_SIZE = 64
 
-# How far the statistics of a sample may be from those of all images. The mean of one
-# image varies by 0.15, so that of 64 by 0.02.
+# How far the statistics of a sample may be from those of all images. The means of
+# single images vary by 0.15, the means of 64 images by 0.02.
 _MAX_MEAN_DIFFERENCE, _MAX_STD_RATIO = 0.1, 1.5
 
 
@@ -25,7 +25,7 @@ def check_training_set(dataset: Dataset, batch_size: int) -> Finding:
     """Counts the training images.
 
     Raises:
-        DatasetError: There are fewer than one batch takes.
+        DatasetError: There are not enough for one batch.
     """
     batches = dataset.batches_per_epoch(batch_size)
     counts = np.bincount(dataset.labels, minlength=dataset.num_classes)
@@ -39,13 +39,13 @@ def check_training_set(dataset: Dataset, batch_size: int) -> Finding:
 
 
 def check_passed_over(dataset: Dataset) -> Iterator[Finding]:
-    """Names what lies among the images and is none of them."""
+    """Names the files among the images that are no images."""
     for remark in dataset.remarks:
         yield Finding(OK, remark)
 
 
 def check_validation_set(dataset: Dataset) -> Finding:
-    """Counts the validation images, and the classes that have none."""
+    """Counts the validation images and their classes."""
     num_present = len(np.unique(dataset.labels))
     what = (
         f"validation images: {dataset.layout}, {dataset.num_images:,} of "
@@ -53,11 +53,8 @@ def check_validation_set(dataset: Dataset) -> Finding:
     )
     if num_present == dataset.num_classes:
         return Finding(OK, f"{what}, the training images' own, in {dataset.folder}")
-    return Finding(
-        WARNING,
-        f"{what}, but the training images have {dataset.num_classes:,}",
-        f"are all of them in {dataset.folder}?",
-    )
+    what += f", but the training images have {dataset.num_classes:,}"
+    return Finding(WARNING, what, f"are all of them in {dataset.folder}?")
 
 
 def read_sample(dataset: Dataset) -> LevelSums:
@@ -67,7 +64,7 @@ def read_sample(dataset: Dataset) -> LevelSums:
 
 
 def check_sample(sample: LevelSums, settings: DatasetConfig) -> Iterator[Finding]:
-    """Judges whether images can be read, and channel_mean and channel_std by them."""
+    """Checks whether images can be read, and their channel statistics."""
     num_read = sample.num_images - len(sample.unreadable)
     what = f"reading: {num_read} of {sample.num_images} images could be read"
     if not sample.unreadable:
@@ -86,7 +83,7 @@ def check_sample(sample: LevelSums, settings: DatasetConfig) -> Iterator[Finding
 
 
 def check_statistics(sample: LevelSums, settings: DatasetConfig) -> Finding:
-    """Compares channel_mean and channel_std with those of a sample."""
+    """Compares channel_mean and channel_std with the statistics of a sample."""
     found = statistics_of(sample)
     what = (
         f"channel statistics: mean {_shown(settings.channel_mean)} and std "
@@ -94,7 +91,7 @@ def check_statistics(sample: LevelSums, settings: DatasetConfig) -> Finding:
         f"{_shown(found.std)}"
     )
     differences = np.abs(np.subtract(settings.channel_mean, found.mean))
-    # A flat sample has a deviation of 0, and no ratio.
+    # The deviation of a flat sample is 0.
     ratios = np.divide(settings.channel_std, np.maximum(found.std, 1e-9))
     if differences.max() > _MAX_MEAN_DIFFERENCE or not np.all(
         (ratios < _MAX_STD_RATIO) & (ratios > 1 / _MAX_STD_RATIO)

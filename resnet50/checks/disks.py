@@ -1,4 +1,4 @@
-"""The folders that are written to: permission, file system, clock, free space."""
+"""Checks the folders that are written to: permission, file system, clock, space."""
 
 import fcntl
 import os
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from resnet50.checks.findings import OK, PROBLEM, WARNING, Finding
+from resnet50.config.settings import TrainConfig
 from resnet50.errors import UserError
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.preprocessing.buffer_plan import fitting_buffer_size
@@ -20,21 +21,21 @@ _NETWORK = {
 }
 _MEMORY = {"tmpfs", "ramfs"}
 
-# The listing of a dataset is not believed if its folder was changed this shortly
-# before; see dataset.listing.
+# dataset.listing distrusts a folder's cached listing if the folder changed this shortly
+# before it was listed.
 _MAX_SKEW_SECONDS = 2.0
 
-# Parameters of the network but for the classifier, those of the classifier for each
+# Parameters of the network without the classifier, parameters of the classifier per
 # class, and moving statistics; see network.model.
 _PARAMETERS, _PER_CLASS, _STATISTICS = 23_508_032, 2_049, 53_120
 
 
 class Trial(NamedTuple):
-    """What came of writing to a folder.
+    """The result of writing to a folder.
 
     Attributes:
         obstacle: Why it failed, or "".
-        skew_seconds: How much a new file's time of modification is off.
+        skew_seconds: How far a new file's modification time is ahead of this machine's.
     """
 
     obstacle: str
@@ -49,9 +50,9 @@ def existing_part(path: Path) -> Path:
 
 
 def try_to_write(folder: Path) -> Trial:
-    """Writes and locks a file in a folder, or where it would be created; leaves none.
+    """Writes, locks and removes a file in a folder, or where it would be created.
 
-    Both programs hold locks in their folders, and not every file system has them.
+    Both programs hold locks in their folders, and some file systems have no locks.
     """
     try:
         with tempfile.TemporaryFile(dir=existing_part(folder)) as file:
@@ -64,11 +65,11 @@ def try_to_write(folder: Path) -> Trial:
 
 
 def check_writing(setting: str, folder: Path, trial: Trial) -> Finding:
-    """Judges whether a folder of config.txt can be used.
+    """Checks whether a folder of config.txt can be used.
 
     Args:
         setting: Such as "[train] buffer_folder".
-        folder: Its value.
+        folder: Value of the setting.
         trial: From ``try_to_write``.
     """
     if trial.obstacle:
@@ -86,20 +87,20 @@ def check_writing(setting: str, folder: Path, trial: Trial) -> Finding:
     return Finding(OK, f"{folder}: can be written to and locked, its clock is right")
 
 
-def file_system_of(folder: Path, mounts: str) -> str:
+def file_system_of(folder: Path, mounts: Path = Path("/proc/mounts")) -> str:
     r"""The kind of file system that a folder is on, such as "ext4"; "" if unknown.
 
     Args:
-        folder: Absolute.
-        mounts: The content of /proc/mounts, which writes a space as \040.
+        folder: An absolute path.
+        mounts: Lists the mount points, with \040 for a space.
     """
     found, kind = -1, ""
-    for line in mounts.splitlines():
+    for line in mounts.read_text().splitlines() if mounts.exists() else []:
         words = line.split()
         if len(words) < 3:
             continue
         point = Path(words[1].replace("\\040", " "))
-        # Of two at the same place the later one is on top.
+        # The later of two mounts at the same point hides the other.
         if folder.is_relative_to(point) and len(point.parts) >= found:
             found, kind = len(point.parts), words[2]
     return kind
@@ -111,7 +112,7 @@ def is_ram_disk(kind: str) -> bool:
 
 
 def check_file_system(folder: Path, kind: str) -> Finding:
-    """Judges the file system of the buffer folder."""
+    """Checks the file system of the buffer folder."""
     if kind in _NETWORK:
         return Finding(
             WARNING,
@@ -123,41 +124,40 @@ def check_file_system(folder: Path, kind: str) -> Finding:
 
 
 def check_buffer_room(folder: Path, buffer_size: int, batch_bytes: int) -> Finding:
-    """Judges the free space for the buffer, as the preprocessor will.
+    """Checks the free space for the buffer, by the preprocessor's own rule.
 
     Args:
         folder: The buffer folder, which need not exist.
         buffer_size: Batches to keep.
-        batch_bytes: Size of one.
+        batch_bytes: Size of one batch.
     """
-    needed = f"{buffer_size} batches of {batch_bytes / 1e6:.1f} MB"
-    what = f"buffer: {needed} take {buffer_size * batch_bytes / 1e9:.1f} GB"
+    total = buffer_size * batch_bytes / 1e9
+    what = f"buffer: {buffer_size} batches of {batch_bytes / 1e6:.1f} MB take "
+    what += f"{total:.1f} GB"
+    buffer = BatchBuffer(existing_part(folder))
     try:
-        fitting = fitting_buffer_size(
-            BatchBuffer(existing_part(folder)), buffer_size, batch_bytes
-        )
+        fitting = fitting_buffer_size(buffer, buffer_size, batch_bytes)
     except UserError as error:
-        hint = ""
-        if Path("/dev/shm") in (folder, *folder.parents):
-            hint = "a container's /dev/shm: docker run --shm-size=8g"
+        is_in_shm = Path("/dev/shm") in (folder, *folder.parents)
+        hint = "a container's /dev/shm: docker run --shm-size=8g" if is_in_shm else ""
         return Finding(PROBLEM, str(error), hint)
     if fitting == buffer_size:
         return Finding(OK, what)
     return Finding(
         WARNING,
         f"{what}, but {folder} has room for {fitting}",
-        f"set [train] buffer_size = {fitting}, or free some",
+        f"set [train] buffer_size = {fitting}, or free some space",
     )
 
 
 def missing_buffer_bytes(folder: Path, buffer_size: int, batch_bytes: int) -> int:
-    """What a full buffer takes beyond the batches that are there already."""
+    """Size of the batches that are still missing in the buffer."""
     num_ready = len(BatchBuffer(folder).ready()) if folder.is_dir() else 0
     return max(0, buffer_size - num_ready) * batch_bytes
 
 
 def check_shared_memory(free_bytes: int, buffer_size: int, batch_bytes: int) -> Finding:
-    """Says whether the buffer would fit into /dev/shm, the fastest place for it."""
+    """Says whether the buffer would fit into /dev/shm, the fastest folder for it."""
     fitting = min(buffer_size, free_bytes // batch_bytes)
     return Finding(
         OK,
@@ -166,34 +166,33 @@ def check_shared_memory(free_bytes: int, buffer_size: int, batch_bytes: int) -> 
     )
 
 
-def checkpoint_bytes(num_classes: int) -> int:
-    """Size of a checkpoint: parameters, their momentum and statistics as float32."""
+def plain_checkpoint_bytes(num_classes: int) -> int:
+    """Size of a checkpoint: parameters, momentum and statistics in float32."""
     return 4 * (2 * (_PARAMETERS + _PER_CLASS * num_classes) + _STATISTICS)
 
 
 def check_checkpoint_room(
-    folder: Path, free_bytes: int, num_classes: int, epochs: int, keep: int
+    train: TrainConfig, free_bytes: int, num_classes: int
 ) -> Finding:
-    """Judges the free space for a run's checkpoints.
+    """Checks the free space for a run's checkpoints.
+
+    Besides keep_checkpoints there are: the one being written, the one inside an epoch,
+    and the best ones by one crop and by ten crops.
 
     Args:
-        folder: [train] saved_models_folder.
-        free_bytes: There, besides what the buffer takes of it.
-        num_classes: Decides the size of a checkpoint.
-        epochs: Of the whole training.
-        keep: [train] keep_checkpoints. One more is there while it is written, one is
-            inside an epoch, and the best one, for one crop and for ten, stay as well.
+        train: [train] of config.txt.
+        free_bytes: Free space for checkpoints in saved_models_folder.
+        num_classes: Number of classes, which decides the size of a checkpoint.
     """
-    size = checkpoint_bytes(num_classes)
-    number = min(epochs, keep + 2) + 2 if keep else epochs + 2
+    size, keep = plain_checkpoint_bytes(num_classes), train.keep_checkpoints
+    number = 2 + (min(train.epochs, keep + 2) if keep else train.epochs)
     what = (
         f"checkpoints: {number} of {size / 1e6:.0f} MB take {number * size / 1e9:.1f} "
-        f"GB, {free_bytes / 1e9:.1f} GB are free in {folder}"
+        f"GB, {free_bytes / 1e9:.1f} GB are free in {train.saved_models_folder}"
     )
     if free_bytes < 2 * size:
-        return Finding(
-            PROBLEM, what, "free some, or change [train] saved_models_folder"
-        )
+        remedy = "free some space, or change [train] saved_models_folder"
+        return Finding(PROBLEM, what, remedy)
     if free_bytes < number * size:
         fitting = max(1, free_bytes // size - 4)
         return Finding(WARNING, what, f"set [train] keep_checkpoints = {fitting}")

@@ -1,4 +1,4 @@
-"""What a check has found: one line for the user."""
+"""The result of a check: one line for the user."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
@@ -12,9 +12,9 @@ class Finding(NamedTuple):
     """The result of a check.
 
     Attributes:
-        status: OK; WARNING, if a training can start but not as it should; PROBLEM, if
-            it cannot.
-        what: "subject: what is so, with the value".
+        status: OK; WARNING if a training can start but will not run as it should;
+            PROBLEM if it cannot start.
+        what: "subject: the facts".
         remedy: What to do, or "".
     """
 
@@ -30,12 +30,12 @@ class Finding(NamedTuple):
 def guarded(
     subject: str, check: Callable[[], Iterable[Finding]], *, status: str = PROBLEM
 ) -> Iterator[Finding]:
-    """Runs a check that looks at files; what it cannot read is a finding too.
+    """Runs a check that reads files; a file that it cannot read becomes a finding.
 
     Args:
-        subject: What it looks at.
+        subject: Subject of the check, for that finding.
         check: Yields findings.
-        status: Of a UserError or OSError that it raises.
+        status: Status of a UserError or OSError that the check raises.
     """
     try:
         yield from check()

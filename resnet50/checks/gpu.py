@@ -1,23 +1,11 @@
-"""Judges the GPU by what ``cuda`` and TensorFlow have found out."""
+"""Judges the facts about the GPU that ``cuda`` and TensorFlow have found."""
 
 import re
 import signal
 from collections.abc import Callable, Iterator
 
-from resnet50.checks.cuda import (
-    Build,
-    Gpu,
-    Outcome,
-    driver_version,
-    has_nvidia_card,
-)
+from resnet50.checks.cuda import Build, Driver, Gpu, Outcome
 from resnet50.checks.findings import OK, PROBLEM, WARNING, Finding
-
-_DRIVER_LIBRARY = "libcuda.so.1"
-
-# The oldest drivers that run any CUDA of a major version: NVIDIA, CUDA Compatibility,
-# table "minor version compatibility".
-_OLDEST_DRIVERS = {12: 525, 13: 580}
 
 
 def check_build(build: Build) -> Finding:
@@ -33,58 +21,62 @@ def check_build(build: Build) -> Finding:
     )
 
 
-def check_driver(
-    version: str | None, build: Build, *, has_card: bool, load: Callable[[str], str]
-) -> Finding:
-    """Judges NVIDIA's driver.
+def check_driver(driver: Driver, build: Build, *, has_card: bool) -> Finding:
+    """Checks NVIDIA's driver.
+
+    A driver runs every CUDA of its own major version and of earlier ones (NVIDIA, CUDA
+    Compatibility, "minor version compatibility").
 
     Args:
-        version: From ``driver_version``.
-        build: Of TensorFlow; one with CUDA.
-        has_card: Whether there is a card that needs it.
-        load: Loads a library by its name; returns "" or the reason why not.
+        driver: The driver found.
+        build: A TensorFlow built with CUDA.
+        has_card: Whether there is an NVIDIA card.
     """
-    oldest = _OLDEST_DRIVERS.get(build.cuda_major)
-    which = f", {oldest} or newer" if oldest else ""
-    install = f"install NVIDIA's driver{which}, and start the machine again"
-    reason = load(_DRIVER_LIBRARY)
-    if version is None and reason:
+    major = int(build.cuda.split(".")[0])
+    install = f"install an NVIDIA driver for CUDA {major} or later, and reboot"
+    name = driver.version or "version unknown"
+    if driver.obstacle and not driver.version:
         what = (
             "an NVIDIA card is there, but no driver"
             if has_card
-            else "no NVIDIA card and no driver are seen here"
+            else "there is no NVIDIA card and no driver"
         )
         return Finding(WARNING, f"driver: {what}", install)
-    if reason:
+    if driver.obstacle:
         return Finding(
             WARNING,
-            f"driver: {version} runs, but {_DRIVER_LIBRARY} cannot be loaded: {reason}",
-            "in a container: docker run --gpus all; else install the driver again",
+            f"driver: {name} runs, but its library cannot be loaded: {driver.obstacle}",
+            "in a container: docker run --gpus all; else reinstall the driver",
         )
-    if version is None:
-        return Finding(OK, f"driver: {_DRIVER_LIBRARY} loads, its version is unknown")
-    if oldest and int(version.split(".")[0]) < oldest:
+    if driver.cuda is None:
+        return Finding(OK, f"driver: {name}")
+    supported = ".".join(map(str, driver.cuda))
+    if driver.cuda[0] < major:
         return Finding(
             WARNING,
-            f"driver: {version} is too old for CUDA {build.cuda}",
+            f"driver: {name}, for CUDA {supported}, is too old for CUDA {build.cuda}",
             install,
         )
-    return Finding(OK, f"driver: {version}")
+    return Finding(OK, f"driver: {name}, for CUDA {supported}")
 
 
-def check_libraries(build: Build, load: Callable[[str], str]) -> Finding:
+def check_libraries(build: Build, reasons: dict[str, str]) -> Finding:
     """Names the libraries of CUDA that TensorFlow needs and cannot load.
 
     Args:
-        build: Of TensorFlow; one with CUDA.
-        load: Loads a library by its name; returns "" or the reason why not.
+        build: A TensorFlow built with CUDA.
+        reasons: For each library, why it cannot be loaded, or "".
     """
-    reasons = {name: load(name) for name in build.libraries}
+    if not reasons:
+        return Finding(
+            OK,
+            "CUDA's libraries: not checked, this TensorFlow does not name its packages",
+        )
     missing = {name: reason for name, reason in reasons.items() if reason}
     if not missing:
         return Finding(OK, f"CUDA's libraries: all {len(reasons)} can be loaded")
-    # That a file is not there is said already; that it lacks another one is not.
-    told = [
+    # A reason is shown if it says more than that the library's own file is missing.
+    shown = [
         f"; {name}: {reason}"
         for name, reason in missing.items()
         if not (name in reason and "No such file" in reason)
@@ -92,7 +84,7 @@ def check_libraries(build: Build, load: Callable[[str], str]) -> Finding:
     return Finding(
         WARNING,
         f"CUDA's libraries: {len(missing)} of {len(reasons)} are missing: "
-        f"{', '.join(missing)}{''.join(told[:1])}",
+        f"{', '.join(missing)}{''.join(shown[:1])}",
         f"python3 -m pip install 'tensorflow[and-cuda]=={build.tensorflow}'",
     )
 
@@ -112,32 +104,30 @@ def check_found(gpus: list[Gpu]) -> Finding:
 
 
 def _built_for(name: str) -> tuple[int, int]:
-    """(12, 0) of "sm_120"."""
+    """(12, 0) for "sm_120"."""
     digits = re.sub(r"[^0-9]", "", name)
     return int(digits[:-1]), int(digits[-1])
 
 
 def check_kernels(gpu: Gpu, build: Build) -> Finding:
-    """Judges whether TensorFlow has machine code for a card.
+    """Checks whether TensorFlow has machine code for a card.
 
-    A card runs the code of its own major version up to its own minor one. For a later
-    major version the driver has to compile, if the build holds what it needs for that.
+    A card runs code for its own major version, up to its own minor version. For a card
+    of a later major version the driver compiles the build's "compute_" code.
     """
     major, minor = gpu.capability
     built = [_built_for(name) for name in build.capabilities]
-    listed = ", ".join(build.capabilities)
-    if any(theirs == major and least <= minor for theirs, least in built):
-        return Finding(OK, f"kernels: TensorFlow's are for {listed}")
-    what = f"kernels: TensorFlow has none for {major}.{minor}, only for {listed}"
-    compilable = [
-        _built_for(name)
+    names = ", ".join(build.capabilities)
+    if any(other == major and least <= minor for other, least in built):
+        return Finding(OK, f"kernels: TensorFlow's are for {names}")
+    what = f"kernels: TensorFlow has none for {major}.{minor}, only for {names}"
+    if any(
+        name.startswith("compute_") and _built_for(name) <= gpu.capability
         for name in build.capabilities
-        if name.startswith("compute_") and _built_for(name) <= gpu.capability
-    ]
-    if compilable:
+    ):
         return Finding(
             WARNING,
-            f"{what}; the driver compiles them, half an hour long, at the first start",
+            f"{what}; the driver compiles them at the first start, for half an hour",
             "install a newer TensorFlow if there is one, and leave XLA off",
         )
     return Finding(
@@ -149,8 +139,8 @@ def check_trial(outcome: Outcome, *, with_xla: bool) -> Finding:
     """Judges a trial of a convolution and its gradient on the GPU.
 
     Args:
-        outcome: Of the trial's own process.
-        with_xla: Whether it was compiled by XLA, which the training can do without.
+        outcome: How the trial's process ended.
+        with_xla: Whether XLA compiled it; a training can do without XLA.
     """
     subject = "XLA" if with_xla else "computing"
     if outcome.status == 0:
@@ -163,37 +153,26 @@ def check_trial(outcome: Outcome, *, with_xla: bool) -> Finding:
     what = f"{subject}: a convolution fails on the GPU, {end}: {outcome.last_line}"
     if with_xla:
         return Finding(WARNING, what, "leave XLA off")
-    return Finding(PROBLEM, what, "the driver, the kernels or the card's free memory")
+    return Finding(PROBLEM, what, "check the driver, the kernels and free GPU memory")
 
 
-def check_gpu(
-    build: Build,
-    gpus: list[Gpu],
-    *,
-    load: Callable[[str], str],
-    attempt: Callable[[bool], Outcome] | None,
+def check_devices(
+    gpus: list[Gpu], build: Build, attempt: Callable[[bool], Outcome] | None
 ) -> Iterator[Finding]:
-    """All findings about the GPU.
+    """Checks the GPUs that TensorFlow has found.
 
     Args:
-        build: Of TensorFlow.
-        gpus: That it has found.
-        load: Loads a library by its name; returns "" or the reason why not.
+        gpus: The GPUs.
+        build: The installed TensorFlow.
         attempt: Computes on the GPU in a process of its own, with XLA or without; None
-            while a training uses it.
+            while a training uses the GPU.
     """
-    yield check_build(build)
-    if build.cuda:
-        yield check_driver(
-            driver_version(), build, has_card=has_nvidia_card(), load=load
-        )
-        yield check_libraries(build, load)
     yield check_found(gpus)
     if not gpus:
         return
     yield check_kernels(gpus[0], build)
     if attempt is None:
-        yield Finding(OK, "computing: not tried, train.py runs")
+        yield Finding(OK, "computing: not tried while train.py runs")
         return
     for with_xla in (False, True):
         yield check_trial(attempt(with_xla), with_xla=with_xla)

@@ -1,22 +1,22 @@
-"""Cores and memory, against what config.txt needs; limits of a container count."""
+"""Checks cores and memory against config.txt, within a container's limits."""
 
 import os
 from pathlib import Path
 
 from resnet50.checks.findings import OK, WARNING, Finding
 
-# What a worker takes, measured as it made batches of 64 (docs/measurements.md).
+# Memory of a worker, measured with batches of 64 (docs/measurements.md).
 WORKER_BYTES = 210 * 10**6
 
-# Room for TensorFlow and CUDA's libraries in the trainer. 0.55 GB of it, measured, is
-# TensorFlow 2.21 on a CPU before the first step.
+# Memory of the trainer for TensorFlow and CUDA's libraries. TensorFlow 2.21 on a CPU
+# takes 0.55 GB before the first step (measured).
 TRAINER_BYTES = 2 * 10**9
 
 _CGROUP = Path("/sys/fs/cgroup")
 
 
 def _first_number(path: Path) -> int | None:
-    """The first word of a file as a number; None without file or number."""
+    """The first word of a file as a number; None if there is none."""
     try:
         return int(path.read_text().split()[0])
     except (OSError, ValueError, IndexError):  # "max" stands for no limit.
@@ -24,11 +24,11 @@ def _first_number(path: Path) -> int | None:
 
 
 def usable_cores(cgroup: Path = _CGROUP) -> float:
-    """Processor cores that this process may use, as a container limits them.
+    """Processor cores that this process may use, within a container's limit.
 
     Args:
-        cgroup: Of Linux: cpu.max has the quota and the period in microseconds; in its
-            first version these are two files.
+        cgroup: Folder of Linux's control groups. In version 2, cpu.max holds quota and
+            period in microseconds; version 1 has a file for each.
     """
     cores = (
         len(os.sched_getaffinity(0))
@@ -48,7 +48,7 @@ def usable_cores(cgroup: Path = _CGROUP) -> float:
 def available_memory(
     meminfo: Path = Path("/proc/meminfo"), cgroup: Path = _CGROUP
 ) -> int | None:
-    """Bytes of memory that programs can still take; None where nobody says."""
+    """Bytes of memory that programs can still take; None if unknown."""
     try:
         lines = meminfo.read_text().splitlines()
     except OSError:
@@ -68,16 +68,12 @@ def available_memory(
 
 
 def check_cores(cores: float, num_workers: int) -> Finding:
-    """Judges num_workers."""
+    """Checks num_workers."""
     what = f"cores: {cores:g}, for the trainer and num_workers = {num_workers}"
     best = max(1, int(cores) - 1)
     if num_workers > best:
-        return Finding(
-            WARNING,
-            what,
-            f"set [runtime_preprocessing] num_workers = {best}, so that the trainer "
-            "has a core",
-        )
+        remedy = f"set [runtime_preprocessing] num_workers = {best}, "
+        return Finding(WARNING, what, f"{remedy}so that the trainer has a core")
     more = f"; up to {best} workers are possible" if num_workers < best else ""
     return Finding(OK, what + more)
 
@@ -85,18 +81,20 @@ def check_cores(cores: float, num_workers: int) -> Finding:
 def check_memory(
     available: int | None, num_workers: int, read_ahead_bytes: int, ram_disk_bytes: int
 ) -> Finding:
-    """Judges the memory.
+    """Checks the memory.
 
     Args:
-        available: Bytes; None if unknown.
-        num_workers: Each takes WORKER_BYTES.
-        read_ahead_bytes: Of the batches that the trainer holds in memory.
-        ram_disk_bytes: What of the buffer is still to be written to a RAM disk.
+        available: Free bytes; None if unknown.
+        num_workers: Number of workers, of WORKER_BYTES each.
+        read_ahead_bytes: Size of the batches that the trainer holds in memory.
+        ram_disk_bytes: Size of the batches still to be written to a RAM disk.
     """
     trainer_bytes = TRAINER_BYTES + read_ahead_bytes
     needed = num_workers * WORKER_BYTES + trainer_bytes + ram_disk_bytes
     if available is None:
-        return Finding(OK, f"memory: {needed / 1e9:.1f} GB needed, how much is unknown")
+        return Finding(
+            OK, f"memory: {needed / 1e9:.1f} GB needed; how much is free is unknown"
+        )
     what = f"memory: {available / 1e9:.1f} GB are free, about {needed / 1e9:.1f} needed"
     if ram_disk_bytes:
         what += f", {ram_disk_bytes / 1e9:.1f} of them by the buffer on a RAM disk"

@@ -1,91 +1,46 @@
-"""Versions of Python and of the packages, against the bounds in pyproject.toml."""
+"""Checks the versions of Python and of the packages against pyproject.toml."""
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
 
 import tomli
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 import resnet50
 from resnet50.checks.findings import OK, PROBLEM, Finding
 
 _DISTRIBUTION = "resnet50-two-process"
-_REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)\s*(?:\[[^]]*\])?\s*\(?([^;()]*)\)?\s*$")
-_BOUND = re.compile(r"(>=|<=|==|!=|<|>)\s*([0-9][0-9.]*)")
 
 
-class Bounds(NamedTuple):
-    """Which versions will do, such as ">=3.10,<3.14".
+def read_requirements() -> tuple[str, list[str]]:
+    """The project's requirements, from its folder or from where it is installed.
 
-    Attributes:
-        python: Of Python.
-        packages: Of each package that is needed, by its name.
+    Returns:
+        The versions of Python that will do, and a requirement for each package.
     """
-
-    python: str
-    packages: dict[str, str]
-
-
-def parse_bounds(python: str, requirements: list[str]) -> Bounds:
-    """Bounds from the fields of pyproject.toml or of an installed package.
-
-    Those that only an extra needs, with a marker behind a semicolon, are left out.
-    """
-    matches = (_REQUIREMENT.match(line) for line in requirements)
-    packages = {match[1]: match[2].strip() for match in matches if match}
-    return Bounds(python, packages)
-
-
-def read_bounds() -> Bounds:
-    """The project's own bounds, from its folder or from where it is installed."""
     path = Path(resnet50.__file__).parent.parent / "pyproject.toml"
     if path.is_file():
         project = tomli.loads(path.read_text(encoding="utf-8"))["project"]
-        return parse_bounds(project["requires-python"], project["dependencies"])
-    installed = metadata.metadata(_DISTRIBUTION)
-    return parse_bounds(
-        installed["Requires-Python"], metadata.requires(_DISTRIBUTION) or []
-    )
+        return project["requires-python"], project["dependencies"]
+    python = metadata.metadata(_DISTRIBUTION)["Requires-Python"]
+    return python, metadata.requires(_DISTRIBUTION) or []
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    """1.26.4rc1 as (1, 26, 4), without zeros at its end."""
-    match = re.match(r"[0-9]+(?:\.[0-9]+)*", version)
-    numbers = [int(part) for part in match[0].split(".")] if match else []
-    while numbers and not numbers[-1]:
-        numbers.pop()
-    return tuple(numbers)
-
-
-def is_within(version: str, bounds: str) -> bool:
-    """Whether a version is within bounds such as ">=1.26,<3"; "" allows all."""
-    compare = {
-        ">=": tuple.__ge__,
-        "<=": tuple.__le__,
-        "==": tuple.__eq__,
-        "!=": tuple.__ne__,
-        "<": tuple.__lt__,
-        ">": tuple.__gt__,
-    }
-    return all(
-        compare[sign](_numbers(version), _numbers(bound))
-        for sign, bound in _BOUND.findall(bounds)
-    )
-
-
-def check_python(version: str, bounds: str) -> Finding:
-    """Judges the version of Python that runs."""
-    if is_within(version, bounds):
+def check_python(version: str, specifiers: str) -> Finding:
+    """Checks the version of the running Python."""
+    if SpecifierSet(specifiers).contains(version, prereleases=True):
         return Finding(OK, f"Python: {version}")
     return Finding(
-        PROBLEM, f"Python: {version}, needed is {bounds}", "make a .venv with that one"
+        PROBLEM,
+        f"Python: {version}, but {specifiers} is needed",
+        "make a .venv with such a version",
     )
 
 
 def installed_version(name: str) -> str | None:
-    """The version of an installed package; None if it is not there."""
+    """The version of an installed package; None if it is not installed."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -93,26 +48,29 @@ def installed_version(name: str) -> str | None:
 
 
 def check_packages(
-    bounds: dict[str, str],
+    requirements: Iterable[str],
     version_of: Callable[[str], str | None] = installed_version,
 ) -> Iterator[Finding]:
-    """Judges the packages: a line for each that is wrong, one for all that are right.
+    """Yields a finding for each wrong package, and one for all right ones.
 
     Args:
-        bounds: For each package.
-        version_of: Its version; None if it is not installed.
+        requirements: Such as "numpy>=1.26". Those of an extra are skipped.
+        version_of: The version of a package; None if it is not installed.
     """
     right = []
-    for name, bound in bounds.items():
+    for requirement in map(Requirement, requirements):
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        name, specifiers = requirement.name, requirement.specifier
         version = version_of(name)
-        if version is not None and is_within(version, bound):
+        if version and specifiers.contains(version, prereleases=True):
             right.append(f"{name} {version}")
             continue
-        state = "is not installed" if version is None else f"{version} is installed"
+        state = f"{version} is installed" if version else "is not installed"
         yield Finding(
             PROBLEM,
-            f"packages: {name} {state}, needed is {bound or 'any version'}",
-            f"python3 -m pip install '{name}{bound}'",
+            f"packages: {name} {state}, but {specifiers or 'any version'} is needed",
+            f"python3 -m pip install '{name}{specifiers}'",
         )
     if right:
         yield Finding(OK, f"packages: {', '.join(right)}")

@@ -7,7 +7,6 @@ into the one that --config names.
 """
 
 from resnet50 import command_line
-from resnet50.command_line import say
 from resnet50.config.settings import ConfigError
 from resnet50.config.toml_file import write_channel_statistics
 from resnet50.dataset.listing import open_training_set
@@ -15,6 +14,7 @@ from resnet50.errors import UserError
 from resnet50.pixels.augmentation import ChannelStatistics
 from resnet50.preprocessing.channel_stats import statistics_of, sum_dataset
 from resnet50.preprocessing.process_pool import worker_pool
+from resnet50.terminal import progress_bar, say
 
 
 class NoImageReadableError(UserError):
@@ -34,7 +34,7 @@ def main() -> None:
     num_workers = config.runtime_preprocessing.num_workers
     with (
         worker_pool(num_workers) as pool,
-        command_line.progress_bar(total=dataset.num_images, unit=" images") as bar,
+        progress_bar(total=dataset.num_images, unit=" images") as bar,
     ):
         total = sum_dataset(dataset, pool, num_workers=num_workers, advance=bar.update)
     if len(total.unreadable) == dataset.num_images:

@@ -1,11 +1,11 @@
-"""The whole pipeline on generated images, as its user would run it.
+"""Runs the whole pipeline on generated images.
 
     python -m resnet50 demo
 
 Makes ten classes of pictures, computes the channel statistics, starts the two scripts
 as two processes, trains the real ResNet-50 on 64-pixel crops, interrupts the training
-in the middle of an epoch, resumes it, evaluates what came out on pictures that it has
-not seen, and draws the learning curves. Some minutes on two CPU cores.
+in the middle of an epoch, resumes it, evaluates the network on new pictures, and plots
+the learning curves. Takes some minutes on two CPU cores.
 """
 
 import importlib.util
@@ -26,7 +26,7 @@ from resnet50.reports.tables import EVALUATION_FILE, METRICS_FILE, read_table
 RUN, EPOCHS, INTERRUPTED_EPOCH = "demo", 16, 5
 TRAINING_PER_CLASS, VALIDATION_PER_CLASS = 60, 20
 
-# What the demo's config.txt has that the one as shipped has not.
+# How the demo's config.txt differs from config.txt as shipped.
 _CHANGES = {
     "dataset": {"training_images": "images/train", "validation_images": "images/val"},
     "augmentation": {
@@ -52,16 +52,16 @@ class DemoError(UserError):
     """The demo cannot start."""
 
 
-def say(line: str) -> None:
-    """Prints a line of the demo's own."""
+def show(line: str) -> None:
+    """Prints a line of the demo itself."""
     print(f"demo  | {line}", flush=True)
 
 
 def prepare_folder(folder: Path) -> Path:
-    """Makes the images and config.txt; returns the latter's path.
+    """Makes the images and config.txt; returns the path of config.txt.
 
     Raises:
-        DemoError: The folder holds something else, or the scripts are not at hand.
+        DemoError: The folder contains something else, or the scripts are missing.
     """
     if not (PROJECT / "train.py").exists():
         raise DemoError(
@@ -82,7 +82,7 @@ def prepare_folder(folder: Path) -> Path:
         count = make_images(
             folder / "images" / name, per_class, seed, with_odd_files=name == "train"
         )
-        say(f"{count} images of {len(PATTERNS)} classes in {folder / 'images' / name}")
+        show(f"{count} images of {len(PATTERNS)} classes in {folder / 'images' / name}")
     path = folder / "config.txt"
     write_config(path, _CHANGES)
     return path
@@ -91,7 +91,7 @@ def prepare_folder(folder: Path) -> Path:
 def wait_for_middle_of_epoch(
     config: Config, epoch: int, trainer: ProgramProcess
 ) -> None:
-    """Waits until the trainer is half way through an epoch."""
+    """Waits until the trainer is halfway through an epoch."""
     dataset = open_training_set(config.dataset, None)
     batches = dataset.batches_per_epoch(config.train.batch_size)
     goal = epoch * batches + batches // 2
@@ -103,12 +103,12 @@ def wait_for_middle_of_epoch(
         except ProgressError:
             step = 0
         if step >= goal:
-            say(f"interrupting the trainer at {to_position(step, batches)}: Ctrl-C")
+            show(f"interrupting the trainer at {to_position(step, batches)}: Ctrl-C")
             return
         time.sleep(0.1)
 
 
-def train(config_path: Path) -> None:
+def run_both(config_path: Path) -> None:
     """Runs the two scripts; interrupts the trainer once, and resumes it."""
     config = read_config(config_path)
     flag = f"--config={config_path}"
@@ -139,27 +139,27 @@ def main() -> None:
     config_path = prepare_folder(folder)
     flag = f"--config={config_path}"
     ProgramProcess("stats", "compute_channel_stats.py", flag, "--write").wait()
-    train(config_path)
+    run_both(config_path)
     evaluation = ["-m", "resnet50", "evaluate", flag, f"--run_folder={RUN}"]
     last = [f"--epoch_start={EPOCHS - 1}", f"--epoch_end={EPOCHS}"]
     ProgramProcess("eval", *evaluation, *last).wait()
     ProgramProcess("eval", *evaluation, *last, "--crops=10").wait()
-    is_drawn = importlib.util.find_spec("matplotlib") is not None
-    if is_drawn:
+    is_plotted = importlib.util.find_spec("matplotlib") is not None
+    if is_plotted:
         ProgramProcess("plot", "-m", "resnet50", "plot", flag, RUN).wait()
     run_folder = read_config(config_path).train.saved_models_folder / RUN
-    say(f"took {time.monotonic() - started:.0f} s. What you have seen:")
-    say("  two processes that share a folder of batches and a two-line text file;")
-    say("  an unreadable image replaced, named and counted;")
-    say("  a training stopped inside an epoch, and resumed with the next batch;")
+    show(f"took {time.monotonic() - started:.0f} s. You have seen:")
+    show("  two processes that share a folder of batches and a two-line text file;")
+    show("  an unreadable image replaced, named and counted;")
+    show("  a training stopped inside an epoch, and resumed with the next batch;")
     num_images, num_classes = VALIDATION_PER_CLASS * len(PATTERNS), len(PATTERNS)
-    say(f"  {num_images} images of {num_classes} classes, new to the network;")
-    say(f"  by chance {1 / num_classes:.0%} would be recognized. It recognized:")
+    show(f"  {num_images} images of {num_classes} classes, new to the network:")
+    show(f"  chance would recognize {1 / num_classes:.0%} of them, the network did")
     for row in read_table(run_folder / EVALUATION_FILE):
-        say(f"    {float(row['top1']):.1%} (crops of each image: {row['crops']})")
-    say(f"The numbers of each epoch are in {run_folder / METRICS_FILE}")
-    if is_drawn:
-        say(f"Their curves, for a browser: {run_folder / 'curves.html'}")
+        show(f"    {float(row['top1']):.1%} (crops of each image: {row['crops']})")
+    show(f"The numbers of each epoch are in {run_folder / METRICS_FILE}")
+    if is_plotted:
+        show(f"Their curves, for a browser: {run_folder / 'curves.html'}")
     else:
-        say("To see their curves: pip install -e '.[plots]', then")
-        say(f"  python3 -m resnet50 plot {flag} {RUN}")
+        show("To see their curves: pip install -e '.[plots]', then")
+        show(f"  python3 -m resnet50 plot {flag} {RUN}")

@@ -2,10 +2,10 @@
 
     python -m resnet50 doctor
 
-Each check prints one line: ok; warning, if a training can start but not as it should;
-or problem, if it cannot; and in brackets what to do. The exit status is 1 if there is
-any problem. Takes some ten seconds, most of them TensorFlow's, and longer with a GPU,
-as a convolution is tried on it.
+Each check prints one line: "ok"; "warning" if a training can start but will not run as
+it should; or "problem" if it cannot start. The brackets say what to do. The exit status
+is 1 if there is any problem. Takes about ten seconds, mostly to load TensorFlow, and
+longer with a GPU, on which it tries a convolution.
 """
 
 import platform
@@ -20,10 +20,7 @@ from resnet50.checks.agreement import Programs
 from resnet50.checks.findings import OK, PROBLEM, WARNING, Finding, guarded
 from resnet50.config.settings import Config
 from resnet50.dataset.images import Dataset
-from resnet50.dataset.listing import (
-    open_training_set,
-    open_validation_set,
-)
+from resnet50.dataset.listing import open_training_set, open_validation_set
 from resnet50.errors import UserError
 from resnet50.handoff.buffer import BatchSpec
 from resnet50.handoff.manifest import read_manifest
@@ -36,24 +33,15 @@ class CannotTrainError(UserError):
     """The doctor has found a problem."""
 
 
-def look_at_software() -> Iterator[Finding]:
-    """Python and the packages."""
-    bounds = software.read_bounds()
-    yield software.check_python(platform.python_version(), bounds.python)
-    yield from software.check_packages(bounds.packages)
+def inspect_software() -> Iterator[Finding]:
+    """Checks Python and the packages."""
+    python, requirements = software.read_requirements()
+    yield software.check_python(platform.python_version(), python)
+    yield from software.check_packages(requirements)
 
 
-def look_at_validation_set(config: Config, training: Dataset) -> Iterator[Finding]:
-    """The validation images, which only the evaluation needs."""
-    validation = open_validation_set(
-        config.dataset, training.class_names, config.train.buffer_folder
-    )
-    yield data.check_validation_set(validation)
-    yield from data.check_passed_over(validation)
-
-
-def look_at_images(config: Config) -> Iterator[Finding]:
-    """Both sets of images, their statistics, and what only they can tell of the rest.
+def inspect_images(config: Config) -> Iterator[Finding]:
+    """Checks both sets of images, and what can be checked only with their counts.
 
     Raises:
         DatasetError: The training images cannot be used.
@@ -61,103 +49,90 @@ def look_at_images(config: Config) -> Iterator[Finding]:
     dataset = open_training_set(config.dataset, config.train.buffer_folder)
     yield data.check_training_set(dataset, config.train.batch_size)
     yield from data.check_passed_over(dataset)
-    yield from guarded(
-        "validation images",
-        partial(look_at_validation_set, config, dataset),
-        status=WARNING,
-    )
+    # Only the evaluation needs the validation images.
+    validation = partial(inspect_validation_set, config, dataset)
+    yield from guarded("validation images", validation, status=WARNING)
     yield from data.check_sample(data.read_sample(dataset), config.dataset)
-    yield from guarded("programs", partial(look_at_pair, config, dataset))
-    yield from guarded("checkpoints", partial(look_at_checkpoints, config, dataset))
+    yield from guarded("programs", partial(inspect_pair, config, dataset))
+    yield from guarded("checkpoints", partial(inspect_checkpoints, config, dataset))
 
 
-def look_at_pair(config: Config, dataset: Dataset) -> Iterator[Finding]:
-    """What the buffer folder tells of the two programs."""
-    folder, recipe = config.train.buffer_folder, BatchSettings.from_config(config)
+def inspect_validation_set(config: Config, training: Dataset) -> Iterator[Finding]:
+    """Checks the validation images."""
+    validation = open_validation_set(
+        config.dataset, training.class_names, config.train.buffer_folder
+    )
+    yield data.check_validation_set(validation)
+    yield from data.check_passed_over(validation)
+
+
+def inspect_pair(config: Config, dataset: Dataset) -> Iterator[Finding]:
+    """Checks what the two programs have left in the buffer folder."""
+    folder, settings = config.train.buffer_folder, BatchSettings.from_config(config)
     running = agreement.find_programs(folder)
     yield agreement.check_running(running)
-    yield agreement.check_manifest(
-        read_manifest(folder), recipe.manifest(dataset), running
-    )
-    batches_per_epoch = dataset.batches_per_epoch(recipe.batch_size)
+    manifest = settings.manifest(dataset)
+    yield agreement.check_manifest(read_manifest(folder), manifest, running)
+    batches_per_epoch = dataset.batches_per_epoch(settings.batch_size)
     end_step = config.train.epochs * batches_per_epoch
     yield agreement.check_progress(folder, batches_per_epoch, end_step)
 
 
-def batch_bytes(config: Config) -> int:
-    """Size of a batch, for which the number of classes does not matter."""
+def missing_batch_bytes(config: Config) -> tuple[int, int]:
+    """Size of a batch, and of the batches that the buffer still has room for."""
     train, crop_size = config.train, config.augmentation.crop_size
-    spec = BatchSpec(train.batch_size, crop_size, train.dtype, num_classes=0)
-    return spec.batch_bytes
+    # The number of classes does not change the size.
+    size = BatchSpec(train.batch_size, crop_size, train.dtype, 0).batch_bytes
+    missing = disks.missing_buffer_bytes(train.buffer_folder, train.buffer_size, size)
+    return size, missing
 
 
-def look_at_checkpoints(config: Config, dataset: Dataset) -> Iterator[Finding]:
-    """The room for the checkpoints, of which the buffer may take a part."""
+def inspect_checkpoints(config: Config, dataset: Dataset) -> Iterator[Finding]:
+    """Checks the space for checkpoints, less what the buffer will take."""
     train = config.train
     free = disks.free_bytes(train.saved_models_folder)
     if disks.is_same_disk(train.saved_models_folder, train.buffer_folder):
-        free -= disks.missing_buffer_bytes(
-            train.buffer_folder, train.buffer_size, batch_bytes(config)
-        )
-    yield disks.check_checkpoint_room(
-        train.saved_models_folder,
-        max(0, free),
-        dataset.num_classes,
-        train.epochs,
-        train.keep_checkpoints,
-    )
+        free -= missing_batch_bytes(config)[1]
+    yield disks.check_checkpoint_room(train, max(0, free), dataset.num_classes)
 
 
-def look_at_machine(config: Config) -> Iterator[Finding]:
-    """Cores, memory, and the buffer's place."""
+def inspect_machine(config: Config) -> Iterator[Finding]:
+    """Checks cores, memory, and the buffer's disk."""
     train, num_workers = config.train, config.runtime_preprocessing.num_workers
-    size = batch_bytes(config)
-    yield machine.check_cores(machine.usable_cores(), num_workers)
-    mounts = Path("/proc/mounts")
-    kind = ""
-    if mounts.exists():
-        kind = disks.file_system_of(train.buffer_folder.resolve(), mounts.read_text())
-    ram_disk_bytes = 0
-    if disks.is_ram_disk(kind):
-        ram_disk_bytes = disks.missing_buffer_bytes(
-            train.buffer_folder, train.buffer_size, size
-        )
+    size, missing = missing_batch_bytes(config)
+    kind = disks.file_system_of(train.buffer_folder.resolve())
+    is_in_memory = disks.is_ram_disk(kind)
     memory = machine.available_memory()
+    yield machine.check_cores(machine.usable_cores(), num_workers)
     yield machine.check_memory(
-        memory,
-        num_workers,
-        train.read_ahead * size,
-        ram_disk_bytes,
+        memory, num_workers, train.read_ahead * size, missing if is_in_memory else 0
     )
     yield disks.check_file_system(train.buffer_folder, kind)
     yield disks.check_buffer_room(train.buffer_folder, train.buffer_size, size)
-    if _SHARED_MEMORY.is_dir() and not disks.is_ram_disk(kind):
-        # It may be given more than there is memory left.
+    if _SHARED_MEMORY.is_dir() and not is_in_memory:
+        # /dev/shm may be larger than the memory that is left.
         free = disks.free_bytes(_SHARED_MEMORY)
         free = free if memory is None else min(free, memory)
         yield disks.check_shared_memory(free, train.buffer_size, size)
 
 
-def look_at_folders(config: Config) -> Iterator[Finding]:
-    """The folders that the two programs write to."""
-    for setting, folder in (
-        ("[train] buffer_folder", config.train.buffer_folder),
-        ("[train] saved_models_folder", config.train.saved_models_folder),
-    ):
-        trial = disks.try_to_write(folder)
-        yield disks.check_writing(setting, folder, trial)
+def inspect_folders(config: Config) -> Iterator[Finding]:
+    """Checks the folders that the two programs write to."""
+    for key in ("buffer_folder", "saved_models_folder"):
+        folder = getattr(config.train, key)
+        yield disks.check_writing(f"[train] {key}", folder, disks.try_to_write(folder))
 
 
 def attempt(with_xla: bool) -> cuda.Outcome:
-    """Tries the GPU in a process of its own, which it may cost its life."""
+    """Tries the GPU in a process of its own, which may crash."""
     program = f"from resnet50.training.devices.trial import main; main({with_xla=})"
     return cuda.run_child(sys.executable, "-c", program)
 
 
-def look_at_gpu(running: Programs) -> Iterator[Finding]:
-    """The GPU, its driver and its libraries."""
+def inspect_gpu(running: Programs) -> Iterator[Finding]:
+    """Checks the GPU, its driver and its libraries."""
     try:
-        # Here, so that all else is said before TensorFlow takes its seconds.
+        # Imported here so that everything else is printed before TensorFlow loads.
         from resnet50.training.devices import trial
     except ImportError as error:
         yield Finding(
@@ -166,18 +141,21 @@ def look_at_gpu(running: Programs) -> Iterator[Finding]:
             "python3 -m pip install 'tensorflow[and-cuda]'",
         )
         return
-    folders = cuda.package_folders()
-    yield from gpu.check_gpu(
-        trial.find_build(),
-        trial.find_gpus(),
-        load=lambda name: cuda.load_library(name, folders),
-        attempt=None if running.trainer else attempt,
-    )
+    build = trial.find_build()
+    yield gpu.check_build(build)
+    if build.cuda:
+        has_card = cuda.has_nvidia_card()
+        yield gpu.check_driver(cuda.find_driver(), build, has_card=has_card)
+        folders, names = cuda.package_folders(), cuda.required_libraries()
+        reasons = {name: cuda.load_library(name, folders) for name in names}
+        yield gpu.check_libraries(build, reasons)
+    trying = None if running.trainer else attempt
+    yield from gpu.check_devices(trial.find_gpus(), build, trying)
 
 
 def diagnose(args) -> Iterator[Finding]:
-    """All findings, the quick ones first."""
-    yield from guarded("Python", look_at_software)
+    """Yields all findings, the quick ones first."""
+    yield from guarded("Python", inspect_software)
     running = Programs(None, None)
     try:
         config = command_line.load_config(args)
@@ -186,10 +164,10 @@ def diagnose(args) -> Iterator[Finding]:
     else:
         yield Finding(OK, f"configuration: {args.config} is complete and valid")
         running = agreement.find_programs(config.train.buffer_folder)
-        yield from guarded("machine", partial(look_at_machine, config))
-        yield from guarded("folders", partial(look_at_folders, config))
-        yield from guarded("training images", partial(look_at_images, config))
-    yield from guarded("GPU", partial(look_at_gpu, running), status=WARNING)
+        yield from guarded("machine", partial(inspect_machine, config))
+        yield from guarded("folders", partial(inspect_folders, config))
+        yield from guarded("training images", partial(inspect_images, config))
+    yield from guarded("GPU", partial(inspect_gpu, running), status=WARNING)
 
 
 def main() -> None:

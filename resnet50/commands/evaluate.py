@@ -10,7 +10,6 @@ it can run beside a training, on another GPU.
 import argparse
 
 from resnet50 import command_line
-from resnet50.command_line import say
 from resnet50.config.settings import Config, ConfigError
 from resnet50.dataset.images import Dataset
 from resnet50.dataset.listing import (
@@ -18,8 +17,10 @@ from resnet50.dataset.listing import (
     open_validation_set,
 )
 from resnet50.handoff import locks
+from resnet50.observer import Observer
 from resnet50.pixels.evaluation_crops import NUM_CROPS
 from resnet50.reports.tables import WEIGHTS
+from resnet50.terminal import progress_bar, say
 
 
 def open_datasets(config: Config) -> tuple[Dataset, Dataset]:
@@ -33,7 +34,7 @@ def open_datasets(config: Config) -> tuple[Dataset, Dataset]:
 
 
 def add_crops_flag(parser: argparse.ArgumentParser) -> None:
-    """Adds --crops: which views of an image count."""
+    """Adds --crops, the number of views of each image."""
     parser.add_argument(
         "--crops",
         type=int,
@@ -68,21 +69,50 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+class _Terminal(Observer):
+    """Shows a bar for each checkpoint."""
+
+    notify = staticmethod(say)
+    _bar = None
+
+    def show(self, status) -> None:
+        if self._bar is None:
+            self._bar = progress_bar(
+                total=status.num_images, unit=" images", leave=False
+            )
+        self._bar.update(status.num_done - self._bar.n)
+        if status.num_done == status.num_images:
+            self._bar.close()
+            self._bar = None
+
+
 def main() -> None:
     """Reads the settings, takes the run's lock, and evaluates."""
     args = parse_arguments()
     config = command_line.load_config(args)
     epochs = command_line.epoch_range(args, config)
     run_folder = command_line.run_folder(args, config)
-    training_set, validation_set = open_datasets(config)
-    say(validation_set.summary)
+    datasets = open_datasets(config)
+    say(datasets[1].summary)
     if args.wait:
-        # The training that is to be waited for may not have begun.
+        # The training may not have begun.
         command_line.make_folder(run_folder, "[train] saved_models_folder")
     elif not run_folder.is_dir():
         raise ConfigError(f"{run_folder}: there is no such run (check --run_folder)")
     with locks.exclusive_role(run_folder, locks.EVALUATOR):
         with command_line.loading():
-            # TensorFlow takes seconds; what can be refused without it has been.
-            from resnet50.commands.evaluation_session import evaluate_run
-        evaluate_run(args, config, epochs, run_folder, training_set, validation_set)
+            # TensorFlow takes seconds; everything else has been checked before.
+            from resnet50.training.run_evaluation import IMPORTED, evaluate_run
+        for result in evaluate_run(
+            config,
+            run_folder,
+            IMPORTED if args.imported else epochs,
+            datasets,
+            _Terminal(),
+            num_crops=args.crops,
+            weights=args.weights,
+            wait=args.wait,
+        ):
+            print(result.line(), flush=True)
+            for path, reason in result.accuracy.unreadable:
+                say(f"{path}: unreadable, does not count: {reason}")

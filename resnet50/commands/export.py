@@ -1,10 +1,10 @@
-"""Writes a run's network with its preprocessing, for programs that classify images.
+"""Exports a run's network with its preprocessing, for programs that classify images.
 
     python -m resnet50 export --run_folder=mytestrun --output=mytestrun_model
     python -m resnet50 export --run_folder=mytestrun --output=mytestrun.onnx
 
-A SavedModel, or an ONNX file if --output ends in .onnx. Both take images as they are
-decoded, uint8 [N, H, W, 3], and return their probabilities, float32 [N, K].
+The output is a SavedModel, or an ONNX file if its name ends in .onnx. Both take decoded
+images, uint8 [N, H, W, 3], and return probabilities, float32 [N, K].
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ def main() -> None:
     parser = command_line.make_parser(__doc__)
     parser.add_argument("--run_folder", required=True, help="name of the run")
     parser.add_argument(
-        "--epoch", type=int, help="after which; default: the newest checkpoint"
+        "--epoch", type=int, help="its checkpoint after this epoch; default: the newest"
     )
     parser.add_argument(
         "--output", type=Path, required=True, help="a folder, or a file named *.onnx"

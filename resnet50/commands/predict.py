@@ -1,88 +1,55 @@
-"""What a trained network sees in images: the five most probable classes of each.
+"""Predicts the five most probable classes of any images.
 
     python -m resnet50 predict --run_folder=mytestrun photograph.jpg holiday/
 
 A folder stands for all images in it and in its subfolders. Neither the training images
-nor the buffer is needed: the names of the classes are in the checkpoint. The exit
+nor the buffer is needed: the checkpoint contains the names of the classes. The exit
 status is 1 if any image could not be read.
 """
 
-import json
+import argparse
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
 
 from resnet50 import command_line
-from resnet50.command_line import say
 from resnet50.commands.evaluate import add_crops_flag
 from resnet50.config.settings import Config
-from resnet50.dataset.images import DatasetError, FolderWalk
+from resnet50.dataset.class_folders import FolderWalk
+from resnet50.dataset.images import DatasetError
 from resnet50.dataset.listing import open_training_set
-from resnet50.dataset.sources import ImageFile
+from resnet50.dataset.sources import ImageSource
 from resnet50.errors import UserError
+from resnet50.reports.answers import Classes, as_json, as_table
+from resnet50.terminal import say
 from resnet50.training.checkpoint import (
     CheckpointError,
     load_model,
     read_description,
 )
 from resnet50.training.devices.selection import prepare_device
-from resnet50.training.evaluation import Evaluator, Prediction
+from resnet50.training.evaluation import Evaluator
 from resnet50.training.resume import choose_checkpoint
 from resnet50.training.update.step import create_model
 
-_NUM_ANSWERS = 5
-
 
 class PredictError(UserError):
-    """There is no image to look at, or one cannot be read."""
+    """There are no images, or one cannot be read."""
 
 
-class Answer(NamedTuple):
-    """One of the classes that an image may show."""
-
-    name: str
-    words: str  # "" where the dataset has none
-    probability: float  # 0..1
-
-
-class Classes(NamedTuple):
-    """The classes of a network, in the order of its outputs."""
-
-    names: list[str]
-    words: list[str]  # as many, or none
-
-    def best(self, probabilities: np.ndarray) -> list[Answer]:
-        """The five most probable ones, the first of equals first.
-
-        Args:
-            probabilities: float32 [K].
-        """
-        labels = np.argsort(-probabilities, kind="stable")[:_NUM_ANSWERS]
-        words = self.words or self.names
-        return [
-            Answer(
-                self.names[label],
-                words[label] if words[label] != self.names[label] else "",
-                float(probabilities[label]),
-            )
-            for label in labels
-        ]
-
-
-def list_images(names: Iterable[str], notify: Callable[[str], None]) -> list[ImageFile]:
-    """The files that the command line names; those of folders that may be images.
+def list_images(
+    names: Iterable[str], notify: Callable[[str], None]
+) -> list[ImageSource]:
+    """Lists the files on the command line, and the images in its folders.
 
     Raises:
-        PredictError: A folder holds no image.
+        PredictError: A folder contains no image.
         DatasetError: A folder cannot be read.
     """
-    images: list[ImageFile] = []
+    images: list[ImageSource] = []
     for name in names:
         folder = Path(name)
         if not folder.is_dir():
-            images.append(ImageFile(name))
+            images.append(ImageSource(name))
             continue
         walk = FolderWalk(remedy="name a folder that may be read")
         inside = list(walk.images_below(folder))
@@ -91,12 +58,12 @@ def list_images(names: Iterable[str], notify: Callable[[str], None]) -> list[Ima
             raise PredictError(f"{folder}: {reason}")
         for remark in walk.passed_over.remarks():
             notify(f"{folder}: {remark}")
-        images += [ImageFile(f"{folder}/{path}") for path in inside]
+        images += [ImageSource(f"{folder}/{path}") for path in inside]
     return images
 
 
 def classes_of(path: Path, description: dict, config: Config) -> Classes:
-    """The classes of a checkpoint; an old one's are looked up in the dataset.
+    """The classes of a checkpoint; those of an old one come from the dataset.
 
     Raises:
         CheckpointError: It does not name them, and the dataset has others or is gone.
@@ -121,13 +88,12 @@ def classes_of(path: Path, description: dict, config: Config) -> Classes:
 def load_classifier(
     config: Config, path: Path, num_crops: int
 ) -> tuple[Evaluator, Classes]:
-    """A checkpoint's network, ready for images, and its classes.
+    """Loads a checkpoint's network and its classes.
 
     Raises:
-        CheckpointError: It is missing, damaged, or not of [model] in config.txt.
+        CheckpointError: It is missing, damaged, or does not fit [model] in config.txt.
     """
-    description = read_description(path)
-    classes = classes_of(path, description, config)
+    classes = classes_of(path, read_description(path), config)
     model = create_model(len(classes.names), config.model)
     settings = {
         "variant": config.model.variant,
@@ -137,28 +103,8 @@ def load_classifier(
     return Evaluator.from_config(model, config, num_crops), classes
 
 
-def as_table(image: str, answers: list[Answer]) -> str:
-    """Lines for people: the image, then a class a line."""
-    lines = [
-        f"  {answer.probability:7.2%}  {answer.name}"
-        + (f"  {answer.words}" if answer.words else "")
-        for answer in answers
-    ]
-    return "\n".join([image, *lines])
-
-
-def as_json(prediction: Prediction, answers: list[Answer] | None) -> str:
-    """One line for programs: a JSON object; with the reason if there is no answer."""
-    result = (
-        {"error": prediction.reason}
-        if answers is None
-        else {"top5": [answer._asdict() for answer in answers]}
-    )
-    return json.dumps({"image": str(prediction.source), **result})
-
-
-def main() -> None:
-    """Prints what the network says to each image."""
+def parse_arguments() -> argparse.Namespace:
+    """Reads the command line."""
     parser = command_line.make_parser(__doc__)
     parser.add_argument("--run_folder", required=True, help="name of the run")
     parser.add_argument(
@@ -166,10 +112,15 @@ def main() -> None:
     )
     add_crops_flag(parser)
     parser.add_argument(
-        "--json", action="store_true", help="a JSON object a line instead of a table"
+        "--json", action="store_true", help="a JSON object per line, not a table"
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a file or a folder")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Prints the most probable classes of each image."""
+    args = parse_arguments()
     config = command_line.load_config(args)
     images = list_images(args.images, say)
     path = choose_checkpoint(command_line.run_folder(args, config), args.epoch)
@@ -178,16 +129,16 @@ def main() -> None:
     say(f"{path}: {len(classes.names):,} classes")
     num_unreadable = 0
     for prediction in evaluator.predict(images):
+        image, answers = str(prediction.source), None
         if prediction.probabilities is None:
             num_unreadable += 1
-            say(f"{prediction.source}: unreadable: {prediction.reason}")
-            answers = None
+            say(f"{image}: unreadable: {prediction.reason}")
         else:
             answers = classes.best(prediction.probabilities)
         if args.json:
-            print(as_json(prediction, answers), flush=True)
+            print(as_json(image, answers, prediction.reason), flush=True)
         elif answers is not None:
-            print(as_table(str(prediction.source), answers), flush=True)
+            print(as_table(image, answers), flush=True)
     if num_unreadable:
         raise PredictError(
             f"{num_unreadable} of {len(images)} images could not be read"

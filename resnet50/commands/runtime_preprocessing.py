@@ -13,7 +13,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from resnet50 import command_line
-from resnet50.command_line import StatusBar, say
 from resnet50.config.settings import RuntimePreprocessingConfig
 from resnet50.dataset.images import Dataset
 from resnet50.dataset.listing import open_training_set
@@ -29,6 +28,7 @@ from resnet50.preprocessing.buffer_plan import fitting_buffer_size
 from resnet50.preprocessing.process_pool import WorkerPool, worker_pool
 from resnet50.preprocessing.refill import Refill, RefillSettings, Status
 from resnet50.preprocessing.trainer_watch import ProgressFollower
+from resnet50.terminal import StatusBar, say
 
 
 class BufferBar(Observer):
@@ -60,7 +60,7 @@ class BufferBar(Observer):
         text = f"{speed:.2f} batches/s, {trainer} at {status.trained}"
         if status.num_unreadable:
             text += f", {status.num_unreadable} unreadable"
-        self._bar.draw("buffer", status.num_ready, status.window_size, text)
+        self._bar.show("buffer", status.num_ready, status.window_size, text)
 
 
 def _pool_opener(
@@ -111,7 +111,7 @@ def main() -> None:
             f"take {wanted * batch_bytes / 1e9:.1f} GB"
             + ("" if buffer_size == wanted else f"; only {buffer_size} fit")
         )
-        with StatusBar("{desc} {n_fmt}/{total_fmt} |{bar:20}| {unit}") as bar:
+        with StatusBar(bar_width=20) as bar:
             observer = BufferBar(bar)
             follower = ProgressFollower(
                 buffer.folder,

@@ -1,23 +1,23 @@
-"""Where a running pair of programs stands.
+"""The status of a running pair of programs.
 
     python -m resnet50 status
 
 Prints which of the two programs runs, the trainer's position and speed, how full the
 buffer is, the time left, the disk use and the images that could not be read. Only
-reads, so it may run at any moment, beside running programs or without them. The run is
-the one that is being trained in saved_models_folder of config.txt, or --run_folder.
+reads, so it can run at any time, whether the programs run or not. The run is the one
+that is being trained in saved_models_folder of config.txt, or --run_folder.
 """
 
 from resnet50 import command_line
 from resnet50.config.settings import ConfigError
 from resnet50.handoff.buffer import BatchBuffer
-from resnet50.reports.pair_status import Pair, find_trained_run
+from resnet50.reports.pair_status import PairStatus, find_trained_run
 
 
 def main() -> None:
-    """Looks, watches the trainer for some seconds, and prints."""
+    """Watches the trainer for some seconds, and prints the status."""
     parser = command_line.make_parser(__doc__)
-    parser.add_argument("--run_folder", help="name of the run; default: what runs")
+    parser.add_argument("--run_folder", help="default: the run being trained")
     parser.add_argument(
         "--epoch_end", type=int, help="default: epochs in [train] of config.txt"
     )
@@ -40,6 +40,6 @@ def main() -> None:
         run_folder = command_line.run_folder(args, config)
         if not run_folder.is_dir():
             raise ConfigError(f"{run_folder}: there is no such run (see --run_folder)")
-    pair = Pair(config, BatchBuffer(config.train.buffer_folder), run_folder, epoch_end)
-    for line in pair.lines(args.seconds):
-        print(line)
+    buffer = BatchBuffer(config.train.buffer_folder)
+    status = PairStatus(config, buffer, run_folder, epoch_end)
+    print(*status.lines(args.seconds), sep="\n")

@@ -10,16 +10,23 @@ after epoch N-1. Ctrl-C finishes the step and saves.
 import argparse
 import contextlib
 import os
+from pathlib import Path
 
 from resnet50 import command_line
 from resnet50.atomic_io import remove_temporaries
-from resnet50.command_line import say
+from resnet50.config.settings import Config
+from resnet50.dataset.images import Dataset
 from resnet50.dataset.listing import open_training_set
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.manifest import require_same
-from resnet50.preprocessing.batches import BatchSettings
-from resnet50.training.devices import meeting as clusters
+from resnet50.handoff.progress import Position
+from resnet50.handoff.reader import BatchSource
+from resnet50.preprocessing.batches import Assignments, BatchSettings
+from resnet50.reports.speed import Speed, limit
+from resnet50.terminal import StatusBar, say
+from resnet50.training.devices import meeting
+from resnet50.training.training_observer import TrainingObserver, TrainingStatus
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -39,7 +46,7 @@ def parse_arguments() -> argparse.Namespace:
         type=int,
         default=0,
         metavar="N",
-        help="tell the speed and what limits it after every N steps too",
+        help="also report the speed and what limits it after every N steps",
     )
     parser.add_argument(
         "--gpus",
@@ -55,45 +62,136 @@ def parse_arguments() -> argparse.Namespace:
     return args
 
 
-def main() -> None:
-    """Reads the settings, takes the locks, and trains."""
-    args = parse_arguments()
-    config = command_line.load_config(args)
-    epochs = command_line.epoch_range(args, config)
-    # Made first: what is found among the images is remembered in it.
-    buffer = BatchBuffer(config.train.buffer_folder)
-    command_line.make_folder(buffer.folder, "[train] buffer_folder")
-    dataset = open_training_set(config.dataset, buffer.folder, say)
-    run_folder = command_line.run_folder(args, config)
-    cluster = clusters.parse_cluster(os.environ.get(clusters.VARIABLE))
+class _Terminal(TrainingObserver):
+    """Shows a training on the terminal, and words the commands that help its user."""
+
+    def __init__(
+        self, args: argparse.Namespace, config: Config, dataset: Dataset, bar: StatusBar
+    ):
+        self._args, self._config, self._bar = args, config, bar
+        self._assignments = Assignments(dataset, BatchSettings.from_config(config))
+        self._batches_per_epoch = dataset.batches_per_epoch(config.train.batch_size)
+
+    notify = staticmethod(say)
+
+    def is_due(self) -> bool:
+        return self._bar.is_due()
+
+    def show(self, status: TrainingStatus) -> None:
+        position, means, speed, num_ready = status
+        self._bar.show(
+            f"epoch {position.epoch}",
+            position.batch_index,
+            self._batches_per_epoch,
+            f"waiting {speed.share(speed.waiting):.1%}, "
+            f"buffer {'?' if num_ready is None else num_ready}/"
+            f"{self._config.train.buffer_size}, "
+            f"loss {means['loss']:.3f}, top-1 {means['top1']:.1%}, "
+            f"{speed.images_per_second:.1f} images/s",
+        )
+
+    def advise(self, speed: Speed) -> str:
+        settings = self._config.runtime_preprocessing
+        return limit(speed, self._config.train, settings, os.cpu_count() or 1)
+
+    def describe(self, position: Position) -> str:
+        batch_size = self._config.train.batch_size
+        names = map(str, self._assignments[position].sources[:batch_size])
+        command = command_line.command_for(
+            "-m resnet50 preview",
+            self._args,
+            epoch=position.epoch,
+            batch=position.batch_index,
+            batch_size=batch_size,
+        )
+        return "\n".join(["its images:", *names, f"see them with:\n    {command}"])
+
+    def preprocessor_command(self, epochs: range) -> str:
+        return command_line.command_for(
+            "runtime_preprocessing.py",
+            self._args,
+            epoch_start=epochs.start,
+            epoch_end=epochs.stop,
+            batch_size=self._config.train.batch_size,
+        )
+
+
+def _continue_command(
+    args: argparse.Namespace, config: Config, position: Position, end: int
+) -> str:
+    # At the first batch, only imported weights can be resumed from.
+    is_resumable = args.resume or position > Position(0, 0)
+    return command_line.command_for(
+        "train.py",
+        args,
+        run_folder=args.run_folder,
+        **({"resume": None} if is_resumable else {}),
+        **({"gpus": args.gpus} if args.gpus else {}),
+        epoch_end=end,
+        batch_size=config.train.batch_size,
+        learning_rate=config.train.learning_rate,
+    )
+
+
+@contextlib.contextmanager
+def _locked(buffer_folder: Path, run_folder: Path, cluster: meeting.Cluster):
+    """Holds the locks of the training; yields those of the buffer and of the run."""
     roles, run_role = (), None
     with contextlib.ExitStack() as stack:
         if cluster.is_chief:
             command_line.make_folder(run_folder, "[train] saved_models_folder")
             role, run_role = (
                 stack.enter_context(locks.exclusive_role(folder, locks.TRAINER))
-                for folder in (buffer.folder, run_folder)
+                for folder in (buffer_folder, run_folder)
             )
             roles += (role,)
-            # What a killed trainer was writing: progress and metrics.
-            remove_temporaries(buffer.folder, ".txt")
+            # A killed trainer may have left them.
+            remove_temporaries(buffer_folder, ".txt")
             remove_temporaries(run_folder, ".csv")
         if not cluster.is_alone:
-            membership = clusters.membership(buffer.folder, cluster)
+            membership = meeting.membership(buffer_folder, cluster)
             roles += (stack.enter_context(membership),)
-        manifest = BatchSettings.from_config(config).manifest(dataset)
+        yield roles, run_role
+
+
+def main() -> None:
+    """Reads the settings, takes the locks, and trains."""
+    args = parse_arguments()
+    config = command_line.load_config(args)
+    epochs = command_line.epoch_range(args, config)
+    # Before the dataset, whose listing is remembered in this folder.
+    buffer = BatchBuffer(config.train.buffer_folder)
+    command_line.make_folder(buffer.folder, "[train] buffer_folder")
+    dataset = open_training_set(config.dataset, buffer.folder, say)
+    run_folder = command_line.run_folder(args, config)
+    cluster = meeting.parse_cluster(os.environ.get(meeting.VARIABLE))
+    with (
+        _locked(buffer.folder, run_folder, cluster) as (roles, run_role),
+        StatusBar(bar_width=10) as bar,
+    ):
+        settings = BatchSettings.from_config(config)
+        manifest = settings.manifest(dataset)
         require_same(buffer.folder, manifest)
         with command_line.loading():
-            # TensorFlow takes seconds; what can be refused without it has been.
-            from resnet50.commands.training_session import Session
-        Session(
-            args,
+            # TensorFlow takes seconds; everything else has been checked before.
+            from resnet50.training.session import Session, run_session
+        source = BatchSource(buffer, settings.spec(dataset), manifest)
+        observer = _Terminal(args, config, dataset, bar)
+        session = Session(
             config,
-            epochs,
             dataset,
-            buffer,
+            epochs,
+            args.resume,
+            args.gpus,
+            args.profile,
+            source,
             run_folder,
             cluster,
             roles,
             run_role,
-        ).run()
+        )
+        position = run_session(session, observer)
+    if position < Position(epochs.stop, 0):
+        command = _continue_command(args, config, position, epochs.stop)
+        say(f"stopped before {position}; go on with:\n    {command}")
+        raise KeyboardInterrupt

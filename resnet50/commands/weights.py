@@ -1,10 +1,10 @@
-"""Weights under the names and in the layouts of torchvision and timm.
+"""Exports and imports weights with torchvision's and timm's names and layouts.
 
     python -m resnet50 weights export --run_folder=mytestrun mytestrun.safetensors
     python -m resnet50 weights import resnet50.safetensors --run_folder=finetuned
 
 Export writes the weights of a run's newest checkpoint, or of the one after --epoch.
-Import starts a run from weights that were exported or published:
+Import starts a run from exported or published weights:
 
     python -m resnet50 evaluate --run_folder=finetuned --imported
     python3 train.py --run_folder=finetuned --resume
@@ -14,7 +14,6 @@ import argparse
 from pathlib import Path
 
 from resnet50 import command_line
-from resnet50.command_line import say
 from resnet50.config.settings import Config
 from resnet50.dataset.images import Dataset
 from resnet50.dataset.listing import open_training_set
@@ -29,8 +28,10 @@ from resnet50.network.weights_file import (
     write_weights,
 )
 from resnet50.pixels.augmentation import ChannelStatistics
+from resnet50.terminal import say
 from resnet50.training import checkpoint, resume
-from resnet50.training.checkpoint import CheckpointError
+from resnet50.training.checkpoint_folders import list_checkpoints, remove_unfinished
+from resnet50.training.description import CheckpointError, describe
 from resnet50.training.devices.selection import leave_gpus_alone
 from resnet50.training.update.step import Training
 
@@ -46,12 +47,12 @@ def parse_arguments() -> argparse.Namespace:
     )
     args = parser.parse_args()
     if args.action == "import" and args.epoch is not None:
-        parser.error("--epoch is for export; an import is what epoch 0 starts from")
+        parser.error("--epoch is for export; epoch 0 starts from an import")
     return args
 
 
 def origin_of(config: Config, dataset: Dataset) -> Origin:
-    """What a network trained with these settings depends on."""
+    """What the weights of a network trained with these settings depend on."""
     return Origin(
         config.model.variant,
         config.model.epsilon,
@@ -68,24 +69,24 @@ def export_weights(args, config: Config, dataset: Dataset, run_folder: Path) -> 
     print(f"{args.file}: holds the weights of {path}, {dataset.num_classes:,} classes")
 
 
-def tell_differences(weights: WeightsFile, ours: Origin) -> None:
-    """Says what of the weights' origin is not as it is here, and what follows."""
-    theirs, path = weights.origin, weights.path
-    num_classes = len(ours.class_names)
+def report_differences(weights: WeightsFile, here: Origin) -> None:
+    """Says how the weights' origin differs from config.txt, and what follows."""
+    origin, path = weights.origin, weights.path
+    num_classes = len(here.class_names)
     if weights.num_classes != num_classes:
         say(
-            f"{path}: tells {weights.num_classes:,} classes apart, the training images "
-            f"have {num_classes:,}: the last layer starts anew"
+            f"{path}: has {weights.num_classes:,} classes, the training images have "
+            f"{num_classes:,}: the last layer is initialized again"
         )
-    elif theirs.class_names not in ((), ours.class_names):
-        pairs = zip(theirs.class_names, ours.class_names)
+    elif origin.class_names not in ((), here.class_names):
+        pairs = zip(origin.class_names, here.class_names)
         label = next((i for i, (a, b) in enumerate(pairs) if a != b), 0)
         say(
-            f"warning: {path}: class {label} is {theirs.class_names[label]!r} there, "
-            f"{ours.class_names[label]!r} here; the last layer is kept"
+            f"warning: {path}: class {label} is {origin.class_names[label]!r} there, "
+            f"{here.class_names[label]!r} here; the last layer is kept"
         )
     for key in ("channel_mean", "channel_std"):
-        expected, actual = getattr(theirs, key), getattr(ours, key)
+        expected, actual = getattr(origin, key), getattr(here, key)
         if expected != actual:
             usual = " (as published ones usually do)" if weights.is_published else ""
             say(
@@ -95,22 +96,22 @@ def tell_differences(weights: WeightsFile, ours: Origin) -> None:
 
 
 def import_weights(args, config: Config, dataset: Dataset, run_folder: Path) -> None:
-    """Makes the checkpoint that a run starts from; its caller holds the run's lock."""
-    if checkpoint.list_checkpoints(run_folder):
+    """Makes the checkpoint that a run starts from; the caller holds the run's lock."""
+    if list_checkpoints(run_folder):
         raise CheckpointError(
             f"{run_folder}: already holds a training (import into another --run_folder)"
         )
-    ours = origin_of(config, dataset)
+    here = origin_of(config, dataset)
     statistics = ChannelStatistics.from_config(config.dataset)
     training = Training(dataset.num_classes, config.model, config.train, statistics)
     weights = read_weights(args.file, training.model)
-    require_same_network(weights, ours.variant, ours.epsilon)
-    tell_differences(weights, ours)
+    require_same_network(weights, here.variant, here.epsilon)
+    report_differences(weights, here)
     assign_state_dict(training.model, weights.tensors)
     if training.average is not None:
         training.average.start()
     batches_per_epoch = dataset.batches_per_epoch(config.train.batch_size)
-    description = resume.describe(config, dataset, batches_per_epoch)
+    description = describe(config, dataset, batches_per_epoch)
     path = checkpoint.save(training, run_folder, Position(0, 0), description)
     run = {"run_folder": args.run_folder}
     evaluate = command_line.command_for(
@@ -133,5 +134,5 @@ def main() -> None:
         return
     command_line.make_folder(run_folder, "[train] saved_models_folder")
     with locks.exclusive_role(run_folder, locks.TRAINER):
-        checkpoint.remove_unfinished(run_folder)
+        remove_unfinished(run_folder)
         import_weights(args, config, dataset, run_folder)

@@ -1,1 +1,1 @@
-"""The settings of config.txt: what they are, what they may be, how they are read."""
+"""The settings of config.txt: a list of them, their checks, and the reader."""

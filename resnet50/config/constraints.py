@@ -1,7 +1,7 @@
 """What a setting of config.txt may be: one check for each kind of value.
 
-Each function makes a field of a section's dataclass (see ``config``) that carries its
-check, and in words what the check accepts.
+Each function makes a field of a section's dataclass (see ``settings``) with its check,
+and with what the check accepts in words.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 # A check takes the raw TOML value and the folder of config.txt. It returns the value as
-# the field's type, or raises ValueError with what would have been right.
+# the field's type, or raises ValueError with what the value must be.
 Check = Callable[[Any, Path], Any]
 
 
@@ -21,56 +21,57 @@ def setting(check: Check, expects: str) -> Any:
     return dataclasses.field(metadata={"check": check, "expects": expects})
 
 
+def _require(condition: bool, expected: str) -> None:
+    if not condition:
+        raise ValueError(expected)
+
+
 def _span(minimum, maximum=None, *, above=False, below=False) -> str:
     """A range in words, such as "above 0, below 1"."""
     if maximum is None:
         return f"above {minimum:,}" if above else f"{minimum:,} or more"
-    if not (above or below):
-        return f"{minimum:,} to {maximum:,}"
     start = f"above {minimum:,}" if above else f"{minimum:,}"
     return f"{start} to {'below ' if below else ''}{maximum:,}"
 
 
 def _in_range(value, minimum, maximum):
-    if minimum is not None and value < minimum:
-        raise ValueError(f"must be at least {minimum}")
-    if maximum is not None and value > maximum:
-        raise ValueError(f"must be at most {maximum}")
+    _require(value >= minimum, f"must be at least {minimum}")
+    _require(maximum is None or value <= maximum, f"must be at most {maximum}")
     return value
 
 
+def _is_number(value, *kinds) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool)
+
+
 def whole(minimum: int, maximum: int | None = None) -> Any:
-    """A whole number, from a minimum to a maximum if there is one."""
+    """A whole number from a minimum, up to a maximum if there is one."""
 
     def check(value, folder):
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise ValueError("must be a whole number")
+        _require(_is_number(value, int), "must be a whole number")
         return _in_range(value, minimum, maximum)
 
     return setting(check, f"whole number, {_span(minimum, maximum)}")
 
 
 def _as_real(value) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise ValueError("must be a number")
-    if isinstance(value, int) and abs(value) > 2**63:
-        raise ValueError("must be at most 2**63")
-    if not math.isfinite(value):
-        raise ValueError("must be a finite number")
+    _require(_is_number(value, int, float), "must be a number")
+    is_huge = isinstance(value, int) and abs(value) > 2**63
+    _require(not is_huge, "must be at most 2**63")
+    _require(math.isfinite(value), "must be a finite number")
     return float(value)
 
 
 def real(
     minimum: float, maximum: float | None = None, *, above=False, below=False
 ) -> Any:
-    """A number from, or above, a minimum to, or below, a maximum if there is one."""
+    """A number from (or above) a minimum to (or below) a maximum if there is one."""
 
     def check(value, folder):
         number = _as_real(value)
-        if above and number <= minimum:
-            raise ValueError(f"must be above {minimum:g}")
-        if below and number >= maximum:
-            raise ValueError(f"must be below {maximum:g}")
+        _require(not above or number > minimum, f"must be above {minimum:g}")
+        if below:
+            _require(number < maximum, f"must be below {maximum:g}")
         return _in_range(number, minimum, maximum)
 
     span = _span(minimum, maximum, above=above, below=below)
@@ -81,34 +82,30 @@ def flag() -> Any:
     """True or false."""
 
     def check(value, folder):
-        if not isinstance(value, bool):
-            raise ValueError("must be true or false")
+        _require(isinstance(value, bool), "must be true or false")
         return value
 
     return setting(check, "true or false")
 
 
 def choice(*choices: str) -> Any:
-    """One of some words."""
+    """One of the given words."""
 
     def check(value, folder):
-        if value not in choices:
-            raise ValueError(f"must be one of {', '.join(choices)}")
+        _require(value in choices, f"must be one of {', '.join(choices)}")
         return value
 
     return setting(check, " or ".join(f'"{choice}"' for choice in choices))
 
 
 def path(*, optional: bool = False) -> Any:
-    """A path, made absolute; with optional, "" for None."""
+    """A path, made absolute; if optional, "" gives None."""
 
     def check(value, folder):
-        if not isinstance(value, str):
-            raise ValueError("must be a path in quotation marks")
+        _require(isinstance(value, str), "must be a path in quotation marks")
         if optional and not value:
             return None
-        if not value or "\0" in value:
-            raise ValueError("must be the path of a folder")
+        _require(value and "\0" not in value, "must be the path of a folder")
         try:
             return (folder / Path(value).expanduser()).absolute()
         except RuntimeError:
@@ -122,8 +119,8 @@ def per_channel(minimum: float, maximum: float, *, above: bool = False) -> Any:
     inner = real(minimum, maximum, above=above).metadata["check"]
 
     def check(value, folder):
-        if not isinstance(value, list) or len(value) != 3:
-            raise ValueError("must be three numbers: red, green, blue")
+        is_triple = isinstance(value, list) and len(value) == 3
+        _require(is_triple, "must be three numbers: red, green, blue")
         return tuple(inner(number, folder) for number in value)
 
     span = _span(minimum, maximum, above=above)
@@ -131,14 +128,13 @@ def per_channel(minimum: float, maximum: float, *, above: bool = False) -> Any:
 
 
 def ascending_reals() -> Any:
-    """A list of positive numbers, each above the one before."""
+    """A list of positive numbers in ascending order."""
 
     def check(value, folder):
-        if not isinstance(value, list):
-            raise ValueError("must be a list of numbers")
+        _require(isinstance(value, list), "must be a list of numbers")
         numbers = tuple(_as_real(number) for number in value)
-        if any(later <= earlier for earlier, later in zip((0.0, *numbers), numbers)):
-            raise ValueError("must be positive and ascending")
+        pairs = zip((0.0, *numbers), numbers)
+        _require(all(a < b for a, b in pairs), "must be positive and ascending")
         return numbers
 
     return setting(check, "list of numbers above 0, ascending")
@@ -146,16 +142,16 @@ def ascending_reals() -> Any:
 
 def crop_size_schedule() -> Any:
     """Pairs of an epoch and a crop size, the epochs ascending."""
-    first, size = (whole(m).metadata["check"] for m in (0, 32))
+    first, size = (whole(minimum).metadata["check"] for minimum in (0, 32))
 
     def check(value, folder):
         pairs = value if isinstance(value, list) else [None]
-        if not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
-            raise ValueError("must be a list of pairs, [first epoch, crop size]")
-        schedule = tuple((first(e, folder), size(s, folder)) for e, s in pairs)
+        are_pairs = all(isinstance(pair, list) and len(pair) == 2 for pair in pairs)
+        _require(are_pairs, "must be a list of pairs, [first epoch, crop size]")
+        schedule = tuple((first(a, folder), size(b, folder)) for a, b in pairs)
         epochs = [epoch for epoch, _ in schedule]
-        if epochs != sorted(set(epochs)):
-            raise ValueError("must have its epochs in ascending order")
+        is_ascending = epochs == sorted(set(epochs))
+        _require(is_ascending, "must have its epochs in ascending order")
         return schedule
 
     return setting(check, "list of pairs of whole numbers: epoch, and size from 32")
@@ -168,12 +164,11 @@ def scheduler() -> Any:
     """The address of a dask scheduler, or ""."""
 
     def check(value, folder):
-        if not isinstance(value, str):
-            raise ValueError("must be an address in quotation marks")
+        _require(isinstance(value, str), "must be an address in quotation marks")
         pattern = r"(?:tcp|tls)://(?:[\w.-]+|\[[0-9a-fA-F:.]+\]):([0-9]{1,5})"
         match = re.fullmatch(pattern, value, re.ASCII)
-        if value and not (match and 0 < int(match[1]) < 65_536):
-            raise ValueError(f"must be {SCHEDULER_ADDRESS}")
+        is_address = bool(match) and 0 < int(match[1]) < 65_536
+        _require(not value or is_address, f"must be {SCHEDULER_ADDRESS}")
         return value
 
     return setting(check, f'"" or {SCHEDULER_ADDRESS}')

@@ -1,7 +1,7 @@
 """The settings of config.txt as frozen dataclasses, one for each section.
 
-Each field carries its own check, so that this module is the one list of all settings;
-config.txt, as shipped, explains each of them to its user. ``config_file`` reads it.
+Each field carries its own check, so this module is the only list of all settings.
+config.txt, as shipped, explains each of them to the user; ``toml_file`` reads it.
 """
 
 import dataclasses
@@ -12,12 +12,12 @@ from resnet50.errors import UserError
 
 
 class ConfigError(UserError):
-    """A setting, in config.txt or on the command line, that cannot be used."""
+    """A setting in config.txt or on the command line cannot be used."""
 
 
 @dataclasses.dataclass(frozen=True)
 class DatasetConfig:
-    """[dataset]: where the images are, and their statistics."""
+    """[dataset]: the images and their channel statistics."""
 
     training_images: Path = checks.path()
     training_list: Path | None = checks.path(optional=True)
@@ -29,7 +29,7 @@ class DatasetConfig:
 
 @dataclasses.dataclass(frozen=True)
 class AugmentationConfig:
-    """[augmentation]: the six steps of an image in an epoch."""
+    """[augmentation]: the six steps that make a crop of an image."""
 
     shorter_side_min: int = checks.whole(1, 10_000)
     shorter_side_max: int = checks.whole(1, 10_000)
@@ -44,21 +44,15 @@ class AugmentationConfig:
         if self.shorter_side_min < self.crop_size:
             yield "shorter_side_min", f"must be at least crop_size = {self.crop_size}"
         if self.shorter_side_max < self.shorter_side_min:
-            yield (
-                "shorter_side_max",
-                f"must be at least shorter_side_min = {self.shorter_side_min}",
-            )
-        if (self.shorter_side_max - self.shorter_side_min) % self.shorter_side_step:
-            yield (
-                "shorter_side_step",
-                f"must divide {self.shorter_side_max - self.shorter_side_min}, "
-                "which is shorter_side_max - shorter_side_min",
-            )
+            least = f"shorter_side_min = {self.shorter_side_min}"
+            yield "shorter_side_max", f"must be at least {least}"
+        span = self.shorter_side_max - self.shorter_side_min
+        if span % self.shorter_side_step:
+            what = f"{span}, which is shorter_side_max - shorter_side_min"
+            yield "shorter_side_step", f"must divide {what}"
         if any(size > self.crop_size for _, size in self.crop_size_schedule):
-            yield (
-                "crop_size_schedule",
-                f"must have no size above crop_size = {self.crop_size}",
-            )
+            most = f"crop_size = {self.crop_size}"
+            yield "crop_size_schedule", f"must have no size above {most}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +69,7 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class BatchRenormConfig:
-    """[batch_renorm]: how r_max and d_max are relaxed (Ioffe 2017, section 4)."""
+    """[batch_renorm]: how r_max and d_max grow (Ioffe 2017, section 4)."""
 
     r_max: float = checks.real(1)
     r_start_step: int = checks.whole(0)
@@ -94,7 +88,7 @@ class BatchRenormConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """[train]: the buffer, the run and the recipe."""
+    """[train]: the buffer, the run and the training."""
 
     buffer_folder: Path = checks.path()
     buffer_size: int = checks.whole(1)
@@ -148,7 +142,7 @@ class RuntimePreprocessingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
-    """[evaluation]: accuracy on the validation images."""
+    """[evaluation]: how the validation images are evaluated."""
 
     shorter_side: int = checks.whole(1, 10_000)
     batch_size: int = checks.whole(1, 100_000)
@@ -174,13 +168,10 @@ class Config:
             if hasattr(values, "faults"):
                 for key, expected in values.faults():
                     yield section.name, key, expected
-        if self.evaluation.shorter_side < self.augmentation.crop_size:
-            yield (
-                "evaluation",
-                "shorter_side",
-                "must be at least [augmentation] crop_size = "
-                f"{self.augmentation.crop_size}",
-            )
+        size = self.augmentation.crop_size
+        if self.evaluation.shorter_side < size:
+            least = f"[augmentation] crop_size = {size}"
+            yield "evaluation", "shorter_side", f"must be at least {least}"
 
 
 SECTIONS = {field.name: field.type for field in dataclasses.fields(Config)}

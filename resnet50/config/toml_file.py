@@ -1,9 +1,9 @@
-"""Reads config.txt (TOML), replaces values in it, and writes two of them.
+"""Reads config.txt (TOML) strictly, and writes its channel statistics.
 
-Strict: every key must be there, of its type and in its range, and no other.
+Every key must be present, of its type and in its range; other keys are errors.
 
-A file may hold only some of the keys and name, as ``base``, the file with the others:
-the files of recipes/ are laid over config.txt in this way.
+A file may contain only some of the keys and name, as ``base``, the file with the
+others. The files of recipes/ have config.txt as their base.
 """
 
 import dataclasses
@@ -25,20 +25,19 @@ def _did_you_mean(name: str, known) -> str:
 
 
 def _one_line(text: str) -> str:
-    """The text with everything that moves a terminal's cursor as an escape."""
+    """The text with all control characters escaped."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _shown(value) -> str:
     """A value as a user wrote it in TOML, shortened."""
-    text = {True: "true", False: "false"}[value] if isinstance(value, bool) else None
-    text = text or (f'"{value}"' if isinstance(value, str | Path) else str(value))
-    text = _one_line(text)
+    text = f'"{value}"' if isinstance(value, str | Path) else str(value)
+    text = _one_line(text.lower() if isinstance(value, bool) else text)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
 class _Layer(NamedTuple):
-    """One of the files that a configuration is made of."""
+    """A file that contains a part of a configuration."""
 
     path: Path
     sections: dict
@@ -58,8 +57,7 @@ def _read_toml(path: Path, remedy: str) -> dict:
         raise ConfigError(
             f"{path}: byte {error.start} is not UTF-8 (save it as UTF-8 text)"
         ) from None
-    # ValueError: of which TOMLDecodeError is one, and another is a number of more than
-    # 4,300 digits.
+    # TOMLDecodeError is a ValueError; so is a number of more than 4,300 digits.
     except (ValueError, RecursionError) as error:
         reason = _one_line(str(error))
         raise ConfigError(f"{path}: is not valid TOML: {reason}") from None
@@ -84,7 +82,7 @@ def _require_known_names(path: Path, sections: dict) -> None:
 
 
 def _read_layers(path: Path) -> list[_Layer]:
-    """A configuration file, its base, that one's base and so on; names are checked."""
+    """Reads a file, its base, the base's base and so on; checks all names."""
     layers: list[_Layer] = []
     remedy = "give it as --config=PATH"
     while True:
@@ -104,8 +102,8 @@ def _read_layers(path: Path) -> list[_Layer]:
 
 
 def _read_section(layers: list[_Layer], name: str):
-    """Reads each key from the first of the files that has it."""
-    whole = layers[-1].path  # Of the files, the one that is meant to have all keys.
+    """Reads each key from the first file that contains it."""
+    whole = layers[-1].path  # The last base, which should contain all keys.
     if not any(name in layer.sections for layer in layers):
         raise ConfigError(f"{whole}: section [{name}] is missing")
     values = {}
@@ -137,12 +135,12 @@ def read_config(path: Path | str) -> Config:
     """Reads and checks a whole configuration file.
 
     Args:
-        path: A TOML file. Relative paths inside it are relative to its folder; so is
-            ``base``, the file with the keys that it has not.
+        path: A TOML file. Its relative paths, including ``base``, are relative to its
+            folder.
 
     Raises:
-        ConfigError: The file cannot be read, is no TOML, or holds an unknown, missing,
-            wrongly typed or out-of-range key. One line that names key, value, remedy.
+        ConfigError: The file cannot be read, is not TOML, or has an unknown, missing,
+            wrongly typed or out-of-range key. One line names key, value and remedy.
     """
     layers = _read_layers(Path(path))
     config = Config(**{name: _read_section(layers, name) for name in SECTIONS})
@@ -151,17 +149,17 @@ def read_config(path: Path | str) -> Config:
 
 
 def override(config: Config, section: str, key: str, value, *, flag: str) -> Config:
-    """Returns the configuration with one value replaced from the command line.
+    """Returns a configuration with one value replaced by the command line's.
 
     Args:
-        config: What config.txt says. Not modified.
+        config: The settings of config.txt. Not modified.
         section: Name of the section, such as "train".
-        key: Name of the key in it.
+        key: Name of the key in the section.
         value: The new value, of the key's TOML type.
-        flag: How the user gave it, such as "--batch_size", for the error message.
+        flag: The flag, such as "--batch_size", for the error message.
 
     Raises:
-        ConfigError: The value is wrongly typed, out of range, or does not fit the rest.
+        ConfigError: The value is wrongly typed, out of range, or does not fit another.
     """
     values = getattr(config, section)
     field = next(f for f in dataclasses.fields(values) if f.name == key)
@@ -180,18 +178,18 @@ def write_channel_statistics(
 ) -> None:
     """Writes [dataset] channel_mean and channel_std into a valid configuration file.
 
-    Every comment and all other values stay as they are. A file that is laid over a base
-    gets keys of its own: other files have the same base, and other images.
+    All comments and other values are kept. A file with a base gets keys of its own,
+    because other files with the same base may have other images.
 
     Args:
-        path: The file, which ``read_config`` accepts.
-        mean: Of red, green and blue, in 0..1.
-        std: Likewise.
+        path: A file that ``read_config`` accepts.
+        mean: Mean of red, green and blue, 0..1.
+        std: Standard deviation of red, green and blue, 0..1.
 
     Raises:
         ConfigError: The file cannot be written.
     """
-    path = Path(path).resolve()  # Of a link, what it leads to is replaced.
+    path = Path(path).resolve()  # Replaces the target of a link, not the link.
     document = tomlkit.parse(path.read_bytes().decode("utf-8-sig"))
     dataset = document.setdefault("dataset", tomlkit.table())
     for key, values in (("channel_mean", mean), ("channel_std", std)):

@@ -1,4 +1,4 @@
-"""Images with their labels, however they lie on disk, and each epoch's order of them.
+"""Images with their labels in any layout on disk, and their order in each epoch.
 
 Knows nothing of processes, batches or TensorFlow.
 """

@@ -1,9 +1,9 @@
-"""Labels of the validation images from ImageNet's development kit.
+"""Reads the labels of the validation images from ImageNet's development kit.
 
-Its ILSVRC2012_validation_ground_truth.txt has a line for each image, in the order of
-their names: an ILSVRC2012_ID from 1 to 1000. These numbers are not the labels that the
-sorted WordNet ids give; meta.mat says which class has which number. It is a file of
-Matlab, which scipy reads (extra ``devkit``).
+Its ILSVRC2012_validation_ground_truth.txt has one line per image, in the order of the
+images' names: an ILSVRC2012_ID from 1 to 1000. These numbers are not the ranks of the
+sorted WordNet ids; the kit's meta.mat says which class has which number. It is a Matlab
+file, which scipy reads (extra ``devkit``).
 """
 
 import io
@@ -15,14 +15,14 @@ from resnet50.dataset.images import DatasetError
 TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 ARCHIVE = "ILSVRC2012_devkit_t12.tar.gz"
 
-# Where it may lie, below the images' folder or the one above; the first is taken.
-PLACES = (ARCHIVE, f"ILSVRC2012_devkit_t12/data/{TRUTH}", f"data/{TRUTH}", TRUTH)
+# Where the kit is searched for, below the images' folder or the one above it, in order.
+CANDIDATES = (ARCHIVE, f"ILSVRC2012_devkit_t12/data/{TRUTH}", f"data/{TRUTH}", TRUTH)
 
 _META = "meta.mat"
 
 
 def _contents(path: Path) -> tuple[bytes, bytes]:
-    """The ground truth and meta.mat, from the archive or from beside each other."""
+    """Reads the ground truth and meta.mat, from the archive or from one folder."""
     if path.name != ARCHIVE:
         return path.read_bytes(), (path.parent / _META).read_bytes()
     found = {}
@@ -35,7 +35,7 @@ def _contents(path: Path) -> tuple[bytes, bytes]:
 
 
 def _wordnet_ids(meta: bytes) -> dict[int, str]:
-    """WordNet ids by ILSVRC2012_ID."""
+    """Returns the WordNet id of each ILSVRC2012_ID."""
     import scipy.io
 
     synsets = scipy.io.loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]
@@ -47,8 +47,8 @@ def read_devkit(path: Path) -> list[tuple[str, str]]:
     """Reads the names and WordNet ids of the validation images.
 
     Args:
-        path: ILSVRC2012_devkit_t12.tar.gz, or the ground truth of the unpacked kit,
-            with meta.mat beside it.
+        path: ILSVRC2012_devkit_t12.tar.gz, or the ground truth file of the unpacked
+            kit, with meta.mat in the same folder.
 
     Raises:
         DatasetError: scipy is not installed, or the kit is incomplete or damaged.
@@ -67,7 +67,7 @@ def read_devkit(path: Path) -> list[tuple[str, str]]:
         ) from None
     except KeyError as error:
         reason = f"{error.args[0]} is missing"
-    # Of damaged files scipy and tarfile raise nearly anything.
+    # scipy and tarfile raise nearly anything about damaged files.
     except Exception as error:
         reason = getattr(error, "strerror", None) or error
     reason = " ".join(str(reason).split())

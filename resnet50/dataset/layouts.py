@@ -9,8 +9,8 @@
 | .parquet files, here or in data/ | Hugging Face's shards, in place |
 | image files without folders, here or in an archive | with a list of their labels |
 
-A list is the one that is named, or LOC_val_solution.csv or Caffe's val.txt beside or
-above the images.
+The list is the one named in the settings, or LOC_val_solution.csv or Caffe's val.txt
+beside or above the images.
 """
 
 import functools
@@ -18,19 +18,14 @@ import re
 from pathlib import Path
 
 from resnet50.dataset.archives.archive_datasets import open_shards, open_tars
-from resnet50.dataset.images import (
-    Dataset,
-    DatasetError,
-    FolderWalk,
-    is_folder,
-    list_class_folders,
-)
+from resnet50.dataset.class_folders import FolderWalk, is_folder, list_class_folders
+from resnet50.dataset.images import Dataset, DatasetError
 from resnet50.dataset.lists import labels_beside, missing_image, read_list
 
 _TREES = ("ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", ".")
 _WORDNET_ID = re.compile(r"n\d{8}$")
 
-# Stems of archives that are no class: ImageNet's own, and those of a whole set.
+# Stems of archives that are no class: ImageNet's own, and those of whole sets.
 _NO_CLASS = re.compile(
     r"(ILSVRC.*|images?|data(set)?|(.*[-_])?(train(ing)?|val(id|idation)?|test(ing)?)"
     r"([-_]\d+)?)$",
@@ -39,18 +34,18 @@ _NO_CLASS = re.compile(
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _IMAGE_SUFFIXES = {".jpeg", ".jpg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
-# Folders of a list that are remembered while its images are looked for.
+# Listings of folders that are kept while the images of a list are searched for.
 _LISTINGS_KEPT = 64
 
 
 class _Content:
-    """What a folder of images, or the path of one archive, holds."""
+    """The contents of a folder of images, or of the path of one archive."""
 
     def __init__(self, path: Path, split: str, walk: FolderWalk):
-        """Looks.
+        """Lists the path.
 
         Args:
-            path: The folder or file.
+            path: A folder or file.
             split: "train" or "val".
             walk: Lists the folder.
         """
@@ -58,7 +53,7 @@ class _Content:
         self.has_images = False
         self.shards: list[Path] = []
         self.tars: list[Path] = []  # of one class each
-        self.archive: Path | None = None  # that holds all images
+        self.archive: Path | None = None  # holding all images
         self.other_archives: list[Path] = []
         if path.is_file():
             self.archive = path if path.suffix == ".tar" else None
@@ -70,7 +65,7 @@ class _Content:
         files = [path / entry.name for entry in entries if entry.name not in folders]
         self.has_images = any(file.suffix.lower() in _IMAGE_SUFFIXES for file in files)
         tars = [f for f in _ending(".tar", files) if not _NO_CLASS.match(f.stem)]
-        # Where some are named by WordNet ids, no other is a class.
+        # If some are named by WordNet ids, no other is a class.
         self.tars = [tar for tar in tars if _WORDNET_ID.match(tar.stem)] or tars
         archives = _ending((".tar", *_COMPRESSED), files)
         self.other_archives = [
@@ -91,20 +86,15 @@ class _Content:
                 file for file in shards if not file.name.startswith(other)
             ]
 
-    @property
-    def has_wordnet_tars(self) -> bool:
-        """Whether the archives of one class each are named by WordNet ids."""
-        return bool(self.tars and _WORDNET_ID.match(self.tars[0].stem))
-
 
 def _ending(suffixes: str | tuple[str, ...], files: list[Path]) -> list[Path]:
     return [file for file in files if file.name.endswith(suffixes)]
 
 
 def _split_folder(images: Path, split: str, *, is_listed: bool) -> Path:
-    """The folder of the training or validation images in a tree that holds both.
+    """Returns the folder of the training or validation images in a tree with both.
 
-    A list's paths may start above a plain folder "train", but never above Kaggle's.
+    A list's paths may begin above a plain folder "train", but never above Kaggle's.
     """
     for tree in _TREES[:2] if is_listed else _TREES:
         if all((images / tree / name).is_dir() for name in ("train", "val")):
@@ -115,15 +105,15 @@ def _split_folder(images: Path, split: str, *, is_listed: bool) -> Path:
 def _listed_files(
     list_path: Path, folder: Path, class_names: tuple[str, ...], walk: FolderWalk
 ) -> Dataset:
-    """The files of a list, all of which must be there."""
+    """Reads a list, and checks that all of its files exist."""
     walk.note(list_path)
     dataset = read_list(list_path, folder, class_names)
 
     @functools.lru_cache(maxsize=_LISTINGS_KEPT)
     def files_of(inner: str) -> frozenset[str]:
         path = folder / inner
-        is_there = path == folder or path.is_dir()
-        entries = walk.entries(str(path)) if is_there else ()
+        exists = path == folder or path.is_dir()
+        entries = walk.entries(str(path)) if exists else ()
         return frozenset(entry.name for entry in entries)
 
     for name in dataset.names:
@@ -136,15 +126,16 @@ def _listed_files(
 def _are_classes(
     content: _Content, path: Path, list_path: Path | None, class_names: tuple[str, ...]
 ) -> bool:
-    """Whether the archives in a folder are a class each.
+    """Whether each archive in a folder is a class.
 
-    A tar with any name is what lies beside it in another form, if that is images,
-    shards, or what a list names.
+    Beside images, shards or a list, an archive without a WordNet id as its name holds
+    the same images in another form.
 
     Raises:
-        DatasetError: Class folders lie beside them.
+        DatasetError: There are class folders beside them.
     """
-    tars, have_ids = content.tars, content.has_wordnet_tars
+    tars = content.tars
+    have_ids = bool(tars and _WORDNET_ID.match(tars[0].stem))
     if not tars or (list_path is not None and (content.folders or not have_ids)):
         return False
     if not have_ids and (content.has_images or content.shards):
@@ -155,7 +146,7 @@ def _are_classes(
             f"archives, such as {tars[0].name} (unpack each archive into a folder of "
             "its name, or move the archives elsewhere)"
         )
-    # A single one may be a class, or hold all images.
+    # A single archive may be a class or hold all images.
     return have_ids or len(tars) > 1 or tars[0].stem in class_names
 
 
@@ -166,11 +157,12 @@ def _open(
     walk: FolderWalk,
     split: str,
 ) -> Dataset:
-    """Opens what a path holds; see the table above, whose first row comes last."""
+    """Opens the images of a path; the table's first row is tried last."""
     content = _Content(path, split, walk)
-    if content.archive:
-        where, tars = content.archive, [content.archive]
-        return open_tars(where, tars, list_path, class_names, walk, are_classes=False)
+    if archive := content.archive:
+        return open_tars(
+            archive, [archive], list_path, class_names, walk, are_classes=False
+        )
     if _are_classes(content, path, list_path, class_names):
         for other in content.other_archives:
             walk.passed_over.add_file(str(other), "an archive that is no class")
@@ -213,11 +205,11 @@ def find_images(
     Args:
         images: [dataset] training_images or validation_images: a folder or an archive.
         list_path: [dataset] training_list or validation_list, or None.
-        class_names: The training set's; empty if this is the training set.
+        class_names: Classes of the training set; empty if this is the training set.
         walk: Notes every file and folder that the result depends on.
 
     Raises:
-        DatasetError: Nothing known is found, or it cannot be used as it is.
+        DatasetError: There is no known layout, or the images cannot be used.
     """
     split = "val" if class_names else "train"
     path = _split_folder(images, split, is_listed=list_path is not None)

@@ -1,10 +1,9 @@
-"""Opens a dataset, and remembers what was listed in an index file.
+"""Opens a dataset, and remembers the listing in an index file.
 
 Listing ImageNet's 1.28 million files takes seconds from a warm cache and minutes from a
-cold disk, as does walking through an archive; the index takes a fraction of a second.
-It holds, for each folder and archive that was read, when it was last changed, and is
-not believed if one of them has changed since. A lost or damaged index costs the time of
-a listing, nothing else.
+cold disk, and so does walking through an archive; reading the index takes a fraction of
+a second. The index holds when each folder and archive was last modified, and is ignored
+if one of them has changed. Losing it, or damage to it, only costs a listing.
 """
 
 import contextlib
@@ -17,22 +16,17 @@ import numpy as np
 
 from resnet50.atomic_io import atomic_file
 from resnet50.config.settings import DatasetConfig
-from resnet50.dataset.images import (
-    Dataset,
-    DatasetError,
-    FolderWalk,
-    PackedNames,
-    stamp_of,
-)
+from resnet50.dataset.class_folders import FolderWalk, stamp_of
+from resnet50.dataset.images import Dataset, DatasetError, PackedNames
 from resnet50.dataset.layouts import find_images
 from resnet50.dataset.lists import class_words
-from resnet50.dataset.sources import Places
+from resnet50.dataset.sources import Locations
 
 # Raised when a change of the code lists other files, or in another order.
 _FORMAT_VERSION = 3
 
-# What was changed so shortly before it was read may be changed again without its time
-# of modification showing it.
+# What was modified so shortly before it was read may be modified again without a new
+# time of modification.
 _RACY_SECONDS = 2.0
 
 
@@ -43,25 +37,24 @@ def _index_path(index_folder: Path, *key: object) -> Path:
 
 
 def _save(path: Path, dataset: Dataset, stamps: dict[str, tuple[int, int]]) -> None:
-    newest = max(changed_ns for changed_ns, _ in stamps.values()) / 1e9
+    newest = max(modified_ns for modified_ns, _ in stamps.values()) / 1e9
     if newest > time.time() - _RACY_SECONDS:
         return
-    places = dataset.places or Places((), np.empty((0, 3), np.int64))
+    locations = dataset.locations or Locations((), np.empty((0, 3), np.int64))
     arrays = {
         "labels": dataset.labels,
         "stamps": np.array(list(stamps.values()), np.int64),
-        "places": places.table,
+        "places": locations.table,
         "fingerprint": np.array(dataset.fingerprint),
     }
+    found = (str(dataset.folder), dataset.layout, *dataset.remarks)
     texts = {
         "names": dataset.names,
         "class_names": PackedNames.pack(dataset.class_names),
         "class_words": PackedNames.pack(dataset.class_words),
         "stamped": PackedNames.pack(stamps),
-        "archives": PackedNames.pack(places.archives),
-        "found": PackedNames.pack(
-            (str(dataset.folder), dataset.layout, *dataset.remarks)
-        ),
+        "archives": PackedNames.pack(locations.archives),
+        "found": PackedNames.pack(found),
     }
     for name, packed in texts.items():
         arrays[f"{name}_block"] = np.frombuffer(packed.block, np.uint8)
@@ -71,7 +64,7 @@ def _save(path: Path, dataset: Dataset, stamps: dict[str, tuple[int, int]]) -> N
 
 
 def _load(path: Path) -> Dataset | None:
-    """The dataset of an index; None if there is none that can be believed."""
+    """Returns the dataset of an index; None if there is no valid and current one."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
 
@@ -89,14 +82,14 @@ def _load(path: Path) -> Dataset | None:
                 texts("names"),
                 arrays["labels"],
                 tuple(texts("class_names")),
-                places=Places(archives, arrays["places"]) if archives else None,
-                layout=layout,
-                class_words=tuple(texts("class_words")),
+                Locations(archives, arrays["places"]) if archives else None,
+                layout,
+                tuple(texts("class_words")),
+                tuple(remarks),
             )
-            dataset.remarks = tuple(remarks)
             return dataset if dataset.fingerprint == arrays["fingerprint"] else None
-    # Nothing there, a folder that is gone, or a damaged file, of which numpy and
-    # zipfile raise nearly anything: each time the answer is to list anew.
+    # No index, a folder that is gone, or a damaged file, about which numpy and zipfile
+    # raise nearly anything: in each case the images are listed again.
     except Exception:
         return None
 
@@ -109,18 +102,18 @@ def open_dataset(
     index_folder: Path | None = None,
     notify: Callable[[str], None] = lambda line: None,
 ) -> Dataset:
-    """Opens a dataset in whichever layout it is found; see layouts.py.
+    """Opens a dataset in any layout; see layouts.py.
 
     Args:
         images: [dataset] training_images or validation_images: a folder or an archive.
         list_path: [dataset] training_list or validation_list, or None.
-        class_names: The training set's, if this is the validation set.
-        index_folder: Where the listing is remembered; None: nowhere.
-        notify: Takes a line for the user, before what may take minutes, and about what
-            is passed over.
+        class_names: Classes of the training set, if this is the validation set.
+        index_folder: Folder for the index file, or None for no index.
+        notify: Called with a line for the user, before what may take minutes and about
+            what was passed over.
 
     Raises:
-        DatasetError: The images cannot be used as they are.
+        DatasetError: The images cannot be used.
     """
     walk = FolderWalk(notify)
     if index_folder is None or not index_folder.is_dir():
@@ -163,7 +156,7 @@ def open_validation_set(
     index_folder: Path | None,
     notify: Callable[[str], None] = lambda line: None,
 ) -> Dataset:
-    """Opens the validation images, of the training set's classes."""
+    """Opens the validation images, with the training set's classes."""
     return open_dataset(
         settings.validation_images,
         settings.validation_list,

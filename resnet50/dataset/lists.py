@@ -1,8 +1,8 @@
-"""Text files that say which image has which label, and what the classes are called.
+"""Reads text files that give the images' labels and what the classes are called.
 
-Caffe's lists (``relative/path label`` a line), Kaggle's LOC_val_solution.csv (the
-development kit's ground truth is devkit.py's), and LOC_synset_mapping.txt or Caffe's
-synset_words.txt (``n01440764 tench, Tinca tinca``).
+Caffe's lists (one ``relative/path label`` per line), Kaggle's LOC_val_solution.csv, and
+LOC_synset_mapping.txt or Caffe's synset_words.txt (``n01440764 tench, Tinca tinca``).
+devkit.py reads the development kit's ground truth.
 """
 
 import os
@@ -29,6 +29,7 @@ _MAX_LEVELS_UP = 4
 
 
 def _parse_line(line: bytes, where: str) -> tuple[str, int]:
+    """Parses a line of Caffe's list: the image and its label."""
     parts = line.rsplit(maxsplit=1)
     if len(parts) != 2 or not parts[1].isdigit() or len(parts[1]) > 9:
         raise DatasetError(
@@ -45,7 +46,11 @@ def _parse_line(line: bytes, where: str) -> tuple[str, int]:
 
 
 def _parse_solution(line: bytes, where: str) -> tuple[str, str]:
-    """A line of Kaggle's list: the image, and groups of a class and four numbers."""
+    """Parses a line of Kaggle's list: the image, and groups of a class and 4 numbers.
+
+    Returns:
+        The image and the first class.
+    """
     image, _, prediction = line.partition(b",")
     words = prediction.split()
     if not image or b"/" in image or b"\0" in image or not words:
@@ -56,7 +61,7 @@ def _parse_solution(line: bytes, where: str) -> tuple[str, str]:
 
 
 def _numbered_lines(path: Path) -> list[tuple[str, bytes]]:
-    """Each line that is not empty, and where it stands."""
+    """Returns each line that is not empty, after its file and number."""
     try:
         lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
     except OSError as error:
@@ -67,9 +72,9 @@ def _numbered_lines(path: Path) -> list[tuple[str, bytes]]:
 def _class_names_of(
     names: Sequence[str], labels: np.ndarray, path: Path
 ) -> tuple[str, ...]:
-    """The classes of a training list: its folders if they are the classes.
+    """Returns the classes of a training list: its folders if they are the classes.
 
-    They are if each label has a folder of its own, and both are in the same order.
+    They are if each label has its own folder and both have the same order.
     """
     used = np.unique(labels)
     if len(used) != used[-1] + 1:
@@ -90,7 +95,7 @@ def _class_names_of(
 
 
 def _labelled_classes(list_path: Path) -> list[tuple[str, str]] | None:
-    """Images and classes of Kaggle's list or of the kit; None if it is Caffe's."""
+    """Returns images and classes of Kaggle's list or the kit; None if it is Caffe's."""
     if list_path.name in (devkit.ARCHIVE, devkit.TRUTH):
         return devkit.read_devkit(list_path)
     lines = _numbered_lines(list_path)
@@ -102,7 +107,7 @@ def _labelled_classes(list_path: Path) -> list[tuple[str, str]] | None:
 def _labelled_images(
     list_path: Path, class_names: tuple[str, ...]
 ) -> list[tuple[str, int]]:
-    """Images and labels of a list of any kind, in its order."""
+    """Returns images and labels of a list of any kind, in its order."""
     classes = _labelled_classes(list_path)
     if classes is not None:
         if not class_names:
@@ -112,28 +117,30 @@ def _labelled_images(
             )
         rank = class_ranks(list_path, (name for _, name in classes), class_names)
         return [(image, rank[name]) for image, name in classes]
-    lines = _numbered_lines(list_path)
-    parsed = [_parse_line(line, where) for where, line in lines]
-    highest = max((label for _, label in parsed), default=0)
+    images = []
+    for where, line in _numbered_lines(list_path):
+        name, label = _parse_line(line, where)
+        images.append((name, label, where))
+    highest = max((label for _, label, _ in images), default=0)
     if class_names and highest >= len(class_names):
-        where = next(w for (w, _), (_, x) in zip(lines, parsed) if x == highest)
+        where = next(where for _, label, where in images if label == highest)
         raise DatasetError(
             f"{where}: label {highest}, but the training images have the labels 0 to "
             f"{len(class_names) - 1}"
         )
-    return parsed
+    return [(name, label) for name, label, _ in images]
 
 
 def read_list(
     list_path: Path, folder: Path, class_names: tuple[str, ...] = ()
 ) -> Dataset:
-    """Reads a list file: ``relative/path label`` a line, labels from 0, or Kaggle's.
+    """Reads a list of images and labels of any kind.
 
     Args:
         list_path: The text file, or the development kit's archive or ground truth.
             Empty lines are ignored; a path may hold spaces.
-        folder: What its paths are relative to.
-        class_names: The training set's, if this is the validation set.
+        folder: Folder that the list's paths are relative to.
+        class_names: Classes of the training set, if this is the validation set.
 
     Returns:
         The images by label, then by path, whatever the order of the list.
@@ -146,20 +153,15 @@ def read_list(
     if not images:
         raise DatasetError(f"{list_path}: lists no images")
     images.sort(key=lambda image: (image[1], sort_key(image[0])))
+    names = [name for name, _ in images]
     labels = np.array([label for _, label in images], np.int32)
-    if not class_names:
-        class_names = _class_names_of([name for name, _ in images], labels, list_path)
-    return Dataset(
-        folder,
-        PackedNames.pack(name for name, _ in images),
-        labels,
-        class_names,
-        layout=f"the images of {list_path.name}",
-    )
+    class_names = class_names or _class_names_of(names, labels, list_path)
+    layout = f"the images of {list_path.name}"
+    return Dataset(folder, PackedNames.pack(names), labels, class_names, layout=layout)
 
 
-def find_upwards(start: Path, *names: str) -> Path | None:
-    """The first file of one of these names in a folder or those above it."""
+def _find_upwards(start: Path, *names: str) -> Path | None:
+    """Returns the first file with one of the names in a folder or those above it."""
     for folder in (start, *start.parents[:_MAX_LEVELS_UP]):
         for name in names:
             if (folder / name).is_file():
@@ -168,12 +170,12 @@ def find_upwards(start: Path, *names: str) -> Path | None:
 
 
 def labels_beside(path: Path, class_names: tuple[str, ...]) -> Path:
-    """The list that belongs to images without class folders.
+    """Finds the list of the labels of images without class folders.
 
     Args:
-        path: Their folder or archive.
-        class_names: The training set's; empty if this is the training set, which needs
-            a list that the settings name.
+        path: Folder or archive of the images.
+        class_names: Classes of the training set; empty if this is the training set,
+            which needs a list named in the settings.
 
     Raises:
         DatasetError: There is none.
@@ -184,11 +186,11 @@ def labels_beside(path: Path, class_names: tuple[str, ...]) -> Path:
             "class, or a list of labels as training_list in [dataset] of config.txt)"
         )
     folder = path if path.is_dir() else path.parent
-    found = find_upwards(folder, _SOLUTION_FILE)
+    found = _find_upwards(folder, _SOLUTION_FILE)
     if found is not None:
         return found
     for above in (folder, folder.parent):
-        for name in (_CAFFE_FILE, *devkit.PLACES):
+        for name in (_CAFFE_FILE, *devkit.CANDIDATES):
             if (above / name).is_file():
                 return above / name
     raise DatasetError(
@@ -199,20 +201,20 @@ def labels_beside(path: Path, class_names: tuple[str, ...]) -> Path:
 
 
 def missing_image(list_path: Path, name: str, where: Path) -> DatasetError:
-    """The error of a list that names an image that is not there."""
+    """Returns the error for a list that names an image that does not exist."""
     return DatasetError(
         f"{list_path}: {name} is not in {where} (is this the list of these images?)"
     )
 
 
 def class_words(start: Path, class_names: tuple[str, ...]) -> tuple[str, ...]:
-    """What the classes are called, from a file of words in or above a folder.
+    """Reads what the classes are called from a file in or above a folder.
 
     Returns:
-        For each class its words, or its name where its line is missing; nothing, where
+        Words of each class, or its name if the file has no line for it; nothing if
         there is no such file.
     """
-    path = find_upwards(start, *_WORDS_FILES)
+    path = _find_upwards(start, *_WORDS_FILES)
     if path is None:
         return ()
     words = {}

@@ -1,11 +1,10 @@
-"""What lies among the images and is passed over: which files, and why.
+"""Which files among the images are no images, by their names.
 
-Anything else is decoded by its content: what has an image's ending, an unknown one
-(``.JPEG_2``, ``.bin``), or none.
+Any other file is decoded by its content, whether it has an image's ending, an unknown
+one (``.JPEG_2``, ``.bin``), or none.
 """
 
-# Endings of files that nobody takes for images, by what they are. None is of a format
-# that Pillow reads.
+# Endings of files that nobody takes for images, by kind. Pillow reads none of them.
 _ENDINGS_OF = {
     "a text": ".txt .md .rst .log .nfo .pdf .doc .docx .odt .rtf .tex .html .htm .css",
     "a table, labels or settings": (
@@ -23,10 +22,10 @@ _KIND_OF = {end: kind for kind, ends in _ENDINGS_OF.items() for end in ends.spli
 
 
 def why_no_image(name: str) -> str:
-    """Why a file is passed over; "" if it may be an image.
+    """Says why a file is passed over; "" if it may be an image.
 
     Args:
-        name: The file's, without its folder.
+        name: The file's name, without its folder.
     """
     if name[:1] == ".":
         return "hidden"
@@ -41,17 +40,17 @@ class PassedOver:
         self._first_file = self._first_folder = ""
 
     def add_file(self, path: str, why: str) -> None:
-        """Takes a file; see ``why_no_image``."""
+        """Adds a file; see ``why_no_image``."""
         self._first_file = self._first_file or f"{path} ({why})"
         self._num_files += 1
 
     def add_folder(self, path: str) -> None:
-        """Takes a folder whose images count already, or that leads back up."""
+        """Adds a folder whose images count already, or that leads back up."""
         self._first_folder = self._first_folder or path
         self._num_folders += 1
 
     def remarks(self) -> tuple[str, ...]:
-        """A line for the user about each kind of them."""
+        """Returns a line for the user about each kind."""
         lines = []
         if self._num_files:
             lines.append(

@@ -1,16 +1,15 @@
-"""Where an image is, and how its bytes are read: a file, or a part of a larger file.
+"""Where an image is, and how to read its bytes: a file, or a part of an archive.
 
-An image in a tar archive or a Parquet shard is a range of that file's bytes, taken by
-one positioned read. Where the shard is compressed by Snappy, the range holds the image
-compressed, with up to 64 KiB before and after it. tar_index.py and parquet_index.py
-find the ranges.
+An image in a tar archive or a Parquet shard is a range of the archive's bytes, fetched
+by one positioned read. In a shard compressed by Snappy the range holds the compressed
+image and up to 64 KiB before and after it. tar_index.py and parquet_index.py find the
+ranges.
 
-A dataset keeps the places of its images in tables (``Places``), and makes the source of
-an image when it is asked for. Sources can be sent to any process of any host that has
-the same files at the same paths.
+A dataset keeps the locations of its images in a table, ``Locations``, and makes an
+image's source on demand. A source can be sent to any process on any host that has the
+same files at the same paths.
 """
 
-import abc
 import dataclasses
 import errno
 import functools
@@ -23,98 +22,56 @@ import numpy as np
 
 from resnet50.dataset.archives.snappy import damaged_stream, inflate_snappy
 
-# No photograph is larger; a file that is would fill a worker's memory.
+# No photograph is larger; a larger file would fill a worker's memory.
 _MAX_BYTES = 2**30
 
 # Archives that a process keeps open at once; the usual limit is 1,024 open files.
 _MAX_OPEN = 128
 
 
-class ImageSource(abc.ABC):
-    """Where an image is. ``str()`` gives its name for logs and messages."""
-
-    __slots__ = ()
-
-    @abc.abstractmethod
-    def read(self) -> bytes:
-        """Reads the image's bytes.
-
-        Raises:
-            OSError: They cannot be read; EFBIG, if they are more than a GiB; ENODATA,
-                if an archive ends before them or its compressed bytes are damaged;
-                EINVAL, if the path is a pipe, a device or the like.
-        """
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ImageFile(ImageSource):
-    """An image that is a file of its own."""
-
-    path: str
-
-    def read(self) -> bytes:
-        """Reads the file."""
-        status = Path(self.path).stat()
-        if not stat.S_ISREG(status.st_mode):
-            # Opening a pipe would wait for ever for somebody to write into it.
-            raise OSError(errno.EINVAL, "is not a regular file")
-        _require_size(status.st_size)
-        return Path(self.path).read_bytes()
-
-    def __str__(self) -> str:
-        return self.path
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class TarMember(ImageSource):
-    """An image in a tar archive."""
-
-    archive: str
-    name: str
-    offset: int  # of its bytes in the archive
-    size: int
-
-    def read(self) -> bytes:
-        """Reads the range."""
-        return _read_range(self.archive, self.offset, self.size)
-
-    def __str__(self) -> str:
-        return f"{self.archive}/{self.name}"
-
-
 class SnappyRange(NamedTuple):
-    """What a range of a Snappy stream inflates to, and which part of that is an image.
+    """What a range of a Snappy stream inflates to, and which part of it is an image.
 
-    The range consists of whole elements, none of which refers to bytes before it.
+    The range consists of whole elements, which refer to no bytes before the range.
     """
 
     inflated: int  # bytes
     start: int  # of the image in them
     size: int  # of the image, bytes
 
+    def image_in(self, stream: bytes) -> bytes:
+        """Inflates the range and cuts the image out of it."""
+        inflated = inflate_snappy(stream)
+        if len(inflated) != self.inflated:
+            raise damaged_stream()
+        return bytes(inflated[self.start :][: self.size])
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class ShardImage(ImageSource):
-    """An image in a page of a Parquet shard."""
+class ImageSource:
+    """Where an image is. ``str()`` gives its name for logs and messages."""
 
-    archive: str
-    name: str
-    offset: int  # of the range that holds it
-    size: int  # of the range, bytes
-    snappy: SnappyRange | None  # what the range inflates to; None: it is the image
-
-    def read(self) -> bytes:
-        """Reads the range, and inflates it if it is compressed."""
-        data = _read_range(self.archive, self.offset, self.size)
-        if self.snappy is None:
-            return data
-        inflated = inflate_snappy(data)
-        if len(inflated) != self.snappy.inflated:
-            raise damaged_stream()
-        return bytes(inflated[self.snappy.start :][: self.snappy.size])
+    path: str  # of the image's own file, or of an archive
+    name: str = ""  # in the archive; "" if the image is a file of its own
+    offset: int = 0  # of its range in the archive
+    size: int = 0  # of the range, bytes
+    snappy: SnappyRange | None = None  # None: the range is the image
 
     def __str__(self) -> str:
-        return f"{self.archive}/{self.name}"
+        return f"{self.path}/{self.name}" if self.name else self.path
+
+    def read(self) -> bytes:
+        """Reads the image's bytes.
+
+        Raises:
+            OSError: They cannot be read. EFBIG: there is more than a GiB. ENODATA: the
+                archive ends before the image does, or its compressed bytes are damaged.
+                EINVAL: the path is a pipe, a device or the like.
+        """
+        if not self.name:
+            return _read_file(Path(self.path))
+        data = _read_range(self.path, self.offset, self.size)
+        return self.snappy.image_in(data) if self.snappy else data
 
 
 def _require_size(num_bytes: int) -> None:
@@ -122,8 +79,17 @@ def _require_size(num_bytes: int) -> None:
         raise OSError(errno.EFBIG, f"has {num_bytes:,} bytes, more than a GiB")
 
 
+def _read_file(path: Path) -> bytes:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        # Opening a pipe would block until somebody writes into it.
+        raise OSError(errno.EINVAL, "is not a regular file")
+    _require_size(status.st_size)
+    return path.read_bytes()
+
+
 class _Handle:
-    """An open file, closed when nobody holds it: not while another thread reads."""
+    """An open file that is closed when nobody uses it, not while a thread reads it."""
 
     def __init__(self, path: str):
         self.descriptor = -1
@@ -134,8 +100,7 @@ class _Handle:
             os.close(self.descriptor)
 
 
-# Positioned reads leave no trace in a handle, so that threads and forked processes may
-# share one.
+# Positioned reads do not change a handle, so threads and forked processes may share it.
 _open = functools.lru_cache(maxsize=_MAX_OPEN)(_Handle)
 
 
@@ -145,33 +110,33 @@ def _read_range(archive: str, offset: int, size: int) -> bytes:
         handle = _open(archive)
         data = os.pread(handle.descriptor, size, offset)
     except OSError:
-        _open.cache_clear()  # A handle may be stale: the disk was gone for a while.
+        _open.cache_clear()  # A handle is stale if the disk was gone for a while.
         raise
     if len(data) != size:
         raise OSError(errno.ENODATA, "the archive ends before the image does")
     return data
 
 
-class Places(NamedTuple):
-    """The places of many images in archives; 31 MB for 1.28 million, 61 MB in shards.
-
-    A table of three columns is of tar archives, one of six of Parquet shards.
-    """
+class Locations(NamedTuple):
+    """Where many images are in archives; 31 MB for 1.28 million, 61 MB in shards."""
 
     archives: tuple[str, ...]
-    # int64 [num_images, 3]: archive, offset, size; or [num_images, 6]: and SnappyRange.
-    # An inflated size of 0 marks an image that is not compressed.
+    # int64 [num_images, 3]: index of the archive, offset, size. For Parquet shards
+    # [num_images, 6]: also SnappyRange, with an inflated size of 0 if not compressed.
     table: np.ndarray
 
     def source(self, index: int, name: str) -> ImageSource:
-        """Where an image is."""
+        """Returns where an image is."""
         archive, offset, size, *snappy = self.table[index].tolist()
-        path = self.archives[archive]
-        if not snappy:
-            return TarMember(path, name, offset, size)
-        compressed = SnappyRange(*snappy) if snappy[0] else None
-        return ShardImage(path, name, offset, size, compressed)
+        is_compressed = bool(snappy and snappy[0])
+        return ImageSource(
+            self.archives[archive],
+            name,
+            offset,
+            size,
+            SnappyRange(*snappy) if is_compressed else None,
+        )
 
-    def take(self, order: np.ndarray) -> "Places":
-        """The places of some images, in the given order."""
-        return Places(self.archives, self.table[order])
+    def take(self, order: np.ndarray) -> "Locations":
+        """Returns the locations of some images, in the given order."""
+        return Locations(self.archives, self.table[order])

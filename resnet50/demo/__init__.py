@@ -1,1 +1,1 @@
-"""The demo's pictures and processes."""
+"""Pictures and processes of the demo."""

@@ -1,6 +1,6 @@
-"""Ten classes of generated pictures that a network can tell apart, as JPEG files.
+"""Renders ten classes of pictures that a network can distinguish, as JPEG files.
 
-Each picture is a pattern or a shape of random size, place and colours on a random
+Each picture is a pattern or a shape of random size, position and colours on a random
 background with noise. As in ImageNet, sizes and aspect ratios vary, some files are
 greyscale or CMYK, one is a PNG named .JPEG, and one cannot be read.
 """
@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-# A pattern maps pixel coordinates x and y, float64 [H, W] in units of the picture's
-# shorter side and centred, and a Generator, to a mask, bool [H, W].
+# A pattern computes a mask, bool [H, W], from a Generator and the coordinates x and y,
+# float64 [H, W], in units of the picture's shorter side, 0 at its centre.
 Pattern = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
 
 
@@ -69,8 +69,8 @@ PATTERNS: dict[str, Pattern] = {
 }
 
 
-def draw_picture(pattern: Pattern, rng: np.random.Generator) -> Image.Image:
-    """Draws one picture of a class.
+def render_picture(pattern: Pattern, rng: np.random.Generator) -> Image.Image:
+    """Renders one picture of a class.
 
     Returns:
         RGB, its shorter side 80 to 160 pixels, its longer side up to 1.5 times that.
@@ -78,12 +78,12 @@ def draw_picture(pattern: Pattern, rng: np.random.Generator) -> Image.Image:
     shorter = int(rng.integers(80, 161))
     longer = int(shorter * rng.uniform(1, 1.5))
     width, height = (longer, shorter) if rng.random() < 0.5 else (shorter, longer)
-    place_x, place_y = rng.uniform(-0.08, 0.08, 2)
+    shift_x, shift_y = rng.uniform(-0.08, 0.08, 2)
     y, x = np.mgrid[:height, :width]
     mask = pattern(
-        (x - width / 2) / shorter - place_x, (y - height / 2) / shorter - place_y, rng
+        (x - width / 2) / shorter - shift_x, (y - height / 2) / shorter - shift_y, rng
     )
-    # Two colours that differ clearly in brightness, either of them the brighter one.
+    # The two colours differ clearly in brightness.
     dark, bright = rng.uniform(0, 110, 3), rng.uniform(145, 255, 3)
     if rng.random() < 0.5:
         dark, bright = bright, dark
@@ -98,10 +98,10 @@ def make_images(
     """Fills class folders with pictures; the same arguments give the same files.
 
     Args:
-        folder: Created; holds a subfolder for each class.
-        images_per_class: Pictures in each.
-        seed: Of all of them.
-        with_odd_files: Whether one file is a PNG named .JPEG, and one is cut off.
+        folder: Created, with a subfolder for each class.
+        images_per_class: Number of pictures in each class.
+        seed: Seed of all random numbers.
+        with_odd_files: Whether one file is a PNG named .JPEG, and one is truncated.
 
     Returns:
         The number of files.
@@ -110,7 +110,7 @@ def make_images(
     for name, pattern in PATTERNS.items():
         (folder / name).mkdir(parents=True)
         for number in range(images_per_class):
-            image = draw_picture(pattern, rng)
+            image = render_picture(pattern, rng)
             mode = rng.choice(["RGB", "L", "CMYK"], p=[0.85, 0.1, 0.05])
             path = folder / name / f"{name}_{number:04d}.JPEG"
             image.convert(mode).save(path, "JPEG", quality=90)

@@ -1,4 +1,4 @@
-"""Starts the project's programs as their user would: a config.txt and processes."""
+"""Starts the project's programs as a user does: with a config.txt, as processes."""
 
 import re
 import shlex
@@ -14,20 +14,20 @@ from resnet50.errors import UserError
 
 PROJECT = Path(resnet50.__file__).parent.parent
 
-# TensorFlow's remarks about the machine, before it can be told to be quiet.
+# What TensorFlow prints about the machine while it loads.
 _NOISE = re.compile(r"[IWE]0000 00:00|WARNING: All log messages before absl")
 
 
 class ProgramError(UserError):
-    """One of the programs has failed."""
+    """A program has failed."""
 
 
 def write_config(path: Path, changes: dict[str, dict]) -> None:
-    """Writes a configuration file: config.txt as shipped but for some values.
+    """Writes a configuration file: config.txt as shipped, with some values changed.
 
     Args:
         path: The new file.
-        changes: For each section, keys with their values.
+        changes: For each section, keys with new values.
     """
     document = tomlkit.parse((PROJECT / "config.txt").read_text(encoding="utf-8"))
     for section, values in changes.items():
@@ -36,14 +36,14 @@ def write_config(path: Path, changes: dict[str, dict]) -> None:
 
 
 class ProgramProcess:
-    """One of the project's programs, running; its output is shown line by line."""
+    """A running program, whose output is printed line by line."""
 
     def __init__(self, label: str, *arguments: str):
         """Starts it.
 
         Args:
-            label: Stands before each line of its output.
-            arguments: Of python3.
+            label: Printed before each line of output.
+            arguments: Arguments of python3.
         """
         self._label = label
         self._print(f"$ {shlex.join(['python3', *arguments])}")
@@ -71,14 +71,14 @@ class ProgramProcess:
         return self._process.poll() is None
 
     def interrupt(self) -> None:
-        """Does what Ctrl-C does, which a program in a script's background ignores."""
+        """Stops it like Ctrl-C, which a background process of a script ignores."""
         self._process.terminate()
 
     def wait(self, *expected: int) -> None:
-        """Waits for its end.
+        """Waits until it ends.
 
         Raises:
-            ProgramError: It ended with another status than expected, which is 0.
+            ProgramError: Its status is none of those expected; default: 0.
         """
         status = self._process.wait()
         self._reader.join()

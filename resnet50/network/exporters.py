@@ -128,10 +128,7 @@ class Classifier(tf.Module):
             "probabilities", float32 [N, K].
         """
         crops = centre_crops(images, self._shorter_side, self._crop_size)
-        no_shifts = tf.zeros([1, 3])
-        logits = self.model(
-            normalize_on_device(crops, no_shifts, self._statistics), False
-        )
+        logits = self.model(normalize_on_device(crops, None, self._statistics), False)
         return {"probabilities": tf.nn.softmax(logits)}
 
 

@@ -1,1 +1,1 @@
-"""The six steps: pure functions of an image and of what was drawn for it."""
+"""The six steps: pure functions of an image and its random choices."""

@@ -1,20 +1,20 @@
 """The six steps that each image goes through in each epoch.
 
 1. draw the shorter side         ``sample_params``
-2. resize to it                  ``resize_and_crop``, ``resampling``
-3. random crop                   ``resize_and_crop``, ``resampling``
+2. resize to it                  ``resize_and_crop``
+3. random crop                   ``resize_and_crop``
 4. normalize                     ``normalization_table``
-5. random horizontal flip        ``resize_and_crop``, ``resampling``
+5. random horizontal flip        ``resize_and_crop``
 6. colour jitter                 ``colour_shift``
 
 Randomness and arithmetic are separate: ``sample_params`` draws a fixed number of values
 from a Generator, and the rest are pure functions of an image and its
-AugmentationParams. So replacing an image, or changing its size, never changes what its
-neighbours in the batch get.
+AugmentationParams. So replacing or resizing an image never changes the other images of
+the batch.
 
-Steps 4 and 6 are one affine map for each channel, and a crop has 256 levels: both
-together are a table of 256 values, and normalizing, jittering and converting a crop is
-one look-up in it.
+Steps 4 and 6 are one affine map per channel, and a channel has 256 levels. So both are
+one table of 256 values per channel, and a single look-up normalizes, jitters and
+converts a crop.
 """
 
 import math
@@ -26,7 +26,7 @@ from PIL import Image
 
 from resnet50.config.settings import AugmentationConfig, DatasetConfig
 from resnet50.pixels import backend
-from resnet50.pixels.resampling import crop_of_resized
+from resnet50.pixels.resampling import crop_of_resized, image_size, resized_size
 
 
 class AugmentationParams(NamedTuple):
@@ -35,27 +35,27 @@ class AugmentationParams(NamedTuple):
     shorter_side: int
     crop_fractions: tuple[float, float]  # down and right, [0, 1) of the free pixels
     is_flipped: bool
-    colour_weights: tuple[float, float, float]  # one for each principal axis
+    colour_weights: tuple[float, float, float]  # one per principal axis
 
 
 class ChannelStatistics(NamedTuple):
-    """The training set's mean and standard deviation: red, green, blue in 0..1."""
+    """Mean and standard deviation of the training set: red, green, blue in 0..1."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
     @classmethod
     def from_config(cls, dataset: DatasetConfig) -> "ChannelStatistics":
-        """Those that [dataset] of config.txt gives."""
+        """Reads them from [dataset] of config.txt."""
         return cls(dataset.channel_mean, dataset.channel_std)
 
 
 def sample_params(
     rng: np.random.Generator, settings: AugmentationConfig
 ) -> AugmentationParams:
-    """Draws what happens to one image. Always consumes the same share of the stream.
+    """Makes the random choices for one image, always from seven draws.
 
-    Step 1 is here: the shorter side is uniform over {min, min + step, ..., max}.
+    Step 1: the shorter side is uniform over {min, min + step, ..., max}.
     """
     uniform = rng.random(4)
     colour_weights = rng.standard_normal(3) * settings.colour_jitter_stddev
@@ -73,7 +73,7 @@ def sample_params(
 def crop_corner(
     width: int, height: int, crop_size: int, fractions: tuple[float, float]
 ) -> tuple[int, int]:
-    """Upper left corner (left, top) of a crop inside a width x height image.
+    """Returns the upper left corner, (left, top), of a crop inside an image.
 
     Each of the (width - crop_size + 1) * (height - crop_size + 1) corners is equally
     likely if the fractions, down and right, are uniform over [0, 1).
@@ -84,37 +84,30 @@ def crop_corner(
 
 def resize_and_crop(
     image: Image.Image | np.ndarray,
-    choice: AugmentationParams,
+    params: AugmentationParams,
     crop_size: int,
-    *,
-    is_flipped: bool = False,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Steps 2, 3 and 5: resizes, takes the drawn crop, and mirrors it if it shall be.
+    """Steps 2, 3 and 5: resizes an image, crops it, and flips the crop or not.
 
     Args:
         image: RGB, any size, or uint8 [H, W, 3]. Not modified.
-        choice: What was drawn for it.
+        params: The random choices for this image.
         crop_size: Side of the crop, pixels.
-        is_flipped: Whether left and right of the crop are swapped.
-        out: uint8 [crop_size, crop_size, 3], contiguous, to be overwritten; None for a
-            new array.
+        out: uint8 [crop_size, crop_size, 3], contiguous; overwritten. None: a new one.
 
     Returns:
-        uint8 [crop_size, crop_size, 3], RGB; out, if that was given.
+        uint8 [crop_size, crop_size, 3], RGB: ``out``, if it was given.
     """
+    resized = resized_size(*image_size(image), params.shorter_side)
+    corner = crop_corner(*resized, crop_size, params.crop_fractions)
     return crop_of_resized(
-        image,
-        choice.shorter_side,
-        crop_size,
-        lambda w, h: crop_corner(w, h, crop_size, choice.crop_fractions),
-        is_flipped=is_flipped,
-        out=out,
+        image, resized, corner, crop_size, is_flipped=params.is_flipped, out=out
     )
 
 
 def normalization_table(statistics: ChannelStatistics) -> np.ndarray:
-    """Step 4 for each level and channel: (level / 255 - mean) / std.
+    """Step 4 for each channel and level: (level / 255 - mean) / std.
 
     Returns:
         float64 [3, 256].
@@ -124,55 +117,7 @@ def normalization_table(statistics: ChannelStatistics) -> np.ndarray:
     return (levels - mean) / np.asarray(statistics.std)[:, None]
 
 
-def _sums_and_products(crop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sums over the pixels of each channel, and of each product of two channels.
-
-    Whole numbers, exact, so no machine's order of summation can change them.
-
-    Args:
-        crop: uint8 [H, W, 3].
-
-    Returns:
-        float64 [3] and float64 [3, 3].
-    """
-    kernels = backend.kernels()
-    if kernels is None:
-        return _sums_and_products_by_blocks(crop)
-    by_column = kernels.column_sums(crop.reshape(len(crop), -1))
-    sums, squares, with_next, with_second = by_column.reshape(4, -1, 3).sum(
-        axis=1, dtype=np.float64
-    )
-    red_green, green_blue, _ = with_next
-    red_blue, _, _ = with_second
-    products = [
-        [squares[0], red_green, red_blue],
-        [red_green, squares[1], green_blue],
-        [red_blue, green_blue, squares[2]],
-    ]
-    return sums, np.array(products)
-
-
-# Pixels in a block, _ROWS of 4. A sum of 256 products of two levels is below 2**24, so
-# float32 holds it exactly; and 4 interleaved pixels a row suit a matrix product.
-_ROWS = 256
-_BLOCK = 4 * _ROWS
-
-
-def _sums_and_products_by_blocks(crop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    num_blocks = -(-crop.size // (3 * _BLOCK))
-    padded = np.zeros(num_blocks * _BLOCK * 3, np.float32)
-    padded[: crop.size] = crop.reshape(-1)
-    rows = padded.reshape(num_blocks, _ROWS, 12)
-    blocks = np.matmul(rows.transpose(0, 2, 1), rows)  # [num_blocks, 12, 12]
-    by_place = blocks.sum(axis=0, dtype=np.float64).reshape(4, 3, 4, 3)
-    sums = np.matmul(np.ones((1, _ROWS), np.float32), rows)
-    return (
-        sums.sum(axis=(0, 1), dtype=np.float64).reshape(4, 3).sum(axis=0),
-        np.einsum("iaib->ab", by_place),
-    )
-
-
-# Off the diagonal, relative to it: far below what the last bit of a float64 can tell.
+# Relative size of values beside the diagonal; far below a float64's last bit.
 _NEGLIGIBLE = 1e-18
 
 
@@ -181,13 +126,13 @@ def principal_axes(
 ) -> list[tuple[float, list[float]]]:
     """Eigenvalues of a symmetric 3 x 3 matrix, ascending, each with its eigenvector.
 
-    Jacobi's rotations (Golub and Van Loan, section 8.5), with nothing but + - * / and
-    square roots, which every processor rounds alike. LAPACK's last bits depend on the
-    processor, and with them, in one crop of millions, a batch's.
+    Jacobi's rotations (Golub and Van Loan, section 8.5), using only + - * / and square
+    roots, which every processor rounds alike. LAPACK's last bits depend on the
+    processor, and would change a batch's bytes for one crop in millions.
     """
     (xx, xy, xz), (_, yy, yz), (_, _, zz) = matrix
     diagonal = [xx, yy, zz]
-    others = [yz, xz, xy]  # Each at the index of the axis that it has no part in.
+    others = [yz, xz, xy]  # Each at the index of the axis that it does not involve.
     axes = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     negligible = _NEGLIGIBLE**2 * (xx * xx + yy * yy + zz * zz)
     while sum(value * value for value in others) > negligible:
@@ -219,20 +164,20 @@ def colour_shift(
     """Step 6: the shift of a normalized crop along its own principal RGB axes.
 
     Krizhevsky et al. 2012, section 4.1: the sum over the axes of (weight * eigenvalue *
-    eigenvector) of the pixels' covariance. There the axes come from the whole training
-    set, here from this crop after normalization. An eigenvector's sign, which no
-    definition fixes, is such that its largest component is positive.
+    eigenvector) of the pixels' covariance. In the paper the axes come from the whole
+    training set, here from this crop after normalization. Each eigenvector's sign is
+    chosen such that its largest component is positive.
 
     Args:
         crop: uint8 [H, W, 3], RGB, before normalization.
-        std: The channels' standard deviations that step 4 divides by, in 0..1.
-        weights: Three normal draws, one for each axis, smallest eigenvalue first.
+        std: The channels' standard deviations of step 4, in 0..1.
+        weights: Three normal draws, one per axis, smallest eigenvalue first.
 
     Returns:
-        float32 [3], what to add to each normalized channel.
+        float32 [3], to be added to each normalized channel.
     """
     num_pixels = crop.size // 3
-    sums, products = _sums_and_products(crop)
+    sums, products = backend.get().sums_and_products(crop)
     covariance = (products - np.outer(sums, sums) / num_pixels) / num_pixels
     scale = 255 * np.asarray(std)
     axes = principal_axes((covariance / np.outer(scale, scale)).tolist())
@@ -245,56 +190,32 @@ def colour_shift(
 
 def augment(
     image: Image.Image | np.ndarray,
-    choice: AugmentationParams,
+    params: AugmentationParams,
     crop_size: int,
     statistics: ChannelStatistics,
     out: np.ndarray,
 ) -> np.ndarray:
-    """All six steps of one image, straight into its place in the batch.
+    """All six steps of one image, written straight into the batch.
 
-    With uint8, whoever reads the batch does steps 4 and 6; see ``normalize_crops``.
+    With a uint8 batch, whoever reads it does steps 4 and 6; see ``normalize_crops``.
 
     Args:
         image: RGB, any size, or uint8 [H, W, 3]. Not modified.
-        choice: What was drawn for it.
+        params: The random choices for this image.
         crop_size: Side of the crop, pixels.
-        statistics: The training set's.
+        statistics: Mean and standard deviation of the training set.
         out: uint8, float16 or float32 [crop_size, crop_size, 3]; overwritten.
 
     Returns:
-        float32 [3], the colour's shift of step 6.
+        float32 [3], the colour shift of step 6.
     """
-    # A crop in uint8 is made in its place: nothing is left to do to it.
-    place = out if out.dtype == np.uint8 else None
-    crop = resize_and_crop(
-        image, choice, crop_size, is_flipped=choice.is_flipped, out=place
-    )
-    shift = colour_shift(crop, statistics.std, choice.colour_weights)
-    if place is None:
+    is_raw = out.dtype == np.uint8
+    crop = resize_and_crop(image, params, crop_size, out if is_raw else None)
+    shift = colour_shift(crop, statistics.std, params.colour_weights)
+    if not is_raw:
         table = normalization_table(statistics) + shift[:, None]
-        _look_up(table.astype(out.dtype), crop, out)
+        backend.get().look_up(table.astype(out.dtype), crop, out)
     return shift
-
-
-def _look_up(table: np.ndarray, crop: np.ndarray, out: np.ndarray) -> None:
-    """Replaces each level by its channel's value in the table: steps 4 and 6.
-
-    Args:
-        table: float16 or float32 [3, 256].
-        crop: uint8 [H, W, 3].
-        out: Of the table's type, [H, W, 3], contiguous; overwritten.
-    """
-    kernels = backend.kernels()
-    if kernels is None:
-        for channel in range(3):
-            out[:, :, channel] = table[channel].take(crop[:, :, channel])
-        return
-    whole_numbers = f"u{out.itemsize}"  # numba knows no float16; bits are moved only.
-    kernels.look_up(
-        table.view(whole_numbers),
-        crop.reshape(len(crop), -1),
-        out.view(whole_numbers).reshape(len(out), -1),
-    )
 
 
 def normalize_crops(
@@ -305,7 +226,7 @@ def normalize_crops(
     Args:
         crops: uint8 [N, H, W, 3], RGB.
         shifts: float32 [N, 3].
-        statistics: The training set's.
+        statistics: Mean and standard deviation of the training set.
 
     Returns:
         float32 [N, H, W, 3].

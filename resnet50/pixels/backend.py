@@ -1,20 +1,23 @@
-"""Whether the compiled loops over pixels are at hand."""
+"""Chooses the implementation of the loops over pixels."""
 
 import functools
 from types import ModuleType
 
 
 @functools.cache
-def kernels() -> ModuleType | None:
-    """The module ``kernels``; None without numba, or with one that is of no use here.
+def get() -> ModuleType:
+    """Returns ``kernels``, compiled by numba, or ``pillow_numpy`` if numba is unusable.
 
-    With NUMBA_DISABLE_JIT numba would run the loops as they stand, value by value.
-    Loaded by the first call, so that only a process that makes crops pays for it.
+    Both modules have the same functions and give the same results, bit by bit. The
+    first call loads them, so only a process that makes crops pays for it.
     """
+    from resnet50.pixels import pillow_numpy
+
     try:
         import numba
 
         from resnet50.pixels import kernels
-    except ImportError:  # numba raises it also for a numpy that is too new for it.
-        return None
-    return None if numba.config.DISABLE_JIT else kernels
+    except ImportError:  # Numba also raises it if numpy is too new for it.
+        return pillow_numpy
+    # With NUMBA_DISABLE_JIT the loops would run in Python, value by value.
+    return pillow_numpy if numba.config.DISABLE_JIT else kernels

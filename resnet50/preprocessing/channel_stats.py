@@ -13,7 +13,6 @@ from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from resnet50.dataset.decoding import UndecodableImageError, decode_pixels
 from resnet50.dataset.images import Dataset
@@ -51,14 +50,7 @@ def _sum_image(source: ImageSource) -> LevelSums:
         pixels = np.asarray(decode_pixels(source))
     except UndecodableImageError as error:
         return LevelSums(1, 0, zeros, zeros, [(str(source), str(error))])
-    kernels = backend.kernels()
-    if kernels is None:
-        counts = np.array(Image.fromarray(pixels).histogram()).reshape(3, 256)
-        levels = np.arange(256)
-        sums = counts @ levels, counts @ levels**2
-    else:
-        sums = kernels.level_sums(pixels.reshape(len(pixels), -1))
-    return LevelSums(1, pixels.size // 3, *sums, [])
+    return LevelSums(1, pixels.size // 3, *backend.get().level_sums(pixels), [])
 
 
 def sum_levels(sources: list[ImageSource]) -> LevelSums:

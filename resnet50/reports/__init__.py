@@ -1,1 +1,1 @@
-"""What a person sees of a run: curves, a page, TensorBoard, a running pair's state."""
+"""Reports on a run: tables, curves, a page, TensorBoard, previews, status."""

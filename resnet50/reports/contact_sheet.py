@@ -1,7 +1,7 @@
-"""The picture that preview draws: originals beside their crops, in rows, with captions.
+"""Renders a contact sheet: originals next to their crops, in rows, with captions.
 
-Five tiles in a row are 1,560 pixels wide, which a laptop shows without scrolling
-sideways; 64 images take 13 rows.
+Five tiles in a row are 1,560 pixels wide, which fits the screen of a laptop; 64 images
+take 13 rows.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from resnet50.pixels.augmentation import AugmentationParams, crop_corner
 from resnet50.pixels.resampling import resized_size
 
-# All in pixels.
+# Layout, in pixels.
 _COLUMNS, _PICTURE, _SEAM, _GAP = 5, 148, 4, 10
 _FONT_SIZE, _LINE = 13, 17
 _TILE_WIDTH = 2 * _PICTURE + _SEAM
@@ -28,8 +28,8 @@ class Tile(NamedTuple):
     Attributes:
         original: From ``small_with_box``.
         crop: uint8 [H, H, 3], RGB.
-        title: The first line below.
-        caption: The second.
+        title: First line below the pictures.
+        caption: Second line.
     """
 
     original: Image.Image
@@ -39,16 +39,21 @@ class Tile(NamedTuple):
 
 
 def crop_box(
-    size: tuple[int, int], choice: AugmentationParams, crop_size: int
+    size: tuple[int, int], params: AugmentationParams, crop_size: int
 ) -> tuple[float, float, float, float]:
-    """Where in an image of some width and height the drawn crop comes from.
+    """The part of an image that a crop comes from.
+
+    Args:
+        size: Width and height of the image, in pixels.
+        params: Shorter side and position of the crop.
+        crop_size: Side of the crop, in pixels.
 
     Returns:
-        (left, top, right, bottom) in pixels of the image, before any resize.
+        (left, top, right, bottom) in pixels of the image, before the resize.
     """
     width, height = size
-    resized = resized_size(width, height, choice.shorter_side)
-    left, top = crop_corner(*resized, crop_size, choice.crop_fractions)
+    resized = resized_size(width, height, params.shorter_side)
+    left, top = crop_corner(*resized, crop_size, params.crop_fractions)
     x_scale, y_scale = width / resized[0], height / resized[1]
     return (
         left * x_scale,
@@ -61,14 +66,14 @@ def crop_box(
 def small_with_box(
     image: Image.Image, box: tuple[float, float, float, float]
 ) -> Image.Image:
-    """An image of a tile's size with a crop's box drawn into it.
+    """An image reduced to a tile's size, with the box of its crop.
 
     Args:
         image: RGB, any size. Not modified.
         box: From ``crop_box``.
 
     Returns:
-        An image whose longer side is a tile's.
+        An image whose longer side has a tile's size.
     """
     scale = _PICTURE / max(image.size)
     width, height = (max(1, round(side * scale)) for side in image.size)
@@ -77,8 +82,8 @@ def small_with_box(
     left, right = round(box[0] * x_scale), round(box[2] * x_scale) - 1
     top, bottom = round(box[1] * y_scale), round(box[3] * y_scale) - 1
     pen = ImageDraw.Draw(small)
-    # Yellow on black can be told from every photograph, and by every eye. An image of
-    # one pixel's width has no room for it.
+    # Yellow between black stands out from any photograph, also for colour-blind people.
+    # An image one pixel wide has no room for it.
     for inset, colour in ((0, "black"), (1, "yellow"), (2, "black")):
         if right - left >= 2 * inset and bottom - top >= 2 * inset:
             corners = (left + inset, top + inset, right - inset, bottom - inset)
@@ -87,7 +92,7 @@ def small_with_box(
 
 
 def shorten(text: str, width: float, font: ImageFont.FreeTypeFont) -> str:
-    """The text, or as much of its beginning as is at most so many pixels wide."""
+    """The text, or as much of its beginning as fits a width in pixels."""
     text = "".join(c if c.isprintable() else "?" for c in text)
     if font.getlength(text) <= width:
         return text
@@ -97,11 +102,11 @@ def shorten(text: str, width: float, font: ImageFont.FreeTypeFont) -> str:
 
 
 def contact_sheet(heading: str, tiles: Sequence[Tile]) -> Image.Image:
-    """Draws tiles in rows of five: the original, then the crop.
+    """Renders tiles in rows of five: the original, then the crop.
 
     Args:
-        heading: One line above all.
-        tiles: One for each image, at least one.
+        heading: Line above all tiles.
+        tiles: At least one.
 
     Returns:
         An RGB image at most 1,560 pixels wide.
@@ -117,7 +122,7 @@ def contact_sheet(heading: str, tiles: Sequence[Tile]) -> Image.Image:
     for index, tile in enumerate(tiles):
         left = _GAP + index % columns * (_TILE_WIDTH + _GAP)
         top = _HEADING + index // columns * (_TILE_HEIGHT + _GAP)
-        # In the middle of its square.
+        # The original is centred in its square.
         x_margin, y_margin = (_PICTURE - side for side in tile.original.size)
         sheet.paste(tile.original, (left + x_margin // 2, top + y_margin // 2))
         crop = Image.fromarray(tile.crop).resize((_PICTURE, _PICTURE))

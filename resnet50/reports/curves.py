@@ -11,7 +11,7 @@ TRAINING, NEVER_LATE = "training", "if batches were never late"
 
 
 class RunError(UserError):
-    """There is nothing to show of a run."""
+    """A run does not exist or has no tables."""
 
 
 class Curve(NamedTuple):
@@ -19,17 +19,17 @@ class Curve(NamedTuple):
 
     kind: str  # TRAINING, NEVER_LATE, or which validation
     epochs: list[int]
-    values: list[float]  # as long; not a number where a row has none
+    values: list[float]  # one per epoch; NaN where a row has none
 
 
 class Panel(NamedTuple):
-    """One diagram: a column of the tables, and how it is shown."""
+    """One diagram: a column of the tables, and its axis."""
 
     title: str
     column: str
-    is_share: bool = False  # 0..1, shown in percent
+    is_share: bool = False  # 0..1, shown as a percentage
     starts_at_zero: bool = False
-    is_logarithmic: bool = False  # where the values span more than a decade
+    is_logarithmic: bool = False  # if the values span more than a decade
 
 
 PANELS = (
@@ -43,7 +43,7 @@ PANELS = (
 
 
 def number(row: dict[str, str], column: str) -> float:
-    """A cell as a number; not a number if it is empty, missing or no finite number."""
+    """A cell as a number; NaN if it is empty, missing or not a finite number."""
     try:
         value = float(row.get(column) or "nan")
     except ValueError:
@@ -52,7 +52,7 @@ def number(row: dict[str, str], column: str) -> float:
 
 
 def _never_late(row: dict[str, str]) -> float:
-    """Images a second over the time without the waiting."""
+    """Images per second, without the time spent waiting."""
     waiting = number(row, "waiting")
     return number(row, "images_per_second") / (1 - waiting) if waiting < 1 else math.nan
 
@@ -65,7 +65,7 @@ def _validation_kind(row: dict[str, str]) -> str:
 
 
 class RunRecord(NamedTuple):
-    """The tables of a run."""
+    """A run's tables."""
 
     name: str
     folder: Path
@@ -75,14 +75,14 @@ class RunRecord(NamedTuple):
 
     @property
     def evaluations_by_kind(self) -> dict[str, list[dict[str, str]]]:
-        """The rows of evaluation.csv, by what was evaluated."""
+        """The rows of evaluation.csv, by number of crops and weights."""
         found: dict[str, list[dict[str, str]]] = {}
         for row in self.evaluations:
             found.setdefault(_validation_kind(row), []).append(row)
         return found
 
     def curves(self, column: str) -> list[Curve]:
-        """All curves of a column that have any value."""
+        """The curves of a column, without those that have no value."""
         groups = {TRAINING: self.metrics, **self.evaluations_by_kind}
         curves = [
             Curve(kind, _epochs(rows), [number(row, column) for row in rows])
@@ -102,10 +102,10 @@ def read_run(folder: Path) -> RunRecord:
     """Reads the tables of a run's folder.
 
     Rows of evaluation.csv for epochs after the last one of metrics.csv are left out:
-    they are of checkpoints that a training resumed from an earlier one has superseded.
+    their checkpoints were superseded when a training resumed from an earlier one.
 
     Raises:
-        RunError: There are none yet.
+        RunError: There are no tables yet.
         TableError: One is damaged.
     """
     metrics = [r for r in read_table(folder / METRICS_FILE) if r.get("epoch")]
@@ -123,7 +123,7 @@ def read_run(folder: Path) -> RunRecord:
 
 
 def distinguish(runs: list[RunRecord]) -> list[RunRecord]:
-    """The runs, those of the same name with their folder as name."""
+    """The runs; those that share a name get their folder as name."""
     names = [run.name for run in runs]
     return [
         run._replace(name=str(run.folder)) if names.count(run.name) > 1 else run

@@ -1,15 +1,14 @@
-"""Draws the curves of runs with matplotlib: one picture, or an SVG for each panel.
+"""Plots the curves of runs with matplotlib: one picture, or an SVG for each panel.
 
-Colours are those of Okabe and Ito 2008 that stand out from white, which people with
-any kind of colour blindness can tell apart. What differs in colour differs in its
-marker or its line too: of one run each kind of curve has its own colour, of several
-each run has.
+The colours are from Okabe and Ito 2008, distinct for people with any kind of colour
+blindness. Curves of different colours also differ in marker or line. In a plot of one
+run each kind of curve has a colour of its own, in a plot of several each run has.
 """
 
 import io
+import itertools
 import math
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,10 +26,10 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 _DASHES = ((4, 1.5), (1, 1.2), (6, 1.2, 1, 1.2), (3, 1, 1, 1, 1, 1), (8, 2))
 _NEVER_LATE_DASHES = (1, 2.5)
 
-# With more epochs than this only some have a marker: all would hide the line.
+# A curve with more epochs than this has only some markers; all would hide the line.
 _MOST_MARKERS, _SOME_MARKERS = 30, 8
 
-# Of a name in the picture's legend; the page shows it whole.
+# Characters of a name in the picture's legend; the page shows the full name.
 _LONGEST_NAME = 48
 
 _STYLE = {
@@ -49,23 +48,22 @@ _STYLE = {
 }
 
 
-class Look(NamedTuple):
-    """How a curve is drawn."""
+class CurveStyle(NamedTuple):
+    """Colour, line and markers of a curve."""
 
     colour: str
     marker: str
-    dashes: tuple[float, ...]  # () for a solid line; in line widths
+    dashes: tuple[float, ...]  # in line widths; () for a solid line
     width: float = 1.8  # points
-    first_marker: float = 0.0  # 0..1 of the way to the second one
+    first_marker: float = 0.0  # 0..1 of the way to the second marker
 
     def line(self, x, y, label: str | None = None) -> Line2D:
-        """A line with its markers, where there are not too many points for them."""
+        """A line with a marker at each point, or at some of many points."""
         line = Line2D(x, y, color=self.colour, linewidth=self.width, label=label)
         line.set_linestyle((0, self.dashes) if self.dashes else "-")
         line.set_marker(self.marker)
         line.set_markersize(3.4 + self.width)
-        # A marker on the edge shall be whole; all values are inside.
-        line.set_clip_on(False)
+        line.set_clip_on(False)  # Shows markers at the edge in full.
         if len(x) > _MOST_MARKERS:
             step = len(x) // _SOME_MARKERS
             some = range(round(self.first_marker * step), len(x), step)
@@ -74,65 +72,53 @@ class Look(NamedTuple):
 
 
 def _isolated(values: list[float]) -> list[int]:
-    """Indices of values between gaps, which without a marker would not be seen."""
+    """Indices of values between gaps, which are invisible without a marker."""
     is_gap = [True, *map(math.isnan, values), True]
     return [i for i in range(len(values)) if is_gap[i : i + 3] == [True, False, True]]
 
 
-class Looks:
-    """The looks of all curves of some runs, and their legend."""
+class CurveStyles:
+    """The styles of all curves of some runs, and their legend."""
 
     def __init__(self, runs: list[RunRecord]):
-        kinds = [
-            curve.kind
-            for run in runs
-            for panel in PANELS
-            for curve in run.curves(panel.column)
-        ]
-        order = {TRAINING: 0, NEVER_LATE: 2}
-        self._kinds = sorted(set(kinds), key=lambda kind: (order.get(kind, 1), kind))
+        kinds = {c.kind for run in runs for p in PANELS for c in run.curves(p.column)}
+        validation = sorted(kinds - {TRAINING, NEVER_LATE})
+        self._dashes = dict(zip(validation, itertools.cycle(_DASHES)))
+        self._dashes |= {TRAINING: (), NEVER_LATE: _NEVER_LATE_DASHES}
+        order = TRAINING, *validation, NEVER_LATE
+        self._kinds = [kind for kind in order if kind in kinds]
         self._names = [run.name for run in runs]
 
-    def _dashes(self, kind: str) -> tuple[float, ...]:
-        if kind in (TRAINING, NEVER_LATE):
-            return () if kind == TRAINING else _NEVER_LATE_DASHES
-        return _DASHES[self._validation_kinds.index(kind) % len(_DASHES)]
-
-    @property
-    def _validation_kinds(self) -> list[str]:
-        return [kind for kind in self._kinds if kind not in (TRAINING, NEVER_LATE)]
-
-    def of(self, name: str, kind: str) -> Look:
-        """The look of one run's curve of one kind."""
-        names, kinds = self._names, self._kinds
-        index = names.index(name) if len(names) > 1 else kinds.index(kind)
-        colour = _COLOURS[index % len(_COLOURS)]
-        # Of equal curves the later one is narrower, and its markers are elsewhere.
-        return Look(
-            colour,
+    def style(self, name: str, kind: str) -> CurveStyle:
+        """The style of one run's curve of one kind."""
+        rank, number = self._names.index(name), len(self._names)
+        index = rank if number > 1 else self._kinds.index(kind)
+        # Where curves coincide, the later one is narrower and has other markers.
+        return CurveStyle(
+            _COLOURS[index % len(_COLOURS)],
             _MARKERS[index % len(_MARKERS)],
-            self._dashes(kind),
-            width=min(1.6 + 0.5 * (len(names) - 1 - names.index(name)), 3.1),
-            first_marker=names.index(name) / len(names),
+            self._dashes[kind],
+            width=min(1.6 + 0.5 * (number - 1 - rank), 3.1),
+            first_marker=rank / number,
         )
 
-    def legend(self) -> list[tuple[str, Look]]:
-        """Texts and looks: of several runs each run, and of each kind of curve."""
+    def legend(self) -> list[tuple[str, CurveStyle]]:
+        """Texts and styles of each kind of curve, and of each of several runs."""
         if len(self._names) == 1:
-            return [(kind, self.of(self._names[0], kind)) for kind in self._kinds]
-        names = [(name, self.of(name, TRAINING)) for name in self._names]
-        kinds = [
-            (kind, Look("#555555", "", self._dashes(kind))) for kind in self._kinds
+            return [(kind, self.style(self._names[0], kind)) for kind in self._kinds]
+        names = [(name, self.style(name, TRAINING)) for name in self._names]
+        grey = "#555555"
+        return names + [
+            (kind, CurveStyle(grey, "", self._dashes[kind])) for kind in self._kinds
         ]
-        return names + kinds
 
 
-def _draw(axes: Axes, panel: Panel, runs: list[RunRecord], looks: Looks) -> None:
-    """Draws one panel."""
+def _plot(axes: Axes, panel: Panel, runs: list[RunRecord], styles: CurveStyles) -> None:
+    """Plots one panel."""
     curves = [(run.name, curve) for run in runs for curve in run.curves(panel.column)]
-    # The speed that was not reached goes behind the one that was.
+    # The curve "if batches were never late" goes behind the actual speed.
     for name, curve in sorted(curves, key=lambda pair: pair[1].kind != NEVER_LATE):
-        axes.add_line(looks.of(name, curve.kind).line(curve.epochs, curve.values))
+        axes.add_line(styles.style(name, curve.kind).line(curve.epochs, curve.values))
     axes.set_title(panel.title)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
@@ -156,7 +142,7 @@ def _scale(axes: Axes, panel: Panel, values: list[float]) -> None:
         axes.set_yscale("log")
     if panel.is_share:
         axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
-        # So that a share of 0.1 % does not look like much, nor one of 100 % cut off.
+        # At least 10 % high, so that a share of 0.1 % looks small; 100 % is not cut.
         bottom, top = axes.get_ylim()
         axes.set_ylim(max(0, bottom), min(1.02, max(top, lowest + 0.1)))
     if panel.starts_at_zero:
@@ -168,21 +154,16 @@ def _shortened(name: str) -> str:
     return name if len(name) <= _LONGEST_NAME else f"{name[:half]}…{name[1 - half :]}"
 
 
-def _save(path: Path, save: Callable) -> None:
-    with atomic_file(path) as file:
-        save(file)
-
-
 def write_picture(path: Path, runs: list[RunRecord]) -> None:
-    """Draws all panels into one PNG file.
+    """Plots all panels into one PNG file.
 
     Raises:
         OSError: It cannot be written.
     """
-    looks = Looks(runs)
-    entries = looks.legend()
+    styles = CurveStyles(runs)
+    entries = styles.legend()
     handles = [
-        look.line([0, 1], [0, 0], label=_shortened(text)) for text, look in entries
+        style.line([0, 1], [0, 0], label=_shortened(text)) for text, style in entries
     ]
     columns = 4 if len(runs) == 1 else 3
     legend_inches = 0.3 + 0.22 * -(-len(entries) // columns)
@@ -193,17 +174,18 @@ def write_picture(path: Path, runs: list[RunRecord]) -> None:
             rect=(0, 0, 1, 1 - legend_inches / height), w_pad=0.12, h_pad=0.12
         )
         for axes, panel in zip(figure.subplots(2, 3).flat, PANELS):
-            _draw(axes, panel, runs, looks)
+            _plot(axes, panel, runs, styles)
         figure.legend(handles=handles, loc="upper left", ncols=columns, handlelength=4)
-        _save(path, lambda file: figure.savefig(file, format="png"))
+        with atomic_file(path) as file:
+            figure.savefig(file, format="png")
 
 
 def _svg(figure: Figure, name: str) -> str:
-    """A figure as an <svg> element that fits the width it is given.
+    """A figure as an <svg> element that adapts to any width.
 
     Args:
-        figure: What to draw.
-        name: Not that of another figure of the page, so that no ids are the same.
+        figure: The figure.
+        name: Unique in a page, so that ids are unique.
     """
     text = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": name, "svg.id": name}):
@@ -219,16 +201,16 @@ def panel_svg(panel: Panel, runs: list[RunRecord]) -> str:
     """One panel as an <svg> element."""
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(6, 3.4), layout="constrained")
-        _draw(figure.subplots(), panel, runs, Looks(runs))
+        _plot(figure.subplots(), panel, runs, CurveStyles(runs))
         return _svg(figure, panel.column)
 
 
 def legend_svgs(runs: list[RunRecord]) -> list[tuple[str, str]]:
-    """The legend: a piece of line as an <svg> element, and its text."""
+    """The legend: for each entry a line as an <svg> element, and its text."""
     pieces = []
-    for index, (text, look) in enumerate(Looks(runs).legend()):
+    for index, (text, style) in enumerate(CurveStyles(runs).legend()):
         figure = Figure(figsize=(0.6, 0.2))
-        line = look.line([0.02, 0.5, 0.98], [0.5, 0.5, 0.5])
+        line = style.line([0.02, 0.5, 0.98], [0.5, 0.5, 0.5])
         line.set_markevery([1])
         figure.add_artist(line)
         pieces.append((_svg(figure, f"legend{index}"), text))

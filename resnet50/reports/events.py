@@ -3,9 +3,9 @@
     RUN/tensorboard/training/events.out.tfevents.*
     RUN/tensorboard/validation, 1 crop/events.out.tfevents.*
 
-so that training and validation of one run, and all runs, lie in one diagram. The tables
-stay the source: every file is made anew from the whole table, and tells a TensorBoard
-that is already looking to forget what it has read before.
+so that TensorBoard shows training and validation, and all runs, in one diagram. Every
+file is rewritten from its whole table, and makes a running TensorBoard forget what it
+has read before.
 """
 
 import io
@@ -24,15 +24,15 @@ from resnet50.reports.tables import METRICS_FILE
 
 FOLDER = "tensorboard"
 
-# Columns that say what a row is of, and are no result.
+# Columns that identify a row and are no results.
 _KEYS = {"epoch", "steps", "crops", "weights", "num_images"}
 
 
 def _clock_times(run: RunRecord) -> dict[int, float]:
-    """For each epoch, when it was finished; seconds since 1970.
+    """When each epoch was finished, in seconds since 1970.
 
-    The last one when metrics.csv was written, each one before it as much earlier as
-    the next one's row has seconds. So pauses between are left out.
+    The last epoch was finished when metrics.csv was written. Each earlier time follows
+    from the seconds in the next epoch's row, so pauses are left out.
     """
     path = run.folder / METRICS_FILE
     at = path.stat().st_mtime if path.exists() else time.time()
@@ -71,7 +71,7 @@ def _picture(image: Image.Image) -> Summary.Value:
 def _write(
     folder: Path, events: list[tuple[int, Summary.Value]], times: dict[int, float]
 ) -> None:
-    """Replaces the event file of a folder by one of these epochs and values."""
+    """Replaces the event file of a folder by one with these epochs and values."""
     folder.mkdir(parents=True, exist_ok=True)
     before = list(folder.glob("events.out.tfevents.*"))
     now = time.time()
@@ -97,11 +97,11 @@ def _write(
 
 
 def write_events(run: RunRecord, first_batch: Image.Image | None) -> Path:
-    """Writes a run's event files; returns the folder they are in.
+    """Writes a run's event files; returns their folder.
 
     Args:
-        run: The tables.
-        first_batch: A picture of it, or None.
+        run: Tables of the run.
+        first_batch: Picture of the first batch, or None.
 
     Raises:
         OSError: They cannot be written.

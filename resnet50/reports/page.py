@@ -9,10 +9,10 @@ from resnet50.atomic_io import atomic_file
 from resnet50.reports.curves import PANELS, RunRecord, number
 from resnet50.reports.diagrams import legend_svgs, panel_svg
 
-# How often a page that is being rewritten reloads itself.
+# How often a page reloads itself while it is being rewritten.
 _RELOAD_SECONDS = 60
 
-# Stands where there is no number.
+# Shown if there is no number.
 _NOTHING = "-"
 
 _CSS = """
@@ -43,7 +43,7 @@ summary { cursor: pointer; overflow-wrap: anywhere; }
 
 _EXPLANATION = (
     "Training figures are means over an epoch, of augmented images, while the weights "
-    "change; validation figures are of the checkpoint after it. Epochs count from 0."
+    "change; validation figures are for the checkpoint after it. Epochs count from 0."
 )
 
 
@@ -52,7 +52,7 @@ def _percent(share: float) -> str:
 
 
 def _mean_over_time(run: RunRecord, column: str) -> float:
-    """Mean of a column, each epoch as heavy as the seconds of its row."""
+    """Mean of a column, weighted with each epoch's seconds."""
     pairs = [(number(row, "seconds"), number(row, column)) for row in run.metrics]
     pairs = [pair for pair in pairs if not any(map(math.isnan, pair))]
     seconds = sum(weight for weight, _ in pairs)
@@ -62,7 +62,7 @@ def _mean_over_time(run: RunRecord, column: str) -> float:
 
 
 def _best(run: RunRecord) -> str:
-    """The highest top-1 accuracy on the validation images, and of what."""
+    """The highest top-1 accuracy on the validation images, with crops and epoch."""
     found = [
         (number(row, "top1"), kind, row["epoch"])
         for kind, rows in run.evaluations_by_kind.items()
@@ -113,7 +113,7 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def _numbers(title: str, rows: list[dict[str, str]]) -> str:
-    """A table of a run as it stands, folded away."""
+    """All numbers of a table, folded away."""
     if not rows:
         return ""
     head = list(dict.fromkeys(column for row in rows for column in row))
@@ -123,11 +123,11 @@ def _numbers(title: str, rows: list[dict[str, str]]) -> str:
 
 
 def build_page(runs: list[RunRecord], *, reloads: bool) -> str:
-    """The page as text.
+    """The page as HTML.
 
     Args:
         runs: At least one.
-        reloads: Whether the page shall reload itself while it is shown.
+        reloads: Whether the page reloads itself while it is shown.
     """
     title = html.escape(", ".join(run.name for run in runs))
     legend = "\n".join(
@@ -162,7 +162,7 @@ def build_page(runs: list[RunRecord], *, reloads: bool) -> str:
 <div class="panels">
 {panels}
 </div>
-<p>{_EXPLANATION} Drawn {time.strftime("%Y-%m-%d %H:%M")}.</p>
+<p>{_EXPLANATION} Plotted {time.strftime("%Y-%m-%d %H:%M")}.</p>
 {numbers}
 </body>
 </html>

@@ -1,7 +1,7 @@
-"""Where a running pair of programs stands, read from the files that they share.
+"""The status of a running pair of programs, read from the files that they share.
 
-Only reads, so that it may look at any moment. The one thing that the programs could
-notice is the look at their locks, which they expect (see ``handoff.locks``).
+Only reads, so it can run at any time. It polls the programs' locks for a moment, which
+the programs allow for (see ``handoff.locks``).
 """
 
 import contextlib
@@ -16,30 +16,23 @@ from resnet50.config.settings import Config
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.manifest import read_manifest
-from resnet50.handoff.progress import (
-    ProgressError,
-    read_progress,
-    to_position,
-)
+from resnet50.handoff.progress import ProgressError, read_progress, to_position
 from resnet50.preprocessing.unreadable import UnreadableLog
 from resnet50.reports.curves import number
 from resnet50.reports.tables import METRICS_FILE, read_table
 
-_LOOK_SECONDS = 0.05
+_POLL_SECONDS = 0.05
 
 
 def steps_per_second(read_step: Callable[[], int | None], seconds: float) -> float:
-    """Watches a counter; how many steps a second it makes.
-
-    Measured from the first change to the last one, so that a slow training's few steps
-    give its speed too: whole steps over the time between them.
+    """Measures the speed of a counter, from its first to its last change.
 
     Args:
-        read_step: The counter; None where it cannot be read just now.
-        seconds: How long to watch.
+        read_step: Reads the counter; None if it cannot be read just now.
+        seconds: How long to poll.
 
     Returns:
-        0 if fewer than two changes are seen.
+        Steps per second; 0 after fewer than two changes.
     """
     changes: list[tuple[float, int]] = []
     last = read_step()
@@ -49,25 +42,26 @@ def steps_per_second(read_step: Callable[[], int | None], seconds: float) -> flo
         if step is not None and step != last:
             changes.append((now, step))
             last = step
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
     if len(changes) < 2:
         return 0.0
     (first_time, first), (last_time, last) = changes[0], changes[-1]
     return (last - first) / (last_time - first_time)
 
 
-def folder_bytes(folder: Path) -> int:
-    """All files below a folder; one that goes away meanwhile does not count."""
+def disk_line(folder: Path) -> str:
+    """The size of a folder, and the free space on its disk."""
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError):  # Deleted meanwhile.
                 total += (Path(parent) / name).stat().st_size
-    return total
+    free = shutil.disk_usage(folder).free
+    return f"disk        {folder}: {total / 1e9:.2f} GB, {free / 1e9:.1f} GB free"
 
 
 def find_trained_run(saved_models_folder: Path) -> Path | None:
-    """The folder of the run that a living trainer holds; None if there is none."""
+    """The folder of the run that is being trained; None if there is none."""
     if saved_models_folder.is_dir():
         for folder in sorted(saved_models_folder.iterdir()):
             if folder.is_dir() and locks.is_alive(folder, locks.TRAINER):
@@ -75,8 +69,8 @@ def find_trained_run(saved_models_folder: Path) -> Path | None:
     return None
 
 
-class Pair(NamedTuple):
-    """The two folders, and what they are to hold in the end."""
+class PairStatus(NamedTuple):
+    """Reads the status of the programs that share a buffer."""
 
     config: Config
     buffer: BatchBuffer
@@ -84,9 +78,14 @@ class Pair(NamedTuple):
     epoch_end: int
 
     @property
+    def manifest(self) -> dict:
+        """The buffer's manifest; empty if no preprocessor has run there."""
+        return read_manifest(self.buffer.folder) or {}
+
+    @property
     def batches_per_epoch(self) -> int | None:
-        """As the buffer's manifest has it; None if no preprocessor has been there."""
-        manifest = read_manifest(self.buffer.folder) or {}
+        """From the buffer's manifest; None if that does not say."""
+        manifest = self.manifest
         try:
             return manifest["num_images"] // manifest["batch_size"] or None
         except (KeyError, TypeError, ZeroDivisionError):
@@ -96,7 +95,7 @@ class Pair(NamedTuple):
         """The step of the next batch that the trainer needs.
 
         Raises:
-            ProgressError: Nobody knows.
+            ProgressError: It is unknown.
         """
         batches = self.batches_per_epoch
         if batches is None:
@@ -104,7 +103,7 @@ class Pair(NamedTuple):
                 f"{self.buffer.folder}: no batches have been made here yet "
                 "(runtime_preprocessing.py makes them)"
             )
-        # An end far away: another --epoch_end than ours is no error here.
+        # The trainer may have another --epoch_end, so any end is allowed.
         return read_progress(self.buffer.folder, batches, 10**18)
 
     def _step_or_none(self) -> int | None:
@@ -113,18 +112,24 @@ class Pair(NamedTuple):
         return None
 
     def lines(self, watch_seconds: float) -> list[str]:
-        """All there is to say, a line each."""
+        """The whole status.
+
+        Args:
+            watch_seconds: How long to watch the trainer for its speed.
+        """
         lines = [self._program(role) for role in (locks.TRAINER, locks.PREPROCESSOR)]
         try:
-            step = self.read_step()
+            lines += self._progress(self.read_step(), watch_seconds)
         except ProgressError as error:
             lines.append(f"position    unknown: {error}")
-        else:
-            lines += self._progress(step, watch_seconds)
-        if self.buffer.folder.is_dir():
-            lines += self._buffer_lines()
+        folder = self.buffer.folder
+        if folder.is_dir():
+            log = UnreadableLog(folder)
+            lines.append(disk_line(folder))
+            lines.append(f"bad images  {len(log)} so far, named in {log.path}")
         if self.run_folder is not None:
-            lines += self._run_lines(self.run_folder)
+            lines.append(disk_line(self.run_folder))
+            lines += self._last_epoch()
         return lines
 
     def _program(self, role: str) -> str:
@@ -135,73 +140,58 @@ class Pair(NamedTuple):
 
     def _progress(self, step: int, watch_seconds: float) -> list[str]:
         """Position, fill, speed and time left."""
-        batches, folder = self.batches_per_epoch, self.buffer.folder
+        batches = self.batches_per_epoch
         end = self.epoch_end * batches
         position = to_position(step, batches)
         ahead = sum(ready >= position for ready in self.buffer.ready())
         wanted = min(self.config.train.buffer_size, max(end - step, 0))
-        lines = [
+        return [
             f"position    {position} of {batches:,}; {step / end:.1%} of "
             f"{self.epoch_end} epochs",
             f"buffer      {ahead} of {wanted} batches ready",
+            *self._time_left(end - step, watch_seconds),
         ]
-        if step >= end:
-            return [
-                *lines,
-                f"time left   none, all {self.epoch_end} epochs are trained",
-            ]
-        if not locks.is_alive(folder, locks.TRAINER):
-            return [*lines, "time left   unknown, nothing is being trained"]
+
+    def _time_left(self, num_steps: int, watch_seconds: float) -> list[str]:
+        """Speed, and the time that a number of steps takes."""
+        if num_steps <= 0:
+            return [f"time left   none, all {self.epoch_end} epochs are trained"]
+        if not locks.is_alive(self.buffer.folder, locks.TRAINER):
+            return ["time left   unknown, nothing is being trained"]
         speed = steps_per_second(self._step_or_none, watch_seconds)
-        batch_size = read_manifest(folder)["batch_size"]
+        batch_size = self.manifest["batch_size"]
         source = f"in the last {watch_seconds:g} s"
-        if speed <= 0:  # One that makes a step in some seconds, or one that waits.
-            last = self.last_row()
-            speed = (number(last, "images_per_second") if last else 0) / batch_size
+        if speed <= 0:  # The trainer waits, or a step takes seconds.
+            speed = number(self._last_row(), "images_per_second") / batch_size
             source = f"in the last epoch; no two steps {source}"
         if not speed > 0:
-            return [*lines, f"speed       no two steps in {watch_seconds:g} s"]
+            return [f"speed       no two steps in {watch_seconds:g} s"]
         return [
-            *lines,
             f"speed       {speed * batch_size:.1f} images/s, {speed:.2f} batches/s "
             f"({source})",
-            f"time left   {duration((end - step) / speed)} at this speed",
+            f"time left   {duration(num_steps / speed)} at this speed",
         ]
 
-    def last_row(self) -> dict[str, str] | None:
-        """The newest row of the run's metrics.csv."""
-        folder = self.run_folder
-        rows = read_table(folder / METRICS_FILE) if folder else []
-        return rows[-1] if rows else None
+    def _last_row(self) -> dict[str, str]:
+        """The newest row of the run's metrics.csv; empty if there is none."""
+        rows = read_table(self.run_folder / METRICS_FILE) if self.run_folder else []
+        return rows[-1] if rows else {}
 
-    def _buffer_lines(self) -> list[str]:
-        folder = self.buffer.folder
+    def _last_epoch(self) -> list[str]:
+        row = self._last_row()
+        if not row:
+            return []
+        top1, top5 = number(row, "top1"), number(row, "top5")
         return [
-            f"disk        {_disk(folder)}",
-            f"bad images  {len(UnreadableLog(folder))} so far, named in "
-            f"{UnreadableLog(folder).path}",
+            f"last epoch  {row.get('epoch')}: loss {number(row, 'loss'):.3f}, "
+            f"top-1 {top1:.1%}, top-5 {top5:.1%}, "
+            f"{number(row, 'images_per_second'):.1f} images/s, "
+            f"waiting {number(row, 'waiting'):.1%}"
         ]
-
-    def _run_lines(self, folder: Path) -> list[str]:
-        lines = [f"disk        {_disk(folder)}"]
-        if row := self.last_row():
-            top1, top5 = number(row, "top1"), number(row, "top5")
-            lines.append(
-                f"last epoch  {row.get('epoch')}: loss {number(row, 'loss'):.3f}, "
-                f"top-1 {top1:.1%}, top-5 {top5:.1%}, "
-                f"{number(row, 'images_per_second'):.1f} images/s, "
-                f"waiting {number(row, 'waiting'):.1%}"
-            )
-        return lines
-
-
-def _disk(folder: Path) -> str:
-    free = shutil.disk_usage(folder).free
-    return f"{folder}: {folder_bytes(folder) / 1e9:.2f} GB, {free / 1e9:.1f} GB free"
 
 
 def duration(seconds: float) -> str:
-    """Days, hours and minutes; of less than a minute the seconds."""
+    """Days, hours and minutes; seconds if it is less than a minute."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

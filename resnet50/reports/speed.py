@@ -1,13 +1,13 @@
-"""How fast a training goes, which of the two programs limits it, and what helps.
+"""The speed of a training, which of the two programs limits it, and what helps.
 
-The trainer's time is spent in three phases, one after the other:
+The trainer's time is the sum of three phases:
 
     waiting     no batch is there
     saving      a checkpoint is written
     computing   everything else: the network, and the copies to the device
 
-Beside them its reading thread reads batch files ahead, or looks for one that is not
-there yet; of these seconds only the waiting is what they cost.
+Meanwhile its reading thread reads batch files ahead, or waits for one that is missing.
+The thread's seconds overlap with the phases; only waiting slows the training.
 """
 
 from typing import NamedTuple
@@ -19,24 +19,24 @@ _WORTH_A_CHANGE = 0.05
 
 
 class Speed(NamedTuple):
-    """What a trainer did in some stretch of time, or since its start."""
+    """What a trainer did in a period of time."""
 
     num_images: int
     seconds: float
-    waiting: float  # seconds of the trainer, as are the others
+    waiting: float  # seconds of the trainer
     saving: float
-    reading: float  # seconds of the reading thread: in batch files
-    absent: float  # of the same: the next batch is not there
-    unattended: float  # of the same: nor is a preprocessor
+    reading: float  # seconds of the reading thread: reads batch files
+    absent: float  # the same: the next batch is missing
+    unattended: float  # the same, and no preprocessor runs
 
     @property
     def images_per_second(self) -> float:
-        """Trained images, over the whole time."""
+        """Trained images per second."""
         return self.num_images / max(self.seconds, 1e-9)
 
     @property
     def unhindered_images_per_second(self) -> float:
-        """The same if batches were never late: over the time without the waiting."""
+        """Trained images per second, without the time spent waiting."""
         return self.num_images / max(self.seconds - self.waiting, 1e-9)
 
     def share(self, phase_seconds: float) -> float:
@@ -44,14 +44,14 @@ class Speed(NamedTuple):
         return phase_seconds / max(self.seconds, 1e-9)
 
     def line(self) -> str:
-        """All figures, for a person to read."""
+        """All figures, for the user."""
         waiting, saving = self.share(self.waiting), self.share(self.saving)
         return (
             f"{self.images_per_second:.1f} images/s, "
             f"{self.unhindered_images_per_second:.1f} if batches were never late; "
             f"waiting {waiting:.1%}, computing {max(0, 1 - waiting - saving):.1%}, "
             f"saving {saving:.1%} of the time; "
-            f"reading {self.share(self.reading):.1%}, beside them"
+            f"reading {self.share(self.reading):.1%}, in parallel"
         )
 
 
@@ -61,13 +61,13 @@ def limit(
     preprocessing: RuntimePreprocessingConfig,
     num_cores: int,
 ) -> str:
-    """One sentence: which side limits, and which key of config.txt to change.
+    """One sentence: which program limits, and which key of config.txt to change.
 
     Args:
-        speed: Of a stretch of time long enough to tell, such as an epoch.
+        speed: Figures of a period that is long enough, such as an epoch.
         train: [train] of config.txt.
         preprocessing: [runtime_preprocessing] of config.txt.
-        num_cores: Of this machine.
+        num_cores: Processor cores of this machine.
     """
     if speed.share(speed.waiting) > _WORTH_A_CHANGE:
         return _limit_of_preprocessing(speed, train, preprocessing, num_cores)
@@ -82,8 +82,8 @@ def _limit_of_trainer(speed: Speed, train: TrainConfig) -> str:
         if 0 < 60 * minutes < speed.seconds:
             return f"{start}; raise [train] checkpoint_minutes (it is {minutes:g})."
         return (
-            f"{start}, of which each epoch must have one; no key changes that but "
-            "[train] saved_models_folder, to a faster disk."
+            f"{start}, and each epoch must have one; put [train] saved_models_folder "
+            "on a faster disk."
         )
     start = "The trainer limits, batches are there in time"
     if train.deterministic:
@@ -117,7 +117,7 @@ def _limit_of_preprocessing(
             "The hand-off limits: batches are there, but reading them is slow; put "
             f"[train] buffer_folder on a faster disk{smaller}."
         )
-    # The preprocessor sleeps as long as more than this is left.
+    # The preprocessor sleeps as long as more batches than this are left.
     spare = preprocessing.refill_below * train.buffer_size
     batches_per_second = speed.unhindered_images_per_second / train.batch_size
     if batches_per_second * preprocessing.sleep_time > spare:

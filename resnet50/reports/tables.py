@@ -1,6 +1,6 @@
-"""CSV tables of a run: metrics.csv and evaluation.csv, one row an epoch.
+"""CSV tables of a run: metrics.csv and evaluation.csv, one row per epoch.
 
-A table is replaced whole, so a reader never sees half a row, and an epoch that is
+A table is replaced atomically, so a reader never sees half a row. An epoch that is
 trained or evaluated again replaces its row.
 """
 
@@ -13,22 +13,22 @@ from resnet50.errors import UserError
 
 METRICS_FILE, EVALUATION_FILE = "metrics.csv", "evaluation.csv"
 
-# The networks that a checkpoint may hold; in evaluation.csv, which one was evaluated.
+# The weights that a checkpoint may hold; evaluation.csv says which were evaluated.
 WEIGHTS = ("trained", "averaged")
 
-# The columns that this module reads again.
+# The columns that this module reads, with their types.
 _KINDS = {"epoch": int, "crops": int, "top1": float}
 
 
 class TableError(UserError):
-    """A table has been changed by hand, or damaged."""
+    """A table was edited wrongly, or damaged."""
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """Rows of a table, by column name; none if there is no file.
+    """The rows of a table, by column name; none if there is no file.
 
     Raises:
-        TableError: The file is no table, or a number in it is none.
+        TableError: The file is no table, or a cell of _KINDS is no number.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -50,7 +50,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
 
 def write_table(path: Path, rows: list[dict]) -> None:
-    """Replaces a table; a cell whose row lacks the column stays empty."""
+    """Replaces a table; where a row lacks a column, the cell stays empty."""
     columns = dict.fromkeys(column for row in rows for column in row)
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
@@ -61,10 +61,10 @@ def write_table(path: Path, rows: list[dict]) -> None:
 
 
 def record_epoch(path: Path, row: dict) -> None:
-    """Adds an epoch's row to metrics.csv; its and later epochs' old rows go.
+    """Adds an epoch's row to metrics.csv; removes old rows from that epoch on.
 
     Raises:
-        TableError: What is there already is damaged.
+        TableError: The old table is damaged.
     """
     earlier = [r for r in read_table(path) if int(r.get("epoch", 0)) < row["epoch"]]
     write_table(path, [*earlier, row])
@@ -73,11 +73,11 @@ def record_epoch(path: Path, row: dict) -> None:
 def record_evaluation(path: Path, row: dict) -> None:
     """Adds a row to evaluation.csv.
 
-    It replaces the epoch's row with as many crops and of the same weights, "trained" if
-    the row does not say.
+    It replaces the row with the same epoch, number of crops and weights, which are
+    "trained" if a row does not say.
 
     Raises:
-        TableError: What is there already is damaged.
+        TableError: The old table is damaged.
     """
 
     def key(row):
@@ -89,7 +89,7 @@ def record_evaluation(path: Path, row: dict) -> None:
 
 
 def best_epochs(path: Path) -> set[int]:
-    """Epochs with the highest top-1 in evaluation.csv, one for each number of crops.
+    """The epochs with the highest top-1 in evaluation.csv, one per number of crops.
 
     Raises:
         TableError: The file is damaged.

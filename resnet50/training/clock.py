@@ -1,4 +1,4 @@
-"""Measures what the trainer spends its time on; see ``resnet50.reports.speed``."""
+"""Measures how the trainer spends its time; see ``resnet50.reports.speed``."""
 
 import contextlib
 import time
@@ -9,14 +9,14 @@ from resnet50.reports.speed import Speed
 
 
 class Clock:
-    """Counts from its creation on; a stretch of time lies between two marks.
+    """Counts images and seconds; the difference of two marks is a stretch of time.
 
-    The host runs ahead of the device, so a mark is as true as the last look at a
-    result of the device is recent. A wait in which the device still computes counts as
-    waiting too, at most one step each time.
+    The host runs ahead of the device, so a mark is exact only right after the host has
+    read a result. A wait for a batch counts as waiting even while the device still
+    computes, which takes at most one step.
 
     Attributes:
-        num_images: Trained so far; the loop counts them up.
+        num_images: Number of trained images; the loop increases it.
     """
 
     def __init__(self, reader: BatchReader):
@@ -27,7 +27,7 @@ class Clock:
         self.restart()
 
     def mark(self) -> Speed:
-        """All counts as they are now, the seconds since some moment of no meaning."""
+        """All counts now; the seconds have an arbitrary origin."""
         return Speed(
             num_images=self.num_images,
             seconds=time.monotonic(),
@@ -39,20 +39,20 @@ class Clock:
         )
 
     def since(self, mark: Speed) -> Speed:
-        """What has been done since a mark."""
+        """The counts since a mark."""
         return Speed(*(now - then for now, then in zip(self.mark(), mark)))
 
     def restart(self) -> None:
-        """Starts an epoch, or this session's part of one."""
+        """Starts an epoch, or this process's part of one."""
         self._restarted = self.mark()
 
     def speed(self) -> Speed:
-        """Since the last restart."""
+        """The counts since the last restart."""
         return self.since(self._restarted)
 
     @contextlib.contextmanager
     def saving(self) -> Iterator[None]:
-        """Counts the block as saving, whether it fails or not."""
+        """Counts the block's time as saving, even if it fails."""
         started = time.monotonic()
         try:
             yield

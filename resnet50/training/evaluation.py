@@ -1,4 +1,4 @@
-"""What a network says to images, how often that is right, and its loss."""
+"""Runs a network on images: its predictions, accuracy and loss."""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -21,33 +21,33 @@ from resnet50.training.update.totals import count_correct
 
 
 class EvaluationError(UserError):
-    """There is nothing to evaluate on."""
+    """None of the validation images can be read."""
 
 
 class Accuracy(NamedTuple):
-    """How often a network is right."""
+    """How often a network is right, over the readable images."""
 
     top1: float  # 0..1
     top5: float  # 0..1
     loss: float  # mean cross-entropy, without label smoothing
-    num_images: int  # readable ones; the shares are of these
+    num_images: int  # readable ones
     unreadable: list[tuple[str, str]]  # name and reason
 
 
 class Prediction(NamedTuple):
-    """What a network says to one image."""
+    """The network's output for one image."""
 
     source: ImageSource
-    probabilities: np.ndarray | None  # float32 [K]; None: the image is unreadable
-    reason: str  # why it is
+    probabilities: np.ndarray | None  # float32 [K]; None if the image is unreadable
+    reason: str  # why it is unreadable, or ""
 
 
 class _Chunk(NamedTuple):
-    """Some images, as they are read together."""
+    """Images that a thread has read together."""
 
-    readable: list[int]  # their indices
-    views: list[np.ndarray]  # of the readable ones, float32 [crops, crop, crop, 3]
-    unreadable: list[tuple[ImageSource, str]]  # and the reason
+    readable: list[int]  # indices of the readable images
+    views: list[np.ndarray]  # their views, float32 [crops, crop, crop, 3]
+    unreadable: list[tuple[ImageSource, str]]  # the others, with the reason
 
 
 def read_views(
@@ -58,13 +58,13 @@ def read_views(
     num_crops: int,
     statistics: ChannelStatistics,
 ) -> np.ndarray:
-    """Decodes a validation image into normalized views; see ``views``.
+    """Decodes a validation image into its normalized views; see ``views``.
 
     Returns:
         float32 [num_crops, crop_size, crop_size, 3], RGB, normalized.
 
     Raises:
-        UndecodableImageError: It cannot be read.
+        UndecodableImageError: The image cannot be read.
     """
     crops = views(
         decode_rgb(source),
@@ -77,7 +77,7 @@ def read_views(
 
 
 class Evaluator:
-    """Evaluates one network, whose weights may change between the evaluations."""
+    """Evaluates a network, whose weights may change between evaluations."""
 
     def __init__(
         self,
@@ -94,13 +94,13 @@ class Evaluator:
 
         Args:
             model: The network.
-            statistics: The training set's.
-            shorter_side: Of a validation image after its resize, pixels.
+            statistics: The statistics of the training set.
+            shorter_side: Shorter side of a resized validation image, pixels.
             crop_size: Side of a crop, pixels.
-            num_crops: 1 or 10; see pixels.evaluation_crops.views.
-            batch_size: Crops that go through the network at once, at most, but at
-                least those of one image.
-            num_workers: Threads that decode; decoding leaves Python's lock free.
+            num_crops: Crops per image, 1 or 10; see pixels.evaluation_crops.views.
+            batch_size: Largest number of crops in a batch; a batch has at least the
+                crops of one image.
+            num_workers: Number of decoding threads; decoding releases Python's lock.
         """
         self._model = model
         self._num_crops = num_crops
@@ -120,7 +120,7 @@ class Evaluator:
 
     @classmethod
     def from_config(cls, model: ResNet50, config: Config, num_crops: int):
-        """Prepares as [evaluation] and [dataset] of config.txt say."""
+        """Creates an evaluator with the settings of config.txt."""
         return cls(
             model,
             ChannelStatistics.from_config(config.dataset),
@@ -132,9 +132,9 @@ class Evaluator:
         )
 
     def _mean_logs(self, images: tf.Tensor) -> tf.Tensor:
-        """Logarithms of each image's probabilities, [N, K]: the mean over its crops.
+        """Logarithms of the probabilities averaged over an image's crops, [N, K].
 
-        As logarithms none underflows to 0.
+        Logarithms do not underflow to 0.
         """
         crops = tf.reshape(images, (-1, *images.shape[2:]))
         logits = self._model(crops, is_training=False)
@@ -146,7 +146,7 @@ class Evaluator:
     def _count_hits(
         self, images: tf.Tensor, labels: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Top-1 hits, top-5 hits, and the sum of the losses."""
+        """Counts top-1 hits and top-5 hits, and sums the losses."""
         means = self._mean_logs(images)
         loss = -tf.reduce_sum(tf.gather(means, labels, axis=1, batch_dims=1))
         return count_correct(means, labels, 1), count_correct(means, labels, 5), loss
@@ -164,7 +164,7 @@ class Evaluator:
     def _read_chunks(
         self, sources_of: Callable[[range], Sequence[ImageSource]], num_images: int
     ) -> Iterator[_Chunk]:
-        """Reads images in the order of their indices, ahead of the network."""
+        """Reads images in order, ahead of the network."""
         chunks = (
             range(start, min(start + self._images_at_once, num_images))
             for start in range(0, num_images, self._images_at_once)
@@ -178,10 +178,7 @@ class Evaluator:
             )
 
     def predict(self, sources: Sequence[ImageSource]) -> Iterator[Prediction]:
-        """What the network says to each of some images.
-
-        In their order, but for unreadable ones, which come a little early.
-        """
+        """Predicts images in their order; unreadable ones may come a little early."""
         for chunk in self._read_chunks(
             lambda i: sources[i.start : i.stop], len(sources)
         ):
@@ -192,15 +189,15 @@ class Evaluator:
                 for index, of_image in zip(chunk.readable, probabilities):
                     yield Prediction(sources[index], of_image, "")
 
-    def evaluate(self, dataset: Dataset, advance: Callable[[int], None]) -> Accuracy:
+    def evaluate(self, dataset: Dataset, show: Callable[[int], None]) -> Accuracy:
         """Evaluates the network on all images of a dataset.
 
         Args:
             dataset: The validation images.
-            advance: Called with the number of images of each finished batch.
+            show: Takes, after each batch, the number of images so far.
 
         Raises:
-            EvaluationError: Not one image can be read.
+            EvaluationError: No image can be read.
         """
         unreadable: list[tuple[str, str]] = []
         num_images = top1 = top5 = 0
@@ -214,7 +211,7 @@ class Evaluator:
                 loss += float(hits[2])
                 num_images += len(chunk.views)
             unreadable.extend((str(source), why) for source, why in chunk.unreadable)
-            advance(len(chunk.views) + len(chunk.unreadable))
+            show(num_images + len(unreadable))
         if not num_images:
             name, reason = unreadable[0]
             raise EvaluationError(

@@ -1,4 +1,4 @@
-"""Proves what is judged of the two programs, by their folder."""
+"""Proves the judgements of the two programs by their folder."""
 
 import os
 
@@ -11,7 +11,7 @@ from resnet50.handoff.progress import FILE_NAME, Position, write_progress
 NOBODY = Programs(None, None)
 
 
-def test_who_runs_is_told_by_the_locks(tmp_path):
+def test_the_locks_say_which_programs_run(tmp_path):
     assert agreement.find_programs(tmp_path) == NOBODY
     with locks.exclusive_role(tmp_path, locks.PREPROCESSOR):
         running = agreement.find_programs(tmp_path)

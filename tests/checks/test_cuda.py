@@ -1,8 +1,9 @@
-"""Proves what is judged of made-up cards, drivers, libraries and builds.
+"""Proves the judgements of invented cards, drivers, libraries and builds.
 
-No test needs a GPU: TensorFlow's answers and the libraries' are made up.
+No test needs a GPU.
 """
 
+import ctypes
 import re
 import signal
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from resnet50.checks import cuda, gpu
-from resnet50.checks.cuda import Build, Gpu, Outcome
+from resnet50.checks.cuda import Build, Driver, Gpu, Outcome
 from resnet50.checks.findings import OK, PROBLEM, WARNING
 
 BUILD = Build(
@@ -20,40 +21,42 @@ BUILD = Build(
 NO_FILE = "{}: cannot open shared object file: No such file or directory"
 
 
-def loader(*missing):
-    """Loads every library but these."""
-    return lambda name: NO_FILE.format(name) if name in missing else ""
+def test_the_libraries_come_from_tensorflows_requirements():
+    assert cuda.required_libraries(
+        [
+            "numpy>=1.26.0",
+            'nvidia-cublas-cu12<13.0,>=12.5.3.2; extra == "and-cuda"',
+            'nvidia-cuda-nvcc-cu12<13.0,>=12.5.82; extra == "and-cuda"',
+            'nvidia-cuda-runtime-cu12<13.0,>=12.5.82; extra == "and-cuda"',
+            'nvidia-cufft-cu12<12.0,>=11.2.3.61; extra == "and-cuda"',
+        ]
+    ) == ["libcublas.so.12", "libcublasLt.so.12", "libcudart.so.12", "libcufft.so.11"]
+    # NVIDIA's packages for CUDA 13 have no suffix.
+    later = ["nvidia-cuda-runtime==13.0.*", "nvidia-cusparse~=12.6"]
+    assert cuda.required_libraries(later) == ["libcudart.so.13", "libcusparse.so.12"]
+    assert cuda.required_libraries(["numpy>=1.26.0"]) == []
 
 
-def test_libraries_of_the_build():
-    assert BUILD.libraries == (
-        "libcudart.so.12",
-        "libcublas.so.12",
-        "libcublasLt.so.12",
-        "libcufft.so.11",
-        "libcusolver.so.11",
-        "libcusparse.so.12",
-        "libcudnn.so.9",
-    )
-    assert "libcufft.so.12" in BUILD._replace(cuda="13.0").libraries
-
-
-def test_the_missing_library_is_named_with_the_command_that_installs_it():
-    assert gpu.check_libraries(BUILD, loader()).status == OK
-    finding = gpu.check_libraries(BUILD, loader("libcudnn.so.9", "libcufft.so.11"))
+def test_a_missing_library_is_named_with_the_command_that_installs_it():
+    missing = ("libcudnn.so.9", "libcufft.so.11")
+    reasons = {name: NO_FILE.format(name) for name in missing}
+    assert gpu.check_libraries(BUILD, {"libcudart.so.12": ""}).status == OK
+    finding = gpu.check_libraries(BUILD, {"libcudart.so.12": "", **reasons})
     assert str(finding) == (
-        "warning  CUDA's libraries: 2 of 7 are missing: libcufft.so.11, libcudnn.so.9 "
+        "warning  CUDA's libraries: 2 of 3 are missing: libcudnn.so.9, libcufft.so.11 "
         "(python3 -m pip install 'tensorflow[and-cuda]==2.21.0')"
     )
+    unknown = gpu.check_libraries(BUILD, {})
+    assert (unknown.status, "not checked" in unknown.what) == (OK, True)
 
 
-def test_what_a_library_lacks_itself_is_told():
+def test_a_library_that_lacks_another_one_is_explained():
     lacking = NO_FILE.format("libnvJitLink.so.12")
     reasons = {
         "libcufft.so.11": NO_FILE.format("libcufft.so.11"),
         "libcusparse.so.12": lacking,
     }
-    finding = gpu.check_libraries(BUILD, lambda name: reasons.get(name, ""))
+    finding = gpu.check_libraries(BUILD, reasons)
     assert finding.what.endswith(
         f"libcufft.so.11, libcusparse.so.12; libcusparse.so.12: {lacking}"
     )
@@ -74,43 +77,60 @@ def test_libraries_are_loaded_from_the_system_and_from_packages(tmp_path):
     assert cuda.load_library("libother.so.9", [tmp_path, folder]) == ""
 
 
-def test_packages_are_looked_for_beside_tensorflow():
-    # tensorflow[cuda] may or may not be installed here.
+def test_packages_are_searched_beside_tensorflow():
+    # tensorflow[and-cuda] may or may not be installed here.
     assert all(path.parts[-3] == "nvidia" for path in cuda.package_folders())
 
 
+NO_DRIVER = Driver("", None, NO_FILE.format("libcuda.so.1"))
+
+
 @pytest.mark.parametrize(
-    ("version", "has_card", "missing", "status", "words"),
+    ("driver", "has_card", "status", "words"),
     [
-        ("550.54.14", True, (), OK, "550.54.14"),
-        ("470.10", True, (), WARNING, "470.10 is too old for CUDA 12.5.1"),
-        (None, True, ("libcuda.so.1",), WARNING, "card is there, but no driver"),
-        (None, False, ("libcuda.so.1",), WARNING, "no NVIDIA card"),
-        (None, False, (), OK, "its version is unknown"),
-        ("550.54.14", True, ("libcuda.so.1",), WARNING, "docker run --gpus all"),
+        (Driver("550.54.14", (12, 4), ""), True, OK, "550.54.14, for CUDA 12.4"),
+        (Driver("580.1", (13, 0), ""), True, OK, "580.1"),
+        (Driver("470.10", (11, 4), ""), True, WARNING, "is too old for CUDA 12.5.1"),
+        (NO_DRIVER, True, WARNING, "card is there, but no driver"),
+        (NO_DRIVER, False, WARNING, "there is no NVIDIA card"),
+        (Driver("", None, ""), False, OK, "version unknown"),
+        (NO_DRIVER._replace(version="550.54"), True, WARNING, "docker run --gpus all"),
     ],
 )
-def test_drivers(version, has_card, missing, status, words):
-    finding = gpu.check_driver(version, BUILD, has_card=has_card, load=loader(*missing))
+def test_drivers(driver, has_card, status, words):
+    finding = gpu.check_driver(driver, BUILD, has_card=has_card)
     assert finding.status == status
     assert words in str(finding)
 
 
-def test_the_drivers_version_is_read(tmp_path):
+class FakeLibrary:
+    """The driver's library for CUDA 12.4."""
+
+    status = 0
+
+    def cuDriverGetVersion(self, pointer):  # noqa: N802
+        pointer._obj.value = 12040
+        return self.status
+
+
+def test_the_driver_is_asked_for_its_versions(tmp_path, monkeypatch):
     proc = tmp_path / "version"
-    none = str(tmp_path / "no-such-command")
-    assert cuda.driver_version(proc, none) is None
+    library = FakeLibrary()
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
+    assert cuda.find_driver(proc) == Driver("", (12, 4), "")
     proc.write_text(
         "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14  Thu Feb 22\n"
         "GCC version:  gcc version 12.2.0 (Debian 12.2.0-14)\n"
     )
-    assert cuda.driver_version(proc, none) == "550.54.14"
-    command = tmp_path / "nvidia-smi"
-    command.write_text("#!/bin/sh\necho 535.161.08\n")
-    command.chmod(0o755)
-    assert cuda.driver_version(tmp_path / "none", str(command)) == "535.161.08"
-    command.write_text("#!/bin/sh\necho NVIDIA-SMI has failed\nexit 9\n")
-    assert cuda.driver_version(tmp_path / "none", str(command)) is None
+    assert cuda.find_driver(proc) == Driver("550.54.14", (12, 4), "")
+    library.status = 34  # CUDA_ERROR_STUB_LIBRARY
+    assert cuda.find_driver(proc) == Driver("550.54.14", None, "")
+
+    def refuse(name):
+        raise OSError(NO_FILE.format(name))
+
+    monkeypatch.setattr(ctypes, "CDLL", refuse)
+    assert cuda.find_driver(proc) == NO_DRIVER._replace(version="550.54.14")
 
 
 def test_cards_on_the_bus(tmp_path):
@@ -172,22 +192,22 @@ def test_a_trial_that_does_not_end_is_ended():
     assert gpu.check_trial(outcome, with_xla=False).status == PROBLEM
 
 
-def findings(build=BUILD, gpus=(), missing=(), attempt=None):
-    found = gpu.check_gpu(build, list(gpus), load=loader(*missing), attempt=attempt)
+def devices(*gpus, attempt=None):
+    found = gpu.check_devices(list(gpus), BUILD, attempt)
     return {finding.what.split(":")[0]: finding.status for finding in found}
 
 
-def test_all_together():
+def test_devices():
     card = Gpu("NVIDIA GeForce RTX 2080", (7, 5))
-    healthy = findings(gpus=[card], attempt=lambda with_xla: Outcome(0, ""))
-    assert set(healthy.values()) == {OK}
-    assert healthy.keys() >= {"GPU", "kernels", "computing", "XLA"}
-    without_xla = findings(
-        gpus=[card], attempt=lambda with_xla: Outcome(-6 if with_xla else 0, "")
+    healthy = devices(card, attempt=lambda with_xla: Outcome(0, ""))
+    assert healthy == dict.fromkeys(("GPU", "kernels", "computing", "XLA"), OK)
+    without_xla = devices(
+        card, attempt=lambda with_xla: Outcome(-6 if with_xla else 0, "")
     )
     assert (without_xla["computing"], without_xla["XLA"]) == (OK, WARNING)
-    assert findings(gpus=[card])["computing"] == OK  # Not tried: a training runs.
-    bare = findings(missing=("libcuda.so.1", "libcudnn.so.9"))
-    assert (bare["GPU"], bare["CUDA's libraries"]) == (WARNING, WARNING)
-    on_a_mac = findings(build=Build("2.21.0", "", "", ()))
-    assert on_a_mac == {"TensorFlow": WARNING, "GPU": WARNING}
+    assert devices(card)["computing"] == OK  # Not tried: a training runs.
+    assert devices() == {"GPU": WARNING}
+
+
+def test_a_build_without_gpus_is_warned_of():
+    assert gpu.check_build(Build("2.21.0", "", "", ())).status == WARNING

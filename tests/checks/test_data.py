@@ -1,4 +1,4 @@
-"""Proves what is judged of datasets, and of channel statistics by a sample."""
+"""Proves the judgements of datasets, and of channel statistics by a sample."""
 
 import dataclasses
 
@@ -7,7 +7,8 @@ from PIL import Image
 
 from resnet50.checks import data
 from resnet50.checks.findings import OK, PROBLEM, WARNING
-from resnet50.dataset.images import DatasetError, list_class_folders
+from resnet50.dataset.class_folders import list_class_folders
+from resnet50.dataset.images import DatasetError
 from resnet50.dataset.listing import open_dataset
 from tests.images import make_class_folders, photograph
 from tests.settings import SETTINGS
@@ -24,7 +25,7 @@ def test_counts(tmp_path):
         data.check_training_set(dataset, 12)
 
 
-def test_what_is_passed_over_is_told(tmp_path):
+def test_files_that_are_no_images_are_named(tmp_path):
     make_class_folders(tmp_path, 2, 1)
     assert list(data.check_passed_over(open_dataset(tmp_path, None))) == []
     (tmp_path / "class_000" / "notes.txt").touch()

@@ -1,5 +1,6 @@
-"""Proves what is judged of folders, file systems and made-up free space."""
+"""Proves the judgements of folders, file systems and invented free space."""
 
+import dataclasses
 import errno
 import os
 import shutil
@@ -11,6 +12,7 @@ import pytest
 from resnet50.checks import disks
 from resnet50.checks.disks import Trial
 from resnet50.checks.findings import OK, PROBLEM, WARNING
+from tests.settings import SETTINGS
 
 MOUNTS = """\
 /dev/sda1 / ext4 rw 0 0
@@ -32,9 +34,11 @@ torn
         ("/data/b", "tmpfs"),
     ],
 )
-def test_the_nearest_and_latest_mount_counts(folder, kind):
-    assert disks.file_system_of(Path(folder), MOUNTS) == kind
-    assert disks.file_system_of(Path(folder), "") == ""
+def test_the_nearest_and_latest_mount_counts(folder, kind, tmp_path):
+    mounts = tmp_path / "mounts"
+    assert disks.file_system_of(Path(folder), mounts) == ""
+    mounts.write_text(MOUNTS)
+    assert disks.file_system_of(Path(folder), mounts) == kind
 
 
 def test_network_file_systems_are_warned_of():
@@ -98,32 +102,36 @@ def test_room_in_shared_memory():
     assert "room for 3 of the buffer's 1000 batches" in finding.what
 
 
+def judge_checkpoints(number, epochs, keep):
+    """The finding if there is room for a number of checkpoints."""
+    train = dataclasses.replace(
+        SETTINGS.train,
+        saved_models_folder=Path("/runs"),
+        epochs=epochs,
+        keep_checkpoints=keep,
+    )
+    free = number * disks.plain_checkpoint_bytes(1000)
+    return disks.check_checkpoint_room(train, free, 1000)
+
+
 def test_checkpoints_by_hand():
     # 25,557,032 parameters, as many momenta, 53,120 statistics, of 4 bytes each.
-    size = disks.checkpoint_bytes(1000)
-    assert size == 204_668_736
-    folder = Path("/runs")
-
-    def status(number, epochs, keep):
-        free = number * size
-        return disks.check_checkpoint_room(folder, free, 1000, epochs, keep).status
-
-    # All of 90, one inside an epoch, one that is being written.
-    assert status(92, 90, 0) == OK
-    assert status(91, 90, 0) == WARNING
+    assert disks.plain_checkpoint_bytes(1000) == 204_668_736
+    # All of 90, one inside an epoch, one being written.
+    assert judge_checkpoints(92, 90, 0).status == OK
+    assert judge_checkpoints(91, 90, 0).status == WARNING
     # The newest 5, the best two, and the same two more.
-    assert status(9, 90, 5) == OK
-    assert status(8, 90, 5) == WARNING
-    assert status(5, 3, 5) == OK
-    assert status(1, 90, 5) == PROBLEM
+    assert judge_checkpoints(9, 90, 5).status == OK
+    assert judge_checkpoints(8, 90, 5).status == WARNING
+    assert judge_checkpoints(5, 3, 5).status == OK
+    assert judge_checkpoints(1, 90, 5).status == PROBLEM
 
 
 @pytest.mark.parametrize("number", [9, 20, 91])
 def test_the_advice_for_checkpoints_fits(number):
-    free = number * disks.checkpoint_bytes(1000)
-    advised = disks.check_checkpoint_room(Path("/runs"), free, 1000, 90, 0)
-    keep = int(advised.remedy.rpartition(" ")[2])
-    assert disks.check_checkpoint_room(Path("/runs"), free, 1000, 90, keep).status == OK
+    advice = judge_checkpoints(number, 90, 0).remedy
+    keep = int(advice.rpartition(" ")[2])
+    assert judge_checkpoints(number, 90, keep).status == OK
 
 
 def test_same_disk(tmp_path):

@@ -1,4 +1,4 @@
-"""Proves what is judged of made-up cores and memories, and how limits are read."""
+"""Proves the judgements of invented cores and memories, and how limits are read."""
 
 import os
 
@@ -64,7 +64,7 @@ def test_memory_of_a_container(tmp_path):
 
 def test_a_buffer_in_memory_counts():
     gigabyte = 10**9
-    # 4 workers of 80 MB, 2 GB for the trainer, 0.1 GB read ahead: 2.42 GB.
+    # 4 workers of 210 MB, 2 GB for the trainer, 0.1 GB read ahead: 2.94 GB.
     arguments = 4, gigabyte // 10
     assert check_memory(3 * gigabyte, *arguments, 0).status == OK
     assert check_memory(2 * gigabyte, *arguments, 0).status == WARNING

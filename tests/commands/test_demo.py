@@ -1,4 +1,4 @@
-"""Proves that the demo, shortened, runs all its programs, and what its images are."""
+"""Proves that the shortened demo runs all its programs, and checks its images."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,8 @@ from PIL import Image
 
 from resnet50.commands import demo
 from resnet50.dataset.decoding import UndecodableImageError, decode_rgb
-from resnet50.dataset.sources import ImageFile
-from resnet50.demo.pictures import PATTERNS, draw_picture, make_images
+from resnet50.dataset.sources import ImageSource
+from resnet50.demo.pictures import PATTERNS, make_images, render_picture
 
 
 def test_the_whole_demo_in_short(tmp_path, monkeypatch, capsys):
@@ -31,18 +31,18 @@ def test_the_whole_demo_in_short(tmp_path, monkeypatch, capsys):
     assert "loss" in evaluation.splitlines()[0].split(",")
     assert "channel_mean = [0.48180" not in (folder / "config.txt").read_text()
 
-    demo.prepare_folder(folder)  # Once more: its own folder it may replace.
+    demo.prepare_folder(folder)  # The demo may replace its own folder.
     assert not (folder / "buffer").exists()
 
 
-def test_a_folder_of_somebody_elses_is_left_alone(tmp_path):
+def test_a_folder_with_other_files_is_refused(tmp_path):
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(demo.DemoError, match="exists and is not a demo's"):
         demo.prepare_folder(tmp_path)
     assert (tmp_path / "thesis.tex").exists()
 
 
-def test_images_have_the_odd_files_of_imagenet_and_come_again(tmp_path):
+def test_images_are_reproducible_with_imagenets_odd_files(tmp_path):
     for name in ("first", "second"):
         make_images(tmp_path / name, 12, 1, with_odd_files=True)
     paths = sorted((tmp_path / "first").rglob("*.JPEG"))
@@ -52,7 +52,7 @@ def test_images_have_the_odd_files_of_imagenet_and_come_again(tmp_path):
         twin = tmp_path / "second" / path.relative_to(tmp_path / "first")
         assert path.read_bytes() == twin.read_bytes()
         try:
-            sizes.add(decode_rgb(ImageFile(str(path))).size)
+            sizes.add(decode_rgb(ImageSource(str(path))).size)
         except UndecodableImageError:
             broken.append(path)
             continue
@@ -68,7 +68,7 @@ def test_images_have_the_odd_files_of_imagenet_and_come_again(tmp_path):
 @pytest.mark.parametrize("name", PATTERNS)
 def test_pictures_of_a_class_differ_and_show_two_colours(name):
     pictures = [
-        np.asarray(draw_picture(PATTERNS[name], np.random.default_rng(seed)), float)
+        np.asarray(render_picture(PATTERNS[name], np.random.default_rng(seed)), float)
         for seed in range(3)
     ]
     for picture in pictures:

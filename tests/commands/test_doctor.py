@@ -1,6 +1,6 @@
 """Proves that the doctor runs to its end on any machine and says if training can start.
 
-Once as a real process, with TensorFlow; otherwise without its look at the GPU.
+One test runs a real process with TensorFlow; the others leave out the GPU.
 """
 
 import subprocess
@@ -51,7 +51,7 @@ def test_the_command_for_real(config):
 def run(config, monkeypatch, capsys):
     def run(*flags, path=config):
         gpu = [Finding(OK, "GPU: made up")]
-        monkeypatch.setattr(doctor, "look_at_gpu", lambda running: gpu)
+        monkeypatch.setattr(doctor, "inspect_gpu", lambda running: gpu)
         monkeypatch.setattr("sys.argv", ["doctor", f"--config={path}", *flags])
         try:
             doctor.main()
@@ -119,7 +119,7 @@ def test_expected_failures_of_a_check_are_findings(error):
     ]
 
 
-def test_our_own_mistakes_keep_their_traceback():
+def test_a_bug_in_a_check_keeps_its_traceback():
     def check():
         raise ZeroDivisionError
         yield
@@ -135,7 +135,7 @@ def test_the_size_of_a_checkpoint_is_that_of_the_networks_variables():
         v.shape.num_elements() * (2 if v.ref() in trained else 1)
         for v in model.variables
     )
-    assert disks.checkpoint_bytes(10) == 4 * numbers
+    assert disks.plain_checkpoint_bytes(10) == 4 * numbers
 
 
 def test_a_package_that_is_missing_is_named_in_one_line():

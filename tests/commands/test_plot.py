@@ -1,4 +1,4 @@
-"""Proves what plot draws of which runs, where to, and what it says otherwise."""
+"""Proves which files plot writes for which runs, and what it says otherwise."""
 
 import os
 import sys
@@ -8,6 +8,7 @@ from PIL import Image
 
 from resnet50.commands import plot
 from resnet50.reports.curves import RunError
+from resnet50.reports.plotting import PlotError
 from resnet50.reports.tables import METRICS_FILE, write_table
 from tests.images import make_class_folders
 from tests.reports.runs import make_run, metrics_row
@@ -25,7 +26,7 @@ def run_plot(tmp_path, monkeypatch):
     return call
 
 
-def test_a_run_by_its_name_is_drawn_into_its_folder(tmp_path, run_plot, capsys):
+def test_a_run_by_its_name_is_plotted_into_its_folder(tmp_path, run_plot, capsys):
     folder = make_run(tmp_path / "saved_models" / "v1.5", 3)
     run_plot("v1.5")
     paths = [folder / "curves.png", folder / "curves.html"]
@@ -48,17 +49,17 @@ def test_the_output_may_be_elsewhere(tmp_path, run_plot):
     run_plot("run", f"--output={tmp_path / 'of v1.5.png'}")
     assert (tmp_path / "of v1.5.png").exists()
     assert (tmp_path / "of v1.5.html").exists()
-    with pytest.raises(plot.PlotError, match=r"cannot be written.*see --output"):
+    with pytest.raises(PlotError, match=r"cannot be written.*see --output"):
         run_plot("run", f"--output={tmp_path / 'none' / 'curves'}")
 
 
-def test_superseded_evaluations_are_told(tmp_path, run_plot, capsys):
+def test_superseded_evaluations_are_reported(tmp_path, run_plot, capsys):
     make_run(tmp_path / "saved_models" / "run", 2, evaluated=[1, 7])
     run_plot("run")
     assert "evaluation.csv: 2 rows are of epochs after" in capsys.readouterr().err
 
 
-def test_an_unknown_run_is_an_error_that_names_those_there_are(tmp_path, run_plot):
+def test_an_unknown_run_is_an_error_that_names_the_known_ones(tmp_path, run_plot):
     make_run(tmp_path / "saved_models" / "mytestrun", 1)
     with pytest.raises(RunError, match=r"no such run \(.* holds: mytestrun\)"):
         run_plot("mytestrum")
@@ -77,7 +78,7 @@ def test_a_missing_package_is_named_with_its_command(
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
     message = rf"{package} is not installed \(pip install -e '\.\[{extra}\]'\)"
-    with pytest.raises(plot.PlotError, match=message):
+    with pytest.raises(PlotError, match=message):
         run_plot("run", *flags)
 
 
@@ -97,7 +98,7 @@ def test_tensorboard_gets_the_first_batch_if_the_images_are_there(
     assert with_picture.stat().st_size > small
 
 
-def test_following_draws_anew_when_a_table_has_changed(tmp_path, run_plot, monkeypatch):
+def test_following_plots_again_when_a_table_changes(tmp_path, run_plot, monkeypatch):
     folder = make_run(tmp_path / "saved_models" / "run", 1)
     pages = []
 

@@ -11,12 +11,14 @@ import pytest
 from PIL import Image
 
 from resnet50.commands import predict
-from resnet50.commands.predict import Classes, PredictError, list_images
+from resnet50.commands.predict import PredictError, list_images
 from resnet50.config.toml_file import read_config
-from resnet50.dataset.images import list_class_folders
+from resnet50.dataset.class_folders import list_class_folders
 from resnet50.handoff.progress import Position
-from resnet50.training import checkpoint, resume
+from resnet50.reports.answers import Classes
+from resnet50.training import checkpoint
 from resnet50.training.checkpoint import CheckpointError
+from resnet50.training.description import describe
 from tests.images import make_class_folders
 from tests.settings import write_small_config
 from tests.training.tiny import TinyNetwork, TinyTraining
@@ -26,7 +28,7 @@ COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 
 @pytest.fixture
 def config(tmp_path, monkeypatch):
-    """A run with a checkpoint; its training images are gone afterwards."""
+    """A run with a checkpoint, whose training images are gone."""
     monkeypatch.setattr(predict, "create_model", lambda *args: TinyNetwork(0))
     path = write_small_config(tmp_path)
     make_class_folders(tmp_path / "images" / "train", 3, 2)
@@ -43,7 +45,7 @@ def save_checkpoint(config_path, run, *, without=()):
     dataset.class_words = ("fire engine", "lawn", "sky, heaven")
     training = TinyTraining()
     training.model.kernel.assign(10 * np.eye(3))
-    description = resume.describe(config, dataset, 1)
+    description = describe(config, dataset, 1)
     for key in without:
         del description[key]
     folder = config.train.saved_models_folder / run
@@ -141,7 +143,7 @@ def test_a_folder_s_files_that_are_no_images_are_passed_over(tmp_path):
         (tmp_path / name).touch()
     (tmp_path / "a" / "loop").symlink_to("..")
     said = []
-    # A file that is named itself is looked at, whatever it is called.
+    # A file that the user names is read, whatever its name.
     notes = str(tmp_path / "notes.txt")
     found = list_images([notes, str(tmp_path)], said.append)
     assert [*map(str, found)] == [notes, f"{tmp_path}/a/1", f"{tmp_path}/b.png"]

@@ -1,6 +1,6 @@
-"""Proves that preview shows just the images of the batch that it was asked for.
+"""Proves that preview shows exactly the images of the batch that the user names.
 
-And that it reads the buffer's batch where there is one, and notices a changed one.
+It reads the buffer's batch if there is one, and notices if that has changed.
 """
 
 import itertools
@@ -10,20 +10,20 @@ import pytest
 from PIL import Image
 
 from resnet50.commands import preview
-from resnet50.commands.preview import PreviewError
 from resnet50.config.settings import ConfigError
 from resnet50.config.toml_file import read_config
-from resnet50.dataset.images import list_class_folders
+from resnet50.dataset.class_folders import list_class_folders
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.manifest import write_manifest
 from resnet50.handoff.progress import Position
 from resnet50.pixels.augmentation import ChannelStatistics
 from resnet50.preprocessing.batches import Assignments, BatchSettings, make_batch
-from resnet50.reports import preview_tiles
+from resnet50.reports import previews
+from resnet50.reports.previews import PreviewError
 from tests.images import index_of, make_class_folders
 from tests.settings import write_small_config
 
-# Where the pictures of a tile are, in a sheet of five columns; see contact_sheet.
+# Centres of a tile's two pictures, in a sheet of five columns; see contact_sheet.
 ORIGINAL, CROP = (10 + 74, 34 + 74), (10 + 152 + 74, 34 + 74)
 TILE = 310
 
@@ -32,7 +32,7 @@ def test_denormalizing_gives_the_levels_back():
     statistics = ChannelStatistics((0.48, 0.45, 0.40), (0.27, 0.26, 0.28))
     levels = np.arange(256).repeat(3).reshape(1, 16, 16, 3)
     normalized = (levels / 255 - statistics.mean) / statistics.std
-    shown = preview_tiles.denormalize(normalized.astype(np.float16), statistics)
+    shown = previews.denormalize(normalized.astype(np.float16), statistics)
     np.testing.assert_array_equal(shown, levels)
 
 
@@ -49,7 +49,7 @@ def run(monkeypatch, config, *flags):
 
 
 def settings_of(path):
-    """Dataset, recipe and buffer of a config.txt."""
+    """Dataset, settings and buffer of a config.txt."""
     config = read_config(path)
     dataset = list_class_folders(config.dataset.training_images)
     buffer = BatchBuffer(config.train.buffer_folder)
@@ -59,17 +59,17 @@ def settings_of(path):
 
 def fill(config, position):
     """Puts a batch into the buffer; returns the buffer and the batch."""
-    dataset, recipe, buffer = settings_of(config)
-    batch = make_batch(recipe, Assignments(dataset, recipe)[position])
+    dataset, settings, buffer = settings_of(config)
+    batch = make_batch(settings, Assignments(dataset, settings)[position])
     buffer.write(position, batch.images, batch.labels, batch.shifts)
-    write_manifest(buffer.folder, recipe.manifest(dataset))
+    write_manifest(buffer.folder, settings.manifest(dataset))
     return buffer, batch
 
 
-def colours(sheet, place):
+def colours(sheet, index):
     """The colours in the middle of a tile's original and of its crop."""
     return [
-        np.array(sheet.getpixel((x + place * TILE, y))) for x, y in (ORIGINAL, CROP)
+        np.array(sheet.getpixel((x + index * TILE, y))) for x, y in (ORIGINAL, CROP)
     ]
 
 
@@ -77,15 +77,15 @@ def test_the_picture_shows_the_listed_images(tmp_path, config, monkeypatch, caps
     output = tmp_path / "sheet.png"
     run(monkeypatch, config, "--epoch=1", "--batch=2", f"--output={output}")
     printed = capsys.readouterr().out
-    assert "made from its address: nothing is in the buffer" in printed
+    assert "made from its address: the buffer is empty" in printed
     paths = [line for line in printed.splitlines() if "/images/" in line]
     assert len(paths) == 4
     with Image.open(output) as sheet:
         assert sheet.size == (4 * TILE + 10, 34 + 192)
-        for place, path in enumerate(paths):
+        for index, path in enumerate(paths):
             with Image.open(path) as image:
                 expected = image.convert("RGB").getpixel((0, 0))
-            for colour in colours(sheet, place):
+            for colour in colours(sheet, index):
                 assert np.abs(colour - expected).max() <= 1
 
 
@@ -97,8 +97,8 @@ def test_a_full_sheet_fits_a_laptop(tmp_path, config, monkeypatch):
         assert sheet.size == (1560, 34 + 3 * 192)
 
 
-def test_the_buffers_batch_is_what_is_drawn(tmp_path, config, monkeypatch, capsys):
-    """The one in the buffer is black, so that it differs from the one made anew."""
+def test_the_buffers_batch_is_shown(tmp_path, config, monkeypatch, capsys):
+    """The buffer's batch is black, unlike the same batch made again."""
     position = Position(0, 1)
     buffer, batch = fill(config, position)
     black = (0 - np.array([0.4818, 0.44969, 0.39839])) / [0.27336, 0.26435, 0.27563]
@@ -125,14 +125,14 @@ def test_check_proves_the_batch_and_finds_a_changed_bit(
     output = tmp_path / "sheet.png"
     flags = ["--epoch=1", "--batch=2", "--check", f"--output={output}"]
     run(monkeypatch, config, *flags)
-    assert "bitwise equal to the same batch made anew" in capsys.readouterr().out
+    assert "bitwise equal to the same batch made again" in capsys.readouterr().out
     batch.images[2].reshape(-1).view(np.uint8)[100] ^= 1
     buffer.write(position, batch.images, batch.labels, batch.shifts)
-    with pytest.raises(PreviewError, match="in 1 of 4 images, first at place 2"):
+    with pytest.raises(PreviewError, match="in 1 of 4 images, first at index 2"):
         run(monkeypatch, config, *flags)
 
 
-def test_a_buffer_of_other_settings_is_not_believed(config, monkeypatch):
+def test_a_buffer_with_other_settings_is_not_believed(config, monkeypatch):
     fill(config, Position(0, 0))
     flags = ["--epoch=0", "--batch=0", "--batch_size=3", "--check"]
     with pytest.raises(PreviewError, match="batch_size is 4 there and 3 here"):
@@ -153,25 +153,25 @@ def test_a_damaged_file_is_named_and_the_batch_made_anew(
 
 
 def test_an_image_is_followed_through_the_epochs_as_its_batches_show_it(config):
-    """Against the batches themselves, which hold an image's index as its colour."""
-    dataset, recipe, _ = settings_of(config)
-    assignments = Assignments(dataset, recipe)
-    times = preview_tiles.showings(5, 3, dataset, recipe)
+    """In the batches themselves, a colour encodes an image's index."""
+    dataset, settings, _ = settings_of(config)
+    assignments = Assignments(dataset, settings)
+    times = previews.showings(5, 3, dataset, settings)
     for showing in itertools.islice(times, 4):
-        batch = make_batch(recipe, assignments[showing.position])
-        levels = preview_tiles.visible(batch.images, None, recipe.statistics)
-        assert index_of(levels[showing.place, 0, 0]) == 5
+        batch = make_batch(settings, assignments[showing.position])
+        levels = previews.visible(batch.images, None, settings.statistics)
+        assert index_of(levels[showing.index, 0, 0]) == 5
         with Image.open(str(dataset.sources([5])[0])) as image:
-            tile = preview_tiles.comparison_tile(image.convert("RGB"), showing, recipe)
-        np.testing.assert_array_equal(tile.crop, levels[showing.place])
+            tile = previews.showing_tile(image.convert("RGB"), showing, settings)
+        np.testing.assert_array_equal(tile.crop, levels[showing.index])
 
 
-def test_epochs_that_drop_the_image_are_passed_over(tmp_path):
+def test_epochs_that_drop_the_image_are_left_out(tmp_path):
     make_class_folders(tmp_path / "images" / "train", 3, 3)
-    dataset, recipe, _ = settings_of(write_small_config(tmp_path))
+    dataset, settings, _ = settings_of(write_small_config(tmp_path))
     epochs = [
         {s.position.epoch for s in itertools.islice(times, 8)}
-        for times in (preview_tiles.showings(i, 0, dataset, recipe) for i in range(9))
+        for times in (previews.showings(i, 0, dataset, settings) for i in range(9))
     ]
     # Of 9 images in batches of 4, each epoch drops one.
     assert all(sum(epoch not in e for e in epochs) == 1 for epoch in range(8))
@@ -184,7 +184,7 @@ def test_compare_writes_a_sheet_of_25(tmp_path, config, monkeypatch, capsys):
     assert capsys.readouterr().out.count("/images/") == 1
     with Image.open(output) as sheet:
         assert sheet.size == (1560, 34 + 5 * 192)
-    with pytest.raises(PreviewError, match="places of a batch are 0 to 3"):
+    with pytest.raises(PreviewError, match="a batch has the indices 0 to 3"):
         run(monkeypatch, config, "--epoch=0", "--batch=1", "--compare=4")
 
 

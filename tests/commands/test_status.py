@@ -1,4 +1,4 @@
-"""Proves what status says of folders in each state, and that it changes nothing."""
+"""Proves what status says about folders in each state, and that it changes nothing."""
 
 import json
 
@@ -116,7 +116,7 @@ def test_a_finished_training(run_status, buffer):
 
 
 @pytest.mark.parametrize("content", ["", "nonsense", "-1\n5\n", "1\n10\n"])
-def test_a_position_that_nobody_believes(run_status, buffer, content):
+def test_an_invalid_position(run_status, buffer, content):
     (buffer.folder / "training_progress.txt").write_text(content)
     output = run_status()
     assert "position    unknown: " in output
@@ -143,7 +143,7 @@ def test_speed_is_that_between_the_first_and_the_last_change(monkeypatch):
     monkeypatch.setattr(pair_status.time, "sleep", lambda seconds: None)
     # Seen first at 1.5 s: 8. Then unreadable, 10 at 2.5 s, and 14 at 3.5 s.
     steps = iter([7, 7, 7, 8, None, 10, 10, 14, 14, 14, 14])
-    # Looks at 0.5, 1.0, ..., after the start at 0.
+    # Polled at 0.5, 1.0, ..., after the start at 0.
     assert pair_status.steps_per_second(lambda: next(steps), 4.6) == (14 - 8) / 2.0
     assert pair_status.steps_per_second(lambda: 5, 2.0) == 0
     steps = iter([5, 6, 6, 6, 6, 6])  # One change has no duration.

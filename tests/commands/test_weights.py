@@ -1,4 +1,4 @@
-"""Proves that a run's weights leave and enter a run as the commands' users are told."""
+"""Proves that weights can be exported, imported, evaluated and trained."""
 
 import importlib
 
@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from resnet50 import command_line
 from resnet50.reports.tables import read_table
-from resnet50.training import checkpoint
+from resnet50.training.checkpoint_folders import list_checkpoints
 from tests.images import make_class_folders
 from tests.settings import write_small_config
 from tests.test_scripts import finish, start
@@ -49,7 +49,7 @@ def run(project, monkeypatch, capsys):
 
 @pytest.fixture(scope="module")
 def published(project):
-    """A file without metadata, as torchvision's weights are, of five classes."""
+    """A file of five classes without metadata, like torchvision's."""
     from safetensors.numpy import save_file
 
     from resnet50.network.model import ResNet50
@@ -69,7 +69,7 @@ def variables(run_folder, name):
 def test_weights_go_round_and_are_evaluated_and_trained(project, published, run):
     saved = project / "saved_models"
     output = run("weights", "import", published, "--run_folder=first")
-    assert "tells 5 classes apart, the training images have 3: the last" in output
+    assert "has 5 classes, the training images have 3: the last" in output
     assert "warning" not in output
     assert "--run_folder=first --imported" in output
     imported = variables(saved / "first", "0_00000")
@@ -81,7 +81,7 @@ def test_weights_go_round_and_are_evaluated_and_trained(project, published, run)
     output = run("weights", "export", file, "--run_folder=first")
     assert "first/0_00000, 3 classes" in output
     output = run("weights", "import", file, "--run_folder=second")
-    assert "apart" not in output
+    assert "training images have" not in output
     again = variables(saved / "second", "0_00000")
     assert all(np.array_equal(again[name], value) for name, value in imported.items())
 
@@ -97,7 +97,7 @@ def test_weights_go_round_and_are_evaluated_and_trained(project, published, run)
     )
     assert "0_00000: resumed; next is epoch 0, batch 0" in finish(trainer)
     finish(preprocessor)
-    assert [c.path.name for c in checkpoint.list_checkpoints(saved / "second")] == ["0"]
+    assert [c.path.name for c in list_checkpoints(saved / "second")] == ["0"]
     output = run("evaluate", "--run_folder=second", "--imported", status=1)
     assert "no imported weights" in output
 
@@ -107,7 +107,7 @@ def test_weights_go_round_and_are_evaluated_and_trained(project, published, run)
     assert [p.name for p in (model / "assets").iterdir()] == ["class_names.json"]
 
 
-def test_what_is_not_as_the_weights_expect_is_told(project, published, run):
+def test_differences_from_the_weights_origin_are_reported(project, published, run):
     write_small_config(project).rename(project / "own.txt")
     write_small_config(project, dataset=PUBLISHED_STATISTICS)
     output = run("weights", "import", published, "--run_folder=t", config="own.txt")
@@ -123,7 +123,7 @@ def test_another_network_is_refused_and_leaves_no_checkpoint(project, published,
         "weights", "import", published, "--run_folder=u", config="v1.txt", status=1
     )
     assert "was trained with variant = v1.5 (what published ones have)" in output
-    assert checkpoint.list_checkpoints(project / "saved_models/u") == []
+    assert list_checkpoints(project / "saved_models/u") == []
     output = run("weights", "export", "x", "--run_folder=u", status=1)
     assert "holds no checkpoint" in output
     assert "Traceback" not in output

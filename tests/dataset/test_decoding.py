@@ -11,7 +11,7 @@ from PIL import Image
 
 from resnet50.dataset import decoding
 from resnet50.dataset.decoding import UndecodableImageError, decode_rgb
-from resnet50.dataset.sources import ImageFile
+from resnet50.dataset.sources import ImageSource
 from tests.images import (
     colour_of,
     index_of,
@@ -64,7 +64,7 @@ LOSSY = {
 
 
 def rgb_of(path):
-    return decode_rgb(ImageFile(str(path)))
+    return decode_rgb(ImageSource(str(path)))
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +184,7 @@ def test_missing_memory_is_a_reason_too(kinds, monkeypatch):
 
 
 def pixels_of(path):
-    return np.asarray(decoding.decode_pixels(ImageFile(str(path))))
+    return np.asarray(decoding.decode_pixels(ImageSource(str(path))))
 
 
 @pytest.mark.parametrize("quality", [30, 95])
@@ -199,7 +199,7 @@ def test_the_fast_decoder_gives_pillows_pixels(
     Image.fromarray(photograph(77, 51)).save(
         path, quality=quality, subsampling=subsampling, progressive=progressive
     )
-    pixels = decoding.decode_pixels(ImageFile(str(path)))
+    pixels = decoding.decode_pixels(ImageSource(str(path)))
     assert isinstance(pixels, np.ndarray)
     np.testing.assert_array_equal(pixels, np.asarray(rgb_of(path)))
 
@@ -216,7 +216,7 @@ def test_every_kind_is_the_same_with_and_without_it(
         np.testing.assert_array_equal(pixels_of(path), np.asarray(rgb_of(path)))
     for path in make_undecodable_kinds(tmp_path).values():
         with pytest.raises(UndecodableImageError):
-            decoding.decode_pixels(ImageFile(str(path)))
+            decoding.decode_pixels(ImageSource(str(path)))
 
 
 def test_the_guard_against_bombs_stays_on_with_the_fast_decoder(tmp_path, monkeypatch):
@@ -225,4 +225,4 @@ def test_the_guard_against_bombs_stays_on_with_the_fast_decoder(tmp_path, monkey
     Image.new("RGB", (100, 90)).save(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4_499)
     with pytest.raises(UndecodableImageError, match="decompression bomb"):
-        decoding.decode_pixels(ImageFile(str(path)))
+        decoding.decode_pixels(ImageSource(str(path)))

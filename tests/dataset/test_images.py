@@ -9,15 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resnet50.dataset.images import (
-    EPOCH_ORDER,
-    DatasetError,
-    epoch_order,
-    list_class_folders,
-)
+from resnet50.dataset.class_folders import list_class_folders
+from resnet50.dataset.images import EPOCH_ORDER, DatasetError, epoch_order
 from resnet50.dataset.listing import open_dataset
 from resnet50.dataset.lists import read_list
-from resnet50.dataset.sources import ImageFile
+from resnet50.dataset.sources import ImageSource
 
 
 def touch(folder: Path, *names: str | bytes) -> None:
@@ -74,11 +70,11 @@ def test_sources_of_any_indices(tmp_path):
     touch(tmp_path, *(f"class/{i:02d}.JPEG" for i in range(20)))
     dataset = list_class_folders(tmp_path)
     assert dataset.sources([13, 0, 13]) == [
-        ImageFile(f"{tmp_path}/class/13.JPEG"),
-        ImageFile(f"{tmp_path}/class/00.JPEG"),
-        ImageFile(f"{tmp_path}/class/13.JPEG"),
+        ImageSource(f"{tmp_path}/class/13.JPEG"),
+        ImageSource(f"{tmp_path}/class/00.JPEG"),
+        ImageSource(f"{tmp_path}/class/13.JPEG"),
     ]
-    assert dataset.sources(np.array([19])) == [ImageFile(f"{tmp_path}/class/19.JPEG")]
+    assert dataset.sources(np.array([19])) == [ImageSource(f"{tmp_path}/class/19.JPEG")]
 
 
 def remarks_on(folder):

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from resnet50.dataset import sources
+from resnet50.dataset.class_folders import list_class_folders
 from resnet50.dataset.decoding import UndecodableImageError, read_image
-from resnet50.dataset.images import DatasetError, list_class_folders
+from resnet50.dataset.images import DatasetError
 from resnet50.dataset.listing import open_dataset
 from resnet50.handoff.progress import Position
 from resnet50.preprocessing.batches import Assignments, make_batch
@@ -415,9 +416,7 @@ def test_faults_of_shards(tmp_path):
     path.write_bytes(b"")
     assert message_of(tmp_path, None).startswith(f"{path}: cannot be read: ")
     write_shards(tmp_path, IMAGES, compression="zstd")
-    assert "compressed by ZSTD, of which none can be read alone" in message_of(
-        tmp_path, None
-    )
+    assert "compressed by ZSTD, so none can be read alone" in message_of(tmp_path, None)
 
 
 def write_shard(path, cells, labels):

@@ -1,14 +1,18 @@
-"""Reads README.md and the pages in docs/ for other tests. Nothing here is a test."""
+"""Reads README.md, CONTRIBUTING.md and docs/ for other tests. No test."""
 
 import re
 
 from tests.settings import PROJECT
 
-PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+PAGES = [
+    PROJECT / "README.md",
+    PROJECT / "CONTRIBUTING.md",
+    *sorted((PROJECT / "docs").glob("*.md")),
+]
 
 
 def read(name: str) -> str:
-    """The text of a page of docs/, or of README.md."""
+    """The text of one of the pages."""
     (path,) = [path for path in PAGES if path.name == name]
     return path.read_text(encoding="utf-8")
 

@@ -56,7 +56,7 @@ def test_config_txt_tells_the_same_size():
 
 def test_figures_in_the_text_about_the_buffer():
     batches_per_second = 213 / 64
-    assert f"{batches_per_second:.1f} batches of 64 a second" in PROSE
+    assert f"{batches_per_second:.1f} batches of 64 per second" in PROSE
     assert f"1,000 batches last {1000 / batches_per_second:.0f} s" in PROSE
     assert f"200 last {200 / batches_per_second:.0f} s" in PROSE
     terabytes = batches_per_second * batch_bytes("float16", 64) * 7 * 86400 / 1e12

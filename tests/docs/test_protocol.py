@@ -113,7 +113,7 @@ def test_dtypes_and_streams_are_those_of_the_code():
         assert f"`{dtype.str}` ({dtype.name})" in PAGE
     assert "`\\|u1` (uint8)" in PAGE and np.dtype("u1").str == "|u1"
     assert f"`{LABELS_AND_SHIFTS.descr}`" in PAGE
-    assert f"{LABELS_AND_SHIFTS.itemsize} bytes an image" in PAGE
+    assert f"{LABELS_AND_SHIFTS.itemsize} bytes per image" in PAGE
     assert f"default_rng([seed, {AUGMENTATION}, epoch, batch_index])" in PAGE
     assert f"default_rng([seed, {EPOCH_ORDER}, epoch]).permutation(num_images)" in PAGE
     order = np.random.default_rng([7, EPOCH_ORDER, 3]).permutation(50)

@@ -97,11 +97,9 @@ def train_steps() -> tuple[list[float], float]:
     """Losses of the twenty steps, and the loss in inference mode after them."""
     training = create_training()
     images, labels = create_batch(*STEP_BATCH)
-    no_shifts = np.zeros((len(labels), 3), np.float32)
-    numbers = StepNumbers(STEP_LEARNING_RATE).pack()
+    numbers = StepNumbers(STEP_LEARNING_RATE)
     losses = [
-        float(training.step(images, labels, no_shifts, numbers))
-        for _ in range(NUM_STEPS)
+        float(training.step(images, labels, None, numbers)) for _ in range(NUM_STEPS)
     ]
     logits = training.model(images, is_training=False)
     return losses, float(cross_entropy(logits, labels))

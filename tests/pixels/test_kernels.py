@@ -1,5 +1,7 @@
 """Proves that the compiled loops give bit by bit what Pillow and numpy give."""
 
+import importlib.metadata
+import inspect
 import os
 import subprocess
 import sys
@@ -11,32 +13,101 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from resnet50.dataset.sources import ImageFile
-from resnet50.pixels import backend
+from resnet50.dataset.sources import ImageSource
+from resnet50.pixels import backend, pillow_numpy
 from resnet50.pixels.augmentation import (
     AugmentationParams,
     augment,
     colour_shift,
     resize_and_crop,
 )
+from resnet50.pixels.resampling import Span
 from resnet50.preprocessing.channel_stats import sum_levels
 from tests.images import photograph
 from tests.preprocessing.batch_settings import STATISTICS
 
-kernels = backend.kernels()
-pytestmark = pytest.mark.skipif(kernels is None, reason="no numba, or switched off")
+if backend.get() is pillow_numpy:
+    pytest.skip("numba is absent or switched off", allow_module_level=True)
+
+from resnet50.pixels import kernels
 
 SIDES = st.one_of(st.integers(1, 40), st.integers(41, 1500))
 FRACTIONS = st.floats(0, 1, exclude_max=True)
 
 
 def both_ways(make):
-    """What a function returns with the compiled loops, and without."""
-    assert backend.kernels() is kernels
+    """What a function returns with the compiled loops, and with Pillow and numpy."""
     with pytest.MonkeyPatch.context() as patch:
         fast = make()
-        patch.setattr(backend, "kernels", lambda: None)
+        patch.setattr(backend, "get", lambda: pillow_numpy)
         return fast, make()
+
+
+def weights_in_plain_python(source_size, start, end, num_outputs):
+    """For each output pixel its first source pixel and the weights from there on."""
+    start, end = np.float32(start), np.float32(end)  # As in Pillow.
+    scale = float(end - start) / num_outputs
+    support = max(scale, 1.0)
+    found = []
+    for pixel in range(num_outputs):
+        centre = float(start) + (pixel + 0.5) * scale
+        first = max(int(centre - support + 0.5), 0)
+        stop = min(int(centre + support + 0.5), source_size)
+        triangle = [
+            max(1 - abs((source - centre + 0.5) * (1 / support)), 0)
+            for source in range(first, stop)
+        ]
+        total = 0.0  # Not sum(), which newer Pythons round otherwise.
+        for value in triangle:
+            total += value
+        found.append((first, [int(0.5 + t / total * 2**22) for t in triangle]))
+    return found
+
+
+def resample_in_plain_python(levels, start, end, num_outputs):
+    """Resamples one row or column of one channel, one level after the other."""
+    return [
+        (2**21 + sum(w * levels[first + i] for i, w in enumerate(weights))) >> 22
+        for first, weights in weights_in_plain_python(
+            len(levels), start, end, num_outputs
+        )
+    ]
+
+
+@pytest.mark.parametrize("size", [(5, 4), (17, 9), (40, 23), (9, 41), (1, 1)])
+@pytest.mark.parametrize("is_flipped", [False, True])
+def test_packed_rows_give_the_scalar_references_levels(size, is_flipped):
+    """The arithmetic of the diagram in kernels.py, two rows at a time and one."""
+    width, height = size
+    rng = np.random.default_rng(size)
+    pixels = rng.integers(0, 256, (height, width, 3), np.uint8)
+    pixels[: height // 2] = 255  # The largest sums.
+    x = Span(0.3, width - 0.1, 0, width)
+    y = Span(0.2, height - 0.4, 0, height)
+    out = np.empty((8, 8, 3), np.uint8)
+    kernels.resample(pixels, x, y, is_flipped, out)
+    for channel in range(3):
+        rows = [
+            resample_in_plain_python(row, x.start, x.end, 8)
+            for row in pixels[:, :, channel].tolist()
+        ]
+        columns = [
+            resample_in_plain_python(column, y.start, y.end, 8) for column in zip(*rows)
+        ]
+        expected = np.array(columns[::-1] if is_flipped else columns).T
+        np.testing.assert_array_equal(out[:, :, channel], expected)
+
+
+def test_both_implementations_have_the_same_functions():
+    def functions(module):
+        return {
+            name: list(inspect.signature(value).parameters)
+            for name, value in vars(module).items()
+            if inspect.isfunction(value) and name[0] != "_" and name != "compiled"
+        }
+
+    assert functions(kernels) == functions(pillow_numpy)
+    assert importlib.metadata.version("numba") == kernels.NUMBA_VERSION
 
 
 @given(
@@ -50,22 +121,20 @@ def both_ways(make):
 )
 @settings(max_examples=150, deadline=None)
 def test_a_crop_is_pillows(width, height, crop_size, surplus, down, right, is_flipped):
-    """Noise, whose neighbours differ most, in every shape, shrunk and enlarged."""
+    """Noise, because its neighbours differ most; every shape, shrunk and enlarged."""
     rng = np.random.default_rng([width, height])
     pixels = rng.integers(0, 256, (height, width, 3), np.uint8)
-    choice = AugmentationParams(crop_size + surplus, (down, right), False, (0, 0, 0))
-
-    def make():
-        return resize_and_crop(pixels, choice, crop_size, is_flipped=is_flipped)
-
-    crop, expected = both_ways(make)
+    params = AugmentationParams(
+        crop_size + surplus, (down, right), is_flipped, (0, 0, 0)
+    )
+    crop, expected = both_ways(lambda: resize_and_crop(pixels, params, crop_size))
     np.testing.assert_array_equal(crop, expected)
 
 
 @pytest.mark.parametrize("level", [0, 1, 254, 255])
 @pytest.mark.parametrize("width", [1, 9_000])
 def test_the_sums_have_room_in_half_a_number(level, width):
-    """A sum above 31 bits would run over into the row above."""
+    """A sum above 31 bits would carry into the other row."""
     pixels = np.full((90, width, 3), level, np.uint8)
     crop, _ = both_ways(
         lambda: resize_and_crop(
@@ -75,11 +144,11 @@ def test_the_sums_have_room_in_half_a_number(level, width):
     assert np.all(crop == level)
 
 
-def test_an_image_of_pillow_which_cannot_be_written_to_is_taken():
+def test_a_read_only_pillow_image_is_accepted():
     image = Image.fromarray(photograph(90, 70))
-    choice = AugmentationParams(64, (0.5, 0.5), False, (0, 0, 0))
+    params = AugmentationParams(64, (0.5, 0.5), False, (0, 0, 0))
     np.testing.assert_array_equal(
-        *both_ways(lambda: resize_and_crop(image, choice, 48))
+        *both_ways(lambda: resize_and_crop(image, params, 48))
     )
 
 
@@ -98,23 +167,21 @@ def test_a_colour_shift_is_numpys(size):
 
 
 def test_the_largest_crop_has_room_in_a_columns_sum():
-    rows = np.full((10_000, 6), 255, np.uint8)
-    sums, squares, with_next, with_second = kernels.column_sums(rows)
-    assert sums.tolist() == [2_550_000] * 6
-    assert squares.tolist() == [650_250_000] * 6
-    assert with_next[:5].tolist() == [650_250_000] * 4 + [650_250_000]
-    assert with_second[:4].tolist() == [650_250_000] * 4
+    crop = np.full((10_000, 2, 3), 255, np.uint8)
+    sums, products = kernels.sums_and_products(crop)
+    assert sums.tolist() == [20_000 * 255] * 3
+    assert products.tolist() == [[20_000 * 255**2] * 3] * 3
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float16", "float32"])
 @pytest.mark.parametrize("is_flipped", [False, True])
 def test_a_whole_crop_is_numpys(dtype, is_flipped):
     image = photograph(500, 375)
-    choice = AugmentationParams(305, (0.3, 0.7), is_flipped, (0.1, -0.2, 0.3))
+    params = AugmentationParams(305, (0.3, 0.7), is_flipped, (0.1, -0.2, 0.3))
 
     def make():
         out = np.empty((224, 224, 3), dtype)
-        return augment(image, choice, 224, STATISTICS, out), out
+        return augment(image, params, 224, STATISTICS, out), out
 
     (shift, crop), (expected_shift, expected) = both_ways(make)
     np.testing.assert_array_equal(shift, expected_shift)
@@ -123,7 +190,7 @@ def test_a_whole_crop_is_numpys(dtype, is_flipped):
 
 def test_level_sums_are_those_of_pillows_histogram(tmp_path):
     for index, size in enumerate([(1, 1), (64, 3), (333, 250), (1, 40_000)]):
-        image = ImageFile(str(tmp_path / f"{index}.png"))
+        image = ImageSource(str(tmp_path / f"{index}.png"))
         Image.fromarray(photograph(*size)).save(str(image))
         fast, slow = both_ways(lambda image=image: sum_levels([image]))
         assert fast.num_pixels == slow.num_pixels == size[0] * size[1]
@@ -132,8 +199,8 @@ def test_level_sums_are_those_of_pillows_histogram(tmp_path):
 
 
 def test_the_tallest_white_image_has_room_in_a_columns_sum():
-    rows = np.full((2**15 + 1, 3), 255, np.uint8)
-    _, squares = kernels.level_sums(rows)
+    pixels = np.full((2**15 + 1, 1, 3), 255, np.uint8)
+    _, squares = kernels.level_sums(pixels)
     assert squares.tolist() == [(2**15 + 1) * 255**2] * 3
 
 
@@ -144,8 +211,8 @@ import numpy as np
 from resnet50.pixels.augmentation import AugmentationParams, augment
 from tests.preprocessing.batch_settings import STATISTICS
 out = np.empty((32, 32, 3), sys.argv[1])
-choice = AugmentationParams(48, (0.5, 0.5), True, (0.1, 0.1, 0.1))
-augment(np.zeros((60, 70, 3), np.uint8), choice, 32, STATISTICS, out)
+params = AugmentationParams(48, (0.5, 0.5), True, (0.1, 0.1, 0.1))
+augment(np.zeros((60, 70, 3), np.uint8), params, 32, STATISTICS, out)
 """
 
 
@@ -176,7 +243,7 @@ def test_damage_to_the_cache_does_no_harm(tmp_path):
 
 
 def test_only_the_loops_that_a_dtype_needs_are_compiled(tmp_path):
-    """A machine's first batch waits for each of them."""
+    """A machine's first batch waits for each compilation."""
     run_python(MAKE_A_CROP, "uint8", NUMBA_CACHE_DIR=str(tmp_path))
     names = {path.name.split(".")[1].split("-")[0] for path in tmp_path.rglob("*.nbi")}
     of_crop = {"_triangle_weights", "_resample_along_x", "_resample_along_y"}
@@ -184,13 +251,13 @@ def test_only_the_loops_that_a_dtype_needs_are_compiled(tmp_path):
 
 
 def test_scipys_linear_algebra_stays_out_of_a_worker():
-    """numba, left alone, loads it for a BLAS that no loop needs."""
+    """Numba would load it for a BLAS that no loop needs."""
     pytest.importorskip("scipy")
     code = MAKE_A_CROP + "print('scipy.linalg' in sys.modules)"
     assert run_python(code, "float16") == "False\n"
 
 
-@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="Linux alone tells")
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux has it")
 def test_the_compilers_code_leaves_a_workers_memory():
     code = """
 import re
@@ -202,13 +269,16 @@ print(*found)
     assert int(kibibytes) < 10_000
 
 
-def test_switched_off_numba_leaves_the_fast_way_of_numpy():
-    code = "from resnet50.pixels import backend; print(backend.kernels())"
-    assert run_python(code, NUMBA_DISABLE_JIT="1") == "None\n"
+WHICH = "from resnet50.pixels import backend; print(backend.get().__name__)"
 
 
-def test_a_numpy_that_is_too_new_for_numba_leaves_the_slow_way(tmp_path):
+def test_switched_off_numba_leaves_pillow_and_numpy():
+    name = run_python(WHICH, NUMBA_DISABLE_JIT="1")
+    assert name == "resnet50.pixels.pillow_numpy\n"
+
+
+def test_a_numpy_that_is_too_new_for_numba_leaves_pillow_and_numpy(tmp_path):
     (tmp_path / "numba.py").write_text('raise ImportError("Numba needs NumPy ...")')
-    code = "from resnet50.pixels import backend; print(backend.kernels())"
     paths = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
-    assert run_python(code, PYTHONPATH=paths) == "None\n"
+    name = run_python(WHICH, PYTHONPATH=paths)
+    assert name == "resnet50.pixels.pillow_numpy\n"

@@ -14,8 +14,9 @@ from PIL import Image
 from resnet50.config.settings import AugmentationConfig
 from resnet50.config.toml_file import read_config
 from resnet50.dataset import images
+from resnet50.dataset.class_folders import list_class_folders
 from resnet50.dataset.decoding import decode_rgb
-from resnet50.dataset.images import epoch_order, list_class_folders
+from resnet50.dataset.images import epoch_order
 from resnet50.handoff.buffer import BatchBuffer, BatchFileError, BatchSpec
 from resnet50.handoff.progress import Position
 from resnet50.pixels.augmentation import (

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from resnet50.dataset.class_folders import list_class_folders
 from resnet50.dataset.decoding import decode_rgb
-from resnet50.dataset.images import list_class_folders
 from resnet50.preprocessing import channel_stats
 from resnet50.preprocessing.channel_stats import (
     LevelSums,

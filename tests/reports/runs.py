@@ -1,4 +1,4 @@
-"""Makes folders of runs with tables; nothing here is a test."""
+"""Makes the folders and tables of runs, for other tests."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from resnet50.reports.tables import EVALUATION_FILE, METRICS_FILE, write_table
 
 
 def metrics_row(epoch: int, **changes) -> dict:
-    """A row of metrics.csv; the loss falls from 7 on, the top-1 rises by 1 %."""
+    """A row of metrics.csv; each epoch the loss falls and the top-1 rises by 1 %."""
     return {
         "epoch": epoch,
         "steps": 10 * (epoch + 1),
@@ -23,7 +23,7 @@ def metrics_row(epoch: int, **changes) -> dict:
 
 
 def make_run(folder: Path, num_epochs: int, evaluated=(), *, weights=None) -> Path:
-    """Makes a run of some epochs, of which some are evaluated with 1 and 10 crops."""
+    """Makes a run; evaluates some of its epochs with 1 and 10 crops."""
     folder.mkdir(parents=True)
     write_table(folder / METRICS_FILE, [metrics_row(e) for e in range(num_epochs)])
     rows = [

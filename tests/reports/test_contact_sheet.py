@@ -1,4 +1,4 @@
-"""Proves where a crop's box lies in its original, and that captions fit their tile."""
+"""Proves the position of a crop's box, and that captions fit their tile."""
 
 import numpy as np
 import pytest
@@ -15,24 +15,24 @@ from resnet50.reports.contact_sheet import (
 from tests.images import photograph
 
 
-def choice(shorter_side, down, right):
+def params(shorter_side, down, right):
     return AugmentationParams(shorter_side, (down, right), False, (0.0, 0.0, 0.0))
 
 
 def test_box_by_hand():
     # 400 x 200 becomes 80 x 40; a crop of 32 has the corners 0..48 across, 0..8 down.
-    assert crop_box((400, 200), choice(40, 0.0, 0.0), 32) == (0, 0, 160, 160)
-    assert crop_box((400, 200), choice(40, 0.99, 0.99), 32) == (240, 40, 400, 200)
+    assert crop_box((400, 200), params(40, 0.0, 0.0), 32) == (0, 0, 160, 160)
+    assert crop_box((400, 200), params(40, 0.99, 0.99), 32) == (240, 40, 400, 200)
 
 
 @pytest.mark.parametrize("size", [(90, 60), (61, 97)])
 def test_the_box_holds_the_pixels_of_the_crop(size):
     image = Image.fromarray(photograph(*size))
-    drawn = choice(50, 0.3, 0.8)
-    box = crop_box(size, drawn, 32)
+    chosen = params(50, 0.3, 0.8)
+    box = crop_box(size, chosen, 32)
     resample = Image.Resampling.BILINEAR
     expected = np.asarray(image.resize((32, 32), resample, box=box), int)
-    crop = resize_and_crop(image, drawn, 32).astype(int)
+    crop = resize_and_crop(image, chosen, 32).astype(int)
     assert np.abs(crop - expected).mean() < 1
 
 
@@ -58,8 +58,8 @@ def test_long_captions_are_shortened_to_their_width():
     assert shorten("a\nb\udcff", 200, font) == "a?b?"
 
 
-def test_nothing_is_drawn_outside_a_tile():
-    """Long captions must not run into the neighbour's tile, nor off the sheet."""
+def test_nothing_is_rendered_outside_a_tile():
+    """Long captions must not reach the next tile or the edge of the sheet."""
     crop = np.full((32, 32, 3), 200, np.uint8)
     small = small_with_box(Image.new("RGB", (40, 40), "blue"), (0, 0, 32, 32))
     tile = Tile(small, crop, "M" * 200, "g" * 200)

@@ -1,4 +1,4 @@
-"""Proves which curves a run's tables give, also where something is missing."""
+"""Proves which curves a run's tables give, also if something is missing."""
 
 import math
 
@@ -38,7 +38,7 @@ def test_the_speed_without_waiting_is_derived(tmp_path):
     assert curves[NEVER_LATE].values == [250, 250]  # 200 / (1 - 0.2)
 
 
-def test_what_is_no_number_is_a_gap(tmp_path):
+def test_a_cell_that_is_no_number_is_a_gap(tmp_path):
     folder = make_run(tmp_path / "run", 1)
     rows = [metrics_row(0), metrics_row(1, loss="nan"), metrics_row(2, loss="inf")]
     write_table(folder / METRICS_FILE, rows)
@@ -56,7 +56,7 @@ def test_evaluations_of_a_superseded_training_are_left_out(tmp_path):
 
 
 def test_a_run_may_have_evaluations_only(tmp_path):
-    """Of imported weights, before their training."""
+    """Imported weights can be evaluated before their training."""
     folder = make_run(tmp_path / "run", 1, evaluated=[-1])
     (folder / METRICS_FILE).unlink()
     assert read_run(folder).curves("top1")[0].epochs == [-1]

@@ -43,15 +43,15 @@ def test_scalars_and_the_picture_are_those_of_the_run(tmp_path):
     ]
 
 
-def test_a_reader_that_is_looking_forgets_what_a_resumed_training_replaces(tmp_path):
+def test_a_running_reader_forgets_what_a_resumed_training_replaces(tmp_path):
     folder = make_run(tmp_path / "run", 3)
-    looking = read(write_events(read_run(folder), None) / "training")
-    assert len(scalars(looking, "loss")) == 3
+    running = read(write_events(read_run(folder), None) / "training")
+    assert len(scalars(running, "loss")) == 3
     rows = [metrics_row(0), metrics_row(1, loss=1.5, waiting="nan")]
     write_table(folder / METRICS_FILE, rows)
     write_events(read_run(folder), None)
-    looking.Reload()
-    for reader in (looking, read(folder / "tensorboard" / "training")):
+    running.Reload()
+    for reader in (running, read(folder / "tensorboard" / "training")):
         assert scalars(reader, "loss") == [(0, 7), (1, 1.5)]
         assert scalars(reader, "waiting") == [(0, pytest.approx(0.2))]
     assert len(list((folder / "tensorboard" / "training").iterdir())) == 1

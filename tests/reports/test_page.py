@@ -1,6 +1,6 @@
-"""Proves what the picture and the page show, and that the page needs nothing else.
+"""Proves what the picture and the page show, and that the page needs no other file.
 
-How they look is for eyes, not for a test.
+Whether they look good is not tested.
 """
 
 import re
@@ -16,7 +16,7 @@ from resnet50.reports.page import build_page
 from resnet50.reports.tables import METRICS_FILE, write_table
 from tests.reports.runs import make_run, metrics_row
 
-# Elements without an end.
+# Elements without an end tag.
 VOID = {"meta", "br"}
 
 
@@ -85,7 +85,7 @@ def test_the_page_loads_nothing(run):
 
 
 def test_no_two_elements_of_the_page_have_the_same_id_with_other_content(run):
-    """Of two diagrams, each refers to its own parts."""
+    """Each diagram refers to its own parts."""
     page = build_page([run], reloads=False)
     found = {}
     for identifier, rest in re.findall(r'<(?:path|clipPath) id="([^"]+)"([^>]*)', page):
@@ -103,12 +103,12 @@ def test_several_runs_are_named_in_the_legend_and_the_summary(tmp_path):
     outline = Outline(build_page(runs, reloads=False))
     for name in names:
         assert outline.texts.count(name) == 2
-    looks = diagrams.Looks(runs)
-    seen = {looks.of(name, "training")[:2] for name in names}
+    styles = diagrams.CurveStyles(runs)
+    seen = {styles.style(name, "training")[:2] for name in names}
     assert len(seen) == len(names)  # More runs than colours: colour and marker.
 
 
-def test_the_summary_is_of_the_tables(tmp_path):
+def test_the_summary_follows_from_the_tables(tmp_path):
     folder = make_run(tmp_path / "run", 2, [0, 1])
     rows = [metrics_row(0, seconds=100, images_per_second=100)]
     rows += [metrics_row(1, seconds=300, images_per_second=200, waiting=0.4)]
@@ -135,7 +135,7 @@ def test_the_picture_is_not_blank(run, tmp_path):
     assert (pixels[0, 0] == 255).all()  # A light background.
     colours = {tuple(colour) for colour in pixels.reshape(-1, 3)}
     assert (0x00, 0x72, 0xB2) in colours  # The training's blue.
-    # Nothing that is drawn touches the edge, where it would be cut off.
+    # Nothing touches the edge, where it would be cut off.
     edges = (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])
     assert all((edge == 255).all() for edge in edges)
 

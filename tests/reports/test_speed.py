@@ -1,7 +1,4 @@
-"""Proves, on figures made by hand, what is said of a speed: what limits it, what helps.
-
-And that of the phases each is what it says.
-"""
+"""Proves which limit and which remedy are named for given figures, and the clock."""
 
 import dataclasses
 
@@ -40,7 +37,7 @@ def test_the_figures():
     assert figures.unhindered_images_per_second == 8.0
     assert figures.line() == (
         "6.4 images/s, 8.0 if batches were never late; waiting 20.0%, "
-        "computing 78.0%, saving 2.0% of the time; reading 10.0%, beside them"
+        "computing 78.0%, saving 2.0% of the time; reading 10.0%, in parallel"
     )
 
 
@@ -66,8 +63,9 @@ def test_checkpoints_limit():
         "The trainer limits: 10% of its time goes into checkpoints; raise [train] "
         "checkpoint_minutes (it is 1)."
     )
-    for minutes in (0, 20):  # None inside these 1000 s.
-        assert "no key changes that" in limit(saving, checkpoint_minutes=minutes)
+    for minutes in (0, 20):  # None within these 1000 s.
+        sentence = limit(saving, checkpoint_minutes=minutes)
+        assert "put [train] saved_models_folder on a faster disk" in sentence
 
 
 LATE = IN_TIME._replace(waiting=500.0, absent=450.0)
@@ -89,7 +87,7 @@ def test_as_many_workers_as_there_are_cores():
 
 @pytest.mark.parametrize(
     ("buffer_size", "sleep_time", "is_cause"),
-    # 12.8 images, that is 0.2 batches, a second: in 10 s 2, of which 0.8 * 2 last.
+    # 12.8 images or 0.2 batches per second, so 2 batches in 10 s; 0.8 * 2 are left.
     [(2, 10, True), (3, 10, False), (2, 7, False), (1000, 3600, False)],
 )
 def test_a_sleep_longer_than_the_buffer_lasts(buffer_size, sleep_time, is_cause):
@@ -113,7 +111,7 @@ def test_a_slow_disk():
 
 
 class FakeReader:
-    """Has a BatchReader's counters."""
+    """Has the counters of a BatchReader."""
 
     waited_seconds = reading_seconds = absent_seconds = unattended_seconds = 0.0
 

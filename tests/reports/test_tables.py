@@ -1,4 +1,4 @@
-"""Proves that the CSV tables keep one row an epoch, in order, through resumes."""
+"""Proves that the CSV tables keep one row per epoch, in order, after a resume."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def test_rows_of_an_older_version_keep_what_they_have(tmp_path):
 
 def test_trained_and_averaged_weights_have_a_row_each(tmp_path):
     path = tmp_path / "evaluation.csv"
-    path.write_text("epoch,crops,top1\n0,1,0.1\n")  # Of an older version.
+    path.write_text("epoch,crops,top1\n0,1,0.1\n")  # From an older version.
     for weights, top1 in (("averaged", "0.3"), ("trained", "0.2"), ("averaged", "0.4")):
         row = {"epoch": 0, "crops": 1, "weights": weights, "top1": top1}
         record_evaluation(path, row)

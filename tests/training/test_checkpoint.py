@@ -10,8 +10,10 @@ import pytest
 import tensorflow as tf
 
 from resnet50.handoff.progress import Position
-from resnet50.training import checkpoint, resume
-from resnet50.training.checkpoint import CheckpointError, SaveError
+from resnet50.training import checkpoint, checkpoint_folders, resume
+from resnet50.training.checkpoint import SaveError
+from resnet50.training.checkpoint_folders import list_checkpoints
+from resnet50.training.description import CheckpointError
 from resnet50.training.update.step import StepNumbers
 from tests.training.tiny import TinyNetwork, TinyTraining
 
@@ -22,8 +24,8 @@ def train_a_step(training):
     training.step(
         np.full((2, 4, 4, 3), 0.5, np.float16),
         np.array([0, 1], np.int32),
-        np.zeros((2, 3), np.float32),
-        StepNumbers(0.1).pack(),
+        None,
+        StepNumbers(0.1),
     )
 
 
@@ -37,10 +39,7 @@ def assert_equal(first, second):
 
 
 def found(run_folder):
-    return [
-        (c.path.name, tuple(c.position))
-        for c in checkpoint.list_checkpoints(run_folder)
-    ]
+    return [(c.path.name, tuple(c.position)) for c in list_checkpoints(run_folder)]
 
 
 def test_everything_comes_back(tmp_path):
@@ -50,7 +49,7 @@ def test_everything_comes_back(tmp_path):
     checkpoint.save(training, tmp_path, Position(1, 0), DESCRIPTION)
 
     other = TinyTraining(seed=2)
-    (newest,) = checkpoint.list_checkpoints(tmp_path)
+    (newest,) = list_checkpoints(tmp_path)
     checkpoint.load(other, newest, DESCRIPTION)
     assert_equal(values(training), values(other))
     train_a_step(training)
@@ -63,7 +62,7 @@ def test_the_average_of_the_weights_comes_back(tmp_path):
     train_a_step(training)
     checkpoint.save(training, tmp_path, Position(1, 0), DESCRIPTION)
     other = TinyTraining(seed=2, weight_average_decay=0.9)
-    (newest,) = checkpoint.list_checkpoints(tmp_path)
+    (newest,) = list_checkpoints(tmp_path)
     checkpoint.load(other, newest, DESCRIPTION)
     assert int(other.average.num_updates) == 1
     for each in (training, other):
@@ -81,7 +80,7 @@ def test_the_average_of_the_weights_comes_back(tmp_path):
 def test_an_average_is_neither_lost_nor_invented(tmp_path, saved, here, expected):
     training = TinyTraining(weight_average_decay=saved)
     checkpoint.save(training, tmp_path, Position(1, 0), DESCRIPTION)
-    (newest,) = checkpoint.list_checkpoints(tmp_path)
+    (newest,) = list_checkpoints(tmp_path)
     with pytest.raises(CheckpointError, match=expected):
         checkpoint.load(TinyTraining(weight_average_decay=here), newest, DESCRIPTION)
 
@@ -194,14 +193,14 @@ def test_what_a_killed_trainer_left_is_no_checkpoint_and_goes(tmp_path):
     checkpoint.save(training, tmp_path, Position(1, 0), DESCRIPTION)
     (tmp_path / "0").rename(tmp_path / ".writing-0123")
     assert found(tmp_path) == []
-    checkpoint.remove_unfinished(tmp_path)
+    checkpoint_folders.remove_unfinished(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture
 def saved(tmp_path):
     checkpoint.save(TinyTraining(), tmp_path, Position(1, 0), DESCRIPTION)
-    return checkpoint.list_checkpoints(tmp_path)[0]
+    return list_checkpoints(tmp_path)[0]
 
 
 def test_a_flipped_bit_is_found(saved):
@@ -244,7 +243,7 @@ def test_another_batch_size_will_do_between_epochs_only(tmp_path):
     other = {**DESCRIPTION, "batches_per_epoch": 14}
     checkpoint.save(TinyTraining(), tmp_path, Position(1, 0), DESCRIPTION)
     checkpoint.save(TinyTraining(), tmp_path, Position(1, 3), DESCRIPTION)
-    between, inside = checkpoint.list_checkpoints(tmp_path)
+    between, inside = list_checkpoints(tmp_path)
     checkpoint.load(TinyTraining(), between, other)
     with pytest.raises(CheckpointError, match="batches_per_epoch = 7, here it is 14"):
         checkpoint.load(TinyTraining(), inside, other)
@@ -355,7 +354,7 @@ def test_other_classes_are_refused_and_other_words_are_not(tmp_path):
     """Of as many classes, the one that differs is named."""
     training = TinyTraining()
     path = checkpoint.save(training, tmp_path, Position(1, 0), DESCRIPTION | CLASSES)
-    (newest,) = checkpoint.list_checkpoints(tmp_path)
+    (newest,) = list_checkpoints(tmp_path)
     assert checkpoint.read_description(path) == DESCRIPTION | CLASSES
     checkpoint.load(training, newest, DESCRIPTION | CLASSES | {"class_words": []})
     model = {"num_classes": 3, "class_names": ["n1", "n2", "n3"]}
@@ -374,7 +373,7 @@ def test_other_classes_are_refused_and_other_words_are_not(tmp_path):
 def test_an_old_checkpoint_without_class_names_loads(tmp_path):
     training = TinyTraining()
     path = checkpoint.save(training, tmp_path, Position(1, 0), DESCRIPTION)
-    (newest,) = checkpoint.list_checkpoints(tmp_path)
+    (newest,) = list_checkpoints(tmp_path)
     checkpoint.load(training, newest, DESCRIPTION | CLASSES)
     checkpoint.load_model(training.model, path, {"num_classes": 3, **CLASSES})
 
@@ -384,7 +383,7 @@ def test_imported_weights_are_before_the_first_batch(tmp_path):
     imported = TinyTraining(seed=3)
     path = checkpoint.save(imported, tmp_path, Position(0, 0), {"batches_per_epoch": 5})
     assert path.name == "0_00000"
-    (start,) = checkpoint.list_checkpoints(tmp_path)
+    (start,) = list_checkpoints(tmp_path)
     assert start == (path, Position(0, 0))
     training = TinyTraining(seed=4)
     checkpoint.load(training, start, {"batches_per_epoch": 7})

@@ -1,11 +1,11 @@
-"""Proves which pixels the crops of a validation image are, and how hits are counted."""
+"""Proves which pixels a crop of a validation image has, and how hits are counted."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
-from resnet50.dataset.images import list_class_folders
+from resnet50.dataset.class_folders import list_class_folders
 from resnet50.pixels.augmentation import ChannelStatistics
 from resnet50.pixels.evaluation_crops import views
 from resnet50.training.evaluation import EvaluationError, Evaluator
@@ -22,7 +22,7 @@ def coordinates(width, height):
 
 
 def corners(crops):
-    """(left, top) of each crop of ``coordinates``, of its pixel at the upper left."""
+    """(left, top) of each crop of an image of ``coordinates``."""
     return [(int(crop[0, 0, 0]), int(crop[0, 0, 1])) for crop in crops]
 
 
@@ -52,7 +52,7 @@ def test_the_shorter_side_is_resized_whichever_it_is():
 
 
 class ColourModel(tf.Module):
-    """Takes the share of a colour for the logit of its class."""
+    """The logit of a class is the share of its colour."""
 
     def __call__(self, images, is_training):
         assert not is_training
@@ -88,14 +88,15 @@ RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
 @pytest.mark.parametrize(("num_crops", "batch_size"), [(1, 2), (10, 20), (10, 3)])
 def test_hits_are_counted_over_incomplete_batches(tmp_path, num_crops, batch_size):
-    # ColourModel says class 0 to red, 1 to green, 2 to blue.
+    # ColourModel predicts class 0 for red, 1 for green, 2 for blue.
     names = ["blue", "blue", "green", "red", "red"]
     dataset = make_images(tmp_path, names, [RED, GREEN, GREEN, BLUE, RED])
-    advanced = []
-    accuracy = evaluator(num_crops, batch_size).evaluate(dataset, advanced.append)
+    shown = []
+    accuracy = evaluator(num_crops, batch_size).evaluate(dataset, shown.append)
     assert accuracy.top1 == pytest.approx(3 / 5)
     assert accuracy.top5 == 1  # of three classes
-    assert accuracy.num_images == sum(advanced) == 5
+    assert accuracy.num_images == shown[-1] == 5
+    assert shown == sorted(set(shown))
     assert 0 < accuracy.loss < 50
 
 
@@ -110,7 +111,7 @@ def test_unreadable_images_are_named_and_do_not_count(tmp_path):
 
 
 def test_predictions_are_what_the_accuracy_counts(tmp_path):
-    """In the order of the images, unreadable ones with their reason."""
+    """Unreadable images have a reason instead."""
     names = ["blue", "blue", "green", "green", "red"]
     dataset = make_images(tmp_path, names, [RED, GREEN, None, GREEN, RED])
     subject = evaluator(10, 20)
@@ -142,7 +143,7 @@ def test_nothing_readable_is_an_error(tmp_path):
 
 
 def test_probabilities_are_averaged_not_votes():
-    """Nine crops a little for class 0, one nearly sure of class 1: class 1 has more."""
+    """Nine crops slightly prefer class 0, one is sure of class 1: class 1 wins."""
 
     class Unsure(tf.Module):
         def __call__(self, images, is_training):

@@ -1,10 +1,12 @@
-"""Proves what the epoch loop writes and when: progress, checkpoints, metrics."""
+"""Proves what the training loop writes and when: progress, checkpoints, metrics."""
 
 import dataclasses
 import errno
+import itertools
 import os
 import shutil
 import signal
+import types
 
 import numpy as np
 import pytest
@@ -23,13 +25,18 @@ from resnet50.reports.tables import (
     record_evaluation,
 )
 from resnet50.signals import StopRequest
-from resnet50.training import checkpoint, loop
+from resnet50.training import checkpoint, loop, run_files
 from resnet50.training.checkpoint import SaveError
-from resnet50.training.loop import Loop, LossError, PerStepNumbers, Run
+from resnet50.training.checkpoint_folders import list_checkpoints, prune
+from resnet50.training.devices.meeting import Cluster
+from resnet50.training.loop import Loop, LossError
+from resnet50.training.per_step import PerStepNumbers
+from resnet50.training.run_files import Run
+from resnet50.training.training_observer import TrainingObserver
 from resnet50.training.update.mixup import mixing_share_at
 from tests.doubles import NoFiles, RecordingObserver
 from tests.settings import SETTINGS
-from tests.soak import resident_bytes
+from tests.soak import Stepwise, resident_bytes
 from tests.training.tiny import TinyTraining
 
 BATCHES_PER_EPOCH = 3
@@ -45,6 +52,16 @@ def write_batches(buffer, num_steps):
         buffer.write(to_position(step, BATCHES_PER_EPOCH), images, labels)
 
 
+class TestObserver(RecordingObserver, TrainingObserver):
+    __test__ = False
+
+    def advise(self, speed):
+        return "advice"
+
+    def describe(self, position):
+        return f"images of {position}"
+
+
 class Session:
     """A run of the loop over batches that are all there; remembers what it did."""
 
@@ -58,14 +75,13 @@ class Session:
         self.buffer.folder.mkdir(exist_ok=True)
         self.training = training or TinyTraining()
         write_manifest(self.buffer.folder, {})
-        self.observer = RecordingObserver()
+        self.observer = TestObserver()
         self.progress, self.lines = [], self.observer.lines
-        self.profile_steps = 0
-        self.role = None
+        self.run_settings = {}
         self._minutes, self._stop_after = minutes, stop_after
         self._train = dataclasses.replace(SETTINGS.train, **settings)
 
-    def _look(self):
+    def after_step(self):
         content = (self.buffer.folder / FILE_NAME).read_text()
         self.progress.append(tuple(int(line) for line in content.split()))
         return len(self.progress) == self._stop_after
@@ -84,30 +100,22 @@ class Session:
     def train_on(self, reader, start):
         return Loop(
             self.training,
-            reader,
+            Stepwise(reader, lambda: self.after_step()),
             self.buffer,
             Run(
                 self.run_folder,
                 DESCRIPTION,
                 BATCHES_PER_EPOCH,
-                9,
                 self._minutes,
-                0,
-                role=self.role,
+                **self.run_settings,
             ),
             PerStepNumbers(self._train, SETTINGS.batch_renorm, BATCHES_PER_EPOCH),
-            describe_batch=lambda position: f"images of {position}",
-            draw=lambda position, text: self.lines.append(text),
-            is_draw_due=lambda: True,
-            should_stop=self._look,
-            notify=self.lines.append,
-            advise=lambda speed: "advice",
-            profile_steps=self.profile_steps,
+            self.observer,
         ).run(start)
 
     @property
     def checkpoints(self):
-        return [c.path.name for c in checkpoint.list_checkpoints(self.run_folder)]
+        return [c.path.name for c in list_checkpoints(self.run_folder)]
 
 
 @pytest.fixture
@@ -135,23 +143,23 @@ def test_each_epoch_has_a_checkpoint_and_a_row(folder):
         shares = [float(row[name]) for name in ("waiting", "saving")]
         assert all(0 <= share <= 1 for share in shares)
         assert float(row["reading"]) >= 0
-    # Of the checkpoint after epoch 0; the one after epoch 1 is in no row.
+    # The checkpoint after epoch 0 counts in epoch 1; that after epoch 1 in no row.
     assert [float(row["saving"]) > 0 for row in rows] == [False, True]
     told = [line for line in session.lines if "if batches were never late" in line]
     assert [line.split(":")[0] for line in told] == ["epoch 0", "epoch 1"]
     assert all(line.endswith("\n    advice") for line in told)
 
 
-def test_a_profile_tells_every_n_steps_but_not_of_the_first(folder):
+def test_a_profile_is_reported_every_n_steps_but_not_for_the_first(folder):
     session = Session(folder)
-    session.profile_steps = 2
+    session.run_settings = {"profile_steps": 2}
     session.train(Position(0, 0), Position(2, 0))
     told = [line for line in session.lines if line.startswith("the last 2 steps: ")]
-    assert len(told) == 2  # Of the steps 1 and 2, and 3 and 4.
+    assert len(told) == 2  # Steps 1 and 2, and steps 3 and 4.
     assert all(line.endswith("\n    advice") for line in told)
 
 
-def test_checkpoints_inside_an_epoch_come_by_the_clock(folder):
+def test_checkpoints_inside_an_epoch_are_saved_by_the_clock(folder):
     session = Session(folder, minutes=1e-9, stop_after=2)
     assert session.train(Position(0, 0), Position(2, 0)) == (0, 2)
     assert session.checkpoints == ["0_00002"]
@@ -173,7 +181,9 @@ def test_checkpoints_inside_an_epoch_come_by_the_clock(folder):
     ],
 )
 @pytest.mark.parametrize("group", [1, 2])
-def test_a_stop_saves_and_going_on_gives_the_same_weights(folder, settings, group):
+def test_a_stop_saves_and_a_resumed_training_has_the_same_weights(
+    folder, settings, group
+):
     settings = {**settings, "accumulate_batches": group}
     undisturbed = Session(folder, training=TinyTraining(**settings), **settings)
     undisturbed.train(Position(0, 0), Position(2, 0))
@@ -187,7 +197,7 @@ def test_a_stop_saves_and_going_on_gives_the_same_weights(folder, settings, grou
         if position == (0, 0):
             session.training = TinyTraining(**settings)
         else:
-            newest = checkpoint.list_checkpoints(session.run_folder)[-1]
+            newest = list_checkpoints(session.run_folder)[-1]
             checkpoint.load(session.training, newest, DESCRIPTION)
         position = session.train(position, Position(2, 0))
     assert position == (2, 0)
@@ -219,7 +229,7 @@ def test_what_is_trained_is_saved_before_an_error_of_the_reader(folder):
 
 def test_a_loss_that_is_no_number_stops_and_names_the_batch(folder):
     class Diverging(TinyTraining):
-        """Its weights are lost in the fifth step."""
+        """Loses its weights in the fifth step."""
 
         def step(self, *batch_and_numbers):
             loss = super().step(*batch_and_numbers)
@@ -241,7 +251,7 @@ def test_a_loss_that_is_no_number_stops_and_names_the_batch(folder):
 
 
 class Overflowing(TinyTraining):
-    """Gets infinite pixels, which no batch file can have, at some steps."""
+    """Gets infinite pixels, which no batch file can have, in some steps."""
 
     def __init__(self, *steps):
         super().__init__(precision="float16")
@@ -276,8 +286,10 @@ def test_in_float16_a_lost_batch_at_the_lowest_scale_stops(folder):
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])
-def test_no_step_waits_for_the_device_or_traces_anew(folder, precision, monkeypatch):
-    """Values of tensors are read at the epochs' ends only; nothing is traced twice."""
+def test_no_step_waits_for_the_device_or_is_traced_again(
+    folder, precision, monkeypatch
+):
+    """Tensors are read only at the end of an epoch; nothing is traced twice."""
     training = TinyTraining(precision=precision, accumulate_batches=2)
     session, reads = Session(folder, training=training, accumulate_batches=2), []
     tensor_class = type(tf.constant(0)).__mro__[1]
@@ -288,16 +300,16 @@ def test_no_step_waits_for_the_device_or_traces_anew(folder, precision, monkeypa
         return real_numpy(tensor)
 
     monkeypatch.setattr(tensor_class, "_numpy", numpy)
-    monkeypatch.setattr(loop, "_LOOK_SECONDS", 1e6)
+    monkeypatch.setattr(loop, "_POLL_SECONDS", 1e6)
     session.train(Position(0, 0), Position(2, 0))
-    # Of which progress there was before the look after each epoch's last step.
+    # The number of steps before the one that ends each epoch.
     assert set(reads) == {BATCHES_PER_EPOCH - 1, 2 * BATCHES_PER_EPOCH - 1}
     for function in (training._compiled_step, training._compiled_accumulate):
         assert function.experimental_get_tracing_count() == 1
 
 
 class ManyBatches:
-    """Stands for a reader of 11,000 batches; looks at the memory after 1,000."""
+    """Replaces a reader of 11,000 batches; measures the memory after 1,000."""
 
     waited_seconds = reading_seconds = absent_seconds = unattended_seconds = 0.0
 
@@ -316,22 +328,22 @@ class ManyBatches:
 
 
 def test_the_numbers_of_a_step_leave_no_memory_behind(folder, monkeypatch):
-    """Two new ones in each of 10,000 steps, which would take 16 MB as Python numbers.
+    """As Python numbers, two new ones in each of 10,000 steps would take 16 MB.
 
-    The network computes nothing. tests/soak.py is the long form of this.
+    The network computes nothing. tests/soak.py is the long form of this test.
     """
     monkeypatch.setattr(f"{__name__}.BATCHES_PER_EPOCH", 20_000)
-    monkeypatch.setattr(loop, "write_progress", lambda *arguments: None)
+    monkeypatch.setattr(run_files, "write_progress", lambda *arguments: None)
     session = Session(folder, schedule="cosine", mixup_alpha=0.2)
     session.training.step = lambda *batch: np.float32(1)
-    session._look = lambda: False
+    session.after_step = lambda: False
     batches = ManyBatches()
     session.train_on(batches, Position(0, 0))
     assert batches.bytes_in_use[-1] - batches.bytes_in_use[0] < 4e6
 
 
 def fail_once(monkeypatch, module, name, error):
-    """Lets a function fail at its first call."""
+    """Makes the first call of a function fail; returns a list of all calls."""
     real, calls = getattr(module, name), []
 
     def function(*arguments, **keywords):
@@ -345,12 +357,12 @@ def fail_once(monkeypatch, module, name, error):
 
 
 def test_a_checkpoint_that_cannot_be_saved_is_tried_again(folder, monkeypatch):
-    monkeypatch.setattr(loop, "_RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(run_files, "_RETRY_SECONDS", 0.0)
     error = SaveError("run/0: No space left on device")
     calls = fail_once(monkeypatch, checkpoint, "save", error)
     session = Session(folder)
     assert session.train(Position(0, 0), Position(2, 0)) == (2, 0)
-    # Epoch 0's own moment has passed; the state one step later is saved instead.
+    # The end of epoch 0 has passed; the state one step later is saved instead.
     assert [tuple(call[2]) for call in calls] == [(1, 0), (1, 1), (2, 0)]
     assert session.checkpoints == ["1"]
     told = [line for line in session.lines if "a checkpoint" in line]
@@ -361,7 +373,7 @@ def test_a_checkpoint_that_cannot_be_saved_is_tried_again(folder, monkeypatch):
 
 
 def test_the_last_checkpoint_is_tried_until_it_is_there(folder, monkeypatch):
-    monkeypatch.setattr(loop, "_RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(run_files, "_RETRY_SECONDS", 0.0)
     calls = fail_once(monkeypatch, checkpoint, "save", SaveError("full"))
     session = Session(folder)
     assert session.train(Position(1, 2), Position(2, 0)) == (2, 0)
@@ -369,8 +381,25 @@ def test_the_last_checkpoint_is_tried_until_it_is_there(folder, monkeypatch):
     assert session.checkpoints == ["1"]
 
 
+def test_a_host_that_is_not_the_chief_writes_nothing_but_polls(folder, monkeypatch):
+    """It polls even after the time at which the chief saves a checkpoint."""
+    monkeypatch.setattr(loop, "_POLL_SECONDS", 0.0)
+    now = itertools.chain([0.0], itertools.repeat(60.0))
+    clock = types.SimpleNamespace(monotonic=lambda: next(now))
+    monkeypatch.setattr(run_files, "time", clock)
+    session = Session(folder, minutes=0.5)
+    session.run_settings = {"cluster": Cluster(("host0:1", "host1:1"), 1)}
+    session.after_step = lambda: False
+    assert session.train(Position(0, 0), Position(2, 0)) == (2, 0)
+    assert session.checkpoints == []
+    assert not any(line.startswith("epoch") for line in session.lines)
+    assert not (folder / "buffer" / FILE_NAME).exists()
+    positions = [tuple(status.position) for status in session.observer.statuses]
+    assert positions == [(0, 2), (1, 1), (1, 2)]
+
+
 def test_a_stop_on_a_full_disk_waits_for_room_or_the_second_ctrl_c(folder, monkeypatch):
-    monkeypatch.setattr(loop, "_END_RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(run_files, "_END_RETRY_SECONDS", 0.0)
     tries = []
 
     def fail(*arguments):
@@ -382,7 +411,7 @@ def test_a_stop_on_a_full_disk_waits_for_room_or_the_second_ctrl_c(folder, monke
     monkeypatch.setattr(checkpoint, "save", fail)
     session = Session(folder)
     stop = StopRequest()
-    session._look = lambda: os.kill(os.getpid(), signal.SIGTERM) or True
+    session.after_step = lambda: os.kill(os.getpid(), signal.SIGTERM) or True
     with stop.caught(), pytest.raises(KeyboardInterrupt):
         session.train(Position(0, 0), Position(2, 0))
     assert len(tries) == 3
@@ -392,7 +421,7 @@ def test_a_stop_on_a_full_disk_waits_for_room_or_the_second_ctrl_c(folder, monke
 
 def test_weights_that_the_last_step_has_destroyed_are_not_saved(folder):
     class Exploding(TinyTraining):
-        """Its loss is finite in the epoch's last step, what that leaves is not."""
+        """In the last step of an epoch the loss is finite; the new weights are not."""
 
         def step(self, *batch_and_numbers):
             loss = super().step(*batch_and_numbers)
@@ -406,22 +435,23 @@ def test_weights_that_the_last_step_has_destroyed_are_not_saved(folder):
     assert session.checkpoints == []
 
 
-def test_a_folder_that_cannot_be_listed_costs_a_figure_only(folder, monkeypatch):
+def test_without_the_folder_only_the_number_of_batches_is_missing(folder, monkeypatch):
     def fail(buffer):
         raise FileNotFoundError
 
     session = Session(folder)
-    monkeypatch.setattr(loop, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "_POLL_SECONDS", 0.0)
     monkeypatch.setattr(BatchBuffer, "ready", fail)
     assert session.train(Position(0, 0), Position(1, 0)) == (1, 0)
-    assert any("buffer ?/9" in line for line in session.lines)
+    numbers = [status.num_ready for status in session.observer.statuses]
+    assert numbers and not any(numbers)
 
 
 def test_training_goes_on_where_progress_cannot_be_written(folder, monkeypatch):
     error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    fail_once(monkeypatch, loop, "write_progress", error)
+    fail_once(monkeypatch, run_files, "write_progress", error)
     session = Session(folder)
-    session._look = lambda: False
+    session.after_step = lambda: False
     session.train(Position(0, 0), Position(1, 0))
     assert (folder / "buffer" / FILE_NAME).read_text() == "1\n0\n"
     assert "writing the progress works again" in session.lines
@@ -430,9 +460,9 @@ def test_training_goes_on_where_progress_cannot_be_written(folder, monkeypatch):
 def test_progress_in_a_folder_that_is_missing_is_left_to_the_reader(
     folder, monkeypatch
 ):
-    fail_once(monkeypatch, loop, "write_progress", FileNotFoundError("no folder"))
+    fail_once(monkeypatch, run_files, "write_progress", FileNotFoundError("no folder"))
     session = Session(folder)
-    session._look = lambda: False
+    session.after_step = lambda: False
     session.train(Position(0, 0), Position(1, 0))
     assert not any("progress" in line for line in session.lines)
 
@@ -443,19 +473,20 @@ def session_in_a_run(folder):
     session = Session(folder)
     session.run_folder = folder / "disk" / "run"
     session.run_folder.mkdir(parents=True)
-    with locks.exclusive_role(session.run_folder, locks.TRAINER) as session.role:
+    with locks.exclusive_role(session.run_folder, locks.TRAINER) as role:
+        session.run_settings = {"role": role}
         yield session
 
 
 def do_after_first_step(session, action):
-    look, actions = session._look, [action]
+    after_step, actions = session.after_step, [action]
 
-    def act_and_look():
+    def act():
         if actions:
             actions.pop()()
-        return look()
+        return after_step()
 
-    session._look = act_and_look
+    session.after_step = act
 
 
 def test_a_run_folder_that_is_deleted_is_made_again(session_in_a_run):
@@ -469,10 +500,8 @@ def test_a_run_folder_that_is_deleted_is_made_again(session_in_a_run):
     assert not any("failed" in line for line in session.lines)
 
 
-def test_a_run_folder_is_not_made_where_its_disk_is_missing(
-    session_in_a_run, monkeypatch
-):
-    """The training goes on, and at its end waits for the disk."""
+def test_a_run_folder_is_not_made_if_its_disk_is_missing(session_in_a_run, monkeypatch):
+    """The training goes on and waits for the disk at its end."""
     session, disk = session_in_a_run, session_in_a_run.run_folder.parent
     unmounted = disk.with_name("unmounted")
 
@@ -480,7 +509,7 @@ def test_a_run_folder_is_not_made_where_its_disk_is_missing(
         assert not disk.exists()
         unmounted.rename(disk)
 
-    monkeypatch.setattr(loop.time, "sleep", mount)
+    monkeypatch.setattr(run_files.time, "sleep", mount)
     do_after_first_step(session, lambda: disk.rename(unmounted))
     assert session.train(Position(0, 0), Position(1, 0)) == (1, 0)
     assert session.checkpoints == ["0"]
@@ -494,7 +523,7 @@ def test_a_second_trainer_in_a_new_run_folder_ends_the_first(session_in_a_run):
     session, others = session_in_a_run, []
 
     def replace():
-        session.role.path.unlink()
+        session.run_settings["role"].path.unlink()
         others.append(locks.Role(session.run_folder, locks.TRAINER))
 
     do_after_first_step(session, replace)
@@ -513,9 +542,9 @@ def test_old_checkpoints_go_but_the_best_stays(folder):
         for crops, top1 in ((1, 0.5 - 0.01 * abs(epoch - 1)), (10, 0.1 * epoch)):
             row = {"epoch": epoch, "crops": crops, "top1": top1}
             record_evaluation(session.run_folder / EVALUATION_FILE, row)
-        checkpoint.prune(session.run_folder, 2)
+        prune(session.run_folder, 2)
     assert session.checkpoints == ["1", "3", "4"]
-    checkpoint.prune(session.run_folder, 0)  # Keeps all there are.
+    prune(session.run_folder, 0)  # Keeps all.
     assert session.checkpoints == ["1", "3", "4"]
 
 
@@ -532,7 +561,7 @@ def test_learning_rates_follow_the_epochs_of_config_txt():
     assert numbers.at(20) == (base, 1, 0, 1)
 
 
-def test_mixup_has_a_share_for_each_step_and_only_mixup():
+def test_only_mixup_has_a_share_for_each_step():
     plain = PerStepNumbers(SETTINGS.train, SETTINGS.batch_renorm, 10)
     assert plain.at(3).mixing_share == 1
     mixup = dataclasses.replace(SETTINGS.train, mixup_alpha=0.2)

@@ -8,7 +8,7 @@ import tensorflow as tf
 from resnet50.network import model as model_module
 from resnet50.network.model import Stage
 from resnet50.pixels.augmentation import ChannelStatistics
-from resnet50.training.devices.replicas import ONE_REPLICA
+from resnet50.training.devices.one import ONE_DEVICE
 from resnet50.training.update.step import Training
 from tests.settings import SETTINGS
 from tests.training.halves import skip_where_hidden
@@ -51,7 +51,7 @@ SHALLOW_STAGES = (Stage(num_blocks=1, channels=4, stride=1), Stage(1, 8, 2))
 
 
 def create_shallow_training(
-    normalization="batch_norm", replicas=ONE_REPLICA, is_synchronized=False, **settings
+    normalization="batch_norm", replicas=ONE_DEVICE, is_synchronized=False, **settings
 ) -> Training:
     """A real Training on a ResNet of two blocks and three classes.
 

@@ -6,88 +6,101 @@ same images make the same batches.
 
 import array
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from resnet50.dataset.archives.parquet_index import read_shard
 from resnet50.dataset.archives.tar_index import tar_files
+from resnet50.dataset.class_folders import FolderWalk
 from resnet50.dataset.images import (
     Dataset,
     DatasetError,
-    FolderWalk,
     PackedNames,
     class_ranks,
     sort_key,
 )
 from resnet50.dataset.lists import labels_beside, missing_image, read_list
 from resnet50.dataset.passed_over import why_no_image
-from resnet50.dataset.sources import Places
+from resnet50.dataset.sources import Locations
 
-# The whole of an archive's headers, or of a shard's pages, is read.
-_LOOKING = "{}: looking for the images in it, once; may take minutes"
+# All headers of an archive, or all pages of a shard, are read.
+_LISTING = "{}: looking for the images in it, once; may take minutes"
 
 
 class _Found:
-    """Images in archives, in any order, as they are found."""
+    """Images found in archives, in any order."""
 
-    def __init__(self, archives: Iterable[Path]):
-        self.archives = tuple(archives)
+    def __init__(self, folder: Path, archives: list[Path]):
+        self.folder = folder
         self.names: list[str] = []
+        self._archives = tuple(map(str, archives))
         self._table = array.array("q")
-        self._width = 3
 
-    def add(self, name: str, archive: int, *place: int) -> None:
-        """Takes an image and its place; see ``Places``."""
+    def add(self, name: str, *location: int) -> None:
+        """Adds an image, with its row of the table of ``Locations``."""
         self.names.append(name)
-        self._width = 1 + len(place)
-        self._table.extend((archive, *place))
+        self._table.extend(location)
 
-    @property
-    def places(self) -> Places:
-        """The places of all of them."""
-        table = np.frombuffer(self._table, np.int64).reshape(-1, self._width)
-        return Places(tuple(map(str, self.archives)), table)
+    def locations(self, order: list[int]) -> Locations:
+        """Returns the locations of the images in the given order."""
+        table = np.frombuffer(self._table, np.int64).reshape(len(self.names), -1)
+        return Locations(self._archives, table[order])
 
-    def dataset(
-        self, folder: Path, labels: np.ndarray, class_names: tuple[str, ...], **more
+    def with_labels(
+        self, labels: list[int], class_names: tuple[str, ...], **more
     ) -> Dataset:
         """Orders the images by label, then by name, as class folders have them."""
-        keys = [(label, sort_key(n)) for label, n in zip(labels.tolist(), self.names)]
+        keys = [(label, sort_key(name)) for label, name in zip(labels, self.names)]
         order = sorted(range(len(keys)), key=keys.__getitem__)
         return Dataset(
-            folder,
+            self.folder,
             PackedNames.pack(self.names[index] for index in order),
-            labels[order].astype(np.int32),
+            np.array([labels[index] for index in order], np.int32),
             class_names,
-            places=self.places.take(order),
+            self.locations(order),
             **more,
         )
 
+    def with_list(
+        self, list_path: Path, class_names: tuple[str, ...], layout: str
+    ) -> Dataset:
+        """Gives the images the labels and the order of a list."""
+        dataset = read_list(list_path, self.folder, class_names)
+        index = {name: i for i, name in enumerate(self.names)}
+        try:
+            order = [index[name] for name in dataset.names]
+        except KeyError as error:
+            raise missing_image(list_path, error.args[0], self.folder) from None
+        dataset.locations = self.locations(order)
+        dataset.layout = f"{layout}, labels of {list_path.name}"
+        return dataset
 
-def _listed_in_archive(
-    found: _Found,
-    list_path: Path,
-    folder: Path,
-    class_names: tuple[str, ...],
-    layout: str,
-) -> Dataset:
-    """The images of a list, in archives."""
-    listed = read_list(list_path, folder, class_names)
-    index = {name: i for i, name in enumerate(found.names)}
-    try:
-        order = [index[name] for name in listed.names]
-    except KeyError as error:
-        raise missing_image(list_path, error.args[0], folder) from None
-    return Dataset(
-        folder,
-        listed.names,
-        listed.labels,
-        listed.class_names,
-        places=found.places.take(order),
-        layout=f"{layout}, labels of {list_path.name}",
-    )
+
+def _class_of(name: str) -> str:
+    """The first folder of a path; "" if it has none."""
+    return name.partition("/")[0] if "/" in name else ""
+
+
+def _add_tar(
+    found: _Found, index: int, path: Path, walk: FolderWalk, *, is_class: bool
+) -> set[str]:
+    """Adds the images of an archive; returns the classes of its other files."""
+    others = set()
+    prefix = f"{path.stem}/" if is_class else ""
+    for entry in tar_files(path):
+        name = prefix + entry.name.removeprefix(prefix)
+        if is_class and name.endswith(".cls"):
+            raise DatasetError(
+                f"{path}: holds {entry.name}, a label: it is a shard of "
+                "WebDataset, not a class (unpack all of them into class folders)"
+            )
+        if why := why_no_image(name.rpartition("/")[2]):
+            walk.passed_over.add_file(f"{path}/{entry.name}", why)
+            others.add(_class_of(name))
+        else:
+            found.add(name, index, entry.offset, entry.size)
+    return others
 
 
 def open_tars(
@@ -102,69 +115,55 @@ def open_tars(
     """Opens the images in tar archives.
 
     Args:
-        folder: Holds the archives, or is the only one.
+        folder: The folder of the archives, or the only archive.
         paths: The archives.
         list_path: A list of labels, or None.
-        class_names: The training set's, if this is the validation set.
+        class_names: Classes of the training set, if this is the validation set.
         walk: Notes the archives.
-        are_classes: Each archive is a class, as the inner ones of the training images.
+        are_classes: Whether each archive is a class, like the archives inside
+            ILSVRC2012_img_train.tar.
 
     Raises:
-        DatasetError: An archive cannot be used as it is, or the labels are not known.
+        DatasetError: An archive cannot be used, or the labels are unknown.
     """
-    walk.notify(_LOOKING.format(folder))
-    found = _Found(paths)
+    walk.notify(_LISTING.format(folder))
+    found = _Found(folder, paths)
     expected = {path.stem for path in paths if are_classes}
-    for number, path in enumerate(paths):
+    for index, path in enumerate(paths):
         walk.note(path)
-        prefix = f"{path.stem}/" if are_classes else ""
-        for entry in tar_files(path):
-            name = prefix + entry.name.removeprefix(prefix)
-            if are_classes and name.endswith(".cls"):
-                raise DatasetError(
-                    f"{path}: holds {entry.name}, a label: it is a shard of "
-                    "WebDataset, not a class (unpack all of them into class folders)"
-                )
-            why = why_no_image(name.rpartition("/")[2])
-            if not why:
-                found.add(name, number, entry.offset, entry.size)
-                continue
-            walk.passed_over.add_file(f"{path}/{entry.name}", why)
-            if "/" in name:
-                expected.add(name.partition("/")[0])
+        expected |= _add_tar(found, index, path, walk, is_class=are_classes)
     if not found.names:
         raise DatasetError(f"{folder}: holds no images")
     layout = (
         "archives of one class each, in place" if are_classes else "archive in place"
     )
-    classes = [name.partition("/")[0] if "/" in name else "" for name in found.names]
+    classes = [_class_of(name) for name in found.names]
     if list_path is None and not any(classes):
         list_path = labels_beside(folder, class_names)
     if list_path is not None:
         walk.note(list_path)
-        return _listed_in_archive(found, list_path, folder, class_names, layout)
+        return found.with_list(list_path, class_names, layout)
     if not all(classes):
         loose = found.names[classes.index("")]
         raise DatasetError(f"{folder}: {loose} is in no class (remove it)")
-    for name in sorted(expected.difference(classes)):
+    for name in sorted(expected.difference(classes, {""})):
         raise DatasetError(
             f"{folder}: class {name} without images (add some, or remove it)"
         )
     class_names = class_names or tuple(sorted(set(classes), key=os.fsencode))
     rank = class_ranks(folder, classes, class_names)
-    labels = np.array([rank[name] for name in classes])
-    return found.dataset(folder, labels, class_names, layout=layout)
+    return found.with_labels([rank[x] for x in classes], class_names, layout=layout)
 
 
 def _name_classes(
     where: Path, ids: dict[int, str], class_names: tuple[str, ...]
 ) -> dict[int, str]:
-    """The name of each label: a WordNet id if the images' names tell it.
+    """Returns the name of each label: a WordNet id if the images' names hold it.
 
     Args:
         where: The shards, for the message.
-        ids: For each label the WordNet id in its images' names, "" if there is none.
-        class_names: The training set's, if this is the validation set.
+        ids: The WordNet id in the names of each label's images; "" if there is none.
+        class_names: Classes of the training set, if this is the validation set.
     """
     labels = sorted(ids)
     if not class_names and labels != list(range(len(labels))):
@@ -196,24 +195,24 @@ def open_shards(
     """Opens the images in Parquet shards.
 
     Args:
-        folder: Holds the shards, or is the only one.
+        folder: The folder of the shards, or the only shard.
         paths: The shards.
-        class_names: The training set's, if this is the validation set.
+        class_names: Classes of the training set, if this is the validation set.
         walk: Notes the shards.
 
     Raises:
-        DatasetError: A shard cannot be used as it is.
+        DatasetError: A shard cannot be used.
     """
-    walk.notify(_LOOKING.format(folder))
-    found, words = _Found(paths), ()
+    walk.notify(_LISTING.format(folder))
+    found, words = _Found(folder, paths), ()
     ids: dict[int, str] = {}
     labels = array.array("q")
-    for number, path in enumerate(paths):
+    for index, path in enumerate(paths):
         walk.note(path)
         shard = read_shard(path)
         words = words or shard.words
         for row in shard.rows:
-            found.add(row.name, number, *row.place)
+            found.add(row.name, index, *row.location)
             labels.append(row.label)
             if ids.setdefault(row.label, row.class_name) != row.class_name:
                 ids[row.label] = ""
@@ -223,9 +222,8 @@ def open_shards(
     class_names = class_names or tuple(names[label] for label in sorted(names))
     rank = class_ranks(folder, names.values(), class_names)
     found.names = [f"{names[x]}/{name}" for x, name in zip(labels, found.names)]
-    return found.dataset(
-        folder,
-        np.array([rank[names[label]] for label in labels]),
+    return found.with_labels(
+        [rank[names[label]] for label in labels],
         class_names,
         layout="Hugging Face's Parquet shards, in place",
         class_words=words if len(words) == len(class_names) else (),

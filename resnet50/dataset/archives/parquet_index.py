@@ -1,10 +1,10 @@
-"""Where the images in Parquet shards are, as Hugging Face has ImageNet.
+"""Finds the images in Parquet shards, as Hugging Face distributes ImageNet.
 
-Columns ``image`` {bytes, path} and ``label``. Parquet hands out whole row groups, of
-100 to 1,000 images, to those who want one image: 6.8 ms of processor time an image from
-memory, and 100 times its bytes from a disk. So the pages are walked once, by
-parquet_pages.py, and each image is read alone (0.06 ms compressed, 0.01 ms plain). Only
-this index needs pyarrow (extra ``parquet``), not the workers.
+The columns are ``image`` {bytes, path} and ``label``. Parquet libraries read whole row
+groups of 100 to 1,000 images: for one image that takes 6.8 ms of processor time from
+memory, and 100 times its bytes from a disk. So parquet_pages.py walks through the pages
+once, and each image is read alone (0.06 ms compressed, 0.01 ms plain). Only this index
+needs pyarrow (extra ``parquet``), not the workers.
 """
 
 import json
@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from resnet50.dataset.archives.parquet_pages import Place, chunk_places
+from resnet50.dataset.archives.parquet_pages import PageLocation, column_locations
 from resnet50.dataset.images import DatasetError
 
 _BYTES, _PATH, _LABEL = "image.bytes", "image.path", "label"
@@ -21,28 +21,28 @@ _BYTES, _PATH, _LABEL = "image.bytes", "image.path", "label"
 _CLASS_IN_NAME = re.compile(r"_(n\d{8})(?=\.\w+$)")
 _CLASS_FIRST = re.compile(r"n\d{8}_")
 
-# Of the schema's metadata: a description of the data set, as JSON.
+# Key of the schema's metadata with a description of the data set, as JSON.
 _HUB_KEY = b"huggingface"
 
 
 class Row(NamedTuple):
     """An image of a shard."""
 
-    class_name: str  # its WordNet id; "" if the names do not tell it
+    class_name: str  # its WordNet id; "" if the image's name does not hold it
     name: str
     label: int
-    place: Place
+    location: PageLocation
 
 
 class Shard(NamedTuple):
-    """What a shard holds."""
+    """The contents of a shard."""
 
     rows: list[Row]
-    words: tuple[str, ...]  # what its metadata call the classes
+    words: tuple[str, ...]  # what its metadata calls the classes
 
 
-def _places(path: Path, metadata) -> list[Place]:
-    """The places of all images of a shard."""
+def _locations(path: Path, metadata) -> list[PageLocation]:
+    """Returns the locations of all images of a shard."""
     import pyarrow
 
     names = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
@@ -55,28 +55,30 @@ def _places(path: Path, metadata) -> list[Place]:
     schema = metadata.schema.column(column)
     if schema.max_repetition_level:
         raise ValueError("has several images in a row")
-    places: list[Place] = []
+    locations: list[PageLocation] = []
     with path.open("rb") as file:
         for group in range(metadata.num_row_groups):
             chunk = metadata.row_group(group).column(column)
             if chunk.compression not in ("UNCOMPRESSED", "SNAPPY"):
                 raise ValueError(
-                    f"its images are compressed by {chunk.compression}, of which none "
-                    "can be read alone (write it again, uncompressed: "
+                    f"its images are compressed by {chunk.compression}, so none can be "
+                    "read alone (write it again, uncompressed: "
                     "pyarrow.parquet.write_table(table, path, compression='none'))"
                 )
             codec = pyarrow.Codec("snappy") if chunk.compression == "SNAPPY" else None
-            places += chunk_places(file, chunk, schema.max_definition_level, codec)
-    if len(places) != metadata.num_rows:
-        raise ValueError(f"{metadata.num_rows} rows, but {len(places)} images")
-    return places
+            locations += column_locations(
+                file, chunk, schema.max_definition_level, codec
+            )
+    if len(locations) != metadata.num_rows:
+        raise ValueError(f"{metadata.num_rows} rows, but {len(locations)} images")
+    return locations
 
 
 def _read_shard(path: Path) -> Shard:
     import pyarrow.parquet
 
     with pyarrow.parquet.ParquetFile(path) as shard:
-        places = _places(path, shard.metadata)
+        locations = _locations(path, shard.metadata)
         table = shard.read(columns=[_LABEL, _PATH], use_threads=False)
         described = json.loads((shard.schema_arrow.metadata or {}).get(_HUB_KEY, "{}"))
     labels = table.column(_LABEL).to_pylist()
@@ -88,17 +90,17 @@ def _read_shard(path: Path) -> Shard:
         found = _CLASS_IN_NAME.search(name)
         wordnet_id = found[1] if found else name[:9] * bool(_CLASS_FIRST.match(name))
         name = _CLASS_IN_NAME.sub("", name)
-        rows.append(Row(wordnet_id, name, labels[index], places[index]))
+        rows.append(Row(wordnet_id, name, labels[index], locations[index]))
     features = described.get("info", {}).get("features", {})
     return Shard(rows, tuple(features.get(_LABEL, {}).get("names", ())))
 
 
 def read_shard(path: Path) -> Shard:
-    """Reads where the images of a shard are, with their names and labels.
+    """Reads the locations of a shard's images, with their names and labels.
 
     Raises:
         DatasetError: pyarrow is not installed, the shard cannot be read or is damaged,
-            or its images are stored in a way that none can be read alone.
+            or its images are stored such that none can be read alone.
     """
     try:
         return _read_shard(path)
@@ -108,7 +110,7 @@ def read_shard(path: Path) -> Shard:
         ) from None
     except OSError as error:
         reason = error.strerror or error
-    # pyarrow's errors are kinds of these; the others are what damaged bytes lead to.
+    # pyarrow's errors are kinds of the first; damaged bytes lead to the others.
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         reason = error
     except (ArithmeticError, MemoryError, RuntimeError) as error:

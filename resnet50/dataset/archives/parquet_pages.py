@@ -1,14 +1,14 @@
-"""Where the values of a column of bytes lie in a Parquet file, page by page.
+"""Finds the values of a column of bytes in a Parquet file, page by page.
 
-A value lies in the file as it is, or in a Snappy stream, which compressors cut into
-fragments of 64 KiB that refer to nothing before them. A page holds values, or indices
-into the values of the dictionary page before it.
+A value lies in the file as it is, or in a Snappy stream. Compressors cut a stream into
+fragments of 64 KiB that refer to nothing before them. A data page holds values, or
+indices into the values of the dictionary page before it.
 
-The format is in apache/parquet-format: README.md, Encodings.md, parquet.thrift.
+The format: apache/parquet-format, README.md, Encodings.md and parquet.thrift.
 """
 
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from resnet50.dataset.archives.snappy import snappy_element
 
@@ -16,11 +16,55 @@ from resnet50.dataset.archives.snappy import snappy_element
 _DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 2, 3
 _PLAIN, _PLAIN_DICTIONARY, _RLE_DICTIONARY = 0, 2, 8
 
+# Types of the fields of a structure in Thrift's compact protocol.
+_TRUE, _FALSE, _I16, _I32, _I64, _BINARY, _STRUCT = 1, 2, 4, 5, 6, 8, 12
+
 _FRAGMENT = 2**16
 
-# Offset and size in the file; inflated size (0: not compressed), start and size of the
-# image in what the range inflates to. See sources.SnappyRange.
-Place = tuple[int, int, int, int, int]
+
+class PageLocation(NamedTuple):
+    """Where a value is: a range of the file, and the last three of ``SnappyRange``."""
+
+    offset: int
+    size: int
+    inflated: int = 0  # 0: not compressed
+    start: int = 0
+    length: int = 0
+
+
+class _PageHeader(NamedTuple):
+    """The fields of a page's header that are needed here."""
+
+    kind: int
+    compressed_size: int
+    num_values: int = 0
+    encoding: int = _PLAIN
+    num_nulls: int | None = None  # None: to be counted in the definition levels
+    levels_size: int = 0  # of uncompressed levels before the values, bytes
+    is_compressed: bool = True
+
+    @classmethod
+    def parse(cls, fields: dict) -> "_PageHeader":
+        """Names the fields, numbered as in parquet.thrift's PageHeader.
+
+        DataPageHeader is field 5, DataPageHeaderV2 field 8.
+        """
+        kind, compressed_size = fields[1], fields[3]
+        if kind == _DATA_PAGE:
+            data = fields[5]
+            return cls(kind, compressed_size, num_values=data[1], encoding=data[2])
+        if kind == _DATA_PAGE_V2:
+            data = fields[8]
+            return cls(
+                kind,
+                compressed_size,
+                num_values=data[1],
+                encoding=data[4],
+                num_nulls=data[2],
+                levels_size=data[5] + data[6],
+                is_compressed=data.get(7, True),
+            )
+        return cls(kind, compressed_size)
 
 
 class _Reader:
@@ -46,19 +90,19 @@ class _Reader:
         )
 
     def struct(self) -> dict:
-        """A structure of Thrift's compact protocol: field number to value."""
+        """Reads a structure of Thrift's compact protocol: field number to value."""
         fields, number = {}, 0
         while byte := self.whole(1):
             kind, step = byte & 15, byte >> 4
             number = number + step if step else self._zigzag()
-            if kind in (1, 2):
-                fields[number] = kind == 1
-            elif kind in (4, 5, 6):
+            if kind in (_TRUE, _FALSE):
+                fields[number] = kind == _TRUE
+            elif kind in (_I16, _I32, _I64):
                 fields[number] = self._zigzag()
-            elif kind == 8:
+            elif kind == _BINARY:
                 length = self.varint()
                 self.position += length
-            elif kind == 12:
+            elif kind == _STRUCT:
                 fields[number] = self.struct()
             else:
                 raise ValueError(f"unknown field type {kind} in a page's header")
@@ -69,15 +113,15 @@ class _Reader:
         return value >> 1 ^ -(value & 1)
 
     def hybrid(self, width: int, count: int) -> list[int]:
-        """Numbers in runs and bit-packed groups of eight (Encodings.md, RLE)."""
+        """Reads runs and bit-packed groups of eight (Encodings.md, RLE)."""
         numbers = []
         while len(numbers) < count:
             head, missing = self.varint(), count - len(numbers)
             if head & 1:
                 packed = self.whole((head >> 1) * width)
                 mask = (1 << width) - 1
-                for place in range(min((head >> 1) * 8, missing)):
-                    numbers.append(packed >> place * width & mask)
+                for index in range(min((head >> 1) * 8, missing)):
+                    numbers.append(packed >> index * width & mask)
             else:
                 value = self.whole((width + 7) // 8)
                 numbers += [value] * min(head >> 1, missing)
@@ -85,14 +129,11 @@ class _Reader:
 
 
 def _fragments(stream) -> list[int]:
-    """Where the fragments of a Snappy stream begin, and where it ends.
-
-    Returns:
-        Offsets in the stream, of what inflates to 64 KiB each, the last to the rest.
+    """Returns where the fragments of a Snappy stream begin, and where it ends.
 
     Raises:
-        ValueError: An element reaches over a fragment's border, or the stream does not
-            inflate to the length that it tells.
+        ValueError: An element crosses a fragment's border, or the stream does not
+            inflate to the length that it gives.
     """
     reader = _Reader(stream)
     size, position = reader.varint(), reader.position
@@ -112,15 +153,15 @@ def _fragments(stream) -> list[int]:
 
 
 class _Page:
-    """The values of a page, inflated, and where they lie in the file."""
+    """The values of a page, inflated, and their locations in the file."""
 
     def __init__(self, body, offset: int, codec):
         """Inflates a page.
 
         Args:
-            body: Its values, as they are in the file.
-            offset: Of the body in the file.
-            codec: pyarrow's Snappy that it is compressed with, or None.
+            body: Its values as they are in the file.
+            offset: Where the body begins in the file.
+            codec: pyarrow's Snappy codec if the page is compressed, else None.
         """
         self.values, self._offset, self._starts = body, offset, []
         if codec is not None:
@@ -128,96 +169,89 @@ class _Page:
             self._starts = _fragments(body)
             self.values = codec.decompress(body, decompressed_size=size, asbytes=True)
 
-    def _place(self, start: int, length: int) -> Place:
+    def _location(self, start: int, length: int) -> PageLocation:
         if not self._starts:
-            return self._offset + start, length, 0, 0, 0
+            return PageLocation(self._offset + start, length)
         first = start // _FRAGMENT
         stop = -(-(start + length) // _FRAGMENT)
         inflated = min(stop * _FRAGMENT, len(self.values)) - first * _FRAGMENT
         offset, end = self._starts[first], self._starts[stop]
         start -= first * _FRAGMENT
-        return self._offset + offset, end - offset, inflated, start, length
+        return PageLocation(
+            self._offset + offset, end - offset, inflated, start, length
+        )
 
-    def plain(self, start: int) -> list[Place]:
-        """The places of values from a start on: each is its length, 4 bytes, and it."""
-        places, reader = [], _Reader(self.values, start)
+    def plain(self, start: int) -> list[PageLocation]:
+        """Returns the locations of the values from ``start``.
+
+        Each value is preceded by its length in 4 bytes.
+        """
+        locations, reader = [], _Reader(self.values, start)
         while reader.position < len(self.values):
             length = reader.whole(4)
-            places.append(self._place(reader.position, length))
+            locations.append(self._location(reader.position, length))
             reader.position += length
         if reader.position > len(self.values):
             raise ValueError("a page ends inside a value")
-        return places
+        return locations
 
 
-def _data_page(header, body, offset, codec, levels, dictionary) -> list[Place]:
-    """The places of a data page's values.
-
-    Args:
-        header: The page's header.
-        body: Its bytes.
-        offset: Of the body in the file.
-        codec: That the column is compressed with, or None.
-        levels: The definition level of a value that is not null.
-        dictionary: Places that the page may refer to.
-    """
-    if header[1] == _DATA_PAGE:
-        count, encoding = header[5][1], header[5][2]
-        page, start, num_nulls = _Page(body, offset, codec), 0, 0
-        if levels:
-            start = 4 + _Reader(page.values).whole(4)
-            found = _Reader(page.values, 4).hybrid(levels.bit_length(), count)
-            num_nulls = count - found.count(levels)
-    else:
-        count, num_nulls, encoding = (header[8][field] for field in (1, 2, 4))
-        # The levels stand before the values, never compressed.
-        prefix, start = header[8][5] + header[8][6], 0
-        codec = codec if header[8].get(7, True) else None
-        page = _Page(body[prefix:], offset + prefix, codec)
+def _data_page(
+    header: _PageHeader, body, offset: int, codec, levels: int, dictionary
+) -> list[PageLocation]:
+    """Returns the locations of a data page's values; see ``column_locations``."""
+    body, offset = body[header.levels_size :], offset + header.levels_size
+    page = _Page(body, offset, codec if header.is_compressed else None)
+    start, num_nulls = 0, header.num_nulls or 0
+    if header.num_nulls is None and levels:
+        start = 4 + _Reader(page.values).whole(4)
+        reader = _Reader(page.values, 4)
+        found = reader.hybrid(levels.bit_length(), header.num_values)
+        num_nulls = header.num_values - found.count(levels)
     if num_nulls:
         raise ValueError("a value is null")
-    if encoding == _PLAIN:
+    if header.encoding == _PLAIN:
         return page.plain(start)
-    if encoding not in (_PLAIN_DICTIONARY, _RLE_DICTIONARY):
-        raise ValueError(f"its values have the encoding {encoding}, not PLAIN")
+    if header.encoding not in (_PLAIN_DICTIONARY, _RLE_DICTIONARY):
+        raise ValueError(f"its values have the encoding {header.encoding}, not PLAIN")
     width = page.values[start]
-    indices = _Reader(page.values, start + 1).hybrid(width, count)
+    indices = _Reader(page.values, start + 1).hybrid(width, header.num_values)
     return [dictionary[index] for index in indices]
 
 
-def chunk_places(file: BinaryIO, chunk, levels: int, codec) -> Iterator[Place]:
-    """Yields the places of the values of a row group's column, in its order.
+def column_locations(
+    file: BinaryIO, chunk, levels: int, codec
+) -> Iterator[PageLocation]:
+    """Yields the locations of the values of a row group's column, in its order.
 
     Args:
-        file: The Parquet file; the column is read into memory.
+        file: The Parquet file. The column is read into memory.
         chunk: pyarrow's metadata of the row group's column.
-        levels: The definition level of a value that is not null.
-        codec: pyarrow's Snappy if the column is compressed with it, else None.
+        levels: Definition level of a value that is not null.
+        codec: pyarrow's Snappy codec if the column is compressed with it, else None.
 
     Raises:
-        ValueError: A page is damaged, holds a null, or has an encoding that is not
-            known. IndexError and KeyError: a page is damaged.
+        ValueError: A page is damaged, holds a null, or has an unknown encoding.
+            IndexError and KeyError: a page is damaged.
     """
     first = chunk.data_page_offset
     if chunk.has_dictionary_page:
         first = min(first, chunk.dictionary_page_offset)
     file.seek(first)
     data = memoryview(file.read(chunk.total_compressed_size))
-    dictionary: list[Place] = []
+    dictionary: list[PageLocation] = []
     reader = _Reader(data)
     while reader.position < chunk.total_compressed_size:
-        header = reader.struct()
-        start, size = reader.position, header[3]
+        header = _PageHeader.parse(reader.struct())
+        start, size = reader.position, header.compressed_size
         if not 0 <= size <= len(data) - start:
             raise ValueError("a page ends behind its column")
-        body = data[start : start + size]
-        if header[1] == _DICTIONARY_PAGE:
-            dictionary = _Page(body, first + start, codec).plain(0)
-        elif header[1] in (_DATA_PAGE, _DATA_PAGE_V2):
-            # Before so many numbers are made.
-            if header[5 if header[1] == _DATA_PAGE else 8][1] > chunk.num_values:
-                raise ValueError("a page tells of more values than its column has")
-            yield from _data_page(
-                header, body, first + start, codec, levels, dictionary
-            )
+        # Checked before so many numbers are made.
+        if header.num_values > chunk.num_values:
+            raise ValueError("a page claims more values than its column has")
+        body, offset = data[start : start + size], first + start
+        if header.kind == _DICTIONARY_PAGE:
+            dictionary = _Page(body, offset, codec).plain(0)
+        elif header.kind in (_DATA_PAGE, _DATA_PAGE_V2):
+            yield from _data_page(header, body, offset, codec, levels, dictionary)
         reader.position += size

@@ -1,7 +1,7 @@
-"""Snappy's compression, as Parquet shards have it, in plain Python.
+"""Inflates Snappy, which compresses Parquet shards, in plain Python.
 
-Photographs are nearly incompressible: 80 elements an image, most of its bytes in
-literals, so that Python is fast enough and workers need no library.
+Photographs are nearly incompressible: an image has about 80 elements, and most of its
+bytes are in literals. So Python is fast enough, and workers need no library.
 """
 
 import errno
@@ -9,20 +9,20 @@ from typing import NamedTuple
 
 
 def damaged_stream() -> OSError:
-    """The error of compressed bytes that do not inflate."""
+    """Returns the error for compressed bytes that do not inflate."""
     return OSError(errno.ENODATA, "the shard's compressed bytes are damaged")
 
 
 class SnappyElement(NamedTuple):
-    """One element of a Snappy stream."""
+    """One element of a Snappy stream: a literal, or a copy of earlier bytes."""
 
-    data: int  # where a literal's bytes begin; where a copy ends
+    data: int  # where a literal's bytes begin, or where a copy ends
     length: int  # bytes that it inflates to
-    distance: int  # how far back a copy takes them from; -1: a literal
+    distance: int  # how far back a copy begins; -1: a literal
 
     @property
     def is_literal(self) -> bool:
-        """Whether its bytes stand in the stream."""
+        """Whether its bytes are in the stream."""
         return self.distance < 0
 
 
@@ -46,10 +46,10 @@ def snappy_element(stream: bytes, position: int) -> SnappyElement:
 
 
 def inflate_snappy(stream: bytes) -> bytearray:
-    """Inflates elements of a Snappy stream, without its leading length.
+    """Inflates elements of a Snappy stream, without the stream's leading length.
 
     Raises:
-        OSError: ENODATA; the stream is damaged.
+        OSError: ENODATA: the stream is damaged.
     """
     inflated, position = bytearray(), 0
     while position < len(stream):
@@ -64,7 +64,7 @@ def inflate_snappy(stream: bytes) -> bytearray:
         elif 0 < distance <= len(inflated):
             start = len(inflated) - distance
             pattern = bytes(inflated[start : start + length])
-            # A copy may run into what it writes itself, and so repeats it.
+            # A copy that reaches its own output repeats it.
             inflated += (pattern * -(-length // len(pattern)))[:length]
         else:
             raise damaged_stream()

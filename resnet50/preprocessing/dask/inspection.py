@@ -38,12 +38,11 @@ def code_digest(package: Path) -> str:
 @functools.cache
 def worker_versions() -> dict[str, str]:
     """Versions of everything that affects a batch's bytes or transports its task."""
-    has_numba = backend.kernels() is not None
     return {
         "python_version": ".".join(platform.python_version_tuple()[:2]),
         "numpy_version": np.__version__,
         **decoder_versions(),
-        "numba_version": importlib.metadata.version("numba") if has_numba else "absent",
+        "numba_version": backend.get().NUMBA_VERSION,
         "distributed_version": importlib.metadata.version("distributed"),
         "resnet50_code": code_digest(Path(resnet50.__file__).parent),
     }

@@ -1,1 +1,1 @@
-"""The GPU, the CPU or the several devices that train."""
+"""The devices that train: one GPU or CPU, several GPUs, several hosts."""

@@ -1,7 +1,8 @@
-"""Several machines that train together, each a worker: MultiWorkerMirroredStrategy.
+"""Several hosts that train together, under MultiWorkerMirroredStrategy.
 
-``training.devices.meeting`` says who they are and whether they are alive. Here is what
-they do together between steps, and what ends a worker that would wait for a lost one.
+``training.devices.meeting`` finds out who they are and whether they are alive. This
+module does what they do together between steps, and ends a host that would wait for a
+lost one.
 """
 
 import contextlib
@@ -17,52 +18,47 @@ import tensorflow as tf
 from resnet50.errors import UserError
 from resnet50.handoff.progress import Position
 from resnet50.handoff.reader import Batch, BatchReader
-from resnet50.training.devices.meeting import Cluster, LostWorkerError, first_lost
-from resnet50.training.devices.replicas import Replicas
+from resnet50.training.devices.meeting import Cluster, LostHostError, first_lost
+from resnet50.training.devices.mirrored import MirroredDevices
 
-_LOOK_SECONDS = 1.0
+_POLL_SECONDS = 1.0
 
-# How long a worker may take to end by itself once another one is gone. TensorFlow, by
-# its heartbeats, takes about ten seconds to notice; where it does not, or waits inside
-# a sum for ever, the process is ended.
+# How long a host may take to end by itself after another one is lost. TensorFlow's
+# heartbeats take about ten seconds to notice. If they do not, or if TensorFlow waits
+# inside a sum for ever, the process is ended.
 _GRACE_SECONDS = 30.0
 
 
-class Workers(Replicas):
-    """The devices of all machines, and what is agreed on between two steps.
+class HostDevices(MirroredDevices):
+    """The devices of all hosts.
 
-    Every worker must call the same methods in the same order, or all wait for ever.
+    Every host must call the same methods in the same order, or all wait for ever.
     """
 
-    def __init__(self, cluster: Cluster):
-        """Connects the workers; waits until all are there.
-
-        Args:
-            cluster: As in TF_CONFIG, which the strategy reads itself.
-        """
+    def __init__(self):
+        """Connects the hosts that TF_CONFIG names; waits until all are there."""
         super().__init__(tf.distribute.MultiWorkerMirroredStrategy())
-        self.cluster = cluster
         self._add = tf.function(self._add_everywhere)
 
     def _add_everywhere(self, number: tf.Tensor) -> tf.Tensor:
-        # The identity gives the sum the replica's device, which it needs.
+        # The sum needs the replica's device; the identity sets it.
         results = self.strategy.run(
             lambda number: self.sum([tf.identity(number)])[0], (number,)
         )
         return self.strategy.experimental_local_results(results)[0]
 
     def any(self, flag: bool) -> bool:
-        """Whether a flag is set on any worker; waits until all have asked."""
+        """Whether a flag is set on any host; waits until all hosts have called it."""
         with tf.device("CPU:0"):
             number = tf.constant(float(flag))
         return float(self._add(number)) > 0
 
     def copy_from_chief(self, variables, position: Position | None) -> Position:
-        """Gives all workers the chief's values, bitwise.
+        """Copies the chief's values to all hosts, bitwise.
 
         Args:
-            variables: Assigned, on all workers but the chief.
-            position: The chief's; of the others not looked at.
+            variables: Assigned on all hosts but the chief.
+            position: The chief's position; ignored on other hosts.
 
         Returns:
             The chief's position.
@@ -80,9 +76,9 @@ class Workers(Replicas):
         def run_one():
             values = [tf.identity(value) for value in (*numbers, *variables)]
             if self.index() > 0:
-                # -0.0 changes no number that it is added to; 0.0 would change -0.0.
+                # Adding -0.0 changes no number; adding 0.0 would change -0.0.
                 values = [-tf.zeros_like(v) for v in values]
-            # One by one, as a sum of several takes a single type.
+            # One by one, as one sum takes tensors of one type.
             epoch, batch_index, *values = [self.sum([v])[0] for v in values]
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
@@ -92,19 +88,16 @@ class Workers(Replicas):
 
 
 class JointReader:
-    """A reader that ends for all workers before the same step.
+    """Replaces the BatchReader in the loop; ends on all hosts before the same step."""
 
-    It stands in for a BatchReader in the loop.
-    """
-
-    def __init__(self, reader: BatchReader, workers: Workers):
-        """Takes a reader, whose ``should_stop`` stops all workers."""
+    def __init__(self, reader: BatchReader, devices: HostDevices):
+        """Takes this host's reader; if it ends, all hosts stop."""
         self._reader = reader
-        self._workers = workers
+        self._devices = devices
         self._is_finished = False
 
     def __getattr__(self, name: str):
-        """All else, such as what it counts, is the reader's."""
+        """Everything else, such as the counted seconds, comes from the reader."""
         return getattr(self._reader, name)
 
     def __iter__(self) -> "JointReader":
@@ -118,8 +111,8 @@ class JointReader:
             batch = next(self._reader, None)
         except UserError as problem:
             error = problem
-        # Asked at the end as well: before that the chief has saved its last checkpoint.
-        self._is_finished = self._workers.any(batch is None)
+        # Also called at the end: the chief has saved its last checkpoint before that.
+        self._is_finished = self._devices.any(batch is None)
         if error is not None:
             raise error
         if self._is_finished:
@@ -139,12 +132,12 @@ def _lost_line(folder: Path, cluster: Cluster) -> str:
 
 
 class _Watch:
-    """Ends this process when another worker has gone and this one cannot go on."""
+    """Ends this process if another host is lost and TensorFlow does not notice."""
 
     def __init__(self, folder: Path, cluster: Cluster):
         self._folder, self._cluster = folder, cluster
         self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread = threading.Thread(target=self._poll, daemon=True)
 
     def __enter__(self) -> None:
         self._thread.start()
@@ -153,28 +146,28 @@ class _Watch:
         self._is_over.set()
         self._thread.join()
 
-    def _look(self) -> None:
-        while not self._is_over.wait(_LOOK_SECONDS):
+    def _poll(self) -> None:
+        while not self._is_over.wait(_POLL_SECONDS):
             if first_lost(self._folder, self._cluster) is None:
                 continue
             line = _lost_line(self._folder, self._cluster)
             if not self._is_over.wait(_GRACE_SECONDS):
                 print(line, file=sys.stderr, flush=True)
-                # A thread inside TensorFlow's sum can be ended in no other way.
+                # Nothing else ends a thread inside TensorFlow's sum.
                 os._exit(1)
 
 
 @contextlib.contextmanager
-def lost_worker_told(folder: Path, cluster: Cluster) -> Iterator[None]:
-    """Ends the block with one line when another worker is lost.
+def lost_hosts_reported(folder: Path, cluster: Cluster) -> Iterator[None]:
+    """Ends the block with one line when another host is lost.
 
     Args:
-        folder: The buffer folder, where the workers hold their roles.
-        cluster: Of which this is a worker.
+        folder: The buffer folder, where the hosts hold their roles.
+        cluster: The hosts; if this one is alone, nothing can be lost.
 
     Raises:
-        LostWorkerError: Another worker is lost, and TensorFlow has noticed. If it has
-            not, the process is ended with that line.
+        LostHostError: Another host is lost, and TensorFlow has noticed. If it has not,
+            the process is ended with the same line.
     """
     if cluster.is_alone:
         yield
@@ -189,12 +182,12 @@ def lost_worker_told(folder: Path, cluster: Cluster) -> Iterator[None]:
         tf.errors.DeadlineExceededError,
         tf.errors.InternalError,
     ) as error:
-        # A connection breaks a moment before the lock is seen to be free.
+        # A connection may break a moment before the lost host's lock is free.
         deadline = time.monotonic() + 2
         while first_lost(folder, cluster) is None and time.monotonic() < deadline:
             time.sleep(0.1)
         if first_lost(folder, cluster) is None and isinstance(
             error, tf.errors.InternalError
         ):
-            raise  # Of this machine, then.
-        raise LostWorkerError(_lost_line(folder, cluster)) from None
+            raise  # An error of this host.
+        raise LostHostError(_lost_line(folder, cluster)) from None

@@ -1,16 +1,22 @@
-"""The trainers that make one training on several machines, and whether they all live.
+"""The hosts that train together: who they are, what they train, who is alive.
 
-TF_CONFIG tells each of them who they are:
+TF_CONFIG, which calls each host's trainer a worker, says to each of them who it is:
 
     {"cluster": {"worker": ["host0:4711", "host1:4711"]},
      "task": {"type": "worker", "index": 0}}
 
-They meet in the buffer folder, which they all see. Each holds the lock of its role,
-``train_worker_INDEX``, for as long as it lives, and tells in a file beside the lock
-what it is going to train. Worker 0, the chief, opens a meeting by telling a number that
-is new each time; the others repeat it. So a file of an earlier training is not
-believed. If two of them differ, or one does not come, all of them end, before
-TensorFlow, which would wait without a word, is asked to connect them.
+They meet in the buffer folder, which all of them see. Each host holds the lock of its
+role, ``train_worker_INDEX``, while it lives, and writes a note into a JSON file next to
+the lock:
+
+    id            random, new in each process
+    meeting       the chief's id; host 0 is the chief
+    guests        in the chief's note: the ids of all others, once all have come
+    description   what this host is going to train
+
+The others repeat the chief's id, and the chief lists theirs. So neither side believes a
+note of an earlier training. If two hosts differ, or one does not come, all end. This
+happens before TensorFlow connects them, as TensorFlow would wait without a message.
 """
 
 import contextlib
@@ -28,32 +34,31 @@ from resnet50.handoff import locks
 
 VARIABLE = "TF_CONFIG"
 
-# Between two looks for the others.
-_LOOK_SECONDS = 0.2
+_POLL_SECONDS = 0.2
 
 
 class MeetingError(UserError):
-    """TF_CONFIG is wrong, or the workers do not fit together."""
+    """TF_CONFIG is wrong, or the hosts cannot train together."""
 
 
-class LostWorkerError(UserError):
-    """Another worker of this training has ended, or cannot be reached any more."""
+class LostHostError(UserError):
+    """Another host of this training has ended or cannot be reached."""
 
 
 class Cluster(NamedTuple):
-    """All workers of a training, and which of them this one is."""
+    """The hosts of a training, and which one this is."""
 
     addresses: tuple[str, ...]
     index: int
 
     @property
     def is_alone(self) -> bool:
-        """Whether there is no other worker."""
+        """Whether there is no other host."""
         return len(self.addresses) == 1
 
     @property
     def is_chief(self) -> bool:
-        """Whether it is this one that writes progress, checkpoints and metrics."""
+        """Whether this host writes progress, checkpoints and metrics."""
         return self.index == 0
 
 
@@ -61,13 +66,10 @@ ALONE = Cluster(("localhost",), 0)
 
 
 def parse_cluster(text: str | None) -> Cluster:
-    """Reads TF_CONFIG.
-
-    Args:
-        text: Its value; None or "" for a training on one machine.
+    """Reads the value of TF_CONFIG; None or "" means a training on one host.
 
     Raises:
-        ClusterError: It is malformed.
+        MeetingError: The value is malformed.
     """
     if not text:
         return ALONE
@@ -86,13 +88,7 @@ def parse_cluster(text: str | None) -> Cluster:
     if set(cluster) != {"worker"} or kind != "worker":
         names = ", ".join(sorted({*cluster, str(kind)} - {"worker"}))
         raise MeetingError(f"{VARIABLE}: names {names} (all must be worker) {expected}")
-    if not isinstance(addresses, list) or not addresses:
-        raise MeetingError(f"{VARIABLE}: worker is no list of addresses {expected}")
-    for address in addresses:
-        if not isinstance(address, str) or not re.fullmatch(r"\S+:[0-9]{1,5}", address):
-            raise MeetingError(f"{VARIABLE}: worker {address!r} {expected}")
-    if len(set(addresses)) < len(addresses):
-        raise MeetingError(f"{VARIABLE}: names a worker twice {expected}")
+    _check_addresses(addresses, expected)
     if type(index) is not int or not 0 <= index < len(addresses):
         raise MeetingError(
             f"{VARIABLE}: index {index!r} (must be 0 to {len(addresses) - 1}, this "
@@ -101,58 +97,64 @@ def parse_cluster(text: str | None) -> Cluster:
     return Cluster(tuple(addresses), index)
 
 
+def _check_addresses(addresses: object, expected: str) -> None:
+    if not isinstance(addresses, list) or not addresses:
+        raise MeetingError(f"{VARIABLE}: worker is no list of addresses {expected}")
+    for address in addresses:
+        if not isinstance(address, str) or not re.fullmatch(r"\S+:[0-9]{1,5}", address):
+            raise MeetingError(f"{VARIABLE}: worker {address!r} {expected}")
+    if len(set(addresses)) < len(addresses):
+        raise MeetingError(f"{VARIABLE}: names a worker twice {expected}")
+
+
 def _role(index: int) -> str:
     return f"train_worker_{index}"
 
 
-def _told_path(folder: Path, index: int) -> Path:
+def _note_path(folder: Path, index: int) -> Path:
     return folder / f"{_role(index)}.json"
 
 
-def _tell(folder: Path, index: int, meeting: str, description: dict) -> None:
-    content = {"meeting": meeting, "description": description}
+def _write_note(folder: Path, index: int, note: dict) -> None:
+    path = _note_path(folder, index)
     try:
-        with atomic_file(_told_path(folder, index), durable=False) as file:
-            file.write(json.dumps(content).encode())
+        with atomic_file(path, durable=False) as file:
+            file.write(json.dumps(note).encode())
     except OSError as error:
-        raise MeetingError(
-            f"{_told_path(folder, index)}: cannot be written: {error.strerror}"
-        ) from None
+        raise MeetingError(f"{path}: cannot be written: {error.strerror}") from None
 
 
-def _hear(folder: Path, index: int) -> dict:
-    """What a worker told last."""
+def _read_note(folder: Path, index: int) -> dict:
     try:
-        return json.loads(_told_path(folder, index).read_bytes())
+        return json.loads(_note_path(folder, index).read_bytes())
     except (OSError, ValueError):
         return {}
 
 
 @contextlib.contextmanager
 def membership(folder: Path, cluster: Cluster) -> Iterator[locks.Role]:
-    """Holds this worker's role for as long as the block runs.
+    """Holds this host's role inside the block.
 
     Args:
         folder: The buffer folder.
-        cluster: Of which this is a worker.
+        cluster: The hosts, and which one this is.
 
     Raises:
-        ClusterError: A living process has the same index here.
+        MeetingError: A living process has the same index in this folder.
     """
+    role_name = _role(cluster.index)
     with contextlib.ExitStack() as stack:
         try:
-            role = stack.enter_context(
-                locks.exclusive_role(folder, _role(cluster.index))
-            )
+            role = stack.enter_context(locks.exclusive_role(folder, role_name))
         except locks.AlreadyRunningError:
             raise MeetingError(
                 f"{folder}: a worker {cluster.index} already trains here, process "
-                f"{locks.owner(folder, _role(cluster.index))} (stop it, or give this "
+                f"{locks.owner(folder, role_name)} (stop it, or give this "
                 f"one another index in {VARIABLE})"
             ) from None
-        # Of an earlier training. Of this one it is left when the worker ends: another
-        # one may still have to read in what they differ.
-        _told_path(folder, cluster.index).unlink(missing_ok=True)
+        # Deletes the note of an earlier training. This training's note stays after the
+        # end, as another host may still have to read in what they differ.
+        _note_path(folder, cluster.index).unlink(missing_ok=True)
         yield role
 
 
@@ -164,40 +166,55 @@ def meet(
     seconds: float,
     notify: Callable[[str], None],
 ) -> None:
-    """Waits until all workers are there, and compares what they are going to train.
+    """Waits until all hosts are there, and compares what they are going to train.
 
     Args:
-        folder: The buffer folder. The caller has its ``membership``.
-        cluster: Of which this is a worker.
-        description: Plain values that must be the same for all, by their names.
+        folder: The buffer folder, in which the caller has its ``membership``.
+        cluster: The hosts, and which one this is.
+        description: Plain values, by name, that must be equal on all hosts.
         seconds: How long to wait.
         notify: Takes a line for the user.
 
     Raises:
-        ClusterError: A worker has not come, or differs.
+        MeetingError: A host has not come, or differs.
     """
-    deadline = time.monotonic() + seconds
     description = json.loads(json.dumps(description))  # Tuples become lists.
-    others = [i for i in range(len(cluster.addresses)) if i != cluster.index]
-    meeting = uuid.uuid4().hex if cluster.is_chief else None
-    if cluster.is_chief:
-        _tell(folder, cluster.index, meeting, description)
     notify(
         f"worker {cluster.index} of {len(cluster.addresses)}: waiting for the others "
         f"in {folder}"
     )
+    for index, theirs in _gather(folder, cluster, description, seconds).items():
+        _require_same(cluster, description, index, theirs)
+
+
+def _gather(folder: Path, cluster: Cluster, ours: dict, seconds: float) -> dict:
+    """Writes this host's description; returns those of the others by their index."""
+    deadline = time.monotonic() + seconds
+    others = [i for i in range(len(cluster.addresses)) if i != cluster.index]
+    note = {"id": uuid.uuid4().hex, "meeting": None, "description": ours}
+    if cluster.is_chief:
+        note["meeting"] = note["id"]
+        _write_note(folder, 0, note)
     while True:
         if not cluster.is_chief and locks.is_alive(folder, _role(0)):
-            called = _hear(folder, 0).get("meeting")
-            if called and called != meeting:
-                meeting = called
-                _tell(folder, cluster.index, meeting, description)
-        told = {index: _hear(folder, index) for index in others}
+            called = _read_note(folder, 0).get("meeting")
+            if called and called != note["meeting"]:
+                note["meeting"] = called
+                _write_note(folder, cluster.index, note)
+        notes = {index: _read_note(folder, index) for index in others}
+        is_called = note["meeting"] is not None
         missing = [
-            i for i in others if not meeting or told[i].get("meeting") != meeting
+            i
+            for i in others
+            if not is_called or notes[i].get("meeting") != note["meeting"]
         ]
+        if cluster.is_chief and not missing:
+            note["guests"] = [notes[index]["id"] for index in others]
+            _write_note(folder, 0, note)
+        elif not missing and note["id"] not in notes[0].get("guests", ()):
+            missing = [0]
         if not missing:
-            break
+            return {index: note["description"] for index, note in notes.items()}
         if time.monotonic() > deadline:
             index = missing[0]
             raise MeetingError(
@@ -205,9 +222,7 @@ def meet(
                 f"within {seconds:g} s (is it started, and is this folder the same for "
                 "all?)"
             )
-        time.sleep(_LOOK_SECONDS)
-    for index in others:
-        _require_same(cluster, description, index, told[index]["description"])
+        time.sleep(_POLL_SECONDS)
 
 
 def _require_same(cluster: Cluster, ours: dict, index: int, theirs: dict) -> None:
@@ -221,9 +236,9 @@ def _require_same(cluster: Cluster, ours: dict, index: int, theirs: dict) -> Non
 
 
 def first_lost(folder: Path, cluster: Cluster) -> int | None:
-    """The first worker that does not hold its role any more, or None.
+    """The index of the first host that no longer holds its role, or None.
 
-    A worker whose lock file was deleted will make it again.
+    A host whose lock file was deleted is not lost; it makes the file again.
     """
     for index in range(len(cluster.addresses)):
         if index != cluster.index and locks.is_locked(folder, _role(index)) is False:

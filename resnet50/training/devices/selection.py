@@ -1,6 +1,6 @@
-"""The devices that train or evaluate: the first GPU, those asked for, or the CPU.
+"""Chooses the devices: the first GPU, the GPUs of --gpus, or the CPU.
 
-Programs that only carry weights from file to file leave the GPU to others.
+Programs that only copy weights from file to file leave the GPU to others.
 """
 
 from collections.abc import Callable, Collection
@@ -9,11 +9,17 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from resnet50.config.settings import ConfigError
 from resnet50.errors import UserError
+from resnet50.training.devices.hosts import HostDevices
+from resnet50.training.devices.meeting import Cluster
+from resnet50.training.devices.mirrored import MirroredDevices
+from resnet50.training.devices.one import ONE_DEVICE
+from resnet50.training.devices.protocol import Devices
 
-# Compute capabilities from which on a GPU multiplies matrices of a type in hardware:
+# The lowest compute capabilities with Tensor Cores for a type:
 # https://docs.nvidia.com/cuda/cuda-c-programming-guide, "arithmetic instructions".
-# float16 works below its own as well, bfloat16 has no convolutions there.
+# Below them float16 still works, but bfloat16 has no convolutions.
 _TENSOR_CORES = {"float16": (7, 0), "bfloat16": (8, 0)}
 
 
@@ -22,7 +28,7 @@ class DeviceError(UserError):
 
 
 class Device(NamedTuple):
-    """What computes."""
+    """A GPU, the CPU, or the weakest of several GPUs."""
 
     name: str
     compute_capability: tuple[int, int] | None  # None for the CPU
@@ -30,15 +36,15 @@ class Device(NamedTuple):
 
 
 def select_gpus(wanted: str | None, num_gpus: int) -> list[int]:
-    """The indices of the GPUs to use, of those that TensorFlow finds.
+    """Parses --gpus into indices of the num_gpus GPUs that TensorFlow finds.
 
     Args:
-        wanted: "all", or indices with commas between, such as "0,1"; None for the first
-            GPU, if there is one.
-        num_gpus: How many TensorFlow finds.
+        wanted: "all", or indices separated by commas, such as "0,1". None means the
+            first GPU, if there is one.
+        num_gpus: Number of GPUs.
 
     Raises:
-        DeviceError: wanted is neither, or there are no such GPUs.
+        DeviceError: wanted is malformed, or names a GPU that is not there.
     """
     if wanted is None:
         return [0][:num_gpus]
@@ -64,15 +70,15 @@ def select_gpus(wanted: str | None, num_gpus: int) -> list[int]:
 def prepare_device(
     *, deterministic: bool, notify: Callable[[str], None], gpus: str | None = None
 ) -> Device:
-    """Sets TensorFlow up; must come before its first use.
+    """Sets TensorFlow up; must be called before its first use.
 
     Args:
-        deterministic: Whether the same step shall give bitwise the same weights.
+        deterministic: Whether to make steps bitwise reproducible.
         notify: Takes a line about the device for the user.
-        gpus: See ``select_gpus``.
+        gpus: The GPUs to use; see ``select_gpus``.
 
     Returns:
-        The device; of several GPUs, the one of the lowest compute capability, with
+        The device. For several GPUs, the one with the lowest compute capability, and
         their number.
 
     Raises:
@@ -84,7 +90,7 @@ def prepare_device(
         tf.config.set_visible_devices(selected, "GPU")
         devices = []
         for gpu in selected:
-            # Otherwise TensorFlow takes all of the card's memory at once.
+            # Without it, TensorFlow takes all of the card's memory at once.
             tf.config.experimental.set_memory_growth(gpu, True)
             details = tf.config.experimental.get_device_details(gpu)
             devices.append(
@@ -109,19 +115,19 @@ def prepare_device(
 
 
 def library_versions() -> dict[str, str]:
-    """Of the libraries that a step's result depends on."""
+    """Versions of the libraries that affect a step's result."""
     return {"TensorFlow": tf.__version__, "numpy": np.__version__}
 
 
 def check_precision(
     precision: str, device: Device, notify: Callable[[str], None]
 ) -> None:
-    """Says what a device lacks for a precision.
+    """Checks that a device supports a precision.
 
     Args:
         precision: One of model.PRECISIONS.
-        device: From ``prepare_device``.
-        notify: Takes a warning, where the precision works but brings no speed.
+        device: The result of ``prepare_device``.
+        notify: Takes a warning if the precision works but saves no time.
 
     Raises:
         DeviceError: The device has no convolutions of this type.
@@ -151,28 +157,28 @@ def check_precision(
     )
 
 
-def can_use_xla(
+def has_xla_kernels(
     device: Device,
     notify: Callable[[str], None],
     built_for: Collection[str] | None = None,
 ) -> bool:
-    """Whether XLA has kernels for a device; says so once if not.
+    """Whether XLA has kernels for a device; notifies the user if not.
 
-    On a card that is newer than the installed TensorFlow, XLA does not fail but ends
-    the process (tensorflow issue 111958).
+    On a card that is newer than the installed TensorFlow, XLA does not raise an error
+    but ends the process (tensorflow issue 111958).
 
     Args:
-        device: From ``prepare_device``.
+        device: The result of ``prepare_device``.
         notify: Takes the line for the user.
-        built_for: What TensorFlow was built for, such as "sm_80" and "compute_90";
-            None asks it.
+        built_for: The targets of the TensorFlow build, such as "sm_80" and
+            "compute_90"; None reads them from the installed one.
     """
     if device.compute_capability is None:
         return True
     if built_for is None:
         build = tf.sysconfig.get_build_info()
         built_for = build.get("cuda_compute_capabilities", ())
-    # A card runs the code of its own major version up to its own minor one.
+    # A card runs code for its own major version and at most its own minor version.
     major, minor = device.compute_capability
     digits = [name.rpartition("_")[2] for name in built_for]
     known = [(int(d[:-1]), int(d[-1])) for d in digits if d.isdigit()]
@@ -190,6 +196,34 @@ def _dotted(capability: tuple[int, int]) -> str:
     return ".".join(map(str, capability))
 
 
+def create_devices(
+    device: Device, cluster: Cluster, batch_size: int
+) -> Devices | HostDevices:
+    """Creates the devices that share each batch; HostDevices if there are other hosts.
+
+    Raises:
+        ConfigError: A batch cannot be divided into equal parts.
+    """
+    if not cluster.is_alone:
+        devices = HostDevices()
+    elif device.num_gpus > 1:
+        gpus = [f"GPU:{index}" for index in range(device.num_gpus)]
+        devices = MirroredDevices(tf.distribute.MirroredStrategy(gpus))
+    else:
+        devices = ONE_DEVICE
+    check_batch_size(batch_size, devices.count)
+    return devices
+
+
+def check_batch_size(batch_size: int, num_devices: int) -> None:
+    """Raises ConfigError unless a batch can be divided into equal parts."""
+    if batch_size % num_devices:
+        raise ConfigError(
+            f"[train] batch_size = {batch_size} (must be divisible by "
+            f"{num_devices}, the number of devices that share a batch)"
+        )
+
+
 def leave_gpus_alone() -> None:
-    """Computes on the CPU; must come before TensorFlow's first use."""
+    """Makes TensorFlow use the CPU only; must be called before its first use."""
     tf.config.set_visible_devices([], "GPU")

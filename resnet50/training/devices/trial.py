@@ -1,4 +1,4 @@
-"""What TensorFlow says about the GPU, and a trial of it, for the doctor."""
+"""What TensorFlow reports about the GPU, and a trial computation, for the doctor."""
 
 import tensorflow as tf
 
@@ -7,7 +7,7 @@ from resnet50.training.devices.selection import prepare_device
 
 
 def find_build() -> Build:
-    """What the installed TensorFlow was built for."""
+    """Reads for which CUDA and which cards the installed TensorFlow was built."""
     info = tf.sysconfig.get_build_info()
     return Build(
         tf.__version__,
@@ -18,7 +18,7 @@ def find_build() -> Build:
 
 
 def find_gpus() -> list[Gpu]:
-    """The GPUs that TensorFlow finds, without taking memory of theirs."""
+    """The GPUs that TensorFlow finds; allocates none of their memory."""
     details = [
         tf.config.experimental.get_device_details(gpu)
         for gpu in tf.config.list_physical_devices("GPU")
@@ -30,17 +30,17 @@ def find_gpus() -> list[Gpu]:
 
 
 def compute(*, with_xla: bool) -> float:
-    """Computes a convolution and its gradient, as one tf.function.
+    """Computes a convolution and its gradient in one tf.function.
 
-    On a card without kernels this may end the process: for a process of its own.
+    On a card without kernels this may end the process, so call it in a separate one.
 
     Args:
         with_xla: Whether XLA compiles it.
 
     Returns:
-        The sum of the gradient: of each of the 9 places of a 3 x 3 kernel, for all
-        channels, how often it meets one of the 4 x 4 ones of the image:
-        (3 + 4 + 3)^2 = 100.
+        The sum of the gradient. Each of the 9 elements of a 3 x 3 kernel gets the
+        number of the image's 4 x 4 ones that it is multiplied with:
+        (3 + 4 + 3)^2 = 100 in all.
     """
 
     @tf.function(jit_compile=with_xla)
@@ -54,6 +54,6 @@ def compute(*, with_xla: bool) -> float:
 
 
 def main(*, with_xla: bool) -> None:
-    """Computes on the device that would train."""
+    """Computes on the device that train.py would use."""
     prepare_device(deterministic=False, notify=print)
     compute(with_xla=with_xla)

@@ -19,7 +19,8 @@ from resnet50.config.settings import ModelConfig, TrainConfig
 from resnet50.network.inputs import normalize_on_device
 from resnet50.network.model import ResNet50
 from resnet50.pixels.augmentation import ChannelStatistics
-from resnet50.training.devices.replicas import ONE_REPLICA, OneReplica
+from resnet50.training.devices.one import ONE_DEVICE
+from resnet50.training.devices.protocol import Devices
 from resnet50.training.update.accumulation import Accumulation
 from resnet50.training.update.averaging import WeightAverage
 from resnet50.training.update.loss_scale import LossScale
@@ -39,10 +40,6 @@ class StepNumbers(NamedTuple):
     r_max: float | tf.Tensor = 1.0  # see layers.BatchRenormalization
     d_max: float | tf.Tensor = 0.0
     mixing_share: float | tf.Tensor = 1.0  # 0..1; see mixup
-
-    def pack(self) -> np.ndarray:
-        """The vector, float32 [4]."""
-        return np.array(self, np.float32)
 
     @classmethod
     def unpack(cls, vector: tf.Tensor) -> "StepNumbers":
@@ -90,7 +87,7 @@ class Training(tf.Module):
         model: ModelConfig,
         train: TrainConfig,
         statistics: ChannelStatistics,
-        replicas: OneReplica = ONE_REPLICA,
+        replicas: Devices = ONE_DEVICE,
     ):
         """Creates all variables, the weights drawn from the seed.
 
@@ -121,7 +118,7 @@ class Training(tf.Module):
         self,
         train: TrainConfig,
         averaged: tf.Module | None,
-        replicas: OneReplica = ONE_REPLICA,
+        replicas: Devices = ONE_DEVICE,
     ) -> None:
         """Creates all but the network; averaged, another one, becomes its average."""
         self._replicas = replicas
@@ -153,16 +150,12 @@ class Training(tf.Module):
             model=self.model, optimizer=self.optimizer, **average
         )
 
-    def place(self, *arrays: np.ndarray) -> tuple[tf.Tensor, ...]:
-        """A batch's arrays as the tensors that ``step`` takes."""
-        return self._replicas.place(*arrays)
-
     def step(
         self,
-        images: tf.Tensor,
-        labels: tf.Tensor,
-        shifts: tf.Tensor,
-        numbers: tf.Tensor,
+        images: np.ndarray | tf.Tensor,
+        labels: np.ndarray | tf.Tensor,
+        shifts: np.ndarray | tf.Tensor | None,
+        numbers: "StepNumbers",
     ) -> tf.Tensor:
         """Trains on one batch: one forward and one backward pass, one update.
 
@@ -171,26 +164,32 @@ class Training(tf.Module):
         Args:
             images: float16 or float32 [N, H, W, 3], RGB, normalized; or uint8.
             labels: int32 [N].
-            shifts: float32 [N, 3], of uint8 images; of others not looked at.
-            numbers: float32 [4], packed StepNumbers. With mixup, hits are counted
-                against the label of an image's larger part; without it the mixing share
-                is not looked at.
+            shifts: float32 [N, 3], the colour shifts of uint8 images; None for no
+                shifts.
+            numbers: The step's numbers. Only mixup reads the mixing share; hits are
+                then counted against the label of an image's larger part.
 
         Returns:
             float32 scalar, the batch's loss with the l2 penalty; in float16 see
             LossScale.judge.
         """
-        return self._compiled_step(images, labels, shifts, numbers)
+        return self._compiled_step(*self._to_device(images, labels, shifts, numbers))
 
     def accumulate(
         self,
-        images: tf.Tensor,
-        labels: tf.Tensor,
-        shifts: tf.Tensor,
-        numbers: tf.Tensor,
+        images: np.ndarray | tf.Tensor,
+        labels: np.ndarray | tf.Tensor,
+        shifts: np.ndarray | tf.Tensor | None,
+        numbers: "StepNumbers",
     ) -> tf.Tensor:
         """Takes one batch's gradients for the next step; otherwise like ``step``."""
-        return self._compiled_accumulate(images, labels, shifts, numbers)
+        return self._compiled_accumulate(
+            *self._to_device(images, labels, shifts, numbers)
+        )
+
+    def _to_device(self, images, labels, shifts, numbers):
+        vector = np.array(numbers, np.float32)
+        return self._replicas.to_device(images, labels, shifts, vector)
 
     def _step(self, images, labels, shifts, numbers):
         numbers = StepNumbers.unpack(numbers)

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from resnet50.training.devices.replicas import ONE_REPLICA
+from resnet50.training.devices.one import ONE_DEVICE
 
 
 def count_correct(predictions: tf.Tensor, labels: tf.Tensor, k: int) -> tf.Tensor:
@@ -38,7 +38,7 @@ class Totals(tf.Module):
         self.num_skipped = tf.Variable(0, dtype=tf.int64, trainable=False)
 
     def add(
-        self, loss, penalty, logits, labels, is_finite=None, replicas=ONE_REPLICA
+        self, loss, penalty, logits, labels, is_finite=None, replicas=ONE_DEVICE
     ) -> None:
         """Adds one batch, unless it is not finite; runs inside the training step.
 

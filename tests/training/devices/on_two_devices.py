@@ -1,7 +1,7 @@
-"""Proves what holds of two replicas, on two halves of the CPU as TensorFlow's devices.
+"""Proves how two replicas train, with the CPU split into two logical devices.
 
-TensorFlow must be told of the halves before its first use, so ``test_replicas`` runs
-this file in a process of its own.
+TensorFlow must be set up for them before its first use, so ``test_mirrored`` runs this
+file in a separate process.
 """
 
 import numpy as np
@@ -11,7 +11,9 @@ import tensorflow as tf
 from resnet50.handoff.progress import Position
 from resnet50.network.model import NORMALIZATIONS, SYNCHRONIZED
 from resnet50.training import checkpoint
-from resnet50.training.devices.replicas import ONE_REPLICA, Replicas
+from resnet50.training.checkpoint_folders import Checkpoint
+from resnet50.training.devices.mirrored import MirroredDevices
+from resnet50.training.devices.one import ONE_DEVICE
 from resnet50.training.update.step import StepNumbers
 from tests.training.tiny import create_shallow_training
 from tests.training.tolerances import make_smooth
@@ -20,26 +22,23 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
     [tf.config.LogicalDeviceConfiguration()] * 2,
 )
-TWO = Replicas(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
+TWO = MirroredDevices(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
 DESCRIPTION = {"precision": "float32", "accumulate_batches": 1}
 
 
 def create_batch(seed, size=32):
     rng = np.random.default_rng(seed)
-    # The two halves differ in their means, so that it matters whose are taken.
+    # The means of the two halves differ, so a test notices which half is used.
     images = rng.standard_normal((8, size, size, 3)) + np.arange(8).reshape(8, 1, 1, 1)
     return images.astype(np.float32), rng.integers(0, 3, 8, np.int32)
 
 
 def train(training, steps, learning_rate=0.05, batches=create_batch, share=1.0):
-    """Losses of some steps, which are also the seeds of their batches."""
-    numbers = StepNumbers(learning_rate, 1.5, 0.5, share).pack()
+    """Trains some steps; each number is also the seed of its batch. Returns losses."""
+    numbers = StepNumbers(learning_rate, 1.5, 0.5, share)
     losses = []
     for step in steps:
-        images, labels = batches(step)
-        shifts = np.zeros((8, 3), np.float32)
-        batch = training.place(images, labels, shifts, numbers)
-        losses.append(float(training.step(*batch)))
+        losses.append(float(training.step(*batches(step), None, numbers)))
     return losses
 
 
@@ -60,21 +59,22 @@ def assert_copies_are_equal(training):
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 def test_synchronized_replicas_follow_one(normalization, monkeypatch):
-    """Losses to 1e-4; statistics, totals and averaged weights as well.
+    """Losses, statistics, totals and averaged weights agree to 1e-4.
 
-    In six steps some ReLU's input would be so near to 0 that rounding decides its sign.
+    The network is smooth: within six steps rounding would change the sign of some
+    ReLU's input.
     """
     make_smooth(monkeypatch)
     settings = {"l2_penalty": 1e-3, "weight_average_decay": 0.5}
     one, two = (
         create_shallow_training(normalization, replicas, True, **settings)
-        for replicas in (ONE_REPLICA, TWO)
+        for replicas in (ONE_DEVICE, TWO)
     )
     kinds = {type(module) for module in two.model.submodules}
     assert SYNCHRONIZED[normalization] in kinds
     assert NORMALIZATIONS[normalization] not in kinds
     expected = train(one, range(6))
-    assert expected[-1] != pytest.approx(expected[0], rel=0.02)  # It has learnt.
+    assert expected[-1] != pytest.approx(expected[0], rel=0.02)  # It has learned.
     assert train(two, range(6)) == pytest.approx(expected, rel=1e-4)
     for theirs, ours in zip(one.variables, two.variables, strict=True):
         theirs = theirs.numpy()
@@ -89,10 +89,9 @@ def test_synchronized_replicas_follow_one(normalization, monkeypatch):
 
 
 def test_a_first_step_by_hand():
-    """The gradients' sum and the statistics' mean: two halves on one device, halved.
+    """Equals the mean of two steps on one device, one with each half of the batch.
 
-    Each normalization sees a half of the batch, and so does a network on one device
-    that takes the halves as two batches from the same weights.
+    Each replica normalizes with its half only, as the one device does.
     """
     two = create_shallow_training(replicas=TWO)
     train(two, [0])
@@ -123,7 +122,7 @@ def test_an_overflow_on_one_replica_skips_the_update_on_both():
 
     def overflowing(seed):
         images, labels = create_batch(seed)
-        images[6] = 1e6  # Infinite as a float16; of the second half.
+        images[6] = 1e6  # Infinite as float16, in the second half.
         return images, labels
 
     scale = float(training.loss_scale.scale.numpy())
@@ -143,9 +142,7 @@ def test_copies_stay_equal_whatever_is_switched_on():
         mixup_alpha=0.2,
         nesterov=True,
     )
-    numbers = StepNumbers(0.05, 1.5, 0.5, 0.7).pack()
-    batch = training.place(*create_batch(0), np.zeros((8, 3), np.float32), numbers)
-    training.accumulate(*batch)
+    training.accumulate(*create_batch(0), None, StepNumbers(0.05, 1.5, 0.5, 0.7))
     assert_copies_are_equal(training)
     train(training, [1], share=0.7)
     assert_copies_are_equal(training)
@@ -155,9 +152,9 @@ def test_copies_stay_equal_whatever_is_switched_on():
     assert int(training.totals.num_images.numpy()) == 0
 
 
-@pytest.mark.parametrize(("before", "after"), [(ONE_REPLICA, TWO), (TWO, ONE_REPLICA)])
+@pytest.mark.parametrize(("before", "after"), [(ONE_DEVICE, TWO), (TWO, ONE_DEVICE)])
 def test_checkpoints_move_between_one_and_two(tmp_path, before, after):
-    """Bitwise, and the training goes on from there to rounding."""
+    """The values are bitwise equal; the next loss agrees to rounding."""
     one, other = (
         create_shallow_training("batch_renorm", replicas, True)
         for replicas in (before, after)
@@ -166,7 +163,7 @@ def test_checkpoints_move_between_one_and_two(tmp_path, before, after):
     position = Position(0, 2)
     path = checkpoint.save(one, tmp_path, position, DESCRIPTION)
     train(other, [7])
-    saved = checkpoint.Checkpoint(path, position)
+    saved = Checkpoint(path, position)
     checkpoint.load(other, saved, DESCRIPTION)
     assert_equal(values(one), values(other))
     if after is TWO:
@@ -175,13 +172,13 @@ def test_checkpoints_move_between_one_and_two(tmp_path, before, after):
 
 
 def test_two_replicas_resume_bitwise(tmp_path):
-    """With statistics that differ between the parts, and are used in training."""
+    """With statistics that differ between the halves and are used in training."""
     first, second = (create_shallow_training("batch_renorm", TWO) for _ in range(2))
     train(first, range(2))
     position = Position(0, 2)
     path = checkpoint.save(first, tmp_path, position, DESCRIPTION)
     train(first, range(2, 4))
-    checkpoint.load(second, checkpoint.Checkpoint(path, position), DESCRIPTION)
+    checkpoint.load(second, Checkpoint(path, position), DESCRIPTION)
     train(second, range(2, 4))
     assert_equal(values(first), values(second))
 
@@ -189,16 +186,12 @@ def test_two_replicas_resume_bitwise(tmp_path):
 def test_uint8_images_are_divided_with_their_shifts():
     one, two = (
         create_shallow_training(replicas=replicas, is_synchronized=True)
-        for replicas in (ONE_REPLICA, TWO)
+        for replicas in (ONE_DEVICE, TWO)
     )
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (8, 32, 32, 3), np.uint8)
     shifts = rng.standard_normal((8, 3)).astype(np.float32)
     labels = rng.integers(0, 3, 8, np.int32)
-    batch = images, labels, shifts, StepNumbers(0.1).pack()
-    losses = [
-        float(training.step(*training.place(*batch)))
-        for training in (one, two)
-        for _ in range(2)
-    ]
+    batch = images, labels, shifts, StepNumbers(0.1)
+    losses = [float(training.step(*batch)) for training in (one, two) for _ in range(2)]
     assert losses[2:] == pytest.approx(losses[:2], rel=1e-4)

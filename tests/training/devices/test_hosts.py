@@ -1,7 +1,7 @@
-"""Proves that two workers, processes on this machine, make one training.
+"""Proves that two hosts train together; here both are processes on this machine.
 
-They talk over the loopback interface, as machines would over a network. One is stopped,
-one is killed, and a single process ends what they began.
+They communicate over the loopback interface. One is stopped, one is killed, and a
+single process finishes the training.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from resnet50.handoff.progress import FILE_NAME
 from resnet50.reports.tables import read_table
 from tests.settings import PROJECT, write_small_config
 
-SECONDS = 120  # None here takes a third of it, unless the machine is busy.
+SECONDS = 120  # On an idle machine no step here takes a third of this.
 PER_CLASS, EPOCHS = 8, 2
 
 
@@ -51,7 +51,7 @@ def started(*command, environment=None):
 
 def trainer(config, run, *flags, environment=None):
     return started(
-        "tests/training/devices/worker.py",
+        "tests/training/devices/two_block_trainer.py",
         f"--config={config}",
         f"--run_folder={run}",
         *flags,
@@ -60,8 +60,8 @@ def trainer(config, run, *flags, environment=None):
 
 
 @contextlib.contextmanager
-def two_workers(config, run, *flags):
-    """Two trainers that are told of each other."""
+def two_hosts(config, run, *flags):
+    """Starts two trainers, each with the addresses of both."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
     addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
     for each in sockets:
@@ -88,7 +88,7 @@ def two_workers(config, run, *flags):
 
 
 def wait_for_progress(config, past, trainers):
-    """Waits until a training, which must not end before, is past a position."""
+    """Waits until a training is past a position; fails if it ends before."""
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError):
@@ -106,18 +106,18 @@ def ended(process):
     return process.returncode, errors
 
 
-def test_two_workers_stopped_killed_and_resumed_by_one(config):
+def test_two_hosts_stopped_killed_and_resumed_on_one(config):
     preprocessing = "runtime_preprocessing.py", f"--config={config}"
     with started(*preprocessing), trainer(config, "reference") as reference:
         code, errors = ended(reference)
         assert code == 0, errors
-    # Otherwise the next preprocessor would find that everything is trained, and end.
+    # With it, the next preprocessor would find that everything is trained, and end.
     (config.parent / "buffer" / FILE_NAME).unlink()
     with started(*preprocessing):
-        with two_workers(config, "run") as (chief, other):
+        with two_hosts(config, "run") as (chief, other):
             wait_for_progress(config, (0, 2), [chief, other])
             other.send_signal(signal.SIGTERM)
-            results = [ended(worker) for worker in (chief, other)]
+            results = [ended(host) for host in (chief, other)]
         for code, errors in results:
             assert code == 130, errors
             assert "Traceback" not in errors
@@ -132,7 +132,7 @@ def test_two_workers_stopped_killed_and_resumed_by_one(config):
         [stopped_at] = [path for path in run.iterdir() if path.is_dir()]
         epoch, batch_index = map(int, stopped_at.name.split("_"))
 
-        with two_workers(config, "run", "--resume") as (chief, other):
+        with two_hosts(config, "run", "--resume") as (chief, other):
             wait_for_progress(config, (epoch, batch_index + 2), [chief, other])
             other.kill()
             code, errors = ended(chief)

@@ -1,4 +1,4 @@
-"""Proves that workers end before the same step, and none waits for a lost one."""
+"""Proves that hosts end before the same step, and that none waits for a lost one."""
 
 import contextlib
 import threading
@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from resnet50.errors import UserError
 from resnet50.training.devices import hosts
-from resnet50.training.devices.hosts import JointReader, lost_worker_told
-from resnet50.training.devices.meeting import Cluster, LostWorkerError, membership
+from resnet50.training.devices.hosts import JointReader, lost_hosts_reported
+from resnet50.training.devices.meeting import Cluster, LostHostError, membership
 
 ADDRESSES = ("host0:4711", "host1:4711")
 CHIEF, OTHER = (Cluster(ADDRESSES, index) for index in range(2))
@@ -18,7 +18,7 @@ INTERNAL = tf.errors.InternalError(None, None, "out of memory")
 
 
 class Meeting:
-    """Stands in for the Workers of several threads: ``any`` over all of them."""
+    """Stands in for HostDevices: computes ``any`` over several threads."""
 
     def __init__(self, count):
         self._flags = []
@@ -37,7 +37,7 @@ class Meeting:
 
 
 def read_together(*readers):
-    """What each of some iterators gave, read in a thread each, and its error."""
+    """Reads iterators in one thread each; returns their items, errors, and rounds."""
     meeting = Meeting(len(readers))
     found, errors = [[] for _ in readers], [None] * len(readers)
 
@@ -61,7 +61,7 @@ def failing(num_batches):
 
 
 def test_all_get_all_batches_and_leave_together():
-    """With one meeting more, at the end, where the others wait for the chief."""
+    """They call ``any`` once more at the end, where the others wait for the chief."""
     found, errors, rounds = read_together(iter(range(5)), iter(range(5)))
     assert found == [list(range(5))] * 2
     assert errors == [None, None]
@@ -82,44 +82,44 @@ def test_an_error_of_one_stops_all_in_order():
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(hosts, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(hosts, "_POLL_SECONDS", 0.05)
     monkeypatch.setattr(hosts, "_GRACE_SECONDS", 0.2)
 
 
-def test_a_broken_connection_names_the_lost_worker(tmp_path):
+def test_a_broken_connection_names_the_lost_host(tmp_path):
     with membership(tmp_path, OTHER):
         pass
     with (
         membership(tmp_path, CHIEF),
-        pytest.raises(LostWorkerError) as caught,
-        lost_worker_told(tmp_path, CHIEF),
+        pytest.raises(LostHostError) as caught,
+        lost_hosts_reported(tmp_path, CHIEF),
     ):
         raise UNAVAILABLE
     assert str(caught.value).startswith("worker 1, host1:4711, is lost; ")
 
 
-def test_one_that_lives_but_does_not_answer_is_lost_too(tmp_path):
+def test_a_host_that_lives_but_does_not_answer_is_lost(tmp_path):
     with (
         membership(tmp_path, CHIEF),
         membership(tmp_path, OTHER),
-        pytest.raises(LostWorkerError, match=r"^another worker is lost; "),
-        lost_worker_told(tmp_path, CHIEF),
+        pytest.raises(LostHostError, match=r"^another worker is lost; "),
+        lost_hosts_reported(tmp_path, CHIEF),
     ):
         raise UNAVAILABLE
 
 
-def test_an_error_of_this_machine_stays_what_it_is(tmp_path):
+def test_an_error_of_this_host_is_raised_unchanged(tmp_path):
     with (
         membership(tmp_path, CHIEF),
         membership(tmp_path, OTHER),
         pytest.raises(tf.errors.InternalError),
-        lost_worker_told(tmp_path, CHIEF),
+        lost_hosts_reported(tmp_path, CHIEF),
     ):
         raise INTERNAL
 
 
-def test_a_worker_that_hangs_is_ended(tmp_path, monkeypatch, capsys, quick):
-    """If another one is gone, and not while all live or once it is over."""
+def test_a_host_that_hangs_is_ended(tmp_path, monkeypatch, capsys, quick):
+    """But not while all hosts live."""
     statuses, is_ended = [], threading.Event()
 
     def end(status):
@@ -129,7 +129,7 @@ def test_a_worker_that_hangs_is_ended(tmp_path, monkeypatch, capsys, quick):
     monkeypatch.setattr(hosts.os, "_exit", end)
     with contextlib.ExitStack() as other, membership(tmp_path, CHIEF):
         other.enter_context(membership(tmp_path, OTHER))
-        with lost_worker_told(tmp_path, CHIEF):
+        with lost_hosts_reported(tmp_path, CHIEF):
             assert not is_ended.wait(0.5)
             other.close()
             assert is_ended.wait(20)

@@ -1,4 +1,4 @@
-"""Proves what TF_CONFIG may be, and that workers meet only if they fit together."""
+"""Proves which TF_CONFIG is valid, and that only equal hosts meet."""
 
 import contextlib
 import json
@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from resnet50.handoff import locks
 from resnet50.training.devices.meeting import (
     ALONE,
     Cluster,
@@ -25,7 +26,7 @@ def config(**changes):
     return json.dumps({"cluster": {"worker": ADDRESSES}, "task": task} | changes)
 
 
-def test_the_cluster_of_a_worker():
+def test_the_cluster_of_a_host():
     assert parse_cluster(config()) == OTHER
     assert not OTHER.is_chief and not OTHER.is_alone
     assert parse_cluster(config(task={"type": "worker", "index": 0})).is_chief
@@ -70,7 +71,7 @@ def test_a_malformed_tf_config_is_one_line(text, expected):
 
 
 def meet_all(folder, descriptions, seconds=20):
-    """Lets workers meet in threads; returns what each of them raised, or None."""
+    """Lets hosts meet in threads; returns each one's error line, or None."""
     addresses = tuple(f"host{i}:4711" for i in range(len(descriptions)))
     errors = [None] * len(descriptions)
 
@@ -92,13 +93,13 @@ def meet_all(folder, descriptions, seconds=20):
     return errors
 
 
-def test_equal_workers_meet_and_meet_again(tmp_path):
-    """The second time with files of the first in the folder, and other settings."""
+def test_equal_hosts_meet_and_meet_again(tmp_path):
+    """The second time the folder holds the files of the first, with other settings."""
     assert meet_all(tmp_path, [{"seed": 0, "epochs": (1, 2)}] * 3) == [None] * 3
     assert meet_all(tmp_path, [{"seed": 1}] * 2) == [None] * 2
 
 
-def test_workers_that_differ_all_say_in_what(tmp_path):
+def test_hosts_that_differ_all_say_in_what(tmp_path):
     meet_all(tmp_path, [{"TensorFlow": "2.21.0"}] * 2)
     errors = meet_all(tmp_path, [{"TensorFlow": "2.21.0"}, {"TensorFlow": "2.20.0"}])
     assert errors == [
@@ -110,8 +111,8 @@ def test_workers_that_differ_all_say_in_what(tmp_path):
 
 
 @pytest.mark.parametrize(("cluster", "missing"), [(CHIEF, 1), (OTHER, 0)])
-def test_a_worker_that_does_not_come_is_named(tmp_path, cluster, missing):
-    """Also if it is one of an earlier training whose file is still there."""
+def test_a_host_that_does_not_come_is_named(tmp_path, cluster, missing):
+    """Also if its file of an earlier training is still there."""
     meet_all(tmp_path, [{}, {}])
     with pytest.raises(MeetingError) as caught, membership(tmp_path, cluster):
         meet(tmp_path, cluster, {}, seconds=0.5, notify=print)
@@ -119,6 +120,17 @@ def test_a_worker_that_does_not_come_is_named(tmp_path, cluster, missing):
         f"{tmp_path}: worker {missing}, host{missing}:4711, has not come within 0.5 s "
         "(is it started, and is this folder the same for all?)"
     )
+
+
+def test_a_chief_that_has_its_lock_but_not_yet_its_file_has_not_come(tmp_path):
+    """Its note of an earlier training, with the same description, is still there."""
+    meet_all(tmp_path, [{}, {}])
+    with (
+        locks.exclusive_role(tmp_path, "train_worker_0"),
+        membership(tmp_path, OTHER),
+        pytest.raises(MeetingError, match="worker 0, host0:4711, has not come"),
+    ):
+        meet(tmp_path, OTHER, {}, seconds=0.5, notify=print)
 
 
 def test_an_index_is_taken_once(tmp_path):
@@ -133,7 +145,7 @@ def test_who_is_lost(tmp_path):
         role = other.enter_context(membership(tmp_path, OTHER))
         assert first_lost(tmp_path, CHIEF) is None
         role.path.unlink()
-        assert first_lost(tmp_path, CHIEF) is None  # It will take its role again.
+        assert first_lost(tmp_path, CHIEF) is None  # It will make the file again.
         assert role.take_again(make_folder=False)
         assert first_lost(tmp_path, CHIEF) is None
         other.close()

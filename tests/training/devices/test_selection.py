@@ -1,4 +1,4 @@
-"""Proves what each device is told to lack, with made-up devices."""
+"""Proves which devices are chosen and what each lacks, with made-up devices."""
 
 import pytest
 import tensorflow as tf
@@ -6,8 +6,8 @@ import tensorflow as tf
 from resnet50.training.devices.selection import (
     Device,
     DeviceError,
-    can_use_xla,
     check_precision,
+    has_xla_kernels,
     prepare_device,
     select_gpus,
 )
@@ -18,7 +18,7 @@ TURING = Device("GeForce RTX 2080", (7, 5))
 AMPERE = Device("GeForce RTX 3090", (8, 6))
 BLACKWELL = Device("GeForce RTX 5090", (12, 0))
 
-# Those of the wheels of TensorFlow 2.20 and 2.21.
+# The targets of the TensorFlow 2.20 and 2.21 wheels.
 BUILT_FOR = ("sm_60", "sm_70", "sm_80", "sm_89", "compute_90")
 
 
@@ -37,13 +37,13 @@ BUILT_FOR = ("sm_60", "sm_70", "sm_80", "sm_89", "compute_90")
 )
 def test_xla_is_for_the_compute_capabilities_of_the_build(device, expected):
     lines = []
-    assert can_use_xla(device, lines.append, BUILT_FOR) == expected
+    assert has_xla_kernels(device, lines.append, BUILT_FOR) == expected
     assert len(lines) == (not expected)
 
 
-def test_the_reason_for_no_xla_names_card_and_build():
+def test_the_line_about_missing_kernels_names_card_and_build():
     lines = []
-    can_use_xla(BLACKWELL, lines.append, BUILT_FOR)
+    has_xla_kernels(BLACKWELL, lines.append, BUILT_FOR)
     assert lines == [
         f"[train] xla = true: off, as the installed TensorFlow {tf.__version__} has no "
         "XLA kernels for GeForce RTX 5090, compute capability 12.0, only for sm_60, "
@@ -51,20 +51,20 @@ def test_the_reason_for_no_xla_names_card_and_build():
     ]
 
 
-def test_a_card_older_than_each_kernel_of_its_version_has_none():
-    assert not can_use_xla(Device("A100", (8, 0)), print, ("sm_86",))
+def test_a_card_older_than_all_kernels_of_its_major_version_has_none():
+    assert not has_xla_kernels(Device("A100", (8, 0)), print, ("sm_86",))
 
 
 def test_a_build_for_no_card_has_no_kernels():
     lines = []
-    assert not can_use_xla(AMPERE, lines.append, ())
+    assert not has_xla_kernels(AMPERE, lines.append, ())
     assert lines[0].endswith("only for none")
 
 
-def test_the_installed_build_is_asked():
-    """It says what it was built for in the form that is understood."""
+def test_the_installed_build_is_read():
+    """Its targets have the expected form."""
     built_for = tf.sysconfig.get_build_info().get("cuda_compute_capabilities", ())
-    assert can_use_xla(AMPERE, print) == ("sm_80" in built_for)
+    assert has_xla_kernels(AMPERE, print) == ("sm_80" in built_for)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_the_installed_build_is_asked():
         ("bfloat16", BLACKWELL, 0),
     ],
 )
-def test_a_precision_without_speed_is_said_in_one_line(precision, device, num_lines):
+def test_a_precision_that_saves_no_time_is_one_warning(precision, device, num_lines):
     lines = []
     check_precision(precision, device, lines.append)
     assert len(lines) == num_lines
@@ -106,7 +106,7 @@ def test_a_precision_that_the_card_lacks_is_refused():
         ("1", 2, [1]),
     ],
 )
-def test_the_gpus_that_are_asked_for(wanted, num_gpus, expected):
+def test_the_gpus_of_a_flag(wanted, num_gpus, expected):
     assert select_gpus(wanted, num_gpus) == expected
 
 
@@ -121,7 +121,7 @@ def test_the_gpus_that_are_asked_for(wanted, num_gpus, expected):
         ("-1", 2, "--gpus=-1 (must be all,"),
     ],
 )
-def test_gpus_that_are_not_there_are_refused(wanted, num_gpus, expected):
+def test_a_wrong_flag_is_refused(wanted, num_gpus, expected):
     with pytest.raises(DeviceError) as caught:
         select_gpus(wanted, num_gpus)
     assert str(caught.value).startswith(expected)

@@ -1,4 +1,4 @@
-"""Proves that the doctor's trial computes, here on the CPU, and reads the build."""
+"""Proves that the doctor's trial computes on the CPU and reads the build."""
 
 import pytest
 import tensorflow as tf

@@ -9,7 +9,6 @@ from resnet50.training.update.step import StepNumbers, cross_entropy
 from tests.training.tiny import TinyTraining
 
 LEARNING_RATE = 0.1
-NO_SHIFTS = np.zeros((2, 3), np.float32)
 
 
 def test_shares_are_a_function_of_seed_and_step():
@@ -62,9 +61,9 @@ def test_loss_and_gradient_of_a_blended_label_by_hand(smoothing):
 
 def test_a_share_of_one_is_no_mixup():
     images = np.random.default_rng(0).standard_normal((2, 4, 4, 3)).astype("f2")
-    batch = images, np.array([0, 1], np.int32), NO_SHIFTS
+    batch = images, np.array([0, 1], np.int32), None
     plain, mixed = TinyTraining(), TinyTraining(mixup_alpha=0.2)
-    numbers = StepNumbers(LEARNING_RATE, mixing_share=1.0).pack()
+    numbers = StepNumbers(LEARNING_RATE, mixing_share=1.0)
     losses = [training.step(*batch, numbers) for training in (plain, mixed)]
     assert float(losses[0]) == float(losses[1])
     for first, second in zip(plain.variables, mixed.variables, strict=True):
@@ -78,8 +77,8 @@ def test_a_step_trains_on_the_blend_and_counts_the_larger_part():
     training = TinyTraining(mixup_alpha=0.2)
     training.model.kernel.assign(5 * tf.eye(3))
     kernel = tf.constant(training.model.kernel)
-    numbers = StepNumbers(LEARNING_RATE, mixing_share=0.25).pack()
-    training.step(images, labels, NO_SHIFTS, numbers)
+    numbers = StepNumbers(LEARNING_RATE, mixing_share=0.25)
+    training.step(images, labels, None, numbers)
     # The larger part of each is the other's colour, which the network sees.
     assert training.totals.means()["top1"] == 1
     colours = np.array([[0.25, 0.75, 0], [0.75, 0.25, 0]], np.float32)

@@ -16,6 +16,7 @@ from resnet50.network.layers import BatchRenormalization
 from resnet50.network.model import NORMALIZATIONS, PRECISIONS
 from resnet50.training import checkpoint
 from resnet50.training.checkpoint import CheckpointError
+from resnet50.training.checkpoint_folders import list_checkpoints
 from resnet50.training.update.step import StepNumbers
 from tests.training.halves import skip_where_hidden
 from tests.training.tiny import create_shallow_training
@@ -32,9 +33,8 @@ def create_batch(num_images=8, size=32, seed=0):
 
 
 def train(training, images, labels, learning_rate=0.01):
-    numbers = StepNumbers(learning_rate, 1.5, 0.5).pack()
-    shifts = tf.zeros([len(labels), 3])
-    return float(training.step(images, labels, shifts, numbers))
+    numbers = StepNumbers(learning_rate, 1.5, 0.5)
+    return float(training.step(images, labels, None, numbers))
 
 
 def values(training):
@@ -52,7 +52,7 @@ def assert_equal(first, second):
 def traced_ops(training):
     images, labels = create_batch()
     graph = training._compiled_step.get_concrete_function(
-        images, labels, tf.zeros([8, 3]), tf.zeros(4)
+        images, labels, None, tf.zeros(4)
     ).graph
     return graph.get_operations()
 
@@ -190,7 +190,7 @@ def test_resuming_with_the_scale_in_the_middle_of_its_way_is_bitwise(tmp_path):
     assert float(training.loss_scale.scale) == 2.0**14
 
     resumed = create_shallow_training(precision="float16", seed=7)
-    (newest,) = checkpoint.list_checkpoints(tmp_path)
+    (newest,) = list_checkpoints(tmp_path)
     checkpoint.load(resumed, newest, DESCRIPTION)
     assert_equal(go_on(resumed, batches[2:]), expected)
 
@@ -202,7 +202,7 @@ def test_another_precision_will_do_between_epochs_only(tmp_path):
     training.totals.reset()  # As after each epoch.
     for position in ((1, 0), (1, 3)):
         checkpoint.save(training, tmp_path, Position(*position), DESCRIPTION)
-    between, inside = checkpoint.list_checkpoints(tmp_path)
+    between, inside = list_checkpoints(tmp_path)
     resumed = create_shallow_training(accumulate_batches=4, seed=7)
     with pytest.raises(
         CheckpointError, match="precision = float16, here it is float32"
@@ -218,7 +218,7 @@ def test_another_precision_will_do_between_epochs_only(tmp_path):
     # And the other way round, into a training with a scale.
     checkpoint.save(resumed, tmp_path, Position(2, 0), other)
     back = create_shallow_training(precision="float16", seed=8)
-    checkpoint.load(back, checkpoint.list_checkpoints(tmp_path)[-1], DESCRIPTION)
+    checkpoint.load(back, list_checkpoints(tmp_path)[-1], DESCRIPTION)
     assert_equal(values(back), values(training))
     assert float(back.loss_scale.scale) == 2.0**15
 
@@ -259,7 +259,7 @@ def compare_with_xla(precision, tolerance, tmp_path):
     )
 
     after = values(compiled)
-    (saved,) = checkpoint.list_checkpoints(tmp_path)
+    (saved,) = list_checkpoints(tmp_path)
     checkpoint.load(compiled, saved, description)
     assert [train(compiled, *batch) for batch in batches[2:]] == found[2:]
     assert_equal(values(compiled), after)

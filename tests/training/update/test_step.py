@@ -20,7 +20,6 @@ from tests.training.tiny import TinyNetwork, TinyTraining
 from tests.training.tolerances import sum_bound
 
 STATISTICS = augmentation.ChannelStatistics((0.48, 0.45, 0.40), (0.27, 0.26, 0.28))
-NO_SHIFTS = np.zeros((4, 3), np.float32)
 
 
 def test_cross_entropy_by_hand():
@@ -62,7 +61,7 @@ def trained():
     images = rng.standard_normal((4, 32, 32, 3)).astype(np.float16)
     labels = np.array([0, 1, 2, 3], np.int32)
     losses = [
-        float(training.step(images, labels, NO_SHIFTS, StepNumbers(rate).pack()))
+        float(training.step(images, labels, None, StepNumbers(rate)))
         for rate in (0.0, 0.01, 0.02)
     ]
     return training, images, mean_before, losses
@@ -83,7 +82,7 @@ def test_moving_statistics_move_once_a_step(trained):
     magnitudes = tf.reduce_mean(tf.abs(stem), [0, 1, 2]).numpy()
     assert np.all(mean_before == 0)
     labels = np.zeros(4, np.int32)
-    fresh.step(images, labels, NO_SHIFTS, StepNumbers(0.0).pack())
+    fresh.step(images, labels, None, StepNumbers(0.0))
     decay = SETTINGS.model.moving_average_decay
     expected = (1 - decay) * batch_mean
     bound = (1 - decay) * sum_bound(4 * 16 * 16, magnitudes)
@@ -118,7 +117,7 @@ def test_the_l2_penalty_may_include_gamma_beta_and_the_bias():
         training.optimizer = SGDMomentum(training.model.trainable_variables, 0.9)
         training._l2_penalty, training._l2_penalty_on = 0.1, penalized
         batch = np.ones((2, 4, 4, 3), np.float32), np.array([0, 1], np.int32)
-        training.step(*batch, NO_SHIFTS[:2], StepNumbers(1.0).pack())
+        training.step(*batch, None, StepNumbers(1.0))
     only, every = trainings["kernels"], trainings["all"]
     moved = only.model.bias - every.model.bias
     np.testing.assert_allclose(moved, [0.1, -0.2, 0.3], atol=1e-6)
@@ -153,7 +152,7 @@ def test_normalizing_on_the_device_is_normalizing_in_the_preprocessor():
 
 def test_a_step_on_uint8_images_is_one_on_normalized_images():
     images, shifts = all_levels()
-    others = np.array([0, 2], np.int32), shifts, StepNumbers(0.1).pack()
+    others = np.array([0, 2], np.int32), shifts, StepNumbers(0.1)
     raw, ready = TinyTraining(), TinyTraining()
     normalized = augmentation.normalize_crops(images, shifts, ready._statistics)
     losses = [

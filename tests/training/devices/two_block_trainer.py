@@ -1,4 +1,4 @@
-"""train.py with a network of two blocks, which test_workers starts. No test."""
+"""train.py with a network of two blocks; test_hosts starts it. No test."""
 
 import sys
 from pathlib import Path

@@ -1,0 +1,206 @@
+"""Images in class folders: n01440764/n01440764_10026.JPEG.
+
+A class's label is the rank of its folder's name.
+"""
+
+import contextlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from resnet50.dataset.images import Dataset, DatasetError, PackedNames, class_ranks
+from resnet50.dataset.passed_over import PassedOver, why_no_image
+
+
+def stamp_of(status: os.stat_result) -> tuple[int, int]:
+    """Returns when a file or folder was modified, ns, and a file's size, bytes."""
+    return status.st_mtime_ns, 0 if stat.S_ISDIR(status.st_mode) else status.st_size
+
+
+def is_folder(entry: os.DirEntry) -> bool:
+    """Whether an entry is a folder or a link to one."""
+    try:
+        return entry.is_dir()
+    except OSError:  # A link to itself; reading it will report the error.
+        return False
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _folders_above(folder: Path) -> set[tuple[int, int]]:
+    """Identities of the folders that contain a folder, by its path and really."""
+    inside = folder.parent.resolve()
+    identities = set()
+    for path in {inside, *inside.parents, *folder.resolve().parents}:
+        with contextlib.suppress(OSError):  # A network file system may forbid it.
+            identities.add(_identity(path.stat()))
+    return identities
+
+
+class _Visited:
+    """The folders of a class, so that none counts twice.
+
+    Without links none can. Then nothing is compared, because some file systems give
+    several folders the same number.
+    """
+
+    def __init__(self, root: Path):
+        self._root = root
+        self._identities: set[tuple[int, int]] = set()
+        self._has_links = False
+
+    def add(self, status: os.stat_result, *, is_link: bool) -> bool:
+        """Adds a folder; returns False if it counts already or leads back up."""
+        if is_link and not self._has_links:
+            self._has_links = True
+            self._identities |= _folders_above(self._root)
+        identity = _identity(status)
+        if self._has_links and identity in self._identities:
+            return False
+        self._identities.add(identity)
+        return True
+
+
+class FolderWalk:
+    """Lists folders, and remembers when each was modified before it was listed.
+
+    Attributes:
+        notify: Called with a line for the user before what may take minutes.
+        stamps: ``stamp_of`` each folder that was listed and each file that was read.
+        passed_over: Files and folders that were not listed.
+    """
+
+    def __init__(
+        self,
+        notify: Callable[[str], None] = lambda line: None,
+        *,
+        remedy: str = "see [dataset] in config.txt",
+    ):
+        """Starts without any folder.
+
+        Args:
+            notify: See the class.
+            remedy: What the user can do about an unreadable folder.
+        """
+        self.notify = notify
+        self._remedy = remedy
+        self.stamps: dict[str, tuple[int, int]] = {}
+        self.passed_over = PassedOver()
+
+    def _unreadable(self, path: str | Path, error: OSError) -> DatasetError:
+        return DatasetError(
+            f"{path}: cannot be read: {error.strerror} ({self._remedy})"
+        )
+
+    def note(self, path: str | Path) -> None:
+        """Remembers the stamp of a file or folder that is about to be read."""
+        try:
+            self.stamps[str(path)] = stamp_of(Path(path).stat())
+        except OSError as error:
+            raise self._unreadable(path, error) from None
+
+    def entries(self, folder: str) -> list[os.DirEntry]:
+        """Lists a folder without hidden entries, sorted by the bytes of their names."""
+        self.note(folder)
+        return [e for e in self._sorted_entries(folder) if e.name[0] != "."]
+
+    def _sorted_entries(self, folder: str) -> list[os.DirEntry]:
+        try:
+            with os.scandir(folder) as entries:
+                return sorted(entries, key=lambda entry: os.fsencode(entry.name))
+        except OSError as error:
+            raise self._unreadable(folder, error) from None
+
+    def class_folders(self, folder: Path) -> list[str]:
+        """Names of the folders in a folder, without links that lead back up."""
+        found = [entry for entry in self.entries(str(folder)) if is_folder(entry)]
+        links = [entry for entry in found if entry.is_symlink()]
+        above = _folders_above(folder / "class") if links else set()
+        circles = [entry for entry in links if _identity(entry.stat()) in above]
+        for entry in circles:
+            self.passed_over.add_folder(entry.path)
+        return [entry.name for entry in found if entry not in circles]
+
+    def images_below(self, folder: str | Path, prefix: str = "") -> Iterator[str]:
+        """Yields relative paths of possible images in a folder and its subfolders.
+
+        Links to folders are followed, but each real folder counts once, and the folders
+        above do not count.
+
+        Args:
+            folder: The folder.
+            prefix: Prefix of the relative paths.
+        """
+        yield from self._images_below(str(folder), prefix, _Visited(Path(folder)))
+
+    def _images_below(
+        self, folder: str, prefix: str, visited: _Visited, *, is_link: bool = False
+    ) -> Iterator[str]:
+        try:
+            status = os.stat(folder)  # noqa: PTH116 - half the time of Path's.
+        except OSError as error:
+            raise self._unreadable(folder, error) from None
+        if not visited.add(status, is_link=is_link):
+            self.passed_over.add_folder(folder)
+            return
+        self.stamps[folder] = stamp_of(status)
+        for entry in self._sorted_entries(folder):
+            name = entry.name
+            if is_folder(entry):
+                if name[0] != ".":
+                    inner = f"{prefix}{name}/"
+                    yield from self._images_below(
+                        entry.path, inner, visited, is_link=entry.is_symlink()
+                    )
+            elif why := why_no_image(name):
+                self.passed_over.add_file(entry.path, why)
+            else:
+                yield f"{prefix}{name}"
+
+
+def list_class_folders(
+    folder: Path, class_names: tuple[str, ...] = (), walk: FolderWalk | None = None
+) -> Dataset:
+    """Lists a folder with one subfolder of images per class.
+
+    Args:
+        folder: Holds the class folders. Hidden entries, loose files and links back up
+            are ignored; folders inside a class folder belong to the class.
+        class_names: Classes of the training set, if this is the validation set. It may
+            lack a class, but must have no other.
+        walk: Lists the folders.
+
+    Raises:
+        DatasetError: The folder is unreadable, or holds no class, an empty class or an
+            unknown one.
+    """
+    walk = walk or FolderWalk()
+    found = walk.class_folders(folder)
+    if not found:
+        raise DatasetError(
+            f"{folder}: holds no class folders (expected one folder of images for each "
+            "class; see [dataset] in config.txt)"
+        )
+    class_names = class_names or tuple(found)
+    rank = class_ranks(folder, found, class_names)
+    counts = dict.fromkeys(found, 0)
+
+    def all_files() -> Iterator[str]:
+        for name in found:
+            for file in walk.images_below(f"{folder}/{name}", f"{name}/"):
+                counts[name] += 1
+                yield file
+            if not counts[name]:
+                raise DatasetError(
+                    f"{folder / name}: class folder without images (add some, or "
+                    "remove it)"
+                )
+
+    names = PackedNames.pack(all_files())
+    labels = np.repeat([rank[n] for n in found], list(counts.values()))
+    return Dataset(folder, names, labels.astype(np.int32), class_names)

@@ -1,0 +1,90 @@
+"""The loops over pixels with Pillow and numpy, for machines without numba.
+
+``kernels`` has the same functions.
+"""
+
+import numpy as np
+from PIL import Image
+
+NUMBA_VERSION = "absent"
+
+# A block has _ROWS rows of 4 pixels. A sum of 256 products of two levels is below
+# 2**24, so float32 holds it exactly; rows of 12 values suit a matrix product.
+_ROWS = 256
+_BLOCK = 4 * _ROWS
+
+
+def resample(image, x, y, is_flipped: bool, out: np.ndarray) -> None:
+    """Resizes a box of an image to a square: steps 2, 3 and 5.
+
+    Args:
+        image: RGB Image, or uint8 [H, W, 3]. Not modified.
+        x: ``resampling.Span`` of the box along x.
+        y: The same along y.
+        is_flipped: Whether to swap left and right.
+        out: uint8 [size, size, 3], the square; overwritten.
+    """
+    if isinstance(image, np.ndarray):
+        part = image[y.first : y.last, x.first : x.last]
+        image = Image.fromarray(np.ascontiguousarray(part))
+    else:
+        image = image.crop((x.first, y.first, x.last, y.last))
+    size, height = len(out), image.height
+    bilinear = Image.Resampling.BILINEAR
+    # One axis per call: the order decides the rounding between them, and Pillow (since
+    # 13) chooses the order by the image's shape.
+    image = image.resize((size, height), bilinear, box=(x.start, 0, x.end, height))
+    image = image.resize((size, size), bilinear, box=(0, y.start, size, y.end))
+    if is_flipped:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    out[:] = image
+
+
+def sums_and_products(crop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sums over the pixels of each channel and of each product of two channels.
+
+    The sums are exact whole numbers, so the order of summation cannot change them.
+
+    Args:
+        crop: uint8 [H, W, 3].
+
+    Returns:
+        float64 [3] and float64 [3, 3].
+    """
+    num_blocks = -(-crop.size // (3 * _BLOCK))
+    padded = np.zeros(num_blocks * _BLOCK * 3, np.float32)
+    padded[: crop.size] = crop.reshape(-1)
+    rows = padded.reshape(num_blocks, _ROWS, 12)
+    products = np.matmul(rows.transpose(0, 2, 1), rows)  # [num_blocks, 12, 12]
+    products = products.sum(axis=0, dtype=np.float64).reshape(4, 3, 4, 3)
+    sums = np.matmul(np.ones((1, _ROWS), np.float32), rows)  # [num_blocks, 1, 12]
+    return (
+        sums.sum(axis=(0, 1), dtype=np.float64).reshape(4, 3).sum(axis=0),
+        np.einsum("iaib->ab", products),
+    )
+
+
+def look_up(table: np.ndarray, crop: np.ndarray, out: np.ndarray) -> None:
+    """Replaces each level by its channel's value in the table: steps 4 and 6.
+
+    Args:
+        table: float16 or float32 [3, 256].
+        crop: uint8 [H, W, 3].
+        out: [H, W, 3] of the table's dtype, contiguous; overwritten.
+    """
+    for channel in range(3):
+        out[:, :, channel] = table[channel].take(crop[:, :, channel])
+
+
+def level_sums(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sums of each channel's levels and of their squares.
+
+    Args:
+        pixels: uint8 [H, W, 3].
+
+    Returns:
+        Two int64 [3].
+    """
+    counts = np.array(Image.fromarray(pixels).histogram()).reshape(3, 256)
+    levels = np.arange(256)
+    return counts @ levels, counts @ levels**2

@@ -1,0 +1,222 @@
+"""The previews of a batch, and of one image in many epochs, as contact sheets."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from resnet50.dataset.decoding import UndecodableImageError, decode_rgb
+from resnet50.dataset.images import Dataset, epoch_order
+from resnet50.errors import UserError
+from resnet50.handoff.buffer import BatchBuffer, BatchFileError, StoredBatch
+from resnet50.handoff.manifest import differences, read_manifest
+from resnet50.handoff.progress import Position
+from resnet50.pixels.augmentation import (
+    AugmentationParams,
+    ChannelStatistics,
+    augment,
+    normalize_crops,
+)
+from resnet50.preprocessing.batches import (
+    Assignment,
+    Assignments,
+    BatchSettings,
+    MadeBatch,
+    batch_params,
+    decode_first_readable,
+    make_batch,
+)
+from resnet50.reports.contact_sheet import Tile, contact_sheet, crop_box, small_with_box
+
+# Epochs that a comparison shows: five rows.
+_NUM_COMPARED = 25
+
+
+class PreviewError(UserError):
+    """A batch or an image cannot be shown, or a batch is not what it should be."""
+
+
+def denormalize(images: np.ndarray, statistics: ChannelStatistics) -> np.ndarray:
+    """Undoes step 4, and clips what the colour jitter moved out of range.
+
+    Args:
+        images: float16 or float32 [N, H, W, 3], RGB, normalized.
+        statistics: The statistics they were normalized with.
+
+    Returns:
+        uint8 [N, H, W, 3].
+    """
+    levels = 255 * (images.astype(np.float32) * statistics.std + statistics.mean)
+    return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+
+
+def visible(
+    images: np.ndarray, shifts: np.ndarray | None, statistics: ChannelStatistics
+) -> np.ndarray:
+    """A batch's images as the network sees them, de-normalized; uint8 [N, H, W, 3]."""
+    if shifts is not None:
+        images = normalize_crops(images, shifts, statistics)
+    return denormalize(images, statistics)
+
+
+def read_stored(
+    buffer: BatchBuffer, position: Position, dataset: Dataset, settings: BatchSettings
+) -> StoredBatch:
+    """Reads a batch from the buffer.
+
+    Raises:
+        PreviewError: It is missing, damaged, or was made with other settings.
+    """
+    manifest = read_manifest(buffer.folder)
+    if manifest is None:
+        raise PreviewError("the buffer is empty")
+    changed = differences(manifest, settings.manifest(dataset))
+    if changed:
+        raise PreviewError(f"the buffer has other settings: {changed[0]}")
+    try:
+        return buffer.read(position, settings.spec(dataset))
+    except FileNotFoundError:
+        raise PreviewError("it is not in the buffer") from None
+    except (BatchFileError, OSError) as error:
+        raise PreviewError(str(error)) from None
+
+
+def require_equal(path: Path, stored: StoredBatch, made: MadeBatch) -> None:
+    """Compares a stored batch with the same batch made again, bit by bit.
+
+    Raises:
+        PreviewError: An image, a label or a colour shift differs.
+    """
+    pairs = [(stored.images, made.images), (stored.labels, made.labels)]
+    if made.shifts is not None:
+        pairs.append((stored.shifts, made.shifts))
+    size = len(made.labels)
+    different = [
+        index
+        for index in range(size)
+        if any(a[index].tobytes() != b[index].tobytes() for a, b in pairs)
+    ]
+    if different:
+        raise PreviewError(
+            f"{path}: differs from the same batch made again in {len(different)} of "
+            f"{size} images, first at index {different[0]} (has an image file changed? "
+            "delete the batch's two files, and they are made again)"
+        )
+
+
+def _tile(
+    original: Image.Image,
+    params: AugmentationParams,
+    crop: np.ndarray,
+    title: str,
+) -> Tile:
+    box = crop_box(original.size, params, len(crop))
+    caption = f"shorter side {params.shorter_side}" + ", flipped" * params.is_flipped
+    return Tile(small_with_box(original, box), crop, title, caption)
+
+
+def batch_sheet(
+    heading: str,
+    batch: StoredBatch | MadeBatch,
+    assignment: Assignment,
+    dataset: Dataset,
+    settings: BatchSettings,
+    reasons: dict[int, str],
+) -> Image.Image:
+    """Renders all images of a batch, in its order.
+
+    Args:
+        heading: First line of the sheet.
+        batch: The batch, read or made.
+        assignment: Its address.
+        dataset: Names the classes.
+        settings: What it was made with.
+        reasons: Why images cannot be read, by index in the assignment; added to.
+    """
+    crops = visible(batch.images, batch.shifts, settings.statistics)
+    tiles = []
+    for index, params in enumerate(batch_params(settings, assignment.position)):
+        _, pixels = decode_first_readable(index, assignment, reasons)
+        original = Image.fromarray(np.asarray(pixels))
+        title = f"#{index}  {dataset.class_titles[batch.labels[index]]}"
+        tiles.append(_tile(original, params, crops[index], title))
+    return contact_sheet(heading, tiles)
+
+
+def first_batch_sheet(dataset: Dataset, settings: BatchSettings) -> Image.Image:
+    """Renders the first batch of a training."""
+    assignment = Assignments(dataset, settings)[Position(0, 0)]
+    batch = make_batch(settings, assignment)
+    return batch_sheet("epoch 0, batch 0", batch, assignment, dataset, settings, {})
+
+
+class Showing(NamedTuple):
+    """One of the times that the network sees an image."""
+
+    position: Position
+    index: int  # in the batch
+
+
+def showings(
+    image_index: int, first_epoch: int, dataset: Dataset, settings: BatchSettings
+) -> Iterator[Showing]:
+    """Yields, without end, when the network sees an image from an epoch on.
+
+    An epoch that drops the image with its incomplete last batch is left out.
+    """
+    num_used = dataset.batches_per_epoch(settings.batch_size) * settings.batch_size
+    for epoch in itertools.count(first_epoch):
+        order = epoch_order(dataset.num_images, settings.seed, epoch)
+        (rank,) = np.flatnonzero(order == image_index)
+        if rank < num_used:
+            batch_index, index = divmod(int(rank), settings.batch_size)
+            yield Showing(Position(epoch, batch_index), index)
+
+
+def showing_tile(
+    original: Image.Image, showing: Showing, settings: BatchSettings
+) -> Tile:
+    """Renders an image as one epoch shows it."""
+    size, statistics = settings.augmentation.crop_size, settings.statistics
+    params = batch_params(settings, showing.position)[showing.index]
+    images = np.empty((1, size, size, 3), settings.dtype)
+    shift = augment(original, params, size, statistics, out=images[0])
+    shifts = shift[None] if images.dtype == np.uint8 else None
+    (crop,) = visible(images, shifts, statistics)
+    return _tile(original, params, crop, f"{showing.position}, #{showing.index}")
+
+
+def comparison_sheet(
+    first: Showing, dataset: Dataset, settings: BatchSettings
+) -> tuple[str, Image.Image]:
+    """Renders an image of a batch as the epochs from there on show it.
+
+    Returns:
+        The name of the image, and the sheet.
+
+    Raises:
+        PreviewError: The batch has no such index, or the image cannot be read.
+    """
+    if not 0 <= first.index < settings.batch_size:
+        raise PreviewError(
+            f"--compare = {first.index} (a batch has the indices 0 to "
+            f"{settings.batch_size - 1})"
+        )
+    order = epoch_order(dataset.num_images, settings.seed, first.position.epoch)
+    rank = first.position.batch_index * settings.batch_size + first.index
+    image_index = int(order[rank])
+    (source,) = dataset.sources([image_index])
+    try:
+        original = decode_rgb(source)
+    except UndecodableImageError as error:
+        raise PreviewError(f"{source}: cannot be read: {error}") from None
+    times = showings(image_index, first.position.epoch, dataset, settings)
+    tiles = [
+        showing_tile(original, showing, settings)
+        for showing in itertools.islice(times, _NUM_COMPARED)
+    ]
+    title = dataset.class_titles[dataset.labels[image_index]]
+    return str(source), contact_sheet(f"{title}: {source}", tiles)

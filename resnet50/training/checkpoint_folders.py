@@ -1,0 +1,109 @@
+"""The folders of a run's checkpoints: their names, order and deletion.
+
+saved_models/RUN/3/         after epoch 3
+saved_models/RUN/4_00120/   inside epoch 4; batch 120 is next
+saved_models/RUN/0_00000/   before the first batch: imported weights
+saved_models/RUN/.writing-* being written or deleted; no checkpoint
+"""
+
+import re
+import shutil
+import uuid
+from pathlib import Path
+from typing import NamedTuple
+
+from resnet50.handoff.progress import Position
+from resnet50.reports.tables import EVALUATION_FILE, best_epochs
+
+_NAME = re.compile(r"([0-9]+)(?:_([0-9]+))?")
+_TEMPORARY_PREFIX = ".writing-"
+
+
+class Checkpoint(NamedTuple):
+    """A checkpoint's folder, and the position of the batch that follows it."""
+
+    path: Path
+    position: Position
+
+    @property
+    def is_after_epoch(self) -> bool:
+        """Whether it was saved between two epochs."""
+        return "_" not in self.path.name
+
+
+def checkpoint_path(run_folder: Path, position: Position) -> Path:
+    """The folder of the checkpoint before the batch of a position."""
+    epoch, batch_index = position
+    if batch_index or not epoch:
+        return run_folder / f"{epoch}_{batch_index:05d}"
+    return run_folder / str(epoch - 1)
+
+
+def list_checkpoints(run_folder: Path) -> list[Checkpoint]:
+    """All checkpoints of a run, oldest first; none if there is no folder."""
+    found = []
+    for path in run_folder.iterdir() if run_folder.is_dir() else ():
+        match = _NAME.fullmatch(path.name)
+        if match and path.is_dir():
+            epoch, batch_index = int(match[1]), match[2]
+            position = (
+                Position(epoch + 1, 0)
+                if batch_index is None
+                else Position(epoch, int(batch_index))
+            )
+            found.append(Checkpoint(path, position))
+    return sorted(found, key=lambda checkpoint: checkpoint.position)
+
+
+def temporary_folder(run_folder: Path) -> Path:
+    """A new name for a folder that does not count as a checkpoint."""
+    return run_folder / f"{_TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+
+
+def delete_checkpoint(path: Path) -> None:
+    """Renames a checkpoint's folder, so that no half of it counts, and deletes it."""
+    doomed = temporary_folder(path.parent)
+    path.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def delete_inside_epochs(run_folder: Path, before: Position) -> None:
+    """Deletes the checkpoints inside an epoch that precede a position."""
+    for checkpoint in list_checkpoints(run_folder):
+        if not checkpoint.is_after_epoch and checkpoint.position < before:
+            delete_checkpoint(checkpoint.path)
+
+
+def prune(run_folder: Path, keep_checkpoints: int) -> None:
+    """Deletes old checkpoints of whole epochs.
+
+    Args:
+        run_folder: The run's folder.
+        keep_checkpoints: Number of newest ones to keep; 0 keeps all. For each number of
+            crops, the one with the highest top-1 in evaluation.csv is kept too.
+    """
+    if not keep_checkpoints:
+        return
+    best = best_epochs(run_folder / EVALUATION_FILE)
+    after_epochs = [c for c in list_checkpoints(run_folder) if c.is_after_epoch]
+    for checkpoint in after_epochs[:-keep_checkpoints]:
+        if checkpoint.position.epoch - 1 not in best:
+            delete_checkpoint(checkpoint.path)
+
+
+def remove_unfinished(run_folder: Path) -> None:
+    """Deletes what a killed trainer left; only the run's one trainer may call it."""
+    for path in run_folder.glob(f"{_TEMPORARY_PREFIX}*"):
+        shutil.rmtree(path)
+
+
+def set_aside(run_folder: Path, checkpoints: list[Checkpoint]) -> Path:
+    """Moves checkpoints into a new folder superseded-N of the run, and returns it."""
+    number = 1
+    while (run_folder / f"superseded-{number}").exists():
+        number += 1
+    folder = run_folder / f"superseded-{number}"
+    folder.mkdir()
+    for checkpoint in checkpoints:
+        checkpoint.path.rename(folder / checkpoint.path.name)
+    return folder

@@ -1,0 +1,59 @@
+"""What a training step needs from the devices that it runs on.
+
+Three classes have these methods:
+
+    one.OneDevice               a single GPU, or the CPU
+    mirrored.MirroredDevices    several GPUs of one host
+    hosts.HostDevices           the devices of several hosts
+
+With several devices, each one is a replica: it trains on its part of every batch.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import numpy as np
+import tensorflow as tf
+
+
+class Devices(Protocol):
+    """The devices that share each batch; ``count`` is their number.
+
+    Only a function that ``compile`` has received may call the last four methods.
+    """
+
+    count: int
+
+    def scope(self) -> AbstractContextManager:
+        """The context in which all variables must be created."""
+
+    def to_device(self, *arrays: np.ndarray | None) -> tuple[tf.Tensor | None, ...]:
+        """Turns a batch into tensors for compiled functions; keeps None."""
+
+    def compile(self, function: Callable, jit_compile: bool) -> Callable:
+        """Returns a tf.function that runs a function on all replicas.
+
+        Args:
+            function: Takes images, labels, shifts or None, and the step's numbers. Each
+                replica gets its part of the first three.
+            jit_compile: Whether XLA compiles it; see ``can_use_xla``.
+
+        Returns:
+            Takes whole batches; returns the result of this host's first replica.
+        """
+
+    def can_use_xla(self, notify: Callable[[str], None]) -> bool:
+        """Whether ``compile`` accepts jit_compile; notifies the user if not."""
+
+    def share(self, loss: tf.Tensor) -> tf.Tensor:
+        """Scales the mean over this replica's part; the sum is the batch's mean."""
+
+    def sum(self, tensors: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
+        """Sums tensors of one type over all replicas."""
+
+    def sum_counts(self, counts: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
+        """Sums integer scalars that count images over all replicas."""
+
+    def average(self, variables: Sequence[tf.Variable]) -> None:
+        """Replaces float variables whose copies differ by the mean of the copies."""
