@@ -129,10 +129,25 @@ class Role:
 
     def _wait_for_lock(self, file: FileIO) -> None:
         deadline = time.monotonic() + _RETRY_SECONDS
-        while not _try_lock(file):
-            if time.monotonic() > deadline:
-                raise AlreadyRunningError(_refusal(self.folder, self._name))
+        while True:
+            try:
+                return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise AlreadyRunningError(self._refusal()) from None
             time.sleep(0.02)
+
+    def _refusal(self) -> str:
+        process = owner(self.folder, self._name)
+        if self._name == EVALUATOR:
+            return (
+                f"{self.folder}: is being evaluated by process {process} (wait until "
+                "that ends, or stop it)"
+            )
+        return (
+            f"{self.folder}: {self._name}.py already runs here, process {process} "
+            "(stop it, or give this one a folder of its own)"
+        )
 
 
 @contextlib.contextmanager
@@ -152,42 +167,12 @@ def exclusive_role(folder: Path, role: str) -> Iterator[Role]:
         yield held
 
 
-def can_be_seen(path: Path) -> bool:
-    """Whether a file exists; unlike Path.exists, False if its disk fails."""
-    try:
-        path.stat()
-    except OSError:
-        return False
-    return True
-
-
 def _has_name(file: FileIO, path: Path) -> bool:
     """Whether an open file is the file at a path."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except OSError:
         return False
-
-
-def _refusal(folder: Path, role: str) -> str:
-    process = owner(folder, role)
-    if role == EVALUATOR:
-        return (
-            f"{folder}: is being evaluated by process {process} (wait until that "
-            "ends, or stop it)"
-        )
-    return (
-        f"{folder}: {role}.py already runs here, process {process} (stop it, or give "
-        "this one a folder of its own)"
-    )
-
-
-def _try_lock(file: FileIO) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def is_locked(folder: Path, role: str) -> bool | None:
@@ -223,7 +208,7 @@ class LivenessPoll:
         """Whether a running process has the role, as far as can be known."""
         found, now = is_locked(self._folder, self._role), time.monotonic()
         if found is None:
-            if not can_be_seen(self._folder):
+            if not os.access(self._folder, os.F_OK):
                 self._seen_at = now
             self._was_alive &= now < self._seen_at + _RETURN_SECONDS
         else:

@@ -6,20 +6,21 @@ the folder exists. Both say once what was missing.
 """
 
 import contextlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from resnet50.handoff import manifest as manifests
 from resnet50.handoff import progress
 from resnet50.handoff.buffer import BatchBuffer
-from resnet50.handoff.locks import Role, can_be_seen
+from resnet50.handoff.locks import Role
 from resnet50.handoff.progress import Position
 from resnet50.observer import Observer
 
 
 def _missing(role: Role, file: Path) -> Path | None:
     """What was deleted: a file, the role's lock file, or the folder (or all in it)."""
-    is_there = can_be_seen(file)
+    is_there = os.access(file, os.F_OK)  # Path.exists raises if the disk fails.
     if role.is_held():
         return None if is_there else file
     return role.path if is_there else role.folder

@@ -76,7 +76,7 @@ def load_array(
             raise BatchFileError(f"{path}: cannot be read: {error.strerror}") from None
         if num_bytes < array.nbytes or file.read(1):
             raise BatchFileError(
-                f"{path}: {os.fstat(file.fileno()).st_size} bytes, of which the values "
-                f"should be {array.nbytes} (torn?)"
+                f"{path}: {os.fstat(file.fileno()).st_size} bytes, but its values "
+                f"should take {array.nbytes} (torn?)"
             )
     return array, is_finite

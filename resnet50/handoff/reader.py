@@ -207,7 +207,7 @@ class BatchReader:
                 if is_second_try:
                     raise
                 is_second_try = True
-                self._observer.notify(f"{error}; deleted, to be made anew")
+                self._observer.notify(f"{error}; deleted, to be made again")
                 self._source.buffer.delete(position)
             else:
                 self.reading_seconds += time.monotonic() - started
