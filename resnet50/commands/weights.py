@@ -115,13 +115,10 @@ def import_weights(args, config: Config, dataset: Dataset, run_folder: Path) -> 
     batches_per_epoch = dataset.batches_per_epoch(config.train.batch_size)
     description = describe(config, dataset, batches_per_epoch)
     path = checkpoint.save(training, run_folder, Position(0, 0), description)
-    run = {"run_folder": args.run_folder}
-    evaluate = command_line.command_for(
-        "-m resnet50 evaluate", args, **run, imported=None
-    )
-    train = command_line.command_for("train.py", args, **run, resume=None)
     print(f"{path}: holds the weights of {args.file}; evaluate or train them with:")
-    print(f"    {evaluate}\n    {train}")
+    for script, flag in ("-m resnet50 evaluate", "imported"), ("train.py", "resume"):
+        flags = {"run_folder": args.run_folder, flag: None}
+        print(f"    {command_line.command_for(script, args, **flags)}")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Proves that docs/network.md repeats the code's own tables, formulas and numbers.
+"""Proves that docs/network.md repeats the tables, formulas and numbers of the code.
 
 tests/network and tests/training prove those in the code's docstrings.
 """
