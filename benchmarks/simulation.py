@@ -190,7 +190,7 @@ class Simulation:
             self._num_done = 0
 
     def _reader(self):
-        """Mirrors resnet50.handoff.reader.BatchReader._read_all."""
+        """Mirrors resnet50.handoff.reader.BatchReader."""
         settings = self._settings
         for step in itertools.count():
             while step >= self._first_gap and step not in self._ready:

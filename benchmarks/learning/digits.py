@@ -24,7 +24,7 @@ from resnet50.config.settings import Config
 from resnet50.dataset.images import EPOCH_ORDER
 from resnet50.pixels.augmentation import ChannelStatistics
 from resnet50.training.per_step import PerStepNumbers
-from resnet50.training.update.step import Training
+from resnet50.training.update.step import Training, create_training
 from resnet50.training.update.totals import count_correct
 from tests.network.keras_weights import (
     KERAS_EPSILON,
@@ -125,7 +125,7 @@ def train_both(seed: int, train: Images, held_out: Images) -> tuple[float, float
     config = configure(seed)
     # These statistics are for uint8 images only.
     unused = ChannelStatistics((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    ours = Training(CLASSES, config.model, config.train, unused)
+    ours = create_training(CLASSES, config.model, config.train, unused)
     twin = create_keras_twin(ours, config)
     batches_per_epoch = len(train.labels) // config.train.batch_size
     numbers = PerStepNumbers(config.train, config.batch_renorm, batches_per_epoch)

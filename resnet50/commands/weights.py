@@ -33,7 +33,7 @@ from resnet50.training import checkpoint, resume
 from resnet50.training.checkpoint_folders import list_checkpoints, remove_unfinished
 from resnet50.training.description import CheckpointError, describe
 from resnet50.training.devices.selection import leave_gpus_alone
-from resnet50.training.update.step import Training
+from resnet50.training.update.step import create_training
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -102,7 +102,9 @@ def import_weights(args, config: Config, dataset: Dataset, run_folder: Path) -> 
         )
     here = origin_of(config, dataset)
     statistics = ChannelStatistics.from_config(config.dataset)
-    training = Training(dataset.num_classes, config.model, config.train, statistics)
+    training = create_training(
+        dataset.num_classes, config.model, config.train, statistics
+    )
     weights = read_weights(args.file, training.model)
     require_same_network(weights, here.variant, here.epsilon)
     report_differences(weights, here)

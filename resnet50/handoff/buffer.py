@@ -96,6 +96,10 @@ class BatchSpec(NamedTuple):
         return self.batch_size * (image_bytes + self.format.labels_dtype.itemsize) + 256
 
 
+def _digits(position: Position) -> str:
+    return f"{position.epoch:04d}_{position.batch_index:05d}"
+
+
 class BatchBuffer:
     """The batch files of one folder. Has no other state than the folder."""
 
@@ -104,15 +108,11 @@ class BatchBuffer:
 
     def images_path(self, position: Position) -> Path:
         """The path of a batch's images."""
-        return self._path("images", position)
+        return self.folder / f"images_{_digits(position)}.npy"
 
     def labels_path(self, position: Position) -> Path:
         """The path of a batch's labels."""
-        return self._path("labels", position)
-
-    def _path(self, kind: str, position: Position) -> Path:
-        epoch, batch_index = position
-        return self.folder / f"{kind}_{epoch:04d}_{batch_index:05d}.npy"
+        return self.folder / f"labels_{_digits(position)}.npy"
 
     def write(
         self,
@@ -136,10 +136,7 @@ class BatchBuffer:
                 np.save(file, array, allow_pickle=False)
 
     def confirm(self, position: Position) -> None:
-        """Notes that a worker has written a batch.
-
-        Does nothing here, since the folder's listing shows the batch at once.
-        """
+        """Notes that a worker has written a batch; a local folder lists it at once."""
 
     def read(self, position: Position, spec: BatchSpec) -> StoredBatch:
         """Reads and checks a batch.

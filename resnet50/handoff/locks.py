@@ -50,12 +50,7 @@ class Role:
     """A role that this process holds in a folder; see ``exclusive_role``."""
 
     def __init__(self, folder: Path, name: str):
-        """Takes the role.
-
-        Raises:
-            AlreadyRunningError: A running process has it.
-            OSError: The lock file cannot be opened.
-        """
+        """Takes the role; raises AlreadyRunningError or OSError if it cannot."""
         self.folder = folder
         self.path = _lock_path(folder, name)
         self._name = name
@@ -63,10 +58,8 @@ class Role:
         self._device = folder.stat().st_dev
 
     def close(self) -> None:
-        """Gives up the role.
-
-        The file remains: deleting it would let two processes lock two files.
-        """
+        """Gives up the role."""
+        # The file remains: if it were deleted, two processes could lock two files.
         self._file.close()
 
     def is_held(self) -> bool:
@@ -136,19 +129,30 @@ class Role:
 
     def _wait_for_lock(self, file: FileIO) -> None:
         deadline = time.monotonic() + _RETRY_SECONDS
-        while not _try_lock(file):
-            if time.monotonic() > deadline:
-                raise AlreadyRunningError(_refusal(self.folder, self._name))
+        while True:
+            try:
+                return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise AlreadyRunningError(self._refusal()) from None
             time.sleep(0.02)
+
+    def _refusal(self) -> str:
+        process = owner(self.folder, self._name)
+        if self._name == EVALUATOR:
+            return (
+                f"{self.folder}: is being evaluated by process {process} (wait until "
+                "that ends, or stop it)"
+            )
+        return (
+            f"{self.folder}: {self._name}.py already runs here, process {process} "
+            "(stop it, or give this one a folder of its own)"
+        )
 
 
 @contextlib.contextmanager
 def exclusive_role(folder: Path, role: str) -> Iterator[Role]:
-    """Holds a role in a folder until the block, or the process, ends.
-
-    Args:
-        folder: An existing folder, such as the buffer folder.
-        role: Name of the role: PREPROCESSOR, TRAINER, EVALUATOR, or another one.
+    """Holds a role in an existing folder until the block, or the process, ends.
 
     Raises:
         AlreadyRunningError: A running process has the role. The message has its id.
@@ -163,42 +167,12 @@ def exclusive_role(folder: Path, role: str) -> Iterator[Role]:
         yield held
 
 
-def can_be_seen(path: Path) -> bool:
-    """Whether a file exists; unlike Path.exists, False if its disk fails."""
-    try:
-        path.stat()
-    except OSError:
-        return False
-    return True
-
-
 def _has_name(file: FileIO, path: Path) -> bool:
     """Whether an open file is the file at a path."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except OSError:
         return False
-
-
-def _refusal(folder: Path, role: str) -> str:
-    process = owner(folder, role)
-    if role == EVALUATOR:
-        return (
-            f"{folder}: is being evaluated by process {process} (wait until that "
-            "ends, or stop it)"
-        )
-    return (
-        f"{folder}: {role}.py already runs here, process {process} (stop it, or give "
-        "this one a folder of its own)"
-    )
-
-
-def _try_lock(file: FileIO) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def is_locked(folder: Path, role: str) -> bool | None:
@@ -219,14 +193,13 @@ def is_alive(folder: Path, role: str) -> bool:
 
 
 class LivenessPoll:
-    """Polls whether the other process is alive.
+    """Polls whether the owner of a role is alive.
 
     A deleted lock file says nothing about its owner, who will lock a new one. Until
     then the last answer remains, for at most a minute in which the folder exists.
     """
 
     def __init__(self, folder: Path, role: str):
-        """Prepares to poll the owner of a role in a folder."""
         self._folder, self._role = folder, role
         self._was_alive = False
         self._seen_at = 0.0
@@ -235,7 +208,7 @@ class LivenessPoll:
         """Whether a running process has the role, as far as can be known."""
         found, now = is_locked(self._folder, self._role), time.monotonic()
         if found is None:
-            if not can_be_seen(self._folder):
+            if not os.access(self._folder, os.F_OK):
                 self._seen_at = now
             self._was_alive &= now < self._seen_at + _RETURN_SECONDS
         else:

@@ -6,20 +6,21 @@ the folder exists. Both say once what was missing.
 """
 
 import contextlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from resnet50.handoff import manifest as manifests
 from resnet50.handoff import progress
 from resnet50.handoff.buffer import BatchBuffer
-from resnet50.handoff.locks import Role, can_be_seen
+from resnet50.handoff.locks import Role
 from resnet50.handoff.progress import Position
 from resnet50.observer import Observer
 
 
 def _missing(role: Role, file: Path) -> Path | None:
     """What was deleted: a file, the role's lock file, or the folder (or all in it)."""
-    is_there = can_be_seen(file)
+    is_there = os.access(file, os.F_OK)  # Path.exists raises if the disk fails.
     if role.is_held():
         return None if is_there else file
     return role.path if is_there else role.folder
@@ -31,14 +32,7 @@ class PreprocessorFiles:
     def __init__(
         self, role: Role, buffer: BatchBuffer, manifest: dict, observer: Observer
     ):
-        """Takes a folder that the preprocessor has adopted.
-
-        Args:
-            role: The preprocessor's role in the folder.
-            buffer: The buffer in the same folder.
-            manifest: The manifest of this process's settings.
-            observer: Is notified of what was restored.
-        """
+        """Takes the role, buffer and manifest of a folder that was adopted."""
         self._role = role
         self._buffer = buffer
         self._manifest = manifest
@@ -71,13 +65,7 @@ class TrainerFiles:
     def __init__(
         self, roles: Sequence[Role], observer: Observer, *, writes_progress: bool
     ):
-        """Takes what the trainer holds.
-
-        Args:
-            roles: The trainer's roles in the buffer folder, at least one.
-            observer: Is notified of what was restored.
-            writes_progress: Whether this process writes the progress.
-        """
+        """Takes the trainer's roles in the folder, at least one."""
         self._roles = roles
         self._observer = observer
         self._writes_progress = writes_progress

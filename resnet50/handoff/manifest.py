@@ -47,14 +47,11 @@ def read_manifest(folder: Path) -> dict | None:
 
 
 def differences(theirs: dict, ours: dict) -> list[str]:
-    """Describes what differs between two manifests.
+    """Texts such as "batch_size is 64 there and 32 here", in the order of ours.
 
     Args:
         theirs: The manifest in the folder.
         ours: The manifest of this process's settings. May hold tuples for lists.
-
-    Returns:
-        Texts such as "batch_size is 64 there and 32 here", in our manifest's order.
     """
     ours = json.loads(json.dumps(ours))
     return [
@@ -74,10 +71,7 @@ def remove_batch_temporaries(buffer: BatchBuffer) -> None:
 def adopt_buffer(
     buffer: BatchBuffer, manifest: dict, notify: Callable[[str], None]
 ) -> None:
-    """Prepares a buffer folder for the preprocessor, which holds its lock.
-
-    Deletes the unfinished files of killed preprocessors; see also ``replace_stale``.
-    """
+    """Deletes unfinished files, and then what ``replace_stale`` does."""
     remove_batch_temporaries(buffer)
     replace_stale(buffer, manifest, notify)
 
@@ -85,12 +79,7 @@ def adopt_buffer(
 def replace_stale(
     buffer: BatchBuffer, manifest: dict, notify: Callable[[str], None]
 ) -> None:
-    """Writes a manifest, and deletes the batches that do not match it.
-
-    Args:
-        buffer: The buffer to take over.
-        manifest: The manifest of this process's settings.
-        notify: Takes a line for the user if batches are replaced.
+    """Writes the preprocessor's manifest, and deletes batches that do not match it.
 
     Raises:
         ManifestError: The batches were made with other settings, and a running trainer
@@ -130,12 +119,6 @@ class ManifestCheck:
     """
 
     def __init__(self, folder: Path, manifest: dict):
-        """Prepares to compare.
-
-        Args:
-            folder: The buffer folder.
-            manifest: The manifest of the trainer's settings.
-        """
         self._folder = folder
         self._manifest = manifest
         self._checked: tuple[int, ...] | None = None  # the file that was parsed
@@ -144,8 +127,7 @@ class ManifestCheck:
         """Whether there is a manifest; without one no batch can be read yet.
 
         Raises:
-            ManifestError: The manifest is of other settings. The message names each of
-                them and how to change it.
+            ManifestError: The manifest has other settings; the message names each.
         """
         try:
             file = (self._folder / FILE_NAME).open("rb")

@@ -97,11 +97,7 @@ def write_progress(folder: Path, position: Position) -> None:
 
 
 def restore_progress(folder: Path, position: Position) -> None:
-    """Writes training_progress.txt again unless it says this position.
-
-    Raises:
-        OSError: It cannot be written.
-    """
+    """Writes training_progress.txt again unless it says this position."""
     path = folder / FILE_NAME
     if not path.exists() or path.read_bytes() != _content(position):
         write_progress(folder, position)

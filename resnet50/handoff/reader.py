@@ -4,10 +4,11 @@ The thread reads and checks batch files while the network computes. The trainer 
 only if the preprocessing is behind.
 """
 
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import NamedTuple
 
 import numpy as np
@@ -40,13 +41,6 @@ class BatchSource:
     """The batches in a buffer that were made with the trainer's settings."""
 
     def __init__(self, buffer: BatchBuffer, spec: BatchSpec, manifest: dict):
-        """Prepares to read.
-
-        Args:
-            buffer: The buffer, which need not exist yet.
-            spec: What every batch must look like.
-            manifest: The manifest of the trainer's settings.
-        """
         self.buffer = buffer
         self._spec = spec
         self._manifest = ManifestCheck(buffer.folder, manifest)
@@ -84,13 +78,6 @@ class BatchReader:
 
     Use it as a context manager, so that its thread ends. Errors of the thread, such as
     BatchFileError, are raised by the iteration.
-
-    Attributes:
-        waited_seconds: How long the trainer has waited for batches.
-        reading_seconds: How long the thread has read batch files.
-        absent_seconds: How long the thread has waited for a batch that did not exist
-            while a preprocessor was running.
-        unattended_seconds: The same while none was running.
     """
 
     def __init__(
@@ -111,8 +98,7 @@ class BatchReader:
             files: The trainer's files in the buffer folder, restored while it waits.
             observer: Is notified when a long wait starts and ends, and when the
                 preprocessor is gone.
-            should_stop: Polled before each batch and while waiting. When it returns
-                True, the iteration ends.
+            should_stop: Polled before each batch and while waiting; ends the iteration.
         """
         self._source = source
         self._steps = steps
@@ -125,65 +111,66 @@ class BatchReader:
         # True at first, so that the user hears of one that was never started.
         self._had_preprocessor = True
         self._next_step = steps.start
-        # Holds batches, and at the end an exception, or None.
-        self._queue: queue.Queue = queue.Queue(maxsize=settings.read_ahead)
+        self._unread = iter(range(steps.start, steps.end))
+        self._thread = ThreadPoolExecutor(1)
+        self._reads: deque[Future] = deque()  # of the next steps, in order
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._read_all, daemon=True)
-        self._is_finished = False
+        # How long the trainer has waited for batches.
         self.waited_seconds = 0.0
+        # How long the thread has read files; has waited for a batch that did not exist;
+        # and has waited while no preprocessor was running.
         self.reading_seconds = self.absent_seconds = self.unattended_seconds = 0.0
 
     def __enter__(self) -> "BatchReader":
-        self._thread.start()
+        self._read_ahead()
         return self
 
     def __exit__(self, *exception) -> None:
         self._stop.set()
-        self._thread.join()
+        self._thread.shutdown(cancel_futures=True)
 
     def __iter__(self) -> "BatchReader":
         return self
 
     def __next__(self) -> Batch:
-        if self._is_finished:
-            raise StopIteration
         started = time.monotonic()
-        item = self._next_item(started)
-        self.waited_seconds += time.monotonic() - started
-        if isinstance(item, Batch):
-            self._next_step = item.step + 1
-            return item
-        self._is_finished = True
-        raise item or StopIteration
+        try:
+            batch = self._wait_for_batch(started)
+        except BaseException:  # Nothing is delivered after an error or the end.
+            self._reads.clear()
+            raise
+        finally:
+            self.waited_seconds += time.monotonic() - started
+        self._next_step = batch.step + 1
+        self._read_ahead()
+        return batch
 
-    def _next_item(self, started: float) -> Batch | Exception | None:
-        """Waits for the thread; reports when a long wait starts and ends."""
+    def _read_ahead(self) -> None:
+        while len(self._reads) < self._settings.read_ahead:
+            step = next(self._unread, None)
+            if step is None:
+                return
+            self._reads.append(self._thread.submit(self._read, step))
+
+    def _wait_for_batch(self, started: float) -> Batch:
+        """Waits for the next batch; reports when a long wait starts and ends."""
         is_long = False
-        while not self._should_stop():
-            try:
-                item = self._queue.get(timeout=_POLL_SECONDS)
-            except queue.Empty:
-                waited = time.monotonic() - started
-                if waited > _LONG_WAIT_SECONDS and not is_long:
-                    is_long = True
-                    self._observer.notify(
-                        f"waiting for the next batch in {self._folder}"
-                    )
+        while self._reads and not self._should_stop():
+            if wait([self._reads[0]], timeout=_POLL_SECONDS).done:
                 if is_long:
-                    self.check_preprocessor()
-                else:
-                    self._restore_files()
-                continue
+                    self._observer.notify(f"waited {time.monotonic() - started:.1f} s")
+                return self._reads.popleft().result()
+            if not is_long and time.monotonic() - started > _LONG_WAIT_SECONDS:
+                is_long = True
+                self._observer.notify(f"waiting for the next batch in {self._folder}")
             if is_long:
-                self._observer.notify(f"waited {time.monotonic() - started:.1f} s")
-            return item
-        return None
+                self.check_preprocessor()
+            else:
+                self._restore_files()
+        raise StopIteration
 
     def check_preprocessor(self) -> None:
-        """Notifies the observer once whenever the preprocessor is gone.
-
-        Restores the trainer's files too.
-        """
+        """Reports once that the preprocessor is gone; restores the trainer's files."""
         self._restore_files()
         is_alive = self._preprocessor.is_alive()
         if self._had_preprocessor and not is_alive:
@@ -196,19 +183,8 @@ class BatchReader:
     def _restore_files(self) -> None:
         self._files.restore(self._steps.position(self._next_step))
 
-    def _read_all(self) -> None:
-        """Runs in the thread: reads every step, then puts None, or an exception."""
-        try:
-            for step in range(self._steps.start, self._steps.end):
-                batch = self._read(step)
-                if batch is None or not self._put(batch):
-                    return
-            self._put(None)
-        except Exception as error:  # The iteration raises it.
-            self._put(error)
-
     def _read(self, step: int) -> Batch | None:
-        """Reads a batch as soon as it exists; returns None after a stop request.
+        """Runs in the thread: reads a batch as soon as it exists; None after the end.
 
         Deletes a damaged batch once: the preprocessor makes missing batches again.
         """
@@ -231,7 +207,7 @@ class BatchReader:
                 if is_second_try:
                     raise
                 is_second_try = True
-                self._observer.notify(f"{error}; deleted, to be made anew")
+                self._observer.notify(f"{error}; deleted, to be made again")
                 self._source.buffer.delete(position)
             else:
                 self.reading_seconds += time.monotonic() - started
@@ -246,13 +222,3 @@ class BatchReader:
             self.absent_seconds += seconds
         else:
             self.unattended_seconds += seconds
-
-    def _put(self, item: Batch | Exception | None) -> bool:
-        """Puts an item into the queue; returns False after a stop request."""
-        while not self._stop.is_set():
-            try:
-                self._queue.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False

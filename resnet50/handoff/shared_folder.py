@@ -8,7 +8,6 @@ so a host finds another host's files that way.
 
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,16 +25,6 @@ _OPENING_LAG_SECONDS = 10.0
 
 class NotSharedError(OSError):
     """Two hosts do not have the same folder (any more)."""
-
-
-def becomes_true(condition: Callable[[], bool], seconds: float) -> bool:
-    """Polls a condition; returns False if it does not become true in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(0.1)
-    return True
 
 
 def _is_there(path: Path) -> bool:
@@ -90,16 +79,15 @@ class SharedBuffer(BatchBuffer):
         Raises:
             OSError: The folder does not exist, is not writable, or is not the same.
         """
-
-        def is_same() -> bool:
+        deadline = time.monotonic() + _OPENING_LAG_SECONDS
+        while True:
             try:
                 self.require_same_folder()
+                break
             except NotSharedError:
-                return False
-            return True
-
-        becomes_true(is_same, _OPENING_LAG_SECONDS)
-        self.require_same_folder()
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(0.1)
         probe = temporary_path(self.folder, ".npy")
         with probe.open("xb") as file:
             file.write(b"written by a worker\n")
@@ -109,24 +97,16 @@ class SharedBuffer(BatchBuffer):
 
     def find_probe(self, probe: Path) -> bool:
         """Waits for a worker's file and removes it; False if it does not appear."""
-        appears = becomes_true(lambda: _is_there(probe), _OPENING_LAG_SECONDS)
+        deadline = time.monotonic() + _OPENING_LAG_SECONDS
+        while not (appears := _is_there(probe)) and time.monotonic() < deadline:
+            time.sleep(0.1)
         probe.unlink(missing_ok=True)
         return appears
 
-    def write(
-        self,
-        position: Position,
-        images: np.ndarray,
-        labels: np.ndarray,
-        shifts: np.ndarray | None = None,
-    ) -> None:
-        """Commits a batch.
-
-        Raises:
-            NotSharedError: The folder now has a manifest of other settings.
-        """
+    def write(self, position: Position, *arrays: np.ndarray | None) -> None:
+        """Commits a batch; raises NotSharedError if the folder's settings changed."""
         self.require_same_folder()
-        super().write(position, images, labels, shifts)
+        super().write(position, *arrays)
 
     def confirm(self, position: Position) -> None:
         """Opens the files of a batch that a worker has written, and remembers it.

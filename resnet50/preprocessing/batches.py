@@ -5,6 +5,7 @@ worker, on any machine, after any restart, makes the same bytes.
 """
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -19,12 +20,7 @@ from resnet50.dataset.decoding import (
 from resnet50.dataset.images import Dataset, epoch_order
 from resnet50.dataset.sources import ImageSource
 from resnet50.errors import UserError
-from resnet50.handoff.buffer import (
-    BatchFormat,
-    BatchSpec,
-    batch_format,
-    crop_size_at,
-)
+from resnet50.handoff.buffer import BatchSpec, batch_format, crop_size_at
 from resnet50.handoff.progress import Position
 from resnet50.pixels.augmentation import (
     AugmentationParams,
@@ -74,11 +70,6 @@ class BatchSettings:
             num_classes=dataset.num_classes,
             crop_size_schedule=self.augmentation.crop_size_schedule,
         )
-
-    @property
-    def format(self) -> BatchFormat:
-        """Everything that depends on the dtype."""
-        return batch_format(self.dtype)
 
     def crop_size_at(self, epoch: int) -> int:
         """Side of the crops in an epoch, pixels."""
@@ -135,20 +126,14 @@ class Assignments:
     def __init__(self, dataset: Dataset, settings: BatchSettings):
         self.settings = settings
         self._dataset = dataset
-        self._epoch = -1
-        self._order = np.empty(0, np.int64)
+        self._order = functools.lru_cache(maxsize=1)(epoch_order)
 
     def __getitem__(self, position: Position) -> Assignment:
         """The images and labels that belong to a position."""
-        epoch, batch_index = position
-        if epoch != self._epoch:
-            num_images = self._dataset.num_images
-            self._order = epoch_order(num_images, self.settings.seed, epoch)
-            self._epoch = epoch
-        size = self.settings.batch_size
-        first = batch_index * size
-        ranks = np.arange(first, first + size + _NUM_SPARES) % len(self._order)
-        indices = self._order[ranks]
+        num_images, size = self._dataset.num_images, self.settings.batch_size
+        order = self._order(num_images, self.settings.seed, position.epoch)
+        first = position.batch_index * size
+        indices = order[np.arange(first, first + size + _NUM_SPARES) % num_images]
         return Assignment(
             position, self._dataset.sources(indices), self._dataset.labels[indices]
         )
@@ -181,13 +166,8 @@ def decode_first_readable(
 ) -> tuple[int, Image.Image | np.ndarray]:
     """Decodes an image of a batch or, if it cannot be read, the next that can.
 
-    Args:
-        index: Index of the image within the batch.
-        assignment: The assignment of the batch.
-        reasons: Why images cannot be read, by index in the assignment. Is added to.
-
-    Returns:
-        The index of the decoded image in the assignment, and the image.
+    Returns the index of the decoded image in the assignment, and the image. Adds to
+    ``reasons``, by index, why images cannot be read.
 
     Raises:
         NothingReadableError: None of the assignment's images can be read.
@@ -236,6 +216,6 @@ def make_batch(settings: BatchSettings, assignment: Assignment) -> MadeBatch:
     return MadeBatch(
         images,
         assignment.labels[used],
-        shifts if settings.format.has_shifts else None,
+        shifts if batch_format(settings.dtype).has_shifts else None,
         unreadable,
     )

@@ -79,13 +79,9 @@ def sum_dataset(
     num_workers: int,
     advance: Callable[[int], None],
 ) -> LevelSums:
-    """Sums the levels of all images of a dataset.
+    """Sums the levels of all images of a dataset, which has at least one.
 
-    Args:
-        dataset: A dataset of at least one image.
-        pool: The pool that runs the tasks.
-        num_workers: Number of processes in the pool.
-        advance: Called with the number of images of each finished task.
+    Calls ``advance`` with the number of images of each finished task.
 
     Raises:
         WorkerDiedError: A worker process was killed.

@@ -88,7 +88,7 @@ class Refill:
         """Prepares; nothing happens before ``run``.
 
         Args:
-            buffer: Gets the batches. This process holds its lock.
+            buffer: Gets the batches.
             files: This process's files in the buffer folder, restored if deleted.
             assignments: The images and settings of each batch.
             follower: Knows the trainer's position.

@@ -22,22 +22,12 @@ class ProgressFollower:
     A position that was written while this process watched is accepted. An older one is
     not if it is the end: the file of a finished training would end a new one before it
     starts. Nor is it accepted, without a running trainer, if it is before epoch_start.
-
-    Attributes:
-        steps: The steps of the training.
-        trainer_is_alive: Whether a trainer was running at the last poll.
     """
 
     def __init__(self, folder: Path, steps: StepRange, observer: Observer):
-        """Starts at the first step, until the file gives another.
-
-        Args:
-            folder: The buffer folder.
-            steps: The steps of the training.
-            observer: Is notified of a wrong file, and when the trainer is gone.
-        """
+        """Starts at the first step, until the file in the folder gives another."""
         self.steps = steps
-        self.trainer_is_alive = False
+        self.trainer_is_alive = False  # at the last poll
         self._folder = folder
         self._path = folder / FILE_NAME
         self._observer = observer
@@ -60,16 +50,12 @@ class ProgressFollower:
             return ""
         start = self.steps.position(self.steps.start)
         if step == self.steps.end:
-            return (
-                f"{self._path}: says that the training has finished; starting at "
-                f"{start}"
-            )
-        if step < self.steps.start and not self.trainer_is_alive:
-            return (
-                f"{self._path}: says {self.steps.position(step)}, before "
-                f"--epoch_start; starting at {start}"
-            )
-        return ""
+            doubt = "that the training has finished"
+        elif step < self.steps.start and not self.trainer_is_alive:
+            doubt = f"{self.steps.position(step)}, before --epoch_start"
+        else:
+            return ""
+        return f"{self._path}: says {doubt}; starting at {start}"
 
     def trained_step(self) -> int:
         """Polls the step of the next batch that the trainer needs.
@@ -99,11 +85,7 @@ class ProgressFollower:
         return self._trained
 
     def sleep(self, seconds: float) -> None:
-        """Sleeps until the trainer starts or ends, or its file is deleted.
-
-        Args:
-            seconds: The longest time to sleep.
-        """
+        """Sleeps; ends early if the trainer starts or ends, or its file is deleted."""
         deadline = time.monotonic() + seconds
         was_there = self._signature() is not None
         while (left := deadline - time.monotonic()) > 0:

@@ -11,7 +11,12 @@ from PIL import Image
 from resnet50.dataset.decoding import UndecodableImageError, decode_rgb
 from resnet50.dataset.images import Dataset, epoch_order
 from resnet50.errors import UserError
-from resnet50.handoff.buffer import BatchBuffer, BatchFileError, StoredBatch
+from resnet50.handoff.buffer import (
+    BatchBuffer,
+    BatchFileError,
+    StoredBatch,
+    batch_format,
+)
 from resnet50.handoff.manifest import differences, read_manifest
 from resnet50.handoff.progress import Position
 from resnet50.pixels.augmentation import (
@@ -170,7 +175,7 @@ def showing_tile(
     params = batch_params(settings, showing.position)[showing.index]
     images = np.empty((1, size, size, 3), settings.dtype)
     shift = augment(original, params, size, statistics, out=images[0])
-    shifts = shift[None] if images.dtype == np.uint8 else None
+    shifts = shift[None] if batch_format(settings.dtype).has_shifts else None
     (crop,) = visible(images, shifts, statistics)
     return _tile(original, params, crop, f"{showing.position}, #{showing.index}")
 

@@ -238,7 +238,7 @@ def test_damaged_batch_is_deleted_once_to_be_made_again(buffer):
             assert_is(batch, step)
     (line,) = observer.lines
     assert line.startswith(f"{damaged}: ")
-    assert line.endswith("; deleted, to be made anew")
+    assert line.endswith("; deleted, to be made again")
 
 
 def test_batch_that_is_damaged_twice_raises_after_what_was_read(buffer):

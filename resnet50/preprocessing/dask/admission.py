@@ -29,23 +29,12 @@ class _RunWhenUnpickled:
 
 
 class Admission:
-    """Inspects each worker once, and accepts or refuses it.
-
-    Attributes:
-        accepted: Addresses of the accepted workers.
-        refused: Complaints about the refused workers, by address.
-    """
+    """Inspects each worker once, and accepts or refuses it."""
 
     def __init__(
         self, connection: Connection, buffer: SharedBuffer, images: list[ImageSource]
     ):
-        """Prepares to inspect.
-
-        Args:
-            connection: The connection to the scheduler.
-            buffer: Every worker must see this folder.
-            images: Every worker must be able to read one of these.
-        """
+        """Every worker must see the buffer and be able to read one of the images."""
         self._connection = connection
         self._buffer = buffer
         self._images = images
@@ -60,18 +49,15 @@ class Admission:
 
     def clear(self) -> None:
         """Forgets all workers."""
-        self.accepted: frozenset[str] = frozenset()
-        self.refused: dict[str, str] = {}
+        self.accepted: frozenset[str] = frozenset()  # addresses
+        self.refused: dict[str, str] = {}  # complaints, by address
         self._inspections.clear()
 
     def update(self, num_threads: Mapping[str, int]) -> dict[str, str]:
         """Forgets lost workers, inspects new ones, and collects results.
 
-        Args:
-            num_threads: Number of threads of each worker, by address.
-
-        Returns:
-            Complaints about the workers that were refused in this call, by address.
+        Takes the number of threads of each worker, by address. Returns complaints about
+        the workers that are refused in this call.
         """
         for known in self.refused, self._inspections:
             for worker in known.keys() - num_threads:

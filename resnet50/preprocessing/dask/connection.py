@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 
 _CONNECT_SECONDS = 5.0
@@ -13,6 +13,10 @@ _CLOSE_SECONDS = 2.0
 
 class SchedulerLostError(ConnectionError):
     """The scheduler does not answer (any more)."""
+
+
+class NoWorkerError(ConnectionError):
+    """There is no worker, or the workers of a task are gone."""
 
 
 def quiet_distributed() -> None:
@@ -34,7 +38,6 @@ class Connection:
     """
 
     def __init__(self, address: str):
-        """Takes the scheduler's address, such as "tcp://10.0.0.1:8786"."""
         self.address = address
         self._client = self._executor = None
 
@@ -65,21 +68,26 @@ class Connection:
         """An error that says that the scheduler is lost."""
         return SchedulerLostError(f"{self.address}: the scheduler does not answer")
 
+    def no_worker(self) -> NoWorkerError:
+        """An error that says that the scheduler has no worker."""
+        return NoWorkerError(
+            f"{self.address}: has no worker (on each host: dask worker --nthreads 1 "
+            f"--nworkers N {self.address})"
+        )
+
     def num_threads(self) -> dict[str, int]:
         """Asks the scheduler for its workers: number of threads by address."""
         if self._client.status != "running":
             raise ConnectionError("connection closed")
         return self._client.nthreads(callback_timeout=_ANSWER_SECONDS)
 
-    def submit(self, workers: Iterable[str], function: Callable, *args) -> Future:
-        """Submits function(*args) to one of some workers.
-
-        Raises:
-            SchedulerLostError: The connection is closed, or about to be.
-        """
+    def submit(self, workers: Collection[str], function: Callable, *args) -> Future:
+        """Submits function(*args); raises SchedulerLostError or NoWorkerError."""
         executor = self._executor
         if executor is None:
             raise self.lost()
+        if not workers:
+            raise self.no_worker()
         try:
             return executor.submit(function, *args, workers=sorted(workers))
         except Exception as error:

@@ -7,18 +7,7 @@ from collections.abc import Iterable
 from concurrent.futures import Future, InvalidStateError
 from typing import NamedTuple
 
-from resnet50.preprocessing.dask.connection import Connection
-
-
-class NoWorkerError(ConnectionError):
-    """There is no worker, or the workers of a task are gone."""
-
-
-def failed(error: Exception) -> Future:
-    """A future that has failed."""
-    future = Future()
-    future.set_exception(error)
-    return future
+from resnet50.preprocessing.dask.connection import Connection, NoWorkerError
 
 
 def _fail(future: Future, error: Exception) -> None:
@@ -34,11 +23,10 @@ class _Task(NamedTuple):
 class PendingTasks:
     """Passes the results of dask's futures on to futures that can fail earlier.
 
-    Several threads may use it: dask calls back in a thread of its own.
+    Thread-safe, because dask calls back in a thread of its own.
     """
 
     def __init__(self, connection: Connection):
-        """Takes the connection that the tasks are submitted to."""
         self._connection = connection
         self._lock = threading.Lock()
         self._tasks: dict[Future, _Task] = {}
@@ -48,20 +36,15 @@ class PendingTasks:
         return len(self._tasks)
 
     def add(self, inner: Future, workers: frozenset[str]) -> Future:
-        """Returns a future that gets the result of dask's.
-
-        Args:
-            inner: The future of dask's executor.
-            workers: Addresses of the workers that may run the task.
-        """
+        """Returns a future for the result of dask's, which some workers may run."""
         outer = Future()
         with self._lock:
             self._tasks[outer] = _Task(inner, workers)
         inner.add_done_callback(functools.partial(self._pass_on, outer))
         return outer
 
-    def fail_stranded(self, workers: Iterable[str], error: Exception) -> None:
-        """Fails every task if the workers that may run it are not among some."""
+    def fail_stranded(self, workers: Iterable[str]) -> None:
+        """Fails every task whose workers are all gone, given those that are left."""
         with self._lock:
             stranded = [
                 (outer, task.inner)
@@ -69,15 +52,15 @@ class PendingTasks:
                 if task.workers.isdisjoint(workers)
             ]
         for outer, inner in stranded:
-            _fail(outer, error)
+            _fail(outer, self._connection.no_worker())
             inner.cancel()
 
-    def fail_all(self, error: Exception) -> None:
-        """Fails every task."""
+    def fail_all(self) -> None:
+        """Fails every task, because the scheduler is lost."""
         with self._lock:
             tasks, self._tasks = self._tasks, {}
         for outer in tasks:
-            _fail(outer, error)
+            _fail(outer, self._connection.lost())
 
     def _pass_on(self, outer: Future, inner: Future) -> None:
         from distributed.scheduler import KilledWorker

@@ -23,11 +23,10 @@ from resnet50.observer import Observer
 from resnet50.preprocessing.dask.admission import Admission
 from resnet50.preprocessing.dask.connection import (
     Connection,
-    SchedulerLostError,
     one_line,
     quiet_distributed,
 )
-from resnet50.preprocessing.dask.pending import NoWorkerError, PendingTasks, failed
+from resnet50.preprocessing.dask.pending import PendingTasks
 from resnet50.preprocessing.process_pool import WorkerPool
 
 # How often the scheduler is polled for its workers, or a lost one is tried again.
@@ -120,12 +119,12 @@ class DaskPool(WorkerPool):
         finish the task.
         """
         workers = self._admission.accepted
-        if self._connection.is_open and not workers:
-            return failed(self._no_worker())
         try:
             inner = self._connection.submit(workers, function, *args)
-        except SchedulerLostError as error:
-            return failed(error)
+        except ConnectionError as error:
+            failed = Future()
+            failed.set_exception(error)
+            return failed
         return self._pending.add(inner, workers)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -135,17 +134,11 @@ class DaskPool(WorkerPool):
             self._thread.join(_SHUTDOWN_SECONDS)
         self._disconnect()
 
-    def _no_worker(self) -> NoWorkerError:
-        return NoWorkerError(
-            f"{self._address}: has no worker (on each host: dask worker --nthreads 1 "
-            f"--nworkers N {self._address})"
-        )
-
     def _disconnect(self) -> None:
         self._has_leftovers |= bool(self._admission.accepted)
         self._admission.clear()
         self._connection.close()
-        self._pending.fail_all(self._connection.lost())
+        self._pending.fail_all()
 
     def _poll_repeatedly(self) -> None:
         """Runs in the thread."""
@@ -169,7 +162,7 @@ class DaskPool(WorkerPool):
         num_threads = self._connection.num_threads()
         self._has_leftovers |= not self._admission.accepted <= num_threads.keys()
         refused = self._admission.update(num_threads)
-        self._pending.fail_stranded(num_threads, self._no_worker())
+        self._pending.fail_stranded(num_threads)
         if self._has_leftovers and not (self._pending or self._admission.is_inspecting):
             # Nobody is writing, so every unfinished file is a lost worker's.
             remove_batch_temporaries(self._buffer)

@@ -23,7 +23,7 @@ from resnet50.handoff.progress import StepRange, to_position, write_progress
 from resnet50.handoff.shared_folder import SharedBuffer
 from resnet50.preprocessing.batches import Assignments
 from resnet50.preprocessing.dask import connection
-from resnet50.preprocessing.dask.pending import NoWorkerError
+from resnet50.preprocessing.dask.connection import NoWorkerError
 from resnet50.preprocessing.dask.pool import DaskError, DaskPool
 from resnet50.preprocessing.refill import Refill, RefillSettings, make_and_write
 from resnet50.preprocessing.trainer_watch import ProgressFollower
