@@ -1,4 +1,4 @@
-"""What a figure was measured on: to stand beside each of them."""
+"""Describes the machine and the versions that a figure was measured on."""
 
 import importlib.metadata
 import platform
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def cpu_model() -> str:
-    """The processor's name."""
+    """The name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -16,7 +16,7 @@ def cpu_model() -> str:
 
 
 def versions(*packages: str) -> str:
-    """Python's version and those of packages: "python 3.11.7, numpy 2.4.6"."""
+    """Versions of Python and of packages: "python 3.11.7, numpy 2.4.6"."""
     found = [f"python {platform.python_version()}"]
     for package in packages:
         try:

@@ -1,9 +1,9 @@
-"""The network's convolutions in NHWC against NCHW, on a GPU.
+"""Measures the network's convolutions in NHWC against NCHW, on a GPU.
 
-The network is NHWC, and TensorFlow may turn its convolutions into NCHW by itself, as
-XLA does. Here neither may: each of the network's convolutions runs forward and backward
-by itself in both layouts, with TensorFlow's layout optimizer off. What is slower as it
-stands is what a layout costs.
+The network is NHWC, and TensorFlow, like XLA, may convert its convolutions to NCHW.
+Here that is off: each convolution of the network runs forward and backward alone in
+both layouts, with TensorFlow's layout optimizer off. So the difference is the cost of
+the layout.
 """
 
 import collections
@@ -25,9 +25,10 @@ def make_convolution(
     *,
     xla: bool = False,
 ):
-    """A function without arguments: output and both gradients of one convolution.
+    """Returns two functions that compute one convolution and both gradients.
 
-    The values are the same in both layouts: random, from a fixed seed.
+    The first returns them in the given layout, the second in NHWC. The values are the
+    same in both layouts: random, from a fixed seed.
     """
     order, back = ([0, 3, 1, 2], [0, 2, 3, 1]) if layout == "NCHW" else (None, None)
 
@@ -47,7 +48,7 @@ def make_convolution(
     def run():
         with tf.GradientTape() as tape:
             y = tf.nn.conv2d(x, kernel, shape.stride, "SAME", data_format=layout)
-        # Of the output as its own cotangent, so that nothing can be left out.
+        # The output is its own cotangent, so that no part can be optimized away.
         return y, *tape.gradient(y, (x, kernel), output_gradients=y)
 
     def in_one_layout():
@@ -66,7 +67,7 @@ def measure_layouts(
     repetitions: int = 10,
     xla: bool = False,
 ) -> dict[str, float]:
-    """Seconds of all convolutions of a step, by layout; medians over rounds."""
+    """Returns seconds of all convolutions of a step, by layout: medians over rounds."""
     tf.config.optimizer.set_experimental_options({"layout_optimizer": False})
     counts = collections.Counter(convolutions(crop_size, "v1.5"))
     seconds = dict.fromkeys(LAYOUTS, 0.0)

@@ -1,8 +1,8 @@
-"""Other programs' ways to make a batch, for benchmarks/preprocessing.py.
+"""How other programs make a batch, for benchmarks/preprocessing.py.
 
-Each ``make_*`` prepares whatever its users have ready before the first batch, and
+Each ``make_*`` prepares what the program's users have ready before the first batch, and
 returns a function of (epoch, batch index) that makes one batch. It raises ImportError
-if what it measures is not installed.
+if the program is not installed.
 """
 
 from collections.abc import Callable
@@ -19,16 +19,16 @@ MakeBatch = Callable[[int, int], None]
 
 
 class Workload(NamedTuple):
-    """What every variant is given."""
+    """The input of every variant."""
 
-    batches: list[list[Path]]  # of the same images in the same order
-    recipe: BatchSettings
-    scratch_dir: Path  # for batch files and what is prepared beforehand
+    batches: list[list[Path]]  # the image files of each batch
+    settings: BatchSettings
+    scratch_dir: Path  # for batch files and prepared images
 
     @property
     def sides(self) -> range:
         """The shorter sides of step 1."""
-        settings = self.recipe.augmentation
+        settings = self.settings.augmentation
         return range(
             settings.shorter_side_min,
             settings.shorter_side_max + 1,
@@ -37,7 +37,7 @@ class Workload(NamedTuple):
 
 
 def make_bare_decoding(workload: Workload) -> MakeBatch:
-    """Reads and decodes the files to RGB with Pillow, and nothing else."""
+    """Only reads and decodes the files to RGB with Pillow."""
 
     def make_batch(epoch: int, batch_index: int) -> None:
         for path in workload.batches[batch_index]:
@@ -48,10 +48,10 @@ def make_bare_decoding(workload: Workload) -> MakeBatch:
 
 
 def import_torchvision():
-    """The package, also if its compiled operators are not for the installed torch.
+    """Imports torch and torchvision, even if torchvision is built for another torch.
 
-    The wheel on PyPI is for torch with CUDA; beside torch for the CPU it misses two
-    operators of object detection. The transforms of images use none.
+    The wheel on PyPI is for torch with CUDA; with torch for the CPU it lacks two
+    operators of object detection, which the image transforms do not use.
     """
     import torch
 
@@ -63,7 +63,7 @@ def import_torchvision():
             operators.define(f"{name}(Tensor a, Tensor b, float c) -> Tensor")
         import torchvision
 
-        # Else the operators go with the variable.
+        # Keeps the operators alive.
         torchvision.benchmark_operators = operators
     return torch, torchvision
 
@@ -74,10 +74,10 @@ def make_torchvision(workload: Workload) -> MakeBatch:
     torch.set_num_threads(1)
     transforms = torchvision.transforms
     rng = np.random.default_rng(0)
-    statistics = workload.recipe.statistics
+    statistics = workload.settings.statistics
     after_resize = transforms.Compose(
         [
-            transforms.RandomCrop(workload.recipe.augmentation.crop_size),
+            transforms.RandomCrop(workload.settings.augmentation.crop_size),
             transforms.RandomHorizontalFlip(),
             transforms.ToTensor(),
             transforms.Normalize(statistics.mean, statistics.std),
@@ -104,16 +104,16 @@ def make_torchvision(workload: Workload) -> MakeBatch:
 def make_dali(workload: Workload) -> MakeBatch:
     """Steps 1-5 with NVIDIA DALI's operators on the CPU, one thread.
 
-    Synchronous, so that it computes only while its own time is taken. The result stays
-    in DALI's memory.
+    Synchronous, so that it computes only while it is timed. The result stays in DALI's
+    memory.
     """
     from nvidia.dali import Pipeline, fn, types
 
-    size = workload.recipe.augmentation.crop_size
-    statistics = workload.recipe.statistics
+    size = workload.settings.augmentation.crop_size
+    statistics = workload.settings.statistics
     files: list[Path] = []
     pipeline = Pipeline(
-        batch_size=workload.recipe.batch_size,
+        batch_size=workload.settings.batch_size,
         num_threads=1,
         device_id=None,
         exec_async=False,
@@ -160,21 +160,22 @@ def _resized_size(height: int, width: int, shorter_side: int) -> tuple[int, int]
 
 
 def _make_float64(workload: Workload, prepare) -> MakeBatch:
-    """Crop, normalize, flip and jitter one image after the other, and save.
+    """Crops, normalizes, flips and jitters one image after the other, and saves.
 
-    The arithmetic is in the order and in the types of algrshn/resnet50
+    The arithmetic has the order and the types of algrshn/resnet50
     (https://github.com/algrshn/resnet50), file utils.py: the whole image is scaled to
-    0..1 before it is cropped, the covariance is of [N, 3]. Its reading of config.txt
-    and of a label file for each image is left out here.
+    0..1 before it is cropped, and the covariance is of [N, 3]. The original also reads
+    config.txt and a label file for each image.
 
     Args:
-        workload: What to work on.
-        prepare: From (batch index, place in it) to an image whose shorter side is at
-            least the crop's: uint8 in 0..255 or float64 in 0..1, [H, W] or [H, W, 3].
+        workload: The input.
+        prepare: Returns an image for (batch index, index in the batch). Its shorter
+            side is at least the crop's: uint8 in 0..255 or float64 in 0..1, [H, W] or
+            [H, W, 3].
     """
     rng = np.random.default_rng(0)
-    size = workload.recipe.augmentation.crop_size
-    mean, std = (np.asarray(values) for values in workload.recipe.statistics)
+    size = workload.settings.augmentation.crop_size
+    mean, std = (np.asarray(values) for values in workload.settings.statistics)
 
     def make_image(image: np.ndarray) -> np.ndarray:
         if image.ndim == 2:
@@ -194,39 +195,39 @@ def _make_float64(workload: Workload, prepare) -> MakeBatch:
         return crop + eigenvectors @ (eigenvalues * rng.normal(0, 0.1, 3))
 
     def make_batch(epoch: int, batch_index: int) -> None:
-        shape = (workload.recipe.batch_size, size, size, 3)
+        shape = (workload.settings.batch_size, size, size, 3)
         batch = np.zeros(shape, np.float32)
-        for place in range(len(batch)):
-            batch[place] = make_image(prepare(batch_index, place))
+        for index in range(len(batch)):
+            batch[index] = make_image(prepare(batch_index, index))
         np.save(workload.scratch_dir / "algrshn.npy", batch.astype(np.float16))
 
     return make_batch
 
 
 def make_algrshn_resized_beforehand(workload: Workload) -> MakeBatch:
-    """The way of algrshn/resnet50: skimage, float64, images resized beforehand.
+    """Works like algrshn/resnet50: skimage, float64, images resized beforehand.
 
-    Each image has one random side here. The resized JPEGs have a quality of 75, the
-    default of skimage.io.imsave as well.
+    Each image has one random side. The resized JPEGs have quality 75, which is also the
+    default of skimage.io.imsave.
     """
     import skimage.io
 
     folder = workload.scratch_dir / "resized"
     folder.mkdir()
 
-    def path_of(batch_index: int, place: int) -> Path:
-        return folder / f"{batch_index:04d}_{place:04d}.jpg"
+    def path_of(batch_index: int, index: int) -> Path:
+        return folder / f"{batch_index:04d}_{index:04d}.jpg"
 
     for batch_index, paths in enumerate(workload.batches):
-        choices = batch_params(workload.recipe, Position(0, batch_index))
-        for place, (path, choice) in enumerate(zip(paths, choices)):
+        many_params = batch_params(workload.settings, Position(0, batch_index))
+        for index, (path, params) in enumerate(zip(paths, many_params)):
             with Image.open(path) as file:
                 image = file.convert("RGB")
             height, width = _resized_size(
-                image.height, image.width, choice.shorter_side
+                image.height, image.width, params.shorter_side
             )
             image.resize((width, height), Image.Resampling.BILINEAR).save(
-                path_of(batch_index, place)
+                path_of(batch_index, index)
             )
     return _make_float64(
         workload, lambda *address: skimage.io.imread(path_of(*address))
@@ -234,14 +235,14 @@ def make_algrshn_resized_beforehand(workload: Workload) -> MakeBatch:
 
 
 def make_algrshn_resizing(workload: Workload) -> MakeBatch:
-    """The way of algrshn/resnet50, resizing at run time with skimage.transform."""
+    """Works like algrshn/resnet50, resizing at run time with skimage.transform."""
     import skimage.io
     import skimage.transform
 
     rng = np.random.default_rng(0)
 
-    def prepare(batch_index: int, place: int) -> np.ndarray:
-        image = skimage.io.imread(workload.batches[batch_index][place])
+    def prepare(batch_index: int, index: int) -> np.ndarray:
+        image = skimage.io.imread(workload.batches[batch_index][index])
         side = int(rng.choice(workload.sides))
         return skimage.transform.resize(image, _resized_size(*image.shape[:2], side))
 

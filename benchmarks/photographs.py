@@ -1,9 +1,9 @@
-"""Images to measure on: a folder's, or generated ones that cost as much to decode.
+"""Images for benchmarks: a folder's, or generated ones that take as long to decode.
 
-A JPEG decoder's time depends on the pixels and on the bits a pixel. In a sample of 200
-ImageNet photographs an image has 0.199 megapixels and 4.4 bits a pixel, a quarter of
-them has subsampled chroma, and 500 x 375 is the most frequent size; the generated ones
-are made to have the same.
+A JPEG decoder's time depends on pixels and on bits per pixel. In a sample of 200
+ImageNet photographs an image has 0.199 megapixels and 4.4 bits per pixel, a quarter has
+subsampled chroma, and 500 x 375 is the most frequent size. The generated images have
+the same figures.
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-# Width, height, and how many of 20 photographs have that size.
+# Width, height, and number of photographs of this size among 20.
 _SIZES = (
     (500, 375, 10),
     (500, 333, 4),
@@ -21,17 +21,17 @@ _SIZES = (
     (256, 256, 1),
 )
 
-_QUALITY = 92  # With these amplitudes: 4.4 bits a pixel without subsampling.
+_QUALITY = 92  # Gives 4.4 bits per pixel with these amplitudes, unsubsampled.
 
-# How fast a photograph's amplitudes fall with the spatial frequency. Field 1987 finds 1
-# for natural scenes; a scaled-down, sharpened and recompressed JPEG has fewer details.
+# How fast a photograph's amplitudes fall with spatial frequency. Field 1987 finds 1 for
+# natural scenes; a reduced, sharpened and recompressed JPEG has fewer details.
 _EXPONENT = 1.4
 
 
 def find_images(folder: Path) -> list[Path]:
-    """All files below a folder but hidden ones, in an order that mixes class folders.
+    """All files below a folder except hidden ones, as a fixed permutation.
 
-    The order is a fixed permutation of the sorted paths.
+    The permutation mixes the class folders.
     """
     paths = sorted(
         path
@@ -74,7 +74,7 @@ def photograph(width: int, height: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def make_photographs(folder: Path, num_images: int) -> None:
-    """Writes JPEG files; the same ones each time."""
+    """Writes JPEG files, the same ones each time."""
     sizes = [(w, h) for w, h, count in _SIZES for _ in range(count)]
     for index in range(num_images):
         rng = np.random.default_rng([index])

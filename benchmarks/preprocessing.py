@@ -1,13 +1,13 @@
-"""Images/s of making batches, beside bare decoding and other programs' ways.
+"""Measures images/s of making batches, against bare decoding and other programs.
 
-One process, one thread, files in the page cache. All variants in one run: a round takes
-each batch in turn and makes it with every variant before the next batch, so that a busy
-machine slows all of them alike. A variant's figure is the median over the rounds, a
-ratio's is the median of the rounds' ratios.
+One process, one thread, files in the page cache. All variants run together: a round
+makes each batch with every variant before the next batch, so that a busy machine slows
+all of them alike. A variant's figure is the median over the rounds; a ratio's figure is
+the median of the rounds' ratios.
 
     python3 -m benchmarks.preprocessing --images FOLDER --rounds 7
 
-`pip install '.[bench]'` installs the peers; those that are missing are skipped.
+`pip install '.[bench]'` installs the peers; missing ones are skipped.
 """
 
 import argparse
@@ -56,22 +56,22 @@ _PACKAGES = (
 )
 
 OURS, OURS_NO_WRITE = "ours, six steps + write", "ours, six steps"
-# As on a machine for which there is neither numba nor simplejpeg.
+# On a machine without numba and simplejpeg.
 PLAIN, PLAIN_NO_WRITE = "Pillow and numpy, + write", "Pillow and numpy, six steps"
 BARE = "bare Pillow decode"
 
 
 class Peer(NamedTuple):
-    """Something to compare with."""
+    """Another program to compare with."""
 
     name: str
     make: Callable[[Workload], MakeBatch]
-    target: float  # least ratio of our images/s to its
-    plain_target: float | None  # with Pillow and numpy alone
+    target: float  # least ratio of this project's images/s to the peer's
+    plain_target: float | None  # the same with Pillow and numpy alone
 
 
 PEERS = (
-    # At most 1.25 times its time is at least 0.8 times its images/s.
+    # 1.25 times its time is 0.8 times its images/s.
     Peer(BARE, peers.make_bare_decoding, 1 / 1.25, None),
     Peer("torchvision, steps 1-5", peers.make_torchvision, 2.0, 1.4),
     Peer("DALI on the CPU, steps 1-5", peers.make_dali, 1.8, 1.3),
@@ -91,19 +91,19 @@ PEERS = (
 
 
 class Measurement(NamedTuple):
-    """Seconds for each round, all batches of it together."""
+    """Seconds of each round, for all its batches."""
 
     wall_seconds: list[float]
     cpu_seconds: list[float]
 
 
 def _make_without_write(workload: Workload) -> MakeBatch:
-    labels = np.zeros(workload.recipe.batch_size, np.int32)
+    labels = np.zeros(workload.settings.batch_size, np.int32)
 
     def run(epoch: int, batch_index: int) -> MadeBatch:
         sources = [ImageSource(str(path)) for path in workload.batches[batch_index]]
         assignment = Assignment(Position(epoch, batch_index), sources, labels)
-        batch = make_batch(workload.recipe, assignment)
+        batch = make_batch(workload.settings, assignment)
         if batch.unreadable:
             sys.exit(": ".join(batch.unreadable[0]) + " (remove it)")
         return batch
@@ -117,14 +117,14 @@ def _make_and_write(workload: Workload) -> MakeBatch:
 
     def run(epoch: int, batch_index: int) -> None:
         batch = make(epoch, batch_index)
-        # Each batch replaces the one before, so that no run needs more memory.
+        # Each batch replaces the previous one, so the buffer does not grow.
         buffer.write(Position(0, 0), batch.images, batch.labels)
 
     return run
 
 
 def _with_pillow_and_numpy(make: MakeBatch) -> MakeBatch:
-    """The same with Pillow and numpy alone."""
+    """Returns a variant without simplejpeg and numba."""
 
     def run(epoch: int, batch_index: int) -> None:
         with (
@@ -137,7 +137,7 @@ def _with_pillow_and_numpy(make: MakeBatch) -> MakeBatch:
 
 
 def our_variants(workload: Workload) -> dict[str, MakeBatch]:
-    """Ours as installed, and with Pillow and numpy alone."""
+    """This project as installed, and with Pillow and numpy alone."""
     make, write = _make_without_write(workload), _make_and_write(workload)
     if backend.get() is pillow_numpy or decoding.simplejpeg is None:
         sys.exit("numba or simplejpeg is missing (pip install -e . installs them)")
@@ -150,7 +150,7 @@ def our_variants(workload: Workload) -> dict[str, MakeBatch]:
 
 
 def peer_variants(workload: Workload) -> dict[str, MakeBatch]:
-    """The peers that are installed; says which are not."""
+    """Returns the installed peers, and prints which are missing."""
     variants = {}
     for peer in PEERS:
         try:
@@ -163,10 +163,10 @@ def peer_variants(workload: Workload) -> dict[str, MakeBatch]:
 def measure(
     variants: dict[str, MakeBatch], num_batches: int, num_rounds: int
 ) -> dict[str, Measurement]:
-    """Times all variants, batch by batch in turn. A round before the first is not kept.
+    """Times all variants, batch by batch, after one round that is not counted.
 
-    The order of the variants is shifted by one from batch to batch, so that none of
-    them always follows the same other one.
+    The order of the variants rotates by one per batch, so that none always follows the
+    same other one.
     """
     names = list(variants)
     measured = {name: Measurement([], []) for name in names}
@@ -198,7 +198,7 @@ def _header(arguments: argparse.Namespace, workload: Workload) -> dict:
         "versions": versions(*_PACKAGES),
         "images": f"{num_images} of {arguments.images or 'generated photographs'}, "
         f"{num_bytes / num_images / 1e3:.0f} kB each",
-        "batches": f"{len(workload.batches)} of {workload.recipe.batch_size}, "
+        "batches": f"{len(workload.batches)} of {workload.settings.batch_size}, "
         f"{arguments.rounds} rounds",
         "written to": str(workload.scratch_dir.parent),
         "clock": f"{arguments.clock} time",
@@ -221,7 +221,7 @@ def _ratio(seconds: list[float], other: list[float]) -> float:
 
 
 def _print_ratios(seconds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
-    """Prints how many times a peer's images/s ours are; returns the same."""
+    """Prints and returns this project's images/s as multiples of each peer's."""
     columns = [
         (name, is_plain)
         for name, is_plain in ((OURS, False), (PLAIN, True))
@@ -253,7 +253,7 @@ def _parse_arguments() -> argparse.Namespace:
         "--clock",
         choices=("wall", "cpu"),
         default="wall",
-        help="cpu: the process's own time, for a machine that others use too",
+        help="cpu: the process's own time, for a machine that is shared",
     )
     parser.add_argument("--output", type=Path, help="JSON with every round's seconds")
     arguments = parser.parse_args()
@@ -263,7 +263,7 @@ def _parse_arguments() -> argparse.Namespace:
 
 
 def _scratch_parent(num_bytes: int) -> Path | None:
-    """A RAM disk with room, or None for the usual temporary folder."""
+    """Returns a RAM disk with room, or None for the usual temporary folder."""
     memory = Path("/dev/shm")
     has_room = memory.is_dir() and shutil.disk_usage(memory).free > num_bytes
     return memory if has_room else None
@@ -271,18 +271,18 @@ def _scratch_parent(num_bytes: int) -> Path | None:
 
 def _prepare(arguments: argparse.Namespace, scratch_dir: Path) -> Workload:
     config = read_config(Path(__file__).parents[1] / "config.txt")
-    recipe = dataclasses.replace(BatchSettings.from_config(config), dtype="float16")
+    settings = dataclasses.replace(BatchSettings.from_config(config), dtype="float16")
     folder = arguments.images
     if folder is None:
         folder = scratch_dir / "photographs"
         folder.mkdir()
         make_photographs(folder, arguments.num_images)
     paths = find_images(folder)[: arguments.num_images]
-    size = recipe.batch_size
+    size = settings.batch_size
     if len(paths) < size:
         sys.exit(f"{folder}: {len(paths)} images, expected at least {size}")
     starts = range(0, len(paths) - size + 1, size)
-    return Workload([paths[s : s + size] for s in starts], recipe, scratch_dir)
+    return Workload([paths[s : s + size] for s in starts], settings, scratch_dir)
 
 
 def main() -> None:

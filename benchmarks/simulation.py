@@ -1,13 +1,13 @@
-"""A discrete-event simulation of the refill against the trainer; no files, no images.
+"""A discrete-event simulation of the two programs, without files and images.
 
     python3 -m benchmarks.simulation [--seconds 600]
 
-It has the loops of the real programs with their waiting: the refill looks, puts twice
-as many batches in line as there are workers, and sleeps sleep_time between two looks
-with nothing to do; the reader polls every sleep_time of [train] and holds read_ahead
-batches; the trainer takes one batch a step. The same seed gives the same run. What it
-leaves out is that the programs share processors, memory and disk: it predicts what the
-protocol costs. docs/scaling.md compares it with measurements.
+It has the loops of the real programs. The refill lists the buffer, queues twice as many
+batches as there are workers, and sleeps for sleep_time if there is nothing to do. The
+reader polls every sleep_time of [train] and holds read_ahead batches. The trainer takes
+one batch per step. The same seed gives the same run. The simulation predicts the cost
+of the protocol only, because real programs also share processors, memory and disk.
+docs/scaling.md compares it with measurements.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """One run. Times in seconds; a batch is the unit of everything else."""
+    """The parameters of a run, in seconds and batches."""
 
     num_workers: int
     make_seconds: float  # a worker's mean time for one batch
@@ -33,33 +33,33 @@ class Settings:
     keeps_pace: bool = False  # a wait shortens the step after it: benchmarks.handoff
     refill_below: float = 0.8
     refill_sleep_seconds: float = 10.0
-    look_seconds: float = 0.002  # a listing of the folder
+    list_seconds: float = 0.002  # a listing of the folder
     reader_sleep_seconds: float = 0.1
     read_seconds: float = 0.007
     read_ahead: int = 4
-    pause_start: float = math.inf  # nobody makes batches from here
-    pause_seconds: float = 0.0  # for so long
+    pause_start: float = math.inf  # no batches are made from this time
+    pause_seconds: float = 0.0  # for this long
     starts_full: bool = False
     seed: int = 0
 
 
 class Outcome(NamedTuple):
-    """What a run has come to."""
+    """The result of a run."""
 
     num_trained: int
     num_made: int
     waited_seconds: float  # by the trainer, after its first batch
-    lowest_buffer: int  # ready batches, from the moment on that it was first full
+    lowest_buffer: int  # fewest ready batches since the buffer was first full
 
 
 class Signal:
-    """Something that processes wait for."""
+    """An event that processes wait for."""
 
     def __init__(self):
         self.waiting: list[tuple[_Process, int]] = []
 
 
-# What a process yields: how long it sleeps at most, and what wakes it before that.
+# A process yields how long it sleeps at most, and the signal that wakes it earlier.
 Wait = tuple[float, Signal | None]
 
 
@@ -74,24 +74,24 @@ class Events:
 
     def __init__(self):
         self.now = 0.0
-        self._order = itertools.count()  # Of equal times the earlier entry goes first.
+        self._order = itertools.count()  # Orders entries of equal times.
         self._heap: list[tuple[float, int, _Process, int]] = []
 
     def start(self, steps: Generator[Wait, None, None]) -> None:
-        """Starts a process now."""
+        """Starts a process."""
         self._push(0.0, _Process(steps), 0)
 
     def fire(self, signal: Signal) -> None:
-        """Wakes all that wait for a signal."""
+        """Wakes all processes that wait for a signal."""
         waiting, signal.waiting = signal.waiting, []
         for process, num_waits in waiting:
             self._push(0.0, process, num_waits)
 
     def run(self, seconds: float) -> None:
-        """Runs until a time."""
+        """Runs up to a time."""
         while self._heap and self._heap[0][0] <= seconds:
             self.now, _, process, num_waits = heapq.heappop(self._heap)
-            if num_waits == process.num_waits:  # Else something else has woken it.
+            if num_waits == process.num_waits:  # Else it was woken.
                 process.num_waits += 1
                 delay, signal = next(process.steps)
                 self._push(delay, process, process.num_waits)
@@ -113,13 +113,13 @@ class Simulation:
         self._events = Events()
         full = settings.buffer_size if settings.starts_full else 0
         self._ready = set(range(full))
-        self._next_step = full  # Made or in line are all steps below it.
-        self._first_gap = full  # Ready are all steps below it.
-        self._progress = 0  # As the trainer has published it.
+        self._next_step = full  # All steps below are made or queued.
+        self._first_gap = full  # All steps below are ready.
+        self._progress = 0  # Published by the trainer.
         self._running = 0
-        self._num_done = 0  # Of these, not seen by the refill yet.
+        self._num_done = 0  # Not yet seen by the refill.
         self._line: collections.deque[int] = collections.deque()
-        self._held: collections.deque[int] = collections.deque()  # By the reader.
+        self._held: collections.deque[int] = collections.deque()  # In the reader.
         self._work, self._done, self._arrived, self._taken = (Signal() for _ in "1234")
         self._num_made = 0
         self._waited = 0.0
@@ -136,7 +136,7 @@ class Simulation:
         return Outcome(self._progress, self._num_made, self._waited, self._lowest)
 
     def _making_seconds(self) -> float:
-        """How long the next batch takes, with the pause if it falls into it."""
+        """How long the next batch takes, including the pause if it overlaps."""
         settings, now = self._settings, self._events.now
         duration = settings.make_seconds
         duration *= max(0.1, self._random.gauss(1.0, settings.spread))
@@ -158,7 +158,7 @@ class Simulation:
             self._events.fire(self._done)
 
     def _num_ahead(self) -> int:
-        """Ready batches without a gap, as refill.plan_refill counts them."""
+        """Ready batches without a gap, counted like refill.plan_refill."""
         while self._first_gap in self._ready:
             self._ready.discard(self._first_gap)
             self._first_gap += 1
@@ -168,7 +168,7 @@ class Simulation:
         """Mirrors resnet50.preprocessing.refill.Refill._run_with."""
         settings, is_refilling = self._settings, True
         while True:
-            yield settings.look_seconds, None
+            yield settings.list_seconds, None
             num_ahead = self._num_ahead()
             missing = self._progress + settings.buffer_size - self._next_step
             if num_ahead < settings.refill_below * settings.buffer_size:
@@ -212,7 +212,7 @@ class Simulation:
             self._waited += waited * (step > 0)
             rest = self._settings.step_seconds
             if self._settings.keeps_pace:
-                # That stand-in publishes a step before it, not after it.
+                # benchmarks.handoff publishes a step before it, not after it.
                 self._progress = step + 1
                 rest = max(0.0, rest - waited)
             yield rest, None
@@ -228,9 +228,9 @@ def share_waited(settings: Settings, seconds: float) -> float:
 
 
 def smallest_buffer(settings: Settings, seconds: float, most_waited: float) -> int:
-    """The smallest buffer with which the trainer waits no longer than most_waited.
+    """The smallest buffer with which the trainer waits at most most_waited seconds.
 
-    By bisection, as a larger buffer never makes it wait longer.
+    Uses bisection, because a larger buffer never makes the trainer wait longer.
     """
 
     def is_enough(buffer_size: int) -> bool:
@@ -244,7 +244,7 @@ def _smallest(is_enough: Callable[[int], bool]) -> int:
     high = 1
     while not is_enough(high):
         high *= 2
-    low = high // 2  # Not enough, or 0.
+    low = high // 2  # Too small, or 0.
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if is_enough(middle) else (middle, high)
@@ -252,11 +252,11 @@ def _smallest(is_enough: Callable[[int], bool]) -> int:
 
 
 def main() -> None:
-    """Prints the two points of benchmarks.handoff, and what a pause takes."""
+    """Prints the two figures of benchmarks.handoff, and the buffers for a pause."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=600, help="simulated")
     seconds = parser.parse_args().seconds
-    # One worker, 430 images a second, in benchmarks.handoff's setting.
+    # The setting of benchmarks.handoff: one worker with 430 images/s.
     make_seconds = 64 / 430
     bench = Settings(
         1, make_seconds, 2 * make_seconds, buffer_size=60, refill_sleep_seconds=0.2

@@ -26,7 +26,7 @@ import tensorflow as tf
 
 from benchmarks.arithmetic import operations_per_image, peak_tflops
 from resnet50.network.model import PRECISIONS
-from resnet50.training.devices.selection import has_xla_kernels, prepare_device
+from resnet50.training.devices.selection import can_use_xla, prepare_device
 
 NETWORKS = ("ours", "keras")
 
@@ -144,7 +144,7 @@ def main() -> None:
     has_gpu = device.compute_capability is not None
     precisions = args.precision or (PRECISIONS if has_gpu else PRECISIONS[:1])
     modes = [
-        mode for mode in args.modes if mode == "graph" or has_xla_kernels(device, print)
+        mode for mode in args.modes if mode == "graph" or can_use_xla(device, 1, print)
     ]
     print(
         f"TensorFlow {tf.__version__}, {args.crop_size} pixels, medians of "

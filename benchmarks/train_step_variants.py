@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from resnet50.pixels.augmentation import ChannelStatistics
 from resnet50.training.update.optimizer import l2_loss
-from resnet50.training.update.step import StepNumbers, Training, cross_entropy
+from resnet50.training.update.step import StepNumbers, create_training, cross_entropy
 
 NUM_CLASSES = 1000
 LEARNING_RATE, MOMENTUM, L2_PENALTY = 0.01, 0.9, 1e-4
@@ -46,7 +46,7 @@ def make_ours(images, labels, args: argparse.Namespace) -> Step:
         l2_penalty=L2_PENALTY,
     )
     statistics = ChannelStatistics((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-    training = Training(NUM_CLASSES, model, train, statistics)
+    training = create_training(NUM_CLASSES, model, train, statistics)
     numbers = StepNumbers(LEARNING_RATE)
     return lambda: training.step(images, labels, None, numbers)
 

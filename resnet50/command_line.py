@@ -37,12 +37,7 @@ def make_plain_parser(description: str) -> argparse.ArgumentParser:
 
 
 def make_parser(description: str, *overrides: str) -> argparse.ArgumentParser:
-    """A parser with --config and flags that override keys of config.txt.
-
-    Args:
-        description: The text for --help.
-        overrides: The keys, from _OVERRIDES.
-    """
+    """A parser with --config and flags that override keys, those of _OVERRIDES."""
     parser = make_plain_parser(description)
     parser.add_argument(
         "--config", default="config.txt", metavar="PATH", help="default: config.txt"
@@ -115,11 +110,7 @@ def run_folder(args: argparse.Namespace, config: Config) -> Path:
 
 
 def make_folder(path: Path, setting: str) -> None:
-    """Creates a folder, unless it exists.
-
-    Args:
-        path: The folder.
-        setting: The setting that names it, such as "[train] buffer_folder".
+    """Creates a folder that a setting, such as "[train] buffer_folder", names.
 
     Raises:
         ConfigError: It cannot be created, or it is not writable.

@@ -77,11 +77,7 @@ class StatusBar:
     """A bar that may move in both directions, followed by a line of text."""
 
     def __init__(self, bar_width: int):
-        """Prepares; the bar appears when it is first shown.
-
-        Args:
-            bar_width: Width of the bar itself, in characters.
-        """
+        """Takes the bar's width in characters; shows nothing yet."""
         self._format = (
             f"{{desc}} {{n_fmt}}/{{total_fmt}} |{{bar:{bar_width}}}| {{text}}"
         )

@@ -1,12 +1,12 @@
-"""Kills the two scripts at random moments and compares the weights with those of peace.
+"""Kills the two scripts at random moments; the weights must not change.
 
     python -m tests.chaos --kills 100 --seed 0
 
 Runs runtime_preprocessing.py and train.py on generated images, sends SIGKILL to either
-at random moments, starts it again, and goes on until the training has ended. Then every
-variable of the last checkpoint (weights, moving statistics, momentum) must be bitwise
-that of an undisturbed training, and so must the losses in metrics.csv. If a training
-ends before all kills are done, another one starts, against the same reference.
+at random moments, and starts it again, until the training ends. Then every variable of
+the last checkpoint (weights, moving statistics, momentum) and the losses in metrics.csv
+must be bitwise those of an undisturbed run. If a run ends before all kills are done,
+another disturbed run starts.
 """
 
 import argparse
@@ -31,23 +31,23 @@ from tests.settings import PROJECT, write_small_config
 
 PREPROCESSOR, TRAINER = "runtime_preprocessing.py", "train.py"
 
-# A kill comes this long after the last one: while TensorFlow loads (some seconds),
-# while it trains, while it saves.
+# The time between two kills; they hit TensorFlow's loading, which takes some seconds,
+# training and saving.
 _PAUSE_SECONDS = (0.2, 14.0)
 
-# Two programs that make no step for so long, and are not being killed, hang.
+# Two programs that make no step for so long hang.
 _STUCK_SECONDS = 180
 
-# How long after the trainer the preprocessor ends at the latest.
+# How soon after the trainer the preprocessor must end.
 _END_SECONDS = 20
 
 
 class ChaosError(Exception):
-    """What must not happen has happened."""
+    """A program has failed or hangs, or a result differs."""
 
 
 class Program:
-    """One of the two scripts, started again after each kill, all output in one file."""
+    """One of the two scripts, with the output of all its processes in one file."""
 
     def __init__(self, script: str, folder: Path, flags: list[str]):
         self._words = [sys.executable, script, *flags]
@@ -65,7 +65,7 @@ class Program:
         self._process.wait()
 
     def has_ended(self) -> bool:
-        """Whether it has ended by itself; raises ChaosError if not well."""
+        """Whether it has ended by itself; raises ChaosError if it has failed."""
         status = self._process.poll()
         if status in (None, 0):
             return status == 0
@@ -83,8 +83,8 @@ class Program:
         self._file.close()
 
 
-class Battle:
-    """One training under fire, in a folder of its own."""
+class Run:
+    """One training, with or without kills, in its own folder."""
 
     def __init__(self, folder: Path, config_path: Path):
         self.config = read_config(config_path)
@@ -125,8 +125,8 @@ class Battle:
         if list(self.config.train.buffer_folder.glob(".writing-*")):
             self.counts["killed while a file of the buffer was being written"] += 1
 
-    def fight(self, num_kills: int, rng: random.Random) -> None:
-        """Runs the training to its end, with at most so many kills on the way."""
+    def train(self, num_kills: int, rng: random.Random) -> None:
+        """Runs the training to its end, with at most num_kills kills."""
         scripts = [PREPROCESSOR, TRAINER]
         rng.shuffle(scripts)
         step_at_start = {}
@@ -154,9 +154,9 @@ class Battle:
         self._end_preprocessor()
 
     def _end_preprocessor(self) -> None:
-        """Waits for its end, which does not come if it was started after the trainer's.
+        """Waits for its end, or kills it if it was started after the trainer's end.
 
-        Then it cannot know whether the training has ended or a new one is to begin.
+        Then it cannot know whether the training has ended or a new one will begin.
         """
         program = self.programs[PREPROCESSOR]
         try:
@@ -189,7 +189,7 @@ class Battle:
 
 
 def compare(reference, found) -> int:
-    """Returns how many variables were equal; raises ChaosError if one was not."""
+    """Returns the number of variables; raises ChaosError if one differs."""
     (values, rows), (found_values, found_rows) = reference, found
     if values.keys() != found_values.keys():
         raise ChaosError("the checkpoints hold different variables")
@@ -202,46 +202,48 @@ def compare(reference, found) -> int:
 
 
 def run(folder: Path, num_kills: int, seed: int, epochs: int) -> collections.Counter:
-    """Makes the images, trains in peace, and then under fire until all kills are done.
+    """Makes the images and trains, first undisturbed, then until all kills are done.
 
     Returns:
-        How often what happened.
+        How often each event happened.
 
     Raises:
-        ChaosError: A result differs, a program failed, or nothing moves any more.
+        ChaosError: A program has failed or hangs, or a result differs.
     """
     make_images(folder / "images" / "train", 6, seed, with_odd_files=True)
     total = collections.Counter()
     rng = random.Random(seed)
     reference = None
     while reference is None or total["kills"] < num_kills:
-        name = "peace" if reference is None else f"battle {total['trainings'] + 1}"
-        battle_folder = folder / name.replace(" ", "-")
-        battle_folder.mkdir()
-        (battle_folder / "images").symlink_to(folder / "images")
+        name = "undisturbed run"
+        if reference is not None:
+            name = f"disturbed run {total['trainings'] + 1}"
+        run_folder = folder / name.replace(" ", "-")
+        run_folder.mkdir()
+        (run_folder / "images").symlink_to(folder / "images")
         settings = {"epochs": epochs, "checkpoint_minutes": 0.03, "keep_checkpoints": 2}
         workers = {"num_workers": rng.choice([1, 2])}
-        battle = Battle(
-            battle_folder,
+        training = Run(
+            run_folder,
             write_small_config(
-                battle_folder, train=settings, runtime_preprocessing=workers
+                run_folder, train=settings, runtime_preprocessing=workers
             ),
         )
         started = time.monotonic()
         try:
             kills = 0 if reference is None else num_kills - total["kills"]
-            battle.fight(kills, rng)
-            result = battle.result()
+            training.train(kills, rng)
+            result = training.result()
         finally:
-            battle.close()
+            training.close()
         seconds = time.monotonic() - started
         if reference is None:
             reference = result
-            print(f"peace: {epochs} epochs in {seconds:.0f} s", flush=True)
+            print(f"{name}: {epochs} epochs in {seconds:.0f} s", flush=True)
             continue
         num_equal = compare(reference, result)
-        done = sum(battle.counts[f"{s} killed"] for s in (PREPROCESSOR, TRAINER))
-        total.update(battle.counts)
+        done = sum(training.counts[f"{s} killed"] for s in (PREPROCESSOR, TRAINER))
+        total.update(training.counts)
         total.update(kills=done, trainings=1, variables=num_equal)
         print(
             f"{name}: {done} kills in {seconds:.0f} s, "
@@ -265,7 +267,7 @@ def main() -> None:
     print(f"\nseed {args.seed}, {args.epochs} epochs a training:")
     for name, count in sorted(total.items()):
         print(f"{count:7}  {name}")
-    print("every training ended with bitwise the weights of peace")
+    print("every run ended with bitwise the weights of the undisturbed run")
 
 
 if __name__ == "__main__":

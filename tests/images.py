@@ -1,6 +1,6 @@
-"""Makes small image files of all kinds, and class folders, for the other tests.
+"""Makes small image files of all kinds, and class folders, for other tests.
 
-Nothing here is a test. The pixels follow from the arguments alone.
+The pixels depend only on the arguments.
 """
 
 from pathlib import Path
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-# Flat colours lie on a grid of 11 levels a channel, far enough apart to survive JPEG.
+# Flat colours have 11 levels per channel, far enough apart to survive JPEG.
 _GRID, _SPACING, _OFFSET = 11, 24, 6
 
 
@@ -19,20 +19,17 @@ def colour_of(index: int) -> tuple[int, int, int]:
 
 
 def index_of(colour) -> int:
-    """The index whose colour is the nearest one to three levels, 0 to 255."""
+    """The index whose colour is nearest to three levels, 0 to 255."""
     red, green, blue = np.rint((np.asarray(colour) - _OFFSET) / _SPACING).astype(int)
     return int(red + _GRID * green + _GRID**2 * blue)
 
 
 def indices_in_batch(images, statistics) -> list[int]:
-    """Which flat images a batch is made of.
+    """The index of each flat image in a batch.
 
     Args:
         images: float16 or float32 [N, H, W, 3], normalized.
-        statistics: What they were normalized with.
-
-    Returns:
-        An index for each image.
+        statistics: The statistics they were normalized with.
     """
     corners = images[:, 0, 0].astype(np.float64)
     levels = (corners * statistics.std + statistics.mean) * 255
@@ -40,7 +37,7 @@ def indices_in_batch(images, statistics) -> list[int]:
 
 
 def name_of(index: int, images_per_class: int, extension: str) -> str:
-    """Relative path of an image that make_class_folders makes."""
+    """Relative path of an image made by make_class_folders."""
     label = index // images_per_class
     return f"class_{label:03d}/image_{index:04d}.{extension}"
 
@@ -53,10 +50,7 @@ def make_class_folders(
     size: tuple[int, int] = (40, 36),
     extension: str = "png",
 ) -> list[Path]:
-    """Makes a dataset in which the image at index i has colour_of(i) everywhere.
-
-    Its label is i // images_per_class.
-    """
+    """Makes a dataset: image i has colour_of(i) and label i // images_per_class."""
     paths = []
     for index in range(num_classes * images_per_class):
         path = folder / name_of(index, images_per_class, extension)
@@ -84,7 +78,7 @@ def photograph(width: int, height: int, seed: int = 0) -> np.ndarray:
 
 
 def make_image_kinds(folder: Path) -> dict[str, Path]:
-    """Writes one decodable image of every mode and format that a dataset may hold.
+    """Writes one decodable image of every mode and format that a dataset may contain.
 
     Returns:
         A path for each kind.
@@ -102,7 +96,7 @@ def make_image_kinds(folder: Path) -> dict[str, Path]:
     grey_alpha.putalpha(alpha)
     sixteen_bit = Image.fromarray(pixels[..., 0].astype(np.uint16) * 256 + 77)
     rotated = Image.Exif()
-    rotated[0x0112] = 6  # Orientation: turn by 90 degrees to view.
+    rotated[0x0112] = 6  # Orientation: rotated by 90 degrees.
     kinds = {
         "rgb.JPEG": (rgb, {}),
         "grey.JPEG": (grey, {}),
@@ -142,7 +136,7 @@ def make_image_kinds(folder: Path) -> dict[str, Path]:
 
 
 def make_undecodable_kinds(folder: Path) -> dict[str, Path]:
-    """Writes files that end in .JPEG and are no images.
+    """Writes files named .JPEG that are no images.
 
     Returns:
         A path for each kind; at "absent" and "folder" there is no file.

@@ -56,9 +56,12 @@ class Mutation(NamedTuple):
 
 
 LAYERS = "resnet50/network/layers.py"
+NORMALIZATION = "resnet50/network/normalization.py"
 SYNCHRONIZED = "resnet50/network/synchronized.py"
+BOTTLENECK = "resnet50/network/bottleneck.py"
 MODEL = "resnet50/network/model.py"
 STEP = "resnet50/training/update/step.py"
+LOSS = "resnet50/training/update/loss.py"
 OPTIMIZER = "resnet50/training/update/optimizer.py"
 ACCUMULATION = "resnet50/training/update/accumulation.py"
 LOSS_SCALE = "resnet50/training/update/loss_scale.py"
@@ -75,9 +78,10 @@ VALIDATION = "resnet50/pixels/evaluation_crops.py"
 
 _LAYERS = "network/test_layers.py::"
 _CONVOLUTION = (f"{_LAYERS}test_convolution_equals_a_loop_over_pixels",)
-_EPSILON = (f"{_LAYERS}test_epsilon_is_exactly_what_is_asked_for",)
-_MOVING = (f"{_LAYERS}test_moving_statistics_over_three_steps_by_hand",)
-_R_AND_D = (f"{_LAYERS}test_renormalization_r_and_d_by_hand",)
+_NORMALIZATION = "network/test_normalization.py::"
+_EPSILON = (f"{_NORMALIZATION}test_epsilon_is_exactly_what_is_asked_for",)
+_MOVING = (f"{_NORMALIZATION}test_moving_statistics_over_three_steps_by_hand",)
+_R_AND_D = (f"{_NORMALIZATION}test_renormalization_r_and_d_by_hand",)
 _NETWORK = ("network/test_parity.py::test_logits_and_gradients_equal_the_stored_ones",)
 _VARIANT = ("network/test_model.py::test_a_variant_says_where_the_stride_is",)
 _TYPES = (
@@ -87,8 +91,9 @@ _GROUP = (
     "training/update/test_accumulation.py::test_parts_of_a_batch_make_the_update_of_the_whole",
 )
 _DIVISION = ("training/update/test_loss_scale.py::test_gradients_are_divided_exactly",)
-_SMOOTHING = ("training/update/test_step.py::test_label_smoothing_by_hand",)
+_SMOOTHING = ("training/update/test_loss.py::test_label_smoothing_by_hand",)
 _OPTIMIZER = ("training/update/test_optimizer.py",)
+_LOSS = ("training/update/test_loss.py",)
 _CROPS = ("pixels/test_kernels.py::test_a_crop_is_pillows",)
 _AUGMENTATION = "pixels/test_augmentation.py::"
 _FLIP = (f"{_AUGMENTATION}test_flip_is_the_mirror_image",)
@@ -123,28 +128,28 @@ MUTATIONS = (
     ),
     Mutation(
         "batch normalization: epsilon 1.001e-5 at inference",
-        LAYERS,
+        NORMALIZATION,
         "epsilon=self.epsilon,\n            is_training=False,",
         "epsilon=1.001 * self.epsilon,\n            is_training=False,",
         _EPSILON,
     ),
     Mutation(
         "batch normalization: epsilon 1.001e-5 in training",
-        LAYERS,
+        NORMALIZATION,
         "epsilon=self.epsilon,\n            exponential_avg_factor",
         "epsilon=1.001 * self.epsilon,\n            exponential_avg_factor",
         _EPSILON,
     ),
     Mutation(
         "batch renormalization: epsilon 1.001e-5",
-        LAYERS,
+        NORMALIZATION,
         "epsilon=self.epsilon,\n            is_training=True,",
         "epsilon=1.001 * self.epsilon,\n            is_training=True,",
         _EPSILON,
     ),
     Mutation(
         "batch renormalization: epsilon 1.001e-5 in sigma",
-        LAYERS,
+        NORMALIZATION,
         "tf.sqrt(self.moving_variance + self.epsilon)",
         "tf.sqrt(self.moving_variance + 1.001 * self.epsilon)",
         _EPSILON,
@@ -158,7 +163,7 @@ MUTATIONS = (
     ),
     Mutation(
         "batch normalization: the moving variance is of biased ones",
-        LAYERS,
+        NORMALIZATION,
         "self.moving_variance.assign(normalized.batch_variance)",
         "kept = self.moving_average_decay * self.moving_variance\n"
         "        count = tf.cast(tf.size(x) / tf.size(self.gamma), tf.float32)\n"
@@ -169,9 +174,9 @@ MUTATIONS = (
     ),
     Mutation(
         "batch renormalization: the moving variance is of biased ones",
-        LAYERS,
-        "+ (1 - decay) * normalized.batch_variance",
-        "+ (1 - decay) * biased_variance",
+        NORMALIZATION,
+        "self._move_statistics(mean, unbiased_variance)",
+        "self._move_statistics(mean, unbiased_variance * (count - 1) / count)",
         _MOVING,
     ),
     Mutation(
@@ -183,30 +188,30 @@ MUTATIONS = (
     ),
     Mutation(
         "batch renormalization: r is of the unbiased variance",
-        LAYERS,
-        "normalized.batch_variance * (count - 1) / count",
-        "normalized.batch_variance",
+        NORMALIZATION,
+        "unbiased_variance * (count - 1) / count, limits",
+        "unbiased_variance, limits",
         _R_AND_D,
     ),
     Mutation(
         "batch normalization: the decay is the new share",
-        LAYERS,
+        NORMALIZATION,
         "exponential_avg_factor=1 - self.moving_average_decay",
         "exponential_avg_factor=self.moving_average_decay",
         _MOVING,
     ),
     Mutation(
         "batch renormalization: a gradient through r and d",
-        LAYERS,
+        NORMALIZATION,
         "return tf.stop_gradient(r), tf.stop_gradient(d)",
         "return r, d",
-        (f"{_LAYERS}test_no_gradient_flows_through_r_and_d",),
+        (f"{_NORMALIZATION}test_no_gradient_flows_through_r_and_d",),
     ),
     Mutation(
         "batch renormalization: factors in float16",
-        LAYERS,
-        "tf.cast(normalized.y, tf.float32) * (self.gamma * r)",
-        "tf.cast(normalized.y * tf.cast(self.gamma * r, x.dtype), tf.float32)",
+        NORMALIZATION,
+        "tf.cast(x_hat, tf.float32) * (self.gamma * r)",
+        "tf.cast(x_hat * tf.cast(self.gamma * r, x_hat.dtype), tf.float32)",
         (
             "training/update/test_precision.py"
             "::test_renormalization_s_factors_are_not_rounded_to_halves",
@@ -218,7 +223,7 @@ MUTATIONS = (
         "tf.nn.moments(x, [0, 1, 2])",
         "(tf.cast(m, tf.float32)\n"
         "            for m in tf.nn.moments(tf.cast(x, tf.float16), [0, 1, 2]))",
-        (f"{_LAYERS}test_statistics_are_float32_whatever_is_normalized",),
+        (f"{_NORMALIZATION}test_statistics_are_float32_whatever_is_normalized",),
     ),
     # The network
     Mutation(
@@ -230,28 +235,28 @@ MUTATIONS = (
     ),
     Mutation(
         "no ReLU after a block's second normalization",
-        MODEL,
+        BOTTLENECK,
         "tf.nn.relu(self.normalization2(x, is_training, limits))",
         "self.normalization2(x, is_training, limits)",
         _NETWORK,
     ),
     Mutation(
         "no ReLU after a block's sum",
-        MODEL,
+        BOTTLENECK,
         "return tf.nn.relu(x + shortcut)",
         "return x + shortcut",
         _NETWORK,
     ),
     Mutation(
         "a ReLU before a block's sum",
-        MODEL,
+        BOTTLENECK,
         "return tf.nn.relu(x + shortcut)",
         "return tf.nn.relu(tf.nn.relu(x) + shortcut)",
         _NETWORK,
     ),
     Mutation(
         "a projection that is not normalized",
-        MODEL,
+        BOTTLENECK,
         "shortcut = self.projection_normalization(shortcut, is_training, limits)",
         "pass",
         _NETWORK,
@@ -259,8 +264,8 @@ MUTATIONS = (
     Mutation(
         "v1 for v1.5",
         MODEL,
-        "(stride, 1) if variant",
-        "(1, stride) if variant",
+        "(stride, 1) if settings.variant",
+        "(1, stride) if settings.variant",
         _VARIANT,
     ),
     Mutation(
@@ -282,33 +287,33 @@ MUTATIONS = (
     Mutation(
         "no l2 penalty in what is differentiated",
         STEP,
-        "target = total_loss * self.loss_scale.scale if is_scaled else total_loss",
-        "target = loss * self.loss_scale.scale if is_scaled else loss",
+        "self._scale(forward.loss)",
+        "self._scale(forward.cross_entropy)",
         (
             "training/update/test_step.py"
             "::test_the_l2_penalty_may_include_gamma_beta_and_the_bias",
         ),
     ),
     Mutation(
-        "no l2 penalty in the loss that is told",
+        "no l2 penalty in the loss that is reported",
         STEP,
-        "total_loss = loss + penalty",
-        "total_loss = loss",
+        "entropy, penalty, entropy + penalty)",
+        "entropy, penalty, entropy)",
         ("training/update/test_step.py::test_the_returned_loss_has_the_l2_penalty",),
     ),
     Mutation(
         "an l2 penalty without its half",
-        OPTIMIZER,
+        LOSS,
         "return l2_penalty * tf.add_n(",
         "return 2 * l2_penalty * tf.add_n(",
-        _OPTIMIZER,
+        _LOSS,
     ),
     Mutation(
         "an l2 penalty in float16",
-        OPTIMIZER,
+        LOSS,
         "tf.nn.l2_loss(weight)",
         "tf.cast(tf.nn.l2_loss(tf.cast(weight, tf.float16)), tf.float32)",
-        _OPTIMIZER,
+        _LOSS,
     ),
     Mutation(
         "the learning rate in the velocity",
@@ -326,25 +331,25 @@ MUTATIONS = (
     ),
     Mutation(
         "label smoothing spread over the other classes",
-        STEP,
+        LOSS,
         "spread = label_smoothing / num_classes",
         "spread = label_smoothing / (num_classes - 1)",
         _SMOOTHING,
     ),
     Mutation(
         "label smoothing without the label's part",
-        STEP,
+        LOSS,
         "1 - label_smoothing + spread",
         "1 - label_smoothing",
         _SMOOTHING,
     ),
     Mutation(
         "mixup's shares of the loss exchanged",
-        STEP,
+        LOSS,
         "mixing_share * loss + (1 - mixing_share) * other",
         "mixing_share * other + (1 - mixing_share) * loss",
         (
-            "training/update/test_mixup.py::test_loss_and_gradient_of_a_blended_label_by_hand",
+            "training/update/test_loss.py::test_loss_and_gradient_of_a_blended_label_by_hand",
         ),
     ),
     Mutation(
@@ -362,7 +367,7 @@ MUTATIONS = (
         "1 / (255 * std)",
         "1 / (256 * std)",
         (
-            "training/update/test_step.py"
+            "network/test_inputs.py"
             "::test_normalizing_on_the_device_is_normalizing_in_the_preprocessor",
         ),
     ),

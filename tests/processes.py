@@ -1,4 +1,4 @@
-"""Starts Python processes that tests talk to over pipes, and ends them. No test."""
+"""Starts and ends Python processes that tests talk to over pipes. No test."""
 
 import contextlib
 import subprocess
@@ -15,7 +15,7 @@ def python_process(
 ) -> Iterator[subprocess.Popen]:
     """Runs a program with text pipes; kills it at the end of the block.
 
-    ``readline()`` on its stdout waits for what it prints, and sees its end as "".
+    ``readline()`` on its stdout waits for a line; it returns "" when the program ends.
     """
     command = [sys.executable, "-u", "-c", program, *map(str, arguments)]
     pipe = subprocess.PIPE

@@ -1,4 +1,4 @@
-"""The settings that tests start from: config.txt as shipped, made small."""
+"""Small settings for tests, based on config.txt as shipped."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from resnet50.config.toml_file import read_config
 PROJECT = Path(__file__).parent.parent
 SETTINGS = read_config(PROJECT / "config.txt")
 
-# Small enough that a ResNet-50 trains some steps a second on a CPU.
+# With these a ResNet-50 trains some steps per second on a CPU.
 SMALL = {
     "augmentation": {
         "shorter_side_min": 34,
@@ -32,11 +32,11 @@ SMALL = {
 
 
 def write_small_config(folder: Path, **changes: dict) -> Path:
-    """Writes config.txt, as shipped but SMALL, into a folder.
+    """Writes config.txt as shipped, with SMALL, into a folder.
 
     Args:
-        folder: Holds images/train and images/val, or will.
-        changes: For each section, values that go before those of SMALL.
+        folder: The images go into its images/train and images/val.
+        changes: For each section, values that override those of SMALL.
     """
     document = tomlkit.parse((PROJECT / "config.txt").read_text(encoding="utf-8"))
     images = {"training_images": "images/train", "validation_images": "images/val"}

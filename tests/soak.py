@@ -6,8 +6,8 @@ The real runtime_preprocessing.py makes 20,000 tiny batches, and the real loop t
 network of one layer on them, with a cosine schedule, mixup, and a checkpoint every 100
 steps. After step 2,000, neither program's memory may grow by more than 7 MB, and
 neither may open more files. One Python number that becomes a tensor in each step would
-leak 14 MB; two of them, as with mixup, 28 MB. In two runs
-the trainer grew by 0.2 and 3.9 MB, the preprocessor by 2.1 and 2.2 MB.
+leak 14 MB; two of them, as with mixup, 28 MB. In two runs the trainer grew by 0.2 and
+3.9 MB, the preprocessor by 2.1 and 2.2 MB.
 """
 
 import dataclasses

@@ -1,8 +1,8 @@
-"""Proves that each kind of bad input gets one clear line from whoever meets it.
+"""Proves that each kind of bad input ends a program with one clear line.
 
-A corpus: each kind breaks one thing in a small, sound project, and names the program
-that is then started and what the last line of its stderr must say. None may show a
-traceback. What modules do with bad files is tested with them; this is what a user sees.
+Each kind in the corpus breaks one thing in a small, sound project, and names the
+program to start and a part of its last line on stderr. No program may show a traceback.
+The tests of the modules prove how they treat bad files; these prove what a user sees.
 """
 
 import importlib
@@ -36,7 +36,7 @@ PREVIEW = ("resnet50.commands.preview", "--epoch=0", "--batch=0")
 
 
 def in_config(old, new):
-    """Breaks config.txt by replacing a line, or the beginning of one."""
+    """Breaks config.txt by replacing a line or its beginning."""
 
     def break_it(folder):
         path = folder / "config.txt"
@@ -364,7 +364,7 @@ CORPUS = {
 def template(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sound")
     make_class_folders(folder / "images/train", 3, 8)
-    # Its flat images alone have nothing in the blue channel.
+    # The blue channel is empty.
     noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
     first = sorted((folder / "images/train").rglob("*.png"))[0]
     Image.fromarray(noise).save(first)
@@ -396,7 +396,7 @@ def run(project, monkeypatch, module, *flags):
 def test_one_clear_line(project, monkeypatch, capsys, kind):
     (module, *flags), break_it, expected = CORPUS[kind]
     if break_it is not None:
-        # Hard links: breaking a file must not break the template's.
+        # The files are hard links; copies protect the template.
         for path in (project / "images").rglob("*.png"):
             content = path.read_bytes()
             path.unlink()
@@ -408,12 +408,12 @@ def test_one_clear_line(project, monkeypatch, capsys, kind):
     assert not any("Traceback" in line for line in lines)
 
 
-def test_the_corpus_has_the_kinds_it_should():
+def test_the_corpus_is_large():
     assert len(CORPUS) >= 40
 
 
 def png_header(width, height):
-    """A PNG that says how large it is, and ends there."""
+    """A PNG file that ends after its size."""
     data = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunk = b"IHDR" + data
     crc = struct.pack(">I", zlib.crc32(chunk))
@@ -435,7 +435,7 @@ BAD_IMAGES = {
 
 
 @pytest.mark.parametrize("kind", BAD_IMAGES)
-def test_a_bad_image_costs_its_place_and_is_named(project, monkeypatch, capsys, kind):
+def test_a_bad_image_is_left_out_and_named(project, monkeypatch, capsys, kind):
     path = sorted((project / "images/train").rglob("*.png"))[5]
     content = path.read_bytes()
     path.unlink()
@@ -453,7 +453,7 @@ def test_a_bad_image_costs_its_place_and_is_named(project, monkeypatch, capsys, 
         path.write_bytes(BAD_IMAGES[kind])
     assert run(project, monkeypatch, *STATS) == 0
     output = capsys.readouterr().out
-    if kind in ("vanished", "folder"):  # Not listed in the first place.
+    if kind in ("vanished", "folder"):  # Never listed.
         assert "unreadable" not in output
     else:
         assert f"unreadable: {path}: " in output
@@ -486,13 +486,13 @@ def test_a_second_program_is_refused(project, monkeypatch, capsys):
 
 
 def test_an_unreadable_folder_is_named():
-    # Not in tmp_path, which is closed to others than its owner, such as nobody.
+    # Not in tmp_path, which only its owner may enter; nobody may not.
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
         make_class_folders(folder, 2, 1)
         (folder / "class_001").chmod(0)
-        is_root = os.geteuid() == 0  # Whom nothing is closed to.
+        is_root = os.geteuid() == 0  # Permissions do not stop root.
         if is_root:
             os.seteuid(65534)
         try:
@@ -506,6 +506,6 @@ def test_an_unreadable_folder_is_named():
 
 
 def test_batch_of_constant_images_has_no_shift_and_no_nan():
-    """Zero variance: every eigenvalue is zero, and so is the colour's shift."""
+    """Without variance, all eigenvalues are zero, and so is the colour shift."""
     crop = np.full((32, 32, 3), 77, np.uint8)
     assert np.abs(colour_shift(crop, (0.2, 0.2, 0.2), (1.0, 1.0, 1.0))).max() < 1e-9

@@ -1,8 +1,8 @@
 """Proves, with random input, that only named errors come out and nothing hangs.
 
-hypothesis makes whole texts, and sound ones with something changed, for each thing that
-a person or another process may write. Whatever is read must be accepted or refused with
-an error of one line; anything else fails the test with the input that did it.
+For everything that a person or another process may write, hypothesis makes arbitrary
+content and sound content with a change. It must be accepted, or refused with an error
+of one line. Anything else fails the test and shows the input.
 """
 
 import tempfile
@@ -38,7 +38,7 @@ POSITION = Position(0, 0)
 fuzz = settings(
     max_examples=300,
     deadline=None,
-    derandomize=True,  # CI must not find today what it did not find yesterday.
+    derandomize=True,  # CI must find the same every day.
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
@@ -67,7 +67,7 @@ IMAGE_FILES = image_files()
 
 
 def changed(sound: bytes):
-    """A strategy for the sound content with a piece replaced, or cut off."""
+    """A strategy: the sound content with a piece replaced, or with its end cut off."""
 
     def splice(start, length, piece):
         start = start % (len(sound) + 1)

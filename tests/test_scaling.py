@@ -1,6 +1,6 @@
-"""Proves that docs/scaling.md's tables and figures follow from what it assumes.
+"""Proves that docs/scaling.md's tables and figures follow from its assumptions.
 
-And that the simulation, which some of them come from, keeps the protocol's rules.
+The simulation behind some of them is tested against the protocol's rules.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ def workers_for(speed: float) -> int:
 
 
 def buffer_for(speed: float, pause_seconds: float) -> float:
-    """Images, with the worst moment of the refill."""
+    """Number of images, for a pause at the refill's worst moment."""
     return speed * (pause_seconds + SLEEP) / BELOW
 
 
@@ -109,7 +109,7 @@ def test_figures_in_the_text():
 
 
 def bench(**changes) -> Settings:
-    """benchmarks.handoff's setting, with one worker of 430 images/s."""
+    """The setting of benchmarks.handoff, with one worker of 430 images/s."""
     make = BATCH / WORKER_SPEED
     settings = Settings(1, make, 2 * make, buffer_size=60, refill_sleep_seconds=0.2)
     return dataclasses.replace(settings, keeps_pace=True, **changes)
@@ -180,7 +180,7 @@ def test_buffer_for_a_pause(card, minutes):
 
 
 def test_with_the_formulas_buffer_no_card_waits():
-    """Whenever the pause begins; with as many steps as it has, each one does."""
+    """For any start of the pause; a buffer for the pause alone is too small."""
     for speed in CARDS.values():
         for start in (20, 27, 33):
             settings = pause_settings(speed, 1, start)
@@ -202,17 +202,14 @@ class TestSimulation:
         assert first != other
 
     def test_by_hand_without_spread(self):
-        """One worker makes a batch a second, a trainer takes each at once.
-
-        Each is read at the next poll, every 0.1 s.
-        """
+        """One worker makes a batch per second; the reader polls every 0.1 s."""
         settings = Settings(
             1,
             1.0,
             0.5,
             buffer_size=10,
             spread=0.0,
-            look_seconds=0.0,
+            list_seconds=0.0,
             read_seconds=0.0,
         )
         outcome = Simulation(settings).run(10.95)
@@ -228,7 +225,7 @@ class TestSimulation:
         assert four == pytest.approx(4 * one, abs=8)
 
     def test_refill_waits_until_less_than_80_percent_is_left(self):
-        """Ten of ten, a step a second: at eight it sleeps, at seven it goes on."""
+        """With one step per second it sleeps at 8 of 10 batches, and refills at 7."""
         settings = Settings(
             1,
             0.1,

@@ -1,4 +1,4 @@
-"""Proves that the scripts work as their user runs them, as real processes.
+"""Proves that the scripts work as a user runs them, as real processes.
 
 The ResNet-50 is the real one, on 32-pixel crops.
 """
@@ -26,7 +26,7 @@ from tests.settings import PROJECT, write_small_config
 
 NUM_CLASSES, PER_CLASS, BATCH_SIZE = len(PATTERNS), 2, 4
 BATCHES_PER_EPOCH = NUM_CLASSES * PER_CLASS // BATCH_SIZE
-SECONDS = 120  # No program here takes a third of it.
+SECONDS = 120  # No program here takes a third of this.
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def finish(process, status=0):
 
 
 def finish_early(preprocessor):
-    """Ends a preprocessor whose trainer will not come back."""
+    """Ends a preprocessor whose trainer has ended early."""
     preprocessor.send_signal(signal.SIGTERM)
     assert "train.py has gone; it was at" in finish(preprocessor, 130)
 
@@ -75,7 +75,7 @@ def train(config, run, *flags):
 
 
 def read_until(process, text):
-    """Reads what a program prints, up to the line that has the text."""
+    """Reads a program's output up to the line with the text."""
     lines = []
     for line in process.stdout:
         lines.append(line)
@@ -89,7 +89,7 @@ def weights(config, run, name):
     path = config.parent / "saved_models" / run / name / "variables"
     reader = tf.train.load_checkpoint(str(path))
     names = [n for n in reader.get_variable_to_shape_map() if "VARIABLE_VALUE" in n]
-    assert len(names) > 400  # 53 convolutions with normalizations, and velocities.
+    assert len(names) > 400  # 53 convolutions, their normalizations and velocities.
     return {name: reader.get_tensor(name) for name in names}
 
 
@@ -100,7 +100,7 @@ def assert_equal_weights(first, second):
 
 
 def wait_for_step(config, step, *processes):
-    """Waits until the trainer is at a step or past it."""
+    """Waits until the trainer has reached a step."""
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
         for process in processes:
@@ -115,7 +115,7 @@ def wait_for_step(config, step, *processes):
 
 
 def wait_for_batches(config, number=1):
-    """Waits until the buffer holds some batches; returns the buffer's folder."""
+    """Waits until the buffer holds batches; returns its folder."""
     buffer = config.parent / "buffer"
     deadline = time.monotonic() + SECONDS
     while len(list(buffer.glob("images_*.npy"))) < number:
@@ -126,7 +126,7 @@ def wait_for_batches(config, number=1):
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, images):
-    """A training of two epochs, the preprocessor started first."""
+    """An undisturbed run of two epochs; the preprocessor is started first."""
     folder = tmp_path_factory.mktemp("undisturbed")
     (folder / "images").symlink_to(images)
     config = write_small_config(folder)
@@ -136,7 +136,7 @@ def undisturbed(tmp_path_factory, images):
     return config, output, finish(preprocessor)
 
 
-def test_both_scripts_end_by_themselves_and_say_what_was(undisturbed):
+def test_both_scripts_end_by_themselves_and_report(undisturbed):
     config, trained, preprocessed = undisturbed
     assert "warning: TensorFlow finds no GPU" in trained
     assert "trained up to epoch 2" in trained
@@ -150,7 +150,7 @@ def test_both_scripts_end_by_themselves_and_say_what_was(undisturbed):
 
 def test_resuming_at_an_epoch_gives_the_same_weights(undisturbed, config):
     reference = undisturbed[0]
-    # The trainer first this time, and two preprocessors one after the other.
+    # Now the trainer is started first, and two preprocessors one after another.
     trainer = train(config, "parts", "--epoch_end=1")
     finish(preprocess(config, "--epoch_end=1"))
     finish(trainer)
@@ -205,7 +205,7 @@ def test_a_buffer_folder_deleted_under_both_programs_gives_the_same_weights(
     reference = undisturbed[0]
     preprocessor = preprocess(config)
     buffer = wait_for_batches(config, 6)
-    # So that the trainer cannot come to its end, and sees the missing folder too.
+    # Paused, so that the trainer cannot finish before it sees the missing folder.
     preprocessor.send_signal(signal.SIGSTOP)
     trainer = train(config, "parts")
     wait_for_step(config, 2, trainer, preprocessor)
@@ -242,7 +242,7 @@ shorter_side = 44
 
 
 def test_a_recipe_laid_over_config_txt(config):
-    """With crops that grow in the second epoch, mixup and an average of the weights."""
+    """The crops grow in the second epoch; mixup and averaged weights are on."""
     recipe = config.parent / "recipes" / "mine.txt"
     recipe.parent.mkdir()
     recipe.write_text(RECIPE)
@@ -255,7 +255,7 @@ def test_a_recipe_laid_over_config_txt(config):
     assert "(20 images, 1 crop, averaged weights)" in output
 
 
-def test_uint8_batches_train_alike(undisturbed, tmp_path, images):
+def test_uint8_batches_give_nearly_the_same_loss(undisturbed, tmp_path, images):
     (tmp_path / "images").symlink_to(images)
     config = write_small_config(tmp_path, train={"dtype": "uint8", "epochs": 1})
     preprocessor = preprocess(config)
@@ -263,7 +263,7 @@ def test_uint8_batches_train_alike(undisturbed, tmp_path, images):
     finish(preprocessor)
     row, *_ = read_table(tmp_path / "saved_models" / "raw" / "metrics.csv")
     reference = undisturbed[0].parent / "saved_models" / "whole" / "metrics.csv"
-    # float16 rounds what uint8 leaves exact, and five steps make more of it.
+    # float16 rounds pixels, uint8 does not; five steps amplify the difference.
     assert float(row["loss"]) == pytest.approx(
         float(read_table(reference)[0]["loss"]), rel=0.02
     )
@@ -280,7 +280,7 @@ def test_evaluation_of_a_run(undisturbed):
 
 
 def test_predictions_need_no_training_images(undisturbed, tmp_path, images):
-    """With a copy of config.txt and of the run, as on another machine."""
+    """As on another machine, with a copy of config.txt and of the run only."""
     runs = undisturbed[0].parent / "saved_models"
     config = write_small_config(tmp_path, train={"saved_models_folder": str(runs)})
     flags = (f"--config={config}", "--run_folder=whole", "--json")
@@ -323,7 +323,7 @@ def test_ctrl_c_leaves_a_valid_buffer(config):
 
 
 class InTerminal:
-    """A program in a terminal of its own."""
+    """A program in a new terminal."""
 
     def __init__(self, *arguments):
         self._terminal, end = os.openpty()
@@ -340,13 +340,13 @@ class InTerminal:
         os.close(end)
 
     def poll(self):
-        """The exit status, if it has ended; reads meanwhile what it prints."""
+        """The exit status, if it has ended; also empties the terminal's output."""
         with contextlib.suppress(BlockingIOError):
             os.read(self._terminal, 2**16)
         return self._process.poll()
 
     def hang_up(self):
-        """Takes the terminal away; returns the program's exit status."""
+        """Closes the terminal; returns the program's exit status."""
         os.close(self._terminal)
         return self._process.wait(SECONDS)
 
@@ -365,7 +365,7 @@ def test_a_dropped_connection_saves_and_leaves_a_valid_buffer(config):
 
 
 def start_in_background(*arguments):
-    """As a script does that shall outlive its terminal; returns the id as well."""
+    """Starts a program with nohup in a shell's background; returns its id too."""
     shell = ["sh", "-c", 'nohup "$@" & echo $!; wait $!', "sh", sys.executable]
     process = subprocess.Popen(
         [*shell, *map(str, arguments)],
@@ -378,7 +378,7 @@ def start_in_background(*arguments):
 
 
 def test_in_the_background_only_sigterm_stops(config):
-    """There a shell has SIGINT ignored, and nohup SIGHUP."""
+    """The shell makes it ignore SIGINT, and nohup SIGHUP."""
     flags = f"--config={config}", "--epoch_end=99"
     preprocessor, first = start_in_background("runtime_preprocessing.py", *flags)
     trainer, second = start_in_background("train.py", *flags, "--run_folder=run")
@@ -387,7 +387,7 @@ def test_in_the_background_only_sigterm_stops(config):
         os.kill(first, number)
         os.kill(second, number)
     step = read_progress(config.parent / "buffer", BATCHES_PER_EPOCH, 99)
-    # More than the buffer holds, so both go on.
+    # More steps than the buffer holds, so both programs go on.
     wait_for_step(config, step + 8, trainer, preprocessor)
     os.kill(second, signal.SIGTERM)
     assert "stopped before epoch" in finish(trainer, 130)
@@ -450,7 +450,7 @@ def test_bad_settings_end_with_one_line(tmp_path, script):
 
 @pytest.mark.parametrize("module", ["tensorflow", "PIL"])
 def test_ctrl_c_while_the_modules_load_shows_no_traceback(config, module):
-    """A module that never finishes to load stands for the real one."""
+    """A module that never finishes loading replaces the real one."""
     folder = config.parent / "modules"
     folder.mkdir()
     (folder / f"{module}.py").write_text("print('loading', flush=True)\ninput()\n")

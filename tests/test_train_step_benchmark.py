@@ -16,7 +16,8 @@ from benchmarks.arithmetic import (
 )
 from benchmarks.layouts import make_convolution, measure_layouts
 from resnet50.network.layers import Convolution
-from resnet50.network.model import STAGES, VARIANTS, ResNet50
+from resnet50.network.model import STAGES, VARIANTS
+from tests.network.networks import create_resnet
 from tests.training.tolerances import difference, sum_bound
 
 ROWS = [" ".join(row.split()) for row in arithmetic.__doc__.splitlines()]
@@ -43,7 +44,7 @@ def test_the_table_is_true():
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_convolutions_are_the_network_s(variant):
     found = sorted(shape[:4] for shape in convolutions(224, variant))
-    modules = ResNet50(2, variant=variant).submodules
+    modules = create_resnet(variant=variant).submodules
     layers = [module for module in modules if isinstance(module, Convolution)]
     expected = sorted(
         (layer.kernel.shape[0], layer.stride, *layer.kernel.shape[2:])

@@ -1,10 +1,10 @@
-"""What the network learns, on a machine without ImageNet.
+"""Measures what the network learns, on a machine without ImageNet.
 
     python3 -m benchmarks.learning photographs --images DIR
     python3 -m benchmarks.learning digits --seeds 3
 
-``photographs`` learns a folder's photographs by heart, with the two scripts as two
-processes. ``digits`` compares with Keras on held-out images; it needs the extra
+``photographs`` overfits a folder's photographs, with the two scripts as two processes.
+``digits`` compares the network with Keras' on held-out images; it needs the extra
 `bench`.
 """
 
@@ -30,7 +30,9 @@ def parse_arguments() -> argparse.Namespace:
         "--images", type=Path, help="class folders; default: 200 generated photographs"
     )
     by_heart.add_argument(
-        "--folder", type=Path, help="new, for all files; default: a temporary one"
+        "--folder",
+        type=Path,
+        help="new folder for all files; default: a temporary one",
     )
     beside_keras = benchmarks.add_parser("digits")
     beside_keras.add_argument("--seeds", type=int, default=3, help="2 or more")
@@ -43,7 +45,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def run_digits(num_seeds: int) -> None:
-    """Loads TensorFlow, and packages that not everyone has; runs ``digits``."""
+    """Imports TensorFlow and the packages of the extra, and runs ``digits``."""
     try:
         from benchmarks.learning import digits
     except ImportError as error:
@@ -52,7 +54,7 @@ def run_digits(num_seeds: int) -> None:
 
 
 def main() -> None:
-    """Prints what it runs on, and runs it."""
+    """Prints the hardware and the versions, and runs the benchmark."""
     args = parse_arguments()
     words = ["python3", "-m", "benchmarks.learning", *sys.argv[1:]]
     print(f"command:  {shlex.join(words)}")

@@ -1,11 +1,11 @@
-"""Held-out accuracy on scikit-learn's digits, ours beside Keras's in one run.
+"""Compares held-out accuracy on scikit-learn's digits with Keras' in one run.
 
-Both have the same network (variant v1), first weights, batches in the same order, and
-recipe: SGD with momentum, l2 penalty, warm-up, cosine. What stays different: Keras's
-convolutions have biases, which the batch normalization after them takes out again; its
-SGD has the learning rate inside the velocity; its moving variances are averages of the
-biased variances. And it rounds differently, so that after some steps the two are as far
-apart as two seeds: accuracies can only be compared over several.
+Both have the same network (variant v1), initial weights, order of batches and training:
+SGD with momentum, l2 penalty, warm-up, cosine. Differences remain: Keras' convolutions
+have biases, which the batch normalization after them removes; its SGD has the learning
+rate inside the velocity; its moving variances average the biased variances. Keras also
+rounds differently, so after some steps the two differ like two seeds. Accuracies can
+be compared only over several seeds.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from resnet50.config.settings import Config
 from resnet50.dataset.images import EPOCH_ORDER
 from resnet50.pixels.augmentation import ChannelStatistics
 from resnet50.training.per_step import PerStepNumbers
-from resnet50.training.update.step import Training
+from resnet50.training.update.step import Training, create_training
 from resnet50.training.update.totals import count_correct
 from tests.network.keras_weights import (
     KERAS_EPSILON,
@@ -33,10 +33,10 @@ from tests.network.keras_weights import (
 )
 from tests.settings import SETTINGS
 
-# 8 x 8 pixels made as large as the network takes; 1,437 to train on, 360 held out.
+# 8 x 8 pixels, enlarged for the network; 1,437 images to train on, 360 held out.
 CLASSES, SIZE, HELD_OUT = 10, 32, 360
 
-# What differs from config.txt as shipped.
+# Differences from config.txt as shipped.
 RECIPE = {
     "batch_size": 64,
     "epochs": 12,
@@ -67,7 +67,7 @@ def read_digits() -> tuple[Images, Images]:
 
 
 def configure(seed: int) -> Config:
-    """config.txt as shipped, but for the recipe and Keras's variant and epsilon."""
+    """config.txt as shipped, with RECIPE and Keras' variant and epsilon."""
     return dataclasses.replace(
         SETTINGS,
         model=dataclasses.replace(SETTINGS.model, variant="v1", epsilon=KERAS_EPSILON),
@@ -76,7 +76,7 @@ def configure(seed: int) -> Config:
 
 
 def batches(data: Images, config: Config) -> Iterator[Images]:
-    """All epochs' batches; an epoch's incomplete last one is dropped."""
+    """All epochs' batches; the incomplete last batch of an epoch is dropped."""
     size = config.train.batch_size
     for epoch in range(config.train.epochs):
         rng = np.random.default_rng([config.train.seed, EPOCH_ORDER, epoch])
@@ -87,7 +87,7 @@ def batches(data: Images, config: Config) -> Iterator[Images]:
 
 
 def create_keras_twin(training: Training, config: Config) -> keras.Model:
-    """Keras's ResNet50 with our weights, its own optimizer, and the recipe."""
+    """Keras' ResNet50 with this project's weights, Keras' optimizer, and RECIPE."""
     model = keras.applications.ResNet50(
         weights=None,
         classes=CLASSES,
@@ -96,7 +96,7 @@ def create_keras_twin(training: Training, config: Config) -> keras.Model:
     )
     pairs = pair_with_keras(training.model, model)
     copy_weights_to_keras(pairs)
-    # Keras's L2 has no half in it.
+    # Keras' L2 has no factor of 1/2.
     penalty = keras.regularizers.L2(config.train.l2_penalty / 2)
     for _, layer in pairs:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -112,12 +112,12 @@ def create_keras_twin(training: Training, config: Config) -> keras.Model:
 
 
 def top1(logits: tf.Tensor, labels: np.ndarray) -> float:
-    """Share of right answers."""
+    """Share of correct answers."""
     return int(count_correct(logits, labels, 1)) / len(labels)
 
 
 def train_both(seed: int, train: Images, held_out: Images) -> tuple[float, float]:
-    """Trains ours and Keras's, batch by batch in turn.
+    """Trains this project's network and Keras', alternating batch by batch.
 
     Returns:
         Held-out top-1 of ours and of Keras's.
@@ -125,7 +125,7 @@ def train_both(seed: int, train: Images, held_out: Images) -> tuple[float, float
     config = configure(seed)
     # These statistics are for uint8 images only.
     unused = ChannelStatistics((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    ours = Training(CLASSES, config.model, config.train, unused)
+    ours = create_training(CLASSES, config.model, config.train, unused)
     twin = create_keras_twin(ours, config)
     batches_per_epoch = len(train.labels) // config.train.batch_size
     numbers = PerStepNumbers(config.train, config.batch_renorm, batches_per_epoch)

@@ -1,9 +1,9 @@
-"""Learns photographs by heart with the two scripts, running as two processes.
+"""Overfits photographs with the two scripts, running as two processes.
 
-The images are cropped to 64 pixels and augmented as config.txt as shipped does it, all
-sizes smaller in the same proportion: 33 sides from 73 to 137 for its 33 sides from 256
-to 480. Accuracy is the trainer's own, in metrics.csv: over an epoch's augmented images,
-each counted before the step that learns from it.
+Crops have 64 pixels. The augmentation is that of config.txt as shipped, with all sizes
+reduced in proportion: 33 sides from 73 to 137 instead of 256 to 480. The accuracy is
+from metrics.csv: over an epoch's augmented images, each counted before the step that
+learns from it.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from resnet50.reports.tables import METRICS_FILE, read_table
 RUN, EPOCHS, NUM_GENERATED = "photographs", 200, 200
 TARGET = 0.95
 
-# What differs from config.txt as shipped.
+# Differences from config.txt as shipped.
 _CHANGES = {
     "augmentation": {
         "shorter_side_min": 73,
@@ -45,12 +45,12 @@ _CHANGES = {
     "runtime_preprocessing": {"num_workers": 1, "sleep_time": 1},
 }
 
-# One epoch's 200 images are few to measure on: so many last epochs are averaged too.
+# An epoch's 200 images are few, so accuracies of this many last epochs are averaged.
 _LAST = 10
 
 
 class Seconds(NamedTuple):
-    """What a training took."""
+    """The time that a training took, in seconds."""
 
     wall: float  # from the start of both programs to the end of both
     to_target: float | None  # from the start to the end of the first epoch at TARGET
@@ -72,7 +72,7 @@ def working_folder(folder: Path | None) -> Iterator[Path]:
 
 
 def prepare(folder: Path, images: Path | None) -> Path:
-    """Writes config.txt, and images if there are none; returns the former's path."""
+    """Writes config.txt, and images if none are given; returns config.txt's path."""
     if images is None:
         images = folder / "images"
         (folder / "generated").mkdir()
@@ -87,9 +87,10 @@ def prepare(folder: Path, images: Path | None) -> Path:
 
 
 def wait_for_target(metrics: Path, trainer: ProgramProcess) -> float | None:
-    """Waits for an epoch that reaches the target; returns the time then, seconds.
+    """Waits for an epoch that reaches the target.
 
-    None if the trainer ends before.
+    Returns:
+        The time then, in seconds; None if the trainer ends first.
     """
     while trainer.is_running():
         if any(float(row["top1"]) >= TARGET for row in read_table(metrics)):
@@ -99,7 +100,7 @@ def wait_for_target(metrics: Path, trainer: ProgramProcess) -> float | None:
 
 
 def children_seconds() -> float:
-    """Processor time of all child processes that have ended, and of their children."""
+    """Processor time of all ended child processes, including their children."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 

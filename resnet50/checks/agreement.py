@@ -28,8 +28,8 @@ def find_programs(folder: Path) -> Programs:
 def check_running(running: Programs) -> Finding:
     """Says which of the two programs run."""
     states = [
-        f"{name} {'is not running' if process is None else f'runs, process {process}'}"
-        for name, process in zip(("runtime_preprocessing.py", "train.py"), running)
+        f"{role}.py {f'runs, process {process}' if process else 'is not running'}"
+        for role, process in zip((locks.PREPROCESSOR, locks.TRAINER), running)
     ]
     return Finding(OK, f"programs: {', '.join(states)}")
 
@@ -49,26 +49,16 @@ def check_manifest(found: dict | None, wanted: dict, running: Programs) -> Findi
         return Finding(OK, "settings: the buffer's batches are those of config.txt")
     what = f"settings: in the buffer, {'; '.join(changed)}"
     if any(running):
-        return Finding(
-            PROBLEM,
-            what,
-            "there: in the running programs; stop them, or restore their settings",
-        )
-    return Finding(
-        WARNING,
-        what,
-        "there: in the buffer's batches; runtime_preprocessing.py will replace them",
+        remedy = "there: in the running programs; stop them, or restore their settings"
+        return Finding(PROBLEM, what, remedy)
+    remedy = (
+        "there: in the buffer's batches; runtime_preprocessing.py will replace them"
     )
+    return Finding(WARNING, what, remedy)
 
 
 def check_progress(folder: Path, batches_per_epoch: int, end_step: int) -> Finding:
-    """Reads training_progress.txt.
-
-    Args:
-        folder: The buffer folder.
-        batches_per_epoch: Number of batches in an epoch.
-        end_step: The step after the training's last one.
-    """
+    """Reads training_progress.txt in the buffer folder."""
     if not (folder / progress.FILE_NAME).exists():
         return Finding(OK, "progress: no training has begun with this buffer")
     try:

@@ -28,24 +28,15 @@ _LIBRARIES = {
     "cusparse": ("cusparse",),
 }
 
-_NVIDIA = "0x10de"  # on the PCI bus
-_DISPLAY = "0x03"
-
 
 class Build(NamedTuple):
-    """What the installed TensorFlow was built for.
+    """What the installed TensorFlow was built for."""
 
-    Attributes:
-        tensorflow: Version of TensorFlow.
-        cuda: Version of CUDA, such as "12.5.1"; "" for a build without GPUs.
-        cudnn: Version of cuDNN, such as "9".
-        capabilities: Such as "sm_80" (machine code) and "compute_90" (machine code, and
-            code that a driver can compile for later cards).
-    """
-
-    tensorflow: str
-    cuda: str
-    cudnn: str
+    tensorflow: str  # its version
+    cuda: str  # version, such as "12.5.1"; "" for a build without GPUs
+    cudnn: str  # version, such as "9"
+    # Such as "sm_80" (machine code) and "compute_90" (machine code, and code that a
+    # driver can compile for later cards).
     capabilities: tuple[str, ...]
 
 
@@ -57,41 +48,18 @@ class Gpu(NamedTuple):
 
 
 class Driver(NamedTuple):
-    """NVIDIA's driver.
+    """NVIDIA's driver."""
 
-    Attributes:
-        version: Such as "550.54.14"; "" if unknown.
-        cuda: The newest CUDA that it supports, such as (12, 4); None if unknown.
-        obstacle: Why its library cannot be loaded, or "".
-    """
-
-    version: str
-    cuda: tuple[int, int] | None
-    obstacle: str
+    version: str  # such as "550.54.14"; "" if unknown
+    cuda: tuple[int, int] | None  # the newest that it supports; None if unknown
+    obstacle: str  # why its library cannot be loaded, or ""
 
 
 class Outcome(NamedTuple):
-    """How a child process that used the GPU ended.
+    """How a child process that used the GPU ended."""
 
-    Attributes:
-        status: Exit status; the negative number of a signal that killed it.
-        last_line: Last line that it wrote to stderr.
-    """
-
-    status: int
-    last_line: str
-
-
-def has_nvidia_card(bus: Path = Path("/sys/bus/pci/devices")) -> bool:
-    """Whether an NVIDIA graphics card is on the PCI bus, with a driver or without."""
-    for device in bus.glob("*"):
-        try:
-            vendor = (device / "vendor").read_text().strip()
-            if vendor == _NVIDIA and (device / "class").read_text()[:4] == _DISPLAY:
-                return True
-        except OSError:  # The device is gone, or may not be read.
-            continue
-    return False
+    status: int  # exit status, or the negative number of the signal that killed it
+    last_line: str  # of stderr
 
 
 def find_driver(proc: Path = Path("/proc/driver/nvidia/version")) -> Driver:
@@ -113,13 +81,8 @@ def required_libraries(requirements: list[str] | None = None) -> list[str]:
     """The shared libraries that TensorFlow needs for a GPU, except the driver's.
 
     A library's number is its package's major version: nvidia-cufft-cu12>=11.2 contains
-    libcufft.so.11.
-
-    Args:
-        requirements: Those of a TensorFlow; None for the installed one.
-
-    Returns:
-        Names such as "libcufft.so.11"; none if TensorFlow does not name its packages.
+    libcufft.so.11. The requirements are those of the installed TensorFlow by default;
+    without NVIDIA's packages among them, no libraries are known.
     """
     if requirements is None:
         try:
@@ -146,11 +109,7 @@ def package_folders() -> list[Path]:
 
 
 def load_library(name: str, folders: list[Path]) -> str:
-    """Loads a shared library from the system or from the given folders.
-
-    Returns:
-        "", or the reason why it cannot be loaded.
-    """
+    """Loads a shared library from the system or a folder; returns "" or why not."""
     reason = ""
     for candidate in (name, *(str(folder / name) for folder in folders)):
         try:

@@ -31,15 +31,10 @@ _PARAMETERS, _PER_CLASS, _STATISTICS = 23_508_032, 2_049, 53_120
 
 
 class Trial(NamedTuple):
-    """The result of writing to a folder.
+    """The result of writing to a folder."""
 
-    Attributes:
-        obstacle: Why it failed, or "".
-        skew_seconds: How far a new file's modification time is ahead of this machine's.
-    """
-
-    obstacle: str
-    skew_seconds: float
+    obstacle: str  # why it failed, or ""
+    skew_seconds: float  # how far the folder's clock is ahead of this machine's
 
 
 def existing_part(path: Path) -> Path:
@@ -65,41 +60,24 @@ def try_to_write(folder: Path) -> Trial:
 
 
 def check_writing(setting: str, folder: Path, trial: Trial) -> Finding:
-    """Checks whether a folder of config.txt can be used.
-
-    Args:
-        setting: Such as "[train] buffer_folder".
-        folder: Value of the setting.
-        trial: From ``try_to_write``.
-    """
+    """Checks whether a folder can be used, which a setting of config.txt names."""
     if trial.obstacle:
-        return Finding(
-            PROBLEM,
-            f"{folder}: cannot be written to: {trial.obstacle}",
-            f"change its permissions, or {setting}",
-        )
+        what = f"{folder}: cannot be written to: {trial.obstacle}"
+        return Finding(PROBLEM, what, f"change its permissions, or {setting}")
     if abs(trial.skew_seconds) > _MAX_SKEW_SECONDS:
-        return Finding(
-            WARNING,
-            f"{folder}: its clock is {trial.skew_seconds:+.0f} s off this machine's",
-            "set both by NTP",
-        )
+        skew = f"{trial.skew_seconds:+.0f} s off this machine's"
+        return Finding(WARNING, f"{folder}: its clock is {skew}", "set both by NTP")
     return Finding(OK, f"{folder}: can be written to and locked, its clock is right")
 
 
 def file_system_of(folder: Path, mounts: Path = Path("/proc/mounts")) -> str:
-    r"""The kind of file system that a folder is on, such as "ext4"; "" if unknown.
-
-    Args:
-        folder: An absolute path.
-        mounts: Lists the mount points, with \040 for a space.
-    """
+    """The kind of file system of an absolute path, such as "ext4"; "" if unknown."""
     found, kind = -1, ""
     for line in mounts.read_text().splitlines() if mounts.exists() else []:
         words = line.split()
         if len(words) < 3:
             continue
-        point = Path(words[1].replace("\\040", " "))
+        point = Path(words[1].replace("\\040", " "))  # A space is written so.
         # The later of two mounts at the same point hides the other.
         if folder.is_relative_to(point) and len(point.parts) >= found:
             found, kind = len(point.parts), words[2]
@@ -114,26 +92,20 @@ def is_ram_disk(kind: str) -> bool:
 def check_file_system(folder: Path, kind: str) -> Finding:
     """Checks the file system of the buffer folder."""
     if kind in _NETWORK:
-        return Finding(
-            WARNING,
-            f"buffer: {folder} is on a network file system, {kind}",
-            "set [train] buffer_folder to a local SSD or to /dev/shm/buffer",
-        )
+        what = f"buffer: {folder} is on a network file system, {kind}"
+        remedy = "set [train] buffer_folder to a local SSD or to /dev/shm/buffer"
+        return Finding(WARNING, what, remedy)
     where = "in memory" if is_ram_disk(kind) else "on a disk"
     return Finding(OK, f"buffer: {folder} is {where} ({kind or 'unknown'})")
 
 
 def check_buffer_room(folder: Path, buffer_size: int, batch_bytes: int) -> Finding:
-    """Checks the free space for the buffer, by the preprocessor's own rule.
+    """Checks the free space for the buffer by the preprocessor's own rule.
 
-    Args:
-        folder: The buffer folder, which need not exist.
-        buffer_size: Batches to keep.
-        batch_bytes: Size of one batch.
+    The folder need not exist.
     """
-    total = buffer_size * batch_bytes / 1e9
-    what = f"buffer: {buffer_size} batches of {batch_bytes / 1e6:.1f} MB take "
-    what += f"{total:.1f} GB"
+    batches = f"{buffer_size} batches of {batch_bytes / 1e6:.1f} MB"
+    what = f"buffer: {batches} take {buffer_size * batch_bytes / 1e9:.1f} GB"
     buffer = BatchBuffer(existing_part(folder))
     try:
         fitting = fitting_buffer_size(buffer, buffer_size, batch_bytes)
@@ -143,11 +115,9 @@ def check_buffer_room(folder: Path, buffer_size: int, batch_bytes: int) -> Findi
         return Finding(PROBLEM, str(error), hint)
     if fitting == buffer_size:
         return Finding(OK, what)
-    return Finding(
-        WARNING,
-        f"{what}, but {folder} has room for {fitting}",
-        f"set [train] buffer_size = {fitting}, or free some space",
-    )
+    what += f", but {folder} has room for {fitting}"
+    remedy = f"set [train] buffer_size = {fitting}, or free some space"
+    return Finding(WARNING, what, remedy)
 
 
 def missing_buffer_bytes(folder: Path, buffer_size: int, batch_bytes: int) -> int:
@@ -159,11 +129,8 @@ def missing_buffer_bytes(folder: Path, buffer_size: int, batch_bytes: int) -> in
 def check_shared_memory(free_bytes: int, buffer_size: int, batch_bytes: int) -> Finding:
     """Says whether the buffer would fit into /dev/shm, the fastest folder for it."""
     fitting = min(buffer_size, free_bytes // batch_bytes)
-    return Finding(
-        OK,
-        f"/dev/shm: {free_bytes / 1e9:.1f} GB are free, room for {fitting} of the "
-        f"buffer's {buffer_size} batches",
-    )
+    room = f"room for {fitting} of the buffer's {buffer_size} batches"
+    return Finding(OK, f"/dev/shm: {free_bytes / 1e9:.1f} GB are free, {room}")
 
 
 def plain_checkpoint_bytes(num_classes: int) -> int:
@@ -178,11 +145,6 @@ def check_checkpoint_room(
 
     Besides keep_checkpoints there are: the one being written, the one inside an epoch,
     and the best ones by one crop and by ten crops.
-
-    Args:
-        train: [train] of config.txt.
-        free_bytes: Free space for checkpoints in saved_models_folder.
-        num_classes: Number of classes, which decides the size of a checkpoint.
     """
     size, keep = plain_checkpoint_bytes(num_classes), train.keep_checkpoints
     number = 2 + (min(train.epochs, keep + 2) if keep else train.epochs)

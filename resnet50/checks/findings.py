@@ -9,18 +9,12 @@ OK, WARNING, PROBLEM = "ok", "warning", "problem"
 
 
 class Finding(NamedTuple):
-    """The result of a check.
+    """The result of a check."""
 
-    Attributes:
-        status: OK; WARNING if a training can start but will not run as it should;
-            PROBLEM if it cannot start.
-        what: "subject: the facts".
-        remedy: What to do, or "".
-    """
-
+    # WARNING: a training can start, but will not run as it should. PROBLEM: it cannot.
     status: str
-    what: str
-    remedy: str = ""
+    what: str  # "subject: the facts"
+    remedy: str = ""  # what to do
 
     def __str__(self) -> str:
         remedy = f" ({self.remedy})" if self.remedy else ""
@@ -30,13 +24,7 @@ class Finding(NamedTuple):
 def guarded(
     subject: str, check: Callable[[], Iterable[Finding]], *, status: str = PROBLEM
 ) -> Iterator[Finding]:
-    """Runs a check that reads files; a file that it cannot read becomes a finding.
-
-    Args:
-        subject: Subject of the check, for that finding.
-        check: Yields findings.
-        status: Status of a UserError or OSError that the check raises.
-    """
+    """Runs a check; a UserError or OSError becomes a finding of the given status."""
     try:
         yield from check()
     except (UserError, OSError) as error:

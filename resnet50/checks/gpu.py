@@ -21,27 +21,17 @@ def check_build(build: Build) -> Finding:
     )
 
 
-def check_driver(driver: Driver, build: Build, *, has_card: bool) -> Finding:
-    """Checks NVIDIA's driver.
+def check_driver(driver: Driver, build: Build) -> Finding:
+    """Checks NVIDIA's driver for a TensorFlow built with CUDA.
 
     A driver runs every CUDA of its own major version and of earlier ones (NVIDIA, CUDA
     Compatibility, "minor version compatibility").
-
-    Args:
-        driver: The driver found.
-        build: A TensorFlow built with CUDA.
-        has_card: Whether there is an NVIDIA card.
     """
     major = int(build.cuda.split(".")[0])
     install = f"install an NVIDIA driver for CUDA {major} or later, and reboot"
     name = driver.version or "version unknown"
     if driver.obstacle and not driver.version:
-        what = (
-            "an NVIDIA card is there, but no driver"
-            if has_card
-            else "there is no NVIDIA card and no driver"
-        )
-        return Finding(WARNING, f"driver: {what}", install)
+        return Finding(WARNING, "driver: there is no NVIDIA driver", install)
     if driver.obstacle:
         return Finding(
             WARNING,
@@ -68,10 +58,8 @@ def check_libraries(build: Build, reasons: dict[str, str]) -> Finding:
         reasons: For each library, why it cannot be loaded, or "".
     """
     if not reasons:
-        return Finding(
-            OK,
-            "CUDA's libraries: not checked, this TensorFlow does not name its packages",
-        )
+        what = "not checked, this TensorFlow does not name its packages"
+        return Finding(OK, f"CUDA's libraries: {what}")
     missing = {name: reason for name, reason in reasons.items() if reason}
     if not missing:
         return Finding(OK, f"CUDA's libraries: all {len(reasons)} can be loaded")
@@ -92,12 +80,9 @@ def check_libraries(build: Build, reasons: dict[str, str]) -> Finding:
 def check_found(gpus: list[Gpu]) -> Finding:
     """Names the GPU that will train."""
     if not gpus:
-        return Finding(
-            WARNING,
-            "GPU: TensorFlow finds none and would train on the CPU, about a hundred "
-            "times slower",
-            "see the warnings about driver and libraries",
-        )
+        what = "TensorFlow finds none and would train on the CPU, about a hundred "
+        remedy = "see the warnings about driver and libraries"
+        return Finding(WARNING, f"GPU: {what}times slower", remedy)
     more = f"; {len(gpus) - 1} more are not used" if gpus[1:] else ""
     major, minor = gpus[0].capability
     return Finding(OK, f"GPU: {gpus[0].name}, compute capability {major}.{minor}{more}")
@@ -130,17 +115,14 @@ def check_kernels(gpu: Gpu, build: Build) -> Finding:
             f"{what}; the driver compiles them at the first start, for half an hour",
             "install a newer TensorFlow if there is one, and leave XLA off",
         )
-    return Finding(
-        PROBLEM, what, "use another card, or a TensorFlow built for this one"
-    )
+    remedy = "use another card, or a TensorFlow built for this one"
+    return Finding(PROBLEM, what, remedy)
 
 
 def check_trial(outcome: Outcome, *, with_xla: bool) -> Finding:
     """Judges a trial of a convolution and its gradient on the GPU.
 
-    Args:
-        outcome: How the trial's process ended.
-        with_xla: Whether XLA compiled it; a training can do without XLA.
+    A training can do without XLA.
     """
     subject = "XLA" if with_xla else "computing"
     if outcome.status == 0:
@@ -162,7 +144,7 @@ def check_devices(
     """Checks the GPUs that TensorFlow has found.
 
     Args:
-        gpus: The GPUs.
+        gpus: All GPUs, the one that will train first.
         build: The installed TensorFlow.
         attempt: Computes on the GPU in a process of its own, with XLA or without; None
             while a training uses the GPU.

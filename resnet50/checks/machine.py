@@ -81,13 +81,13 @@ def check_cores(cores: float, num_workers: int) -> Finding:
 def check_memory(
     available: int | None, num_workers: int, read_ahead_bytes: int, ram_disk_bytes: int
 ) -> Finding:
-    """Checks the memory.
+    """Checks the free memory, if it is known.
 
     Args:
         available: Free bytes; None if unknown.
-        num_workers: Number of workers, of WORKER_BYTES each.
-        read_ahead_bytes: Size of the batches that the trainer holds in memory.
-        ram_disk_bytes: Size of the batches still to be written to a RAM disk.
+        num_workers: Number of workers.
+        read_ahead_bytes: Batches that the trainer holds in memory.
+        ram_disk_bytes: Batches that are still to be written to a RAM disk.
     """
     trainer_bytes = TRAINER_BYTES + read_ahead_bytes
     needed = num_workers * WORKER_BYTES + trainer_bytes + ram_disk_bytes

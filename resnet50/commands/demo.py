@@ -75,13 +75,11 @@ def prepare_folder(folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     marker.touch()
-    for name, per_class, seed in (
-        ("train", TRAINING_PER_CLASS, 1),
-        ("val", VALIDATION_PER_CLASS, 2),
-    ):
-        count = make_images(
-            folder / "images" / name, per_class, seed, with_odd_files=name == "train"
-        )
+    counts = {"train": TRAINING_PER_CLASS, "val": VALIDATION_PER_CLASS}
+    for seed, (name, per_class) in enumerate(counts.items(), start=1):
+        is_odd = name == "train"
+        images = folder / "images" / name
+        count = make_images(images, per_class, seed, with_odd_files=is_odd)
         show(f"{count} images of {len(PATTERNS)} classes in {folder / 'images' / name}")
     path = folder / "config.txt"
     write_config(path, _CHANGES)
@@ -112,22 +110,15 @@ def run_both(config_path: Path) -> None:
     """Runs the two scripts; interrupts the trainer once, and resumes it."""
     config = read_config(config_path)
     flag = f"--config={config_path}"
-    preprocessor = ProgramProcess("prep", "runtime_preprocessing.py", flag)
-    try:
-        trainer = ProgramProcess("train", "train.py", flag, f"--run_folder={RUN}")
-        try:
+    words = "train.py", flag, f"--run_folder={RUN}"
+    with ProgramProcess("prep", "runtime_preprocessing.py", flag) as preprocessor:
+        with ProgramProcess("train", *words) as trainer:
             wait_for_middle_of_epoch(config, INTERRUPTED_EPOCH, trainer)
             trainer.interrupt()
             trainer.wait(130)
-            trainer = ProgramProcess(
-                "train", "train.py", flag, f"--run_folder={RUN}", "--resume"
-            )
+        with ProgramProcess("train", *words, "--resume") as trainer:
             trainer.wait()
-        finally:
-            trainer.stop()
         preprocessor.wait()
-    finally:
-        preprocessor.stop()
 
 
 def main() -> None:

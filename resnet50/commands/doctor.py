@@ -144,8 +144,7 @@ def inspect_gpu(running: Programs) -> Iterator[Finding]:
     build = trial.find_build()
     yield gpu.check_build(build)
     if build.cuda:
-        has_card = cuda.has_nvidia_card()
-        yield gpu.check_driver(cuda.find_driver(), build, has_card=has_card)
+        yield gpu.check_driver(cuda.find_driver(), build)
         folders, names = cuda.package_folders(), cuda.required_libraries()
         reasons = {name: cuda.load_library(name, folders) for name in names}
         yield gpu.check_libraries(build, reasons)

@@ -102,17 +102,19 @@ def main() -> None:
     with locks.exclusive_role(run_folder, locks.EVALUATOR):
         with command_line.loading():
             # TensorFlow takes seconds; everything else has been checked before.
-            from resnet50.training.run_evaluation import IMPORTED, evaluate_run
-        for result in evaluate_run(
-            config,
+            from resnet50.training.run_evaluation import (
+                IMPORTED,
+                EvaluationRequest,
+                evaluate_run,
+            )
+        request = EvaluationRequest(
             run_folder,
             IMPORTED if args.imported else epochs,
-            datasets,
-            _Terminal(),
-            num_crops=args.crops,
-            weights=args.weights,
-            wait=args.wait,
-        ):
+            args.crops,
+            args.weights,
+            args.wait,
+        )
+        for result in evaluate_run(config, datasets, request, _Terminal()):
             print(result.line(), flush=True)
             for path, reason in result.accuracy.unreadable:
                 say(f"{path}: unreadable, does not count: {reason}")

@@ -19,6 +19,7 @@ from resnet50.dataset.images import DatasetError
 from resnet50.dataset.listing import open_training_set
 from resnet50.dataset.sources import ImageSource
 from resnet50.errors import UserError
+from resnet50.network.model import ResNet50
 from resnet50.reports.answers import Classes, as_json, as_table
 from resnet50.terminal import say
 from resnet50.training.checkpoint import (
@@ -29,7 +30,6 @@ from resnet50.training.checkpoint import (
 from resnet50.training.devices.selection import prepare_device
 from resnet50.training.evaluation import Evaluator
 from resnet50.training.resume import choose_checkpoint
-from resnet50.training.update.step import create_model
 
 
 class PredictError(UserError):
@@ -94,13 +94,13 @@ def load_classifier(
         CheckpointError: It is missing, damaged, or does not fit [model] in config.txt.
     """
     classes = classes_of(path, read_description(path), config)
-    model = create_model(len(classes.names), config.model)
+    model = ResNet50(len(classes.names), config.model)
     settings = {
         "variant": config.model.variant,
         "normalization": config.model.normalization,
     }
     load_model(model, path, settings, weights=None)
-    return Evaluator.from_config(model, config, num_crops), classes
+    return Evaluator(model, config, num_crops), classes
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -33,7 +33,7 @@ from resnet50.training import checkpoint, resume
 from resnet50.training.checkpoint_folders import list_checkpoints, remove_unfinished
 from resnet50.training.description import CheckpointError, describe
 from resnet50.training.devices.selection import leave_gpus_alone
-from resnet50.training.update.step import Training
+from resnet50.training.update.step import create_training
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -103,7 +103,9 @@ def import_weights(args, config: Config, dataset: Dataset, run_folder: Path) -> 
         )
     here = origin_of(config, dataset)
     statistics = ChannelStatistics.from_config(config.dataset)
-    training = Training(dataset.num_classes, config.model, config.train, statistics)
+    training = create_training(
+        dataset.num_classes, config.model, config.train, statistics
+    )
     weights = read_weights(args.file, training.model)
     require_same_network(weights, here.variant, here.epsilon)
     report_differences(weights, here)
@@ -113,13 +115,10 @@ def import_weights(args, config: Config, dataset: Dataset, run_folder: Path) -> 
     batches_per_epoch = dataset.batches_per_epoch(config.train.batch_size)
     description = describe(config, dataset, batches_per_epoch)
     path = checkpoint.save(training, run_folder, Position(0, 0), description)
-    run = {"run_folder": args.run_folder}
-    evaluate = command_line.command_for(
-        "-m resnet50 evaluate", args, **run, imported=None
-    )
-    train = command_line.command_for("train.py", args, **run, resume=None)
     print(f"{path}: holds the weights of {args.file}; evaluate or train them with:")
-    print(f"    {evaluate}\n    {train}")
+    for script, flag in ("-m resnet50 evaluate", "imported"), ("train.py", "resume"):
+        flags = {"run_folder": args.run_folder, flag: None}
+        print(f"    {command_line.command_for(script, args, **flags)}")
 
 
 def main() -> None:

@@ -134,9 +134,7 @@ def _raise_first_fault(where: str, config: Config) -> None:
 def read_config(path: Path | str) -> Config:
     """Reads and checks a whole configuration file.
 
-    Args:
-        path: A TOML file. Its relative paths, including ``base``, are relative to its
-            folder.
+    Its relative paths, including ``base``, are relative to its folder.
 
     Raises:
         ConfigError: The file cannot be read, is not TOML, or has an unknown, missing,
@@ -149,14 +147,7 @@ def read_config(path: Path | str) -> Config:
 
 
 def override(config: Config, section: str, key: str, value, *, flag: str) -> Config:
-    """Returns a configuration with one value replaced by the command line's.
-
-    Args:
-        config: The settings of config.txt. Not modified.
-        section: Name of the section, such as "train".
-        key: Name of the key in the section.
-        value: The new value, of the key's TOML type.
-        flag: The flag, such as "--batch_size", for the error message.
+    """Returns a configuration with one value replaced by that of a flag.
 
     Raises:
         ConfigError: The value is wrongly typed, out of range, or does not fit another.
@@ -179,12 +170,8 @@ def write_channel_statistics(
     """Writes [dataset] channel_mean and channel_std into a valid configuration file.
 
     All comments and other values are kept. A file with a base gets keys of its own,
-    because other files with the same base may have other images.
-
-    Args:
-        path: A file that ``read_config`` accepts.
-        mean: Mean of red, green and blue, 0..1.
-        std: Standard deviation of red, green and blue, 0..1.
+    because other files with the same base may have other images. Values are for red,
+    green and blue, in 0..1.
 
     Raises:
         ConfigError: The file cannot be written.

@@ -45,8 +45,8 @@ def _folders_above(folder: Path) -> set[tuple[int, int]]:
 class _Visited:
     """The folders of a class, so that none counts twice.
 
-    Without links none can. Then nothing is compared, because some file systems give
-    several folders the same number.
+    They are compared only if there are links, because some file systems give several
+    folders the same number.
     """
 
     def __init__(self, root: Path):
@@ -69,10 +69,8 @@ class _Visited:
 class FolderWalk:
     """Lists folders, and remembers when each was modified before it was listed.
 
-    Attributes:
-        notify: Called with a line for the user before what may take minutes.
-        stamps: ``stamp_of`` each folder that was listed and each file that was read.
-        passed_over: Files and folders that were not listed.
+    ``notify`` is called with a line for the user before what may take minutes;
+    ``stamps`` has the stamp of each folder that was listed and each file that was read.
     """
 
     def __init__(
@@ -81,12 +79,7 @@ class FolderWalk:
         *,
         remedy: str = "see [dataset] in config.txt",
     ):
-        """Starts without any folder.
-
-        Args:
-            notify: See the class.
-            remedy: What the user can do about an unreadable folder.
-        """
+        """Takes ``notify``, and a remedy to suggest for an unreadable folder."""
         self.notify = notify
         self._remedy = remedy
         self.stamps: dict[str, tuple[int, int]] = {}
@@ -97,12 +90,15 @@ class FolderWalk:
             f"{path}: cannot be read: {error.strerror} ({self._remedy})"
         )
 
-    def note(self, path: str | Path) -> None:
-        """Remembers the stamp of a file or folder that is about to be read."""
+    def _stat(self, path: str | Path) -> os.stat_result:
         try:
-            self.stamps[str(path)] = stamp_of(Path(path).stat())
+            return os.stat(path)  # noqa: PTH116 - half the time of Path's.
         except OSError as error:
             raise self._unreadable(path, error) from None
+
+    def note(self, path: str | Path) -> None:
+        """Remembers the stamp of a file or folder that is about to be read."""
+        self.stamps[str(path)] = stamp_of(self._stat(path))
 
     def entries(self, folder: str) -> list[os.DirEntry]:
         """Lists a folder without hidden entries, sorted by the bytes of their names."""
@@ -141,10 +137,7 @@ class FolderWalk:
     def _images_below(
         self, folder: str, prefix: str, visited: _Visited, *, is_link: bool = False
     ) -> Iterator[str]:
-        try:
-            status = os.stat(folder)  # noqa: PTH116 - half the time of Path's.
-        except OSError as error:
-            raise self._unreadable(folder, error) from None
+        status = self._stat(folder)
         if not visited.add(status, is_link=is_link):
             self.passed_over.add_folder(folder)
             return

@@ -27,18 +27,10 @@ _SIXTEEN_BIT_MODES = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
 
 # Trying again does not help against these. After any other failure of the disk or the
 # network, reading is tried again after each of these pauses.
-_PERMANENT_ERRORS = {
-    errno.ENOENT,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.EACCES,
-    errno.EPERM,
-    errno.ELOOP,
-    errno.ENAMETOOLONG,
-    errno.ENODATA,  # See ImageSource.read for these three.
-    errno.EFBIG,
-    errno.EINVAL,
-}
+_NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
+_NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.ELOOP}
+_UNUSABLE = {errno.ENODATA, errno.EFBIG, errno.EINVAL}  # See ImageSource.read.
+_PERMANENT_ERRORS = _NOT_THERE | _NOT_ALLOWED | _UNUSABLE
 _RETRY_SECONDS = (0.1, 1.0)
 
 
@@ -93,9 +85,6 @@ def decode_pixels(source: ImageSource) -> Image.Image | np.ndarray:
 
     Returns:
         The same pixels, as a loaded image of mode "RGB" or as uint8 [H, W, 3].
-
-    Raises:
-        UndecodableImageError: It cannot be decoded; the text is the reason alone.
     """
     data = read_image(source)
     pixels = None if simplejpeg is None else _decode_with_simplejpeg(data)

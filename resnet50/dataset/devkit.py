@@ -39,16 +39,13 @@ def _wordnet_ids(meta: bytes) -> dict[int, str]:
     import scipy.io
 
     synsets = scipy.io.loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]
-    pairs = zip(synsets["ILSVRC2012_ID"].tolist(), synsets["WNID"].tolist())
-    return {int(number): str(wordnet_id) for number, wordnet_id in pairs}
+    return dict(zip(synsets["ILSVRC2012_ID"].tolist(), synsets["WNID"].tolist()))
 
 
 def read_devkit(path: Path) -> list[tuple[str, str]]:
     """Reads the names and WordNet ids of the validation images.
 
-    Args:
-        path: ILSVRC2012_devkit_t12.tar.gz, or the ground truth file of the unpacked
-            kit, with meta.mat in the same folder.
+    ``path`` is the kit's archive, or the ground truth file beside meta.mat.
 
     Raises:
         DatasetError: scipy is not installed, or the kit is incomplete or damaged.

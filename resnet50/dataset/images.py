@@ -8,7 +8,7 @@ import array
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,15 +27,10 @@ class DatasetError(UserError):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PackedNames:
-    """Many file names in one block of bytes; 1.28 million take about 50 MB.
+    """Many file names in one block of bytes; 1.28 million take about 50 MB."""
 
-    Attributes:
-        block: All names, in the file system's encoding, one after the other.
-        ends: int64 [len + 1]; name i is block[ends[i] : ends[i + 1]].
-    """
-
-    block: bytes
-    ends: np.ndarray
+    block: bytes  # in the file system's encoding, one after the other
+    ends: np.ndarray  # int64 [len + 1]; name i is block[ends[i] : ends[i + 1]]
 
     @classmethod
     def pack(cls, names: Iterable[str]) -> "PackedNames":
@@ -55,9 +50,12 @@ class PackedNames:
         return os.fsdecode(self.block[self.ends[index] : self.ends[index + 1]])
 
 
-def sort_key(name: str) -> bytes:
-    """Sorts relative paths as folders are listed: a folder's files together."""
-    return os.fsencode(name).replace(b"/", b"\0")
+def class_order(names: Sequence[str], labels: Sequence[int]) -> list[int]:
+    """Returns the images' indices by label, then by name as folders are listed."""
+    # A folder's files stay together.
+    paths = [os.fsencode(name).replace(b"/", b"\0") for name in names]
+    keys = list(zip(labels, paths))
+    return sorted(range(len(keys)), key=keys.__getitem__)
 
 
 @dataclasses.dataclass(eq=False)
@@ -114,9 +112,7 @@ class Dataset:
     def class_titles(self) -> tuple[str, ...]:
         """Name and words of each class, for people."""
         pairs = zip(self.class_names, self.class_words)
-        return tuple(
-            name if words == name else f"{name} {words}" for name, words in pairs
-        )
+        return tuple(n if words == n else f"{n} {words}" for n, words in pairs)
 
     @property
     def summary(self) -> str:
@@ -147,10 +143,9 @@ class Dataset:
 
 
 def epoch_order(num_images: int, seed: int, epoch: int) -> np.ndarray:
-    """Returns the order in which an epoch visits the images.
+    """Returns an epoch's order of the images: int64 [num_images], a permutation.
 
-    Returns:
-        int64 [num_images], a permutation; a pure function of the arguments.
+    It is a pure function of the arguments.
     """
     return np.random.default_rng([seed, EPOCH_ORDER, epoch]).permutation(num_images)
 
@@ -160,13 +155,8 @@ def class_ranks(
 ) -> dict[str, int]:
     """Returns the label of each class.
 
-    Args:
-        where: Path of the images, for the message.
-        found: The images' classes.
-        class_names: All classes, by label.
-
     Raises:
-        DatasetError: An image's class is not among them.
+        DatasetError: A class that was found is not among ``class_names``.
     """
     unknown = sorted(set(found) - set(class_names))
     if unknown:

@@ -34,21 +34,11 @@ _NO_CLASS = re.compile(
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _IMAGE_SUFFIXES = {".jpeg", ".jpg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
-# Listings of folders that are kept while the images of a list are searched for.
-_LISTINGS_KEPT = 64
-
 
 class _Content:
     """The contents of a folder of images, or of the path of one archive."""
 
     def __init__(self, path: Path, split: str, walk: FolderWalk):
-        """Lists the path.
-
-        Args:
-            path: A folder or file.
-            split: "train" or "val".
-            walk: Lists the folder.
-        """
         self.folders: set[str] = set()
         self.has_images = False
         self.shards: list[Path] = []
@@ -67,10 +57,9 @@ class _Content:
         tars = [f for f in _ending(".tar", files) if not _NO_CLASS.match(f.stem)]
         # If some are named by WordNet ids, no other is a class.
         self.tars = [tar for tar in tars if _WORDNET_ID.match(tar.stem)] or tars
-        archives = _ending((".tar", *_COMPRESSED), files)
         self.other_archives = [
             file
-            for file in archives
+            for file in _ending((".tar", *_COMPRESSED), files)
             if file not in self.tars and not file.name.startswith("ILSVRC")
         ]
         if any(map(_WORDNET_ID.match, folders)):
@@ -109,7 +98,7 @@ def _listed_files(
     walk.note(list_path)
     dataset = read_list(list_path, folder, class_names)
 
-    @functools.lru_cache(maxsize=_LISTINGS_KEPT)
+    @functools.lru_cache(maxsize=64)
     def files_of(inner: str) -> frozenset[str]:
         path = folder / inner
         exists = path == folder or path.is_dir()
@@ -195,18 +184,12 @@ def _open(
 
 
 def find_images(
-    images: Path,
-    list_path: Path | None,
-    class_names: tuple[str, ...],
-    walk: FolderWalk,
+    images: Path, list_path: Path | None, class_names: tuple[str, ...], walk: FolderWalk
 ) -> Dataset:
     """Finds out the layout of a dataset, and lists its images.
 
-    Args:
-        images: [dataset] training_images or validation_images: a folder or an archive.
-        list_path: [dataset] training_list or validation_list, or None.
-        class_names: Classes of the training set; empty if this is the training set.
-        walk: Notes every file and folder that the result depends on.
+    ``walk`` notes every file and folder that the result depends on. For the other
+    arguments see ``listing.open_dataset``.
 
     Raises:
         DatasetError: There is no known layout, or the images cannot be used.

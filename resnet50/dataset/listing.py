@@ -47,16 +47,16 @@ def _save(path: Path, dataset: Dataset, stamps: dict[str, tuple[int, int]]) -> N
         "places": locations.table,
         "fingerprint": np.array(dataset.fingerprint),
     }
-    found = (str(dataset.folder), dataset.layout, *dataset.remarks)
     texts = {
         "names": dataset.names,
-        "class_names": PackedNames.pack(dataset.class_names),
-        "class_words": PackedNames.pack(dataset.class_words),
-        "stamped": PackedNames.pack(stamps),
-        "archives": PackedNames.pack(locations.archives),
-        "found": PackedNames.pack(found),
+        "class_names": dataset.class_names,
+        "class_words": dataset.class_words,
+        "stamped": stamps,
+        "archives": locations.archives,
+        "found": (str(dataset.folder), dataset.layout, *dataset.remarks),
     }
-    for name, packed in texts.items():
+    for name, text in texts.items():
+        packed = text if text is dataset.names else PackedNames.pack(text)
         arrays[f"{name}_block"] = np.frombuffer(packed.block, np.uint8)
         arrays[f"{name}_ends"] = packed.ends
     with contextlib.suppress(OSError), atomic_file(path) as file:
@@ -98,7 +98,6 @@ def open_dataset(
     images: Path,
     list_path: Path | None,
     class_names: tuple[str, ...] = (),
-    *,
     index_folder: Path | None = None,
     notify: Callable[[str], None] = lambda line: None,
 ) -> Dataset:
@@ -116,13 +115,13 @@ def open_dataset(
         DatasetError: The images cannot be used.
     """
     walk = FolderWalk(notify)
-    if index_folder is None or not index_folder.is_dir():
-        dataset = find_images(images, list_path, class_names, walk)
-    else:
+    path = None
+    if index_folder is not None and index_folder.is_dir():
         path = _index_path(index_folder, images, list_path, *class_names)
-        dataset = _load(path)
-        if dataset is None:
-            dataset = find_images(images, list_path, class_names, walk)
+    dataset = _load(path) if path else None
+    if dataset is None:
+        dataset = find_images(images, list_path, class_names, walk)
+        if path:
             _save(path, dataset, walk.stamps)
     if dataset.num_classes < 2:
         raise DatasetError(
@@ -142,12 +141,8 @@ def open_training_set(
     notify: Callable[[str], None] = lambda line: None,
 ) -> Dataset:
     """Opens the training images; see ``open_dataset``."""
-    return open_dataset(
-        settings.training_images,
-        settings.training_list,
-        index_folder=index_folder,
-        notify=notify,
-    )
+    images, list_path = settings.training_images, settings.training_list
+    return open_dataset(images, list_path, (), index_folder, notify)
 
 
 def open_validation_set(
@@ -157,10 +152,5 @@ def open_validation_set(
     notify: Callable[[str], None] = lambda line: None,
 ) -> Dataset:
     """Opens the validation images, with the training set's classes."""
-    return open_dataset(
-        settings.validation_images,
-        settings.validation_list,
-        class_names,
-        index_folder=index_folder,
-        notify=notify,
-    )
+    images, list_path = settings.validation_images, settings.validation_list
+    return open_dataset(images, list_path, class_names, index_folder, notify)

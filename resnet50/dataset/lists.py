@@ -6,7 +6,6 @@ devkit.py reads the development kit's ground truth.
 """
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +15,8 @@ from resnet50.dataset.images import (
     Dataset,
     DatasetError,
     PackedNames,
+    class_order,
     class_ranks,
-    sort_key,
 )
 
 _SOLUTION_HEADER = b"ImageId,PredictionString"
@@ -28,7 +27,7 @@ _WORDS_FILES = ("LOC_synset_mapping.txt", "synset_words.txt")
 _MAX_LEVELS_UP = 4
 
 
-def _parse_line(line: bytes, where: str) -> tuple[str, int]:
+def _parse_line(line: bytes, where: str, num_classes: int) -> tuple[str, int]:
     """Parses a line of Caffe's list: the image and its label."""
     parts = line.rsplit(maxsplit=1)
     if len(parts) != 2 or not parts[1].isdigit() or len(parts[1]) > 9:
@@ -36,21 +35,22 @@ def _parse_line(line: bytes, where: str) -> tuple[str, int]:
             f"{where}: {os.fsdecode(line)[:80]!r} (expected 'relative/path label', the "
             "label a whole number from 0)"
         )
-    name = os.fsdecode(parts[0].strip())
+    name, label = os.fsdecode(parts[0].strip()), int(parts[1])
     if name.startswith("/") or ".." in Path(name).parts or "\0" in name:
         raise DatasetError(
             f"{where}: {name[:80]!r} points outside the images' folder (paths in the "
             "list must be relative and inside it)"
         )
-    return name, int(parts[1])
+    if num_classes and label >= num_classes:
+        raise DatasetError(
+            f"{where}: label {label}, but the training images have the labels 0 to "
+            f"{num_classes - 1}"
+        )
+    return name, label
 
 
 def _parse_solution(line: bytes, where: str) -> tuple[str, str]:
-    """Parses a line of Kaggle's list: the image, and groups of a class and 4 numbers.
-
-    Returns:
-        The image and the first class.
-    """
+    """Parses a line of Kaggle's list: an image, and groups of a class and 4 numbers."""
     image, _, prediction = line.partition(b",")
     words = prediction.split()
     if not image or b"/" in image or b"\0" in image or not words:
@@ -70,7 +70,7 @@ def _numbered_lines(path: Path) -> list[tuple[str, bytes]]:
 
 
 def _class_names_of(
-    names: Sequence[str], labels: np.ndarray, path: Path
+    names: list[str], labels: np.ndarray, path: Path
 ) -> tuple[str, ...]:
     """Returns the classes of a training list: its folders if they are the classes.
 
@@ -94,41 +94,24 @@ def _class_names_of(
     return tuple(str(label) for label in used)
 
 
-def _labelled_classes(list_path: Path) -> list[tuple[str, str]] | None:
-    """Returns images and classes of Kaggle's list or the kit; None if it is Caffe's."""
-    if list_path.name in (devkit.ARCHIVE, devkit.TRUTH):
-        return devkit.read_devkit(list_path)
-    lines = _numbered_lines(list_path)
-    if not lines or lines[0][1].strip() != _SOLUTION_HEADER:
-        return None
-    return [_parse_solution(line, where) for where, line in lines[1:]]
-
-
 def _labelled_images(
     list_path: Path, class_names: tuple[str, ...]
 ) -> list[tuple[str, int]]:
     """Returns images and labels of a list of any kind, in its order."""
-    classes = _labelled_classes(list_path)
-    if classes is not None:
-        if not class_names:
-            raise DatasetError(
-                f"{list_path}: lists validation images (name it as validation_list in "
-                "[dataset] of config.txt)"
-            )
-        rank = class_ranks(list_path, (name for _, name in classes), class_names)
-        return [(image, rank[name]) for image, name in classes]
-    images = []
-    for where, line in _numbered_lines(list_path):
-        name, label = _parse_line(line, where)
-        images.append((name, label, where))
-    highest = max((label for _, label, _ in images), default=0)
-    if class_names and highest >= len(class_names):
-        where = next(where for _, label, where in images if label == highest)
+    if list_path.name in (devkit.ARCHIVE, devkit.TRUTH):
+        classes = devkit.read_devkit(list_path)
+    else:
+        lines = _numbered_lines(list_path)
+        if not lines or lines[0][1].strip() != _SOLUTION_HEADER:
+            return [_parse_line(line, at, len(class_names)) for at, line in lines]
+        classes = [_parse_solution(line, where) for where, line in lines[1:]]
+    if not class_names:
         raise DatasetError(
-            f"{where}: label {highest}, but the training images have the labels 0 to "
-            f"{len(class_names) - 1}"
+            f"{list_path}: lists validation images (name it as validation_list in "
+            "[dataset] of config.txt)"
         )
-    return [(name, label) for name, label, _ in images]
+    rank = class_ranks(list_path, (name for _, name in classes), class_names)
+    return [(image, rank[name]) for image, name in classes]
 
 
 def read_list(
@@ -152,21 +135,19 @@ def read_list(
     images = _labelled_images(list_path, class_names)
     if not images:
         raise DatasetError(f"{list_path}: lists no images")
-    images.sort(key=lambda image: (image[1], sort_key(image[0])))
-    names = [name for name, _ in images]
-    labels = np.array([label for _, label in images], np.int32)
+    names, labels = zip(*images)
+    order = class_order(names, labels)
+    names, labels = [names[i] for i in order], np.array(labels, np.int32)[order]
     class_names = class_names or _class_names_of(names, labels, list_path)
     layout = f"the images of {list_path.name}"
     return Dataset(folder, PackedNames.pack(names), labels, class_names, layout=layout)
 
 
-def _find_upwards(start: Path, *names: str) -> Path | None:
+def _find_above(start: Path, *names: str, levels: int = _MAX_LEVELS_UP) -> Path | None:
     """Returns the first file with one of the names in a folder or those above it."""
-    for folder in (start, *start.parents[:_MAX_LEVELS_UP]):
-        for name in names:
-            if (folder / name).is_file():
-                return folder / name
-    return None
+    folders = (start, *start.parents[:levels])
+    candidates = (folder / name for folder in folders for name in names)
+    return next((path for path in candidates if path.is_file()), None)
 
 
 def labels_beside(path: Path, class_names: tuple[str, ...]) -> Path:
@@ -186,13 +167,10 @@ def labels_beside(path: Path, class_names: tuple[str, ...]) -> Path:
             "class, or a list of labels as training_list in [dataset] of config.txt)"
         )
     folder = path if path.is_dir() else path.parent
-    found = _find_upwards(folder, _SOLUTION_FILE)
-    if found is not None:
+    names = (_CAFFE_FILE, *devkit.CANDIDATES)
+    found = _find_above(folder, _SOLUTION_FILE) or _find_above(folder, *names, levels=1)
+    if found:
         return found
-    for above in (folder, folder.parent):
-        for name in (_CAFFE_FILE, *devkit.CANDIDATES):
-            if (above / name).is_file():
-                return above / name
     raise DatasetError(
         f"{path}: images without class folders, and no list of their labels (put "
         f"{_SOLUTION_FILE}, Caffe's {_CAFFE_FILE} or {devkit.ARCHIVE} beside them, or "
@@ -214,11 +192,9 @@ def class_words(start: Path, class_names: tuple[str, ...]) -> tuple[str, ...]:
         Words of each class, or its name if the file has no line for it; nothing if
         there is no such file.
     """
-    path = _find_upwards(start, *_WORDS_FILES)
+    path = _find_above(start, *_WORDS_FILES)
     if path is None:
         return ()
-    words = {}
-    for _, line in _numbered_lines(path):
-        name, _, text = os.fsdecode(line).strip().partition(" ")
-        words[name] = text.strip()
+    lines = [os.fsdecode(line).strip() for _, line in _numbered_lines(path)]
+    words = {name: text.strip() for name, _, text in (x.partition(" ") for x in lines)}
     return tuple(words.get(name) or name for name in class_names)

@@ -22,44 +22,33 @@ _KIND_OF = {end: kind for kind, ends in _ENDINGS_OF.items() for end in ends.spli
 
 
 def why_no_image(name: str) -> str:
-    """Says why a file is passed over; "" if it may be an image.
-
-    Args:
-        name: The file's name, without its folder.
-    """
+    """Says why a file of some name is passed over; "" if it may be an image."""
     if name[:1] == ".":
         return "hidden"
     return _KIND_OF.get(name[name.rfind(".") :].lower(), "")
+
+
+_FILES = "files that are no images: {:,} passed over; the first is {}"
+_FOLDERS = "folders that links lead to again: {:,} passed over; the first is {}"
 
 
 class PassedOver:
     """Counts what a listing passes over, and remembers the first of each kind."""
 
     def __init__(self):
-        self._num_files = self._num_folders = 0
-        self._first_file = self._first_folder = ""
+        self._found: dict[str, list] = {}
+
+    def _add(self, remark: str, path: str) -> None:
+        self._found.setdefault(remark, [0, path])[0] += 1
 
     def add_file(self, path: str, why: str) -> None:
         """Adds a file; see ``why_no_image``."""
-        self._first_file = self._first_file or f"{path} ({why})"
-        self._num_files += 1
+        self._add(_FILES, f"{path} ({why})")
 
     def add_folder(self, path: str) -> None:
         """Adds a folder whose images count already, or that leads back up."""
-        self._first_folder = self._first_folder or path
-        self._num_folders += 1
+        self._add(_FOLDERS, path)
 
     def remarks(self) -> tuple[str, ...]:
         """Returns a line for the user about each kind."""
-        lines = []
-        if self._num_files:
-            lines.append(
-                f"files that are no images: {self._num_files:,} passed over; the first "
-                f"is {self._first_file}"
-            )
-        if self._num_folders:
-            lines.append(
-                f"folders that links lead to again: {self._num_folders:,} passed over; "
-                f"the first is {self._first_folder}"
-            )
-        return tuple(lines)
+        return tuple(x.format(*found) for x, found in sorted(self._found.items()))

@@ -128,15 +128,5 @@ class Locations(NamedTuple):
     def source(self, index: int, name: str) -> ImageSource:
         """Returns where an image is."""
         archive, offset, size, *snappy = self.table[index].tolist()
-        is_compressed = bool(snappy and snappy[0])
-        return ImageSource(
-            self.archives[archive],
-            name,
-            offset,
-            size,
-            SnappyRange(*snappy) if is_compressed else None,
-        )
-
-    def take(self, order: np.ndarray) -> "Locations":
-        """Returns the locations of some images, in the given order."""
-        return Locations(self.archives, self.table[order])
+        part = SnappyRange(*snappy) if any(snappy[:1]) else None
+        return ImageSource(self.archives[archive], name, offset, size, part)

@@ -23,12 +23,7 @@ class ProgramError(UserError):
 
 
 def write_config(path: Path, changes: dict[str, dict]) -> None:
-    """Writes a configuration file: config.txt as shipped, with some values changed.
-
-    Args:
-        path: The new file.
-        changes: For each section, keys with new values.
-    """
+    """Writes config.txt as shipped to a path, with changes to some sections' keys."""
     document = tomlkit.parse((PROJECT / "config.txt").read_text(encoding="utf-8"))
     for section, values in changes.items():
         document[section].update(values)
@@ -39,12 +34,7 @@ class ProgramProcess:
     """A running program, whose output is printed line by line."""
 
     def __init__(self, label: str, *arguments: str):
-        """Starts it.
-
-        Args:
-            label: Printed before each line of output.
-            arguments: Arguments of python3.
-        """
+        """Starts python3 with arguments; the label precedes each line of output."""
         self._label = label
         self._print(f"$ {shlex.join(['python3', *arguments])}")
         self._process = subprocess.Popen(
@@ -85,8 +75,10 @@ class ProgramProcess:
         if status not in (expected or (0,)):
             raise ProgramError(f"{self._label}: ended with status {status}")
 
-    def stop(self) -> None:
-        """Ends it, if it is still running."""
+    def __enter__(self) -> "ProgramProcess":
+        return self
+
+    def __exit__(self, *exception) -> None:
         if self.is_running():
             self._process.terminate()
             self._process.wait()

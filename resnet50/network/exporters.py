@@ -1,8 +1,8 @@
 """A network with its preprocessing, as one function of images: SavedModel and ONNX.
 
-The function takes images as they are decoded, and does what the evaluation does to one:
-shorter side resized, centre crop, normalization, network, softmax. It consists of
-TensorFlow's ops only, so that loading it needs nothing of this project.
+The function takes decoded images and does the same as the evaluation: it resizes the
+shorter side, crops the centre, normalizes, and applies the network and softmax. It
+consists of TensorFlow's ops only, so loading it does not need this project.
 """
 
 import json
@@ -35,39 +35,39 @@ class ExportError(UserError):
 def resampling_weights(
     source_size: tf.Tensor, resized_size: tf.Tensor, first: tf.Tensor, length: int
 ) -> tf.Tensor:
-    """How much each source pixel weighs in some pixels of a resized line of them.
+    """Returns the weights of the source pixels in pixels of a resized line.
 
-    Pillow's bilinear filter, which is a triangle, as wide as a resized pixel where the
-    line shrinks (antialiasing) and as a source pixel where it grows.
+    Pillow's bilinear filter is a triangle, as wide as a resized pixel where the line
+    shrinks (antialiasing) and as a source pixel where it grows.
 
     Args:
         source_size: int32 scalar, pixels.
         resized_size: int32 scalar, pixels.
-        first: int32 scalar, the first resized pixel that is asked for.
-        length: How many are.
+        first: int32 scalar, the first of the resized pixels.
+        length: The number of resized pixels.
 
     Returns:
-        float32 [length, source_size], the rows' sums are 1.
+        float32 [length, source_size]; each row sums to 1.
     """
     scale = tf.cast(source_size, tf.float32) / tf.cast(resized_size, tf.float32)
     centres = (tf.cast(tf.range(length) + first, tf.float32) + 0.5) * scale
-    places = tf.cast(tf.range(source_size), tf.float32) + 0.5
-    distances = tf.abs(places - centres[:, None]) / tf.maximum(scale, 1.0)
+    sources = tf.cast(tf.range(source_size), tf.float32) + 0.5
+    distances = tf.abs(sources - centres[:, None]) / tf.maximum(scale, 1.0)
     triangle = tf.nn.relu(1 - distances)
     return triangle / tf.reduce_sum(triangle, axis=1, keepdims=True)
 
 
 def centre_crops(images: tf.Tensor, shorter_side: int, crop_size: int) -> tf.Tensor:
-    """The centres of images whose shorter side is resized.
+    """Resizes the shorter side of images and returns their centres.
 
-    pixels.evaluation_crops.views on tensors. As there, what is between the two axes,
-    first x and then y, is rounded to whole levels; the two agree to 2 of 255 levels,
-    and on average for 99 % of the values exactly.
+    The same as pixels.evaluation_crops.views, on tensors, to 2 of 255 levels; on
+    average 99 % of the values are equal. Both resize x, round to whole levels, and
+    resize y.
 
     Args:
         images: uint8 [N, H, W, 3], RGB.
-        shorter_side: After the resize, pixels, at least crop_size.
-        crop_size: Pixels.
+        shorter_side: Size after the resize, pixels, at least crop_size.
+        crop_size: Height and width of the crop, pixels.
 
     Returns:
         float32 [N, crop_size, crop_size, 3], whole numbers in 0..255.
@@ -78,7 +78,7 @@ def centre_crops(images: tf.Tensor, shorter_side: int, crop_size: int) -> tf.Ten
 
     def weights(size: tf.Tensor) -> tf.Tensor:
         resized = size * shorter_side // shorter
-        # Half of an odd margin is rounded to the even neighbour, as by Python's round.
+        # Half of an odd margin is rounded to even, as Python's round does.
         first = tf.round(tf.cast(resized - crop_size, tf.float32) / 2)
         return resampling_weights(size, resized, tf.cast(first, tf.int32), crop_size)
 
@@ -91,7 +91,7 @@ class Classifier(tf.Module):
     """Maps decoded images to probabilities.
 
     Attributes:
-        class_names: A file of a SavedModel: the names of the K classes, a JSON list.
+        class_names: In a SavedModel, a file with the names of the K classes as JSON.
     """
 
     def __init__(
@@ -102,13 +102,13 @@ class Classifier(tf.Module):
         shorter_side: int,
         crop_size: int,
     ):
-        """Joins the parts.
+        """Takes the network and the preprocessing of its images.
 
         Args:
             model: The network.
-            statistics: What its training images were normalized with.
-            shorter_side: Of an image after its resize, pixels, at least crop_size.
-            crop_size: Of the network's input, pixels.
+            statistics: The channel statistics that it was trained with.
+            shorter_side: See centre_crops.
+            crop_size: See centre_crops.
         """
         super().__init__(name="classifier")
         self.model = model
@@ -119,7 +119,7 @@ class Classifier(tf.Module):
         input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")]
     )
     def __call__(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Classifies images of one size, whichever.
+        """Classifies images of one size, which may be any.
 
         Args:
             images: uint8 [N, H, W, 3], RGB.
@@ -140,10 +140,10 @@ def write_saved_model(
     Args:
         classifier: Gets the class names.
         class_names: One for each class.
-        folder: There must be none yet.
+        folder: Must not exist.
 
     Raises:
-        ExportError: It exists or cannot be written.
+        ExportError: The folder exists or cannot be written.
     """
     _require_absent(folder)
     temporary = folder.with_name(f".writing-{uuid.uuid4().hex}")
@@ -157,7 +157,7 @@ def write_saved_model(
     except (OSError, tf.errors.OpError) as error:
         raise ExportError(f"{folder}: cannot be written: {error}") from None
     finally:
-        # Gone by now, unless something went wrong.
+        # Only there if something went wrong.
         shutil.rmtree(temporary, ignore_errors=True)
 
 
@@ -167,12 +167,12 @@ def write_onnx(
     """Writes an ONNX file, whole or not at all; its metadata has the class names.
 
     Args:
-        classifier: What to convert.
+        classifier: The model to convert.
         class_names: One for each class.
-        path: There must be no such file yet.
+        path: Must not exist.
 
     Raises:
-        ExportError: It exists or cannot be written, or the converter is missing.
+        ExportError: The file exists or cannot be written, or tf2onnx is missing.
     """
     _require_absent(path)
     if tf2onnx is None:

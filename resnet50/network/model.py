@@ -11,31 +11,30 @@ For images of 224 x 224 pixels and 1000 classes:
     classifier       -      1000       -          1000       2,049,000
     total           16                                      25,557,032
 
-The stem is a 7 x 7 convolution and a 3 x 3 max pooling, each of stride 2. A stage's
-stride is that of its first block. The parameters are those that are trained; 53,120
-moving means and variances come on top.
+The stem is a 7 x 7 convolution and a 3 x 3 max pooling, both with stride 2. A stage's
+stride is that of its first block. The parameters are those that are trained; there are
+also 53,120 moving means and variances.
 
-Two variants differ in where a block of stride 2 has it: "v1", the paper's, in the first
-1 x 1 convolution, which leaves three quarters of the pixels unread; "v1.5", that of
-torchvision and NVIDIA, in the 3 x 3. Both have the same variables. Loss, l2 penalty and
-training step are left to ``step``.
+In a block of stride 2, the variant "v1" (the paper's) has the stride in the first 1 x 1
+convolution, which leaves three quarters of the pixels unread; "v1.5" (torchvision's and
+NVIDIA's) has it in the 3 x 3 convolution. Both have the same variables.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from resnet50.network.layers import (
+from resnet50.config.settings import ModelConfig
+from resnet50.network.bottleneck import EXPANSION, Bottleneck
+from resnet50.network.layers import Convolution, Dense, max_pool
+from resnet50.network.normalization import (
     NO_RENORMALIZATION,
     BatchNormalization,
     BatchRenormalization,
-    Convolution,
-    Dense,
     RenormLimits,
-    max_pool,
 )
 from resnet50.network.synchronized import (
     SynchronizedBatchNormalization,
@@ -47,10 +46,10 @@ class Stage(NamedTuple):
     """One row of the stage table.
 
     Attributes:
-        num_blocks: Bottlenecks one after the other.
-        channels: Of each block's first two convolutions; a block's output has EXPANSION
-            times as many.
-        stride: Of the first block; the others have 1.
+        num_blocks: Number of bottlenecks.
+        channels: Channels of each block's first two convolutions; a block's output has
+            EXPANSION times as many.
+        stride: Stride of the first block; the others have stride 1.
     """
 
     num_blocks: int
@@ -64,7 +63,6 @@ STAGES = (
     Stage(num_blocks=6, channels=256, stride=2),
     Stage(num_blocks=3, channels=512, stride=2),
 )
-EXPANSION = 4
 STEM_CHANNELS = 64
 
 VARIANTS = ("v1", "v1.5")
@@ -78,95 +76,9 @@ SYNCHRONIZED = {
 }
 PRECISIONS = ("float32", "float16", "bfloat16")
 
-# Keeps the random stream of the weights apart from those of the epoch order and of the
+# Separates the random stream of the weights from those of the epoch order and of the
 # augmentation, which use the same seed.
 WEIGHT_INITIALIZATION = 3
-
-
-class Bottleneck(tf.Module):
-    """Three convolutions and a shortcut (He et al. 2015, figure 5, right).
-
-        x -> 1x1 -> norm, relu -> 3x3 -> norm, relu -> 1x1 -> norm -> sum -> relu
-        x ------------- itself, or projection 1x1 -> norm ---------->
-
-    The projection is there where input and output differ in shape: in the first block
-    of each stage.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        strides: tuple[int, int],
-        create_normalization: Callable[..., BatchNormalization],
-        last_gamma: float,
-        rng: np.random.Generator,
-        name: str,
-    ):
-        """Creates the layers.
-
-        Args:
-            in_channels: Channels of the input.
-            channels: Channels of the first two convolutions; the output has EXPANSION
-                times as many.
-            strides: Of the first 1x1 and of the 3x3 convolution.
-            create_normalization: Makes a normalization layer of (channels, name=...).
-            last_gamma: Start value of the last normalization's gamma.
-            rng: Draws the kernels.
-            name: A Python identifier, the prefix of the variables' names.
-        """
-        super().__init__(name=name)
-        out_channels = EXPANSION * channels
-        stride = strides[0] * strides[1]
-        with self.name_scope:
-            self.convolution1 = Convolution(
-                in_channels, channels, 1, strides[0], rng, name="convolution1"
-            )
-            self.normalization1 = create_normalization(channels, name="normalization1")
-            self.convolution2 = Convolution(
-                channels, channels, 3, strides[1], rng, name="convolution2"
-            )
-            self.normalization2 = create_normalization(channels, name="normalization2")
-            self.convolution3 = Convolution(
-                channels, out_channels, 1, 1, rng, name="convolution3"
-            )
-            self.normalization3 = create_normalization(
-                out_channels, initial_gamma=last_gamma, name="normalization3"
-            )
-            self.has_projection = stride != 1 or in_channels != out_channels
-            if self.has_projection:
-                self.projection = Convolution(
-                    in_channels, out_channels, 1, stride, rng, name="projection"
-                )
-                self.projection_normalization = create_normalization(
-                    out_channels, name="projection_normalization"
-                )
-
-    def __call__(
-        self, x: tf.Tensor, is_training: bool, limits: RenormLimits
-    ) -> tf.Tensor:
-        """Maps a batch of feature maps to the next.
-
-        Args:
-            x: float32, float16 or bfloat16 [N, H, W, in_channels].
-            is_training: Whether to normalize with the batch's own statistics.
-            limits: r_max and d_max of batch renormalization.
-
-        Returns:
-            [N, ceil(H / stride), ceil(W / stride), EXPANSION * channels] of x's type,
-            not negative.
-        """
-        shortcut = x
-        if self.has_projection:
-            shortcut = self.projection(x)
-            shortcut = self.projection_normalization(shortcut, is_training, limits)
-        x = self.convolution1(x)
-        x = tf.nn.relu(self.normalization1(x, is_training, limits))
-        x = self.convolution2(x)
-        x = tf.nn.relu(self.normalization2(x, is_training, limits))
-        x = self.convolution3(x)
-        x = self.normalization3(x, is_training, limits)
-        return tf.nn.relu(x + shortcut)
 
 
 class ResNet50(tf.Module):
@@ -175,53 +87,48 @@ class ResNet50(tf.Module):
     Attributes:
         stem_convolution: The 7x7 convolution.
         stem_normalization: The normalization after it.
-        stages: A list of Bottlenecks for each row of STAGES.
+        stages: For each stage, the list of its Bottlenecks.
         classifier: The dense layer after the average pooling.
     """
 
     def __init__(
         self,
         num_classes: int,
+        settings: ModelConfig,
         *,
-        variant: str = "v1.5",
-        normalization: str = "batch_norm",
-        moving_average_decay: float = 0.9,
-        epsilon: float = 1e-5,
-        zero_init_last_gamma: bool = False,
+        stages: Sequence[Stage] = STAGES,
+        seed: int = 0,
         precision: str = "float32",
         pools_by_slices: bool = False,
-        seed: int = 0,
         is_synchronized: bool = False,
     ):
         """Creates the layers; the same arguments give bitwise the same weights.
 
         Args:
             num_classes: K.
-            variant: One of VARIANTS, where a block has its stride.
-            normalization: A key of NORMALIZATIONS.
-            moving_average_decay: Share of the old moving statistics that a step keeps.
-            epsilon: Added to variances in the normalizations.
-            zero_init_last_gamma: Whether each block starts as its shortcut alone, with
-                0 as gamma of its last normalization (Goyal et al. 2017, section 5.1).
+            settings: [model] of config.txt.
+            stages: The stage table; a smaller one makes a smaller network of the same
+                kind.
+            seed: Seed of all weights.
             precision: One of PRECISIONS, the type of the activations from the images
-                to the average pooling. The variables are float32 whatever it is.
+                to the average pooling. The variables are always float32.
             pools_by_slices: See layers.max_pool; for XLA.
-            seed: Of all weights.
-            is_synchronized: Whether a normalization in training takes the statistics of
-                all replicas' images; for a model under tf.distribute.
+            is_synchronized: Whether normalizations in training use the statistics of
+                all replicas' images; only for a model under tf.distribute.
         """
         super().__init__(name="resnet50")
-        assert variant in VARIANTS, variant
-        assert normalization in NORMALIZATIONS, normalization
+        assert settings.variant in VARIANTS, settings.variant
         assert precision in PRECISIONS, precision
         self._dtype = tf.as_dtype(precision)
         self._pools_by_slices = pools_by_slices
         rng = np.random.default_rng([seed, WEIGHT_INITIALIZATION])
+        kinds = SYNCHRONIZED if is_synchronized else NORMALIZATIONS
         create_normalization = functools.partial(
-            (SYNCHRONIZED if is_synchronized else NORMALIZATIONS)[normalization],
-            epsilon=epsilon,
-            moving_average_decay=moving_average_decay,
+            kinds[settings.normalization],
+            epsilon=settings.epsilon,
+            moving_average_decay=settings.moving_average_decay,
         )
+        last_gamma = 0.0 if settings.zero_init_last_gamma else 1.0
 
         self.stem_convolution = Convolution(
             3, STEM_CHANNELS, 7, 2, rng, name="stem_convolution"
@@ -231,7 +138,7 @@ class ResNet50(tf.Module):
         )
         self.stages = []
         channels = STEM_CHANNELS
-        for stage_number, stage in enumerate(STAGES, start=1):
+        for stage_number, stage in enumerate(stages, start=1):
             blocks = []
             for block_number in range(1, stage.num_blocks + 1):
                 stride = stage.stride if block_number == 1 else 1
@@ -239,9 +146,9 @@ class ResNet50(tf.Module):
                     Bottleneck(
                         channels,
                         stage.channels,
-                        (stride, 1) if variant == "v1" else (1, stride),
+                        (stride, 1) if settings.variant == "v1" else (1, stride),
                         create_normalization,
-                        0.0 if zero_init_last_gamma else 1.0,
+                        last_gamma,
                         rng,
                         name=f"stage{stage_number}_block{block_number}",
                     )
@@ -258,7 +165,7 @@ class ResNet50(tf.Module):
     ) -> tf.Tensor:
         """Classifies a batch; in training also updates the moving statistics.
 
-        Sizes below are those of H = W = 224; any H and W of at least 32 will do.
+        The sizes below are for H = W = 224; H and W must be at least 32.
 
         Args:
             images: float16 or float32 [N, H, W, 3], RGB, normalized.
@@ -281,10 +188,7 @@ class ResNet50(tf.Module):
 
     @property
     def kernels(self) -> tuple[tf.Variable, ...]:
-        """The kernels of all 53 convolutions and of the classifier.
-
-        These are the variables under the l2 penalty: no gamma, no beta, no bias.
-        """
+        """The kernels of all convolutions and of the classifier."""
         return tuple(
             module.kernel
             for module in self.submodules

@@ -13,7 +13,7 @@
     moving_mean, moving_variance           running_mean, running_var
     (nothing)                              num_batches_tracked, int64 []
 
-These are 320 tensors. The file they are in is left to ``weights_file``.
+These are 320 tensors. ``weights_file`` reads and writes files of them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,46 +21,47 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import tensorflow as tf
 
-from resnet50.network.layers import BatchNormalization
 from resnet50.network.model import ResNet50
 
+_VARIABLES = {
+    "kernel": "weight",
+    "gamma": "weight",
+    "beta": "bias",
+    "bias": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
 _COUNTER = "num_batches_tracked"
 _HEAD = ("fc.weight", "fc.bias")
-_TO_THEIRS = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}  # axes, by their number
+# The order of the axes there and here, by their number.
+_TO_THEIRS = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
 _TO_OURS = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}
 
 
-def named_variables(model: ResNet50) -> dict[str, tf.Variable]:
-    """All variables of a network by torchvision's names; see the module."""
-    return dict(_walk(model))
-
-
-def _walk(model: ResNet50) -> Iterator[tuple[str, tf.Variable]]:
-    yield "conv1.weight", model.stem_convolution.kernel
-    yield from _of_normalization("bn1", model.stem_normalization)
+def _named_layers(model: ResNet50) -> Iterator[tuple[str, tf.Module]]:
+    """The layers by torchvision's names, in torchvision's order."""
+    yield "conv1", model.stem_convolution
+    yield "bn1", model.stem_normalization
     for stage, blocks in enumerate(model.stages, start=1):
         for number, block in enumerate(blocks):
             prefix = f"layer{stage}.{number}"
             for i in (1, 2, 3):
-                kernel = getattr(block, f"convolution{i}").kernel
-                yield f"{prefix}.conv{i}.weight", kernel
-                layer = getattr(block, f"normalization{i}")
-                yield from _of_normalization(f"{prefix}.bn{i}", layer)
+                yield f"{prefix}.conv{i}", getattr(block, f"convolution{i}")
+                yield f"{prefix}.bn{i}", getattr(block, f"normalization{i}")
             if block.has_projection:
-                yield f"{prefix}.downsample.0.weight", block.projection.kernel
-                layer = block.projection_normalization
-                yield from _of_normalization(f"{prefix}.downsample.1", layer)
-    yield "fc.weight", model.classifier.kernel
-    yield "fc.bias", model.classifier.bias
+                yield f"{prefix}.downsample.0", block.projection
+                yield f"{prefix}.downsample.1", block.projection_normalization
+    yield "fc", model.classifier
 
 
-def _of_normalization(
-    prefix: str, layer: BatchNormalization
-) -> Iterator[tuple[str, tf.Variable]]:
-    yield f"{prefix}.weight", layer.gamma
-    yield f"{prefix}.bias", layer.beta
-    yield f"{prefix}.running_mean", layer.moving_mean
-    yield f"{prefix}.running_var", layer.moving_variance
+def named_variables(model: ResNet50) -> dict[str, tf.Variable]:
+    """All variables of a network by torchvision's names, in torchvision's order."""
+    return {
+        f"{name}.{theirs}": getattr(layer, ours)
+        for name, layer in _named_layers(model)
+        for ours, theirs in _VARIABLES.items()
+        if hasattr(layer, ours)
+    }
 
 
 def is_counter(name: str) -> bool:
@@ -80,11 +81,11 @@ def expected_shapes(model: ResNet50, num_classes: int) -> dict[str, tuple[int, .
 
 
 def to_state_dict(model: ResNet50) -> dict[str, np.ndarray]:
-    """A network's tensors as torchvision's ``load_state_dict`` takes them.
+    """A network's tensors, as torchvision's ``load_state_dict`` takes them.
 
     Returns:
-        float32 arrays by name, and the counters. PyTorch looks at these only where its
-        averaging is by count; nothing counts here, so they are 0.
+        float32 arrays by name, and the counters, which are all 0: PyTorch reads them
+        only if its moving averages go by count, and nothing is counted here.
     """
     variables = named_variables(model)
     return {
@@ -96,11 +97,11 @@ def to_state_dict(model: ResNet50) -> dict[str, np.ndarray]:
 
 
 def assign_state_dict(model: ResNet50, tensors: Mapping[str, np.ndarray]) -> None:
-    """Puts tensors into a network; a head of another size stays as it is.
+    """Assigns tensors to a network's variables, except to a head of another size.
 
     Args:
         model: Overwritten.
-        tensors: float32, in torchvision's layouts, by name; without the counters.
+        tensors: float32, in torchvision's layouts, by name; counters are not needed.
     """
     for name, variable in named_variables(model).items():
         value = _transpose(tensors[name], _TO_OURS)

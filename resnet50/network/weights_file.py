@@ -1,7 +1,7 @@
-"""Weights files: safetensors, with metadata that says what else the network depends on.
+"""Weights files: safetensors with metadata about the network.
 
-The tensors are those of ``exchange``. The metadata's entries are the fields of Origin,
-as JSON. A file without them is taken for a published one, see PUBLISHED.
+``torchvision_names`` describes the tensors. The metadata's entries are the fields of
+Origin, as JSON. A file without them is assumed to be a published one; see PUBLISHED.
 """
 
 import json
@@ -25,7 +25,7 @@ try:
 except ImportError:
     safetensors = None
 
-_DTYPES = ("F32", "F16", "BF16", "F64")  # safetensors' names of what is taken
+_DTYPES = ("F32", "F16", "BF16", "F64")  # safetensors' names of the accepted types
 
 
 class ExchangeError(UserError):
@@ -33,14 +33,14 @@ class ExchangeError(UserError):
 
 
 class Origin(NamedTuple):
-    """What a network depends on beside its weights.
+    """What a network's outputs depend on besides its weights.
 
     Attributes:
         variant: One of model.VARIANTS.
         epsilon: Added to variances in the normalizations.
-        channel_mean: What images are normalized with; three numbers in 0..1.
-        channel_std: Likewise.
-        class_names: One for each class; none if they are not known.
+        channel_mean: Of the training images, to normalize images; three in 0..1.
+        channel_std: Of the training images, to normalize images; three in 0..1.
+        class_names: One for each class; empty if unknown.
     """
 
     variant: str
@@ -50,7 +50,7 @@ class Origin(NamedTuple):
     class_names: tuple[str, ...] = ()
 
 
-# torchvision's ResNet50_Weights, and timm's resnet50 but for a few.
+# torchvision's ResNet50_Weights, and most of timm's resnet50 weights.
 PUBLISHED = Origin("v1.5", 1e-5, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -66,20 +66,18 @@ def write_weights(path: Path, model: ResNet50, origin: Origin) -> None:
     """Writes a safetensors file, whole or not at all.
 
     Args:
-        path: There must be no such file yet.
+        path: Must not exist.
         model: The network.
-        origin: Becomes the metadata, each value as JSON.
+        origin: Becomes the metadata.
 
     Raises:
-        ExchangeError: There is such a file, it cannot be written, or the package is
-            missing.
+        ExchangeError: The file exists or cannot be written, or safetensors is missing.
     """
     _require_safetensors()
     if path.exists():
         raise ExchangeError(f"{path}: exists (move it away, or give another name)")
     entries = {key: json.dumps(value) for key, value in origin._asdict().items()}
-    # Hugging Face's readers ask for the format.
-    metadata = {"format": "pt", **entries}
+    metadata = {"format": "pt", **entries}  # Hugging Face's readers need the format.
     content = safetensors.numpy.save(to_state_dict(model), metadata=metadata)
     try:
         with atomic_file(path) as file:
@@ -89,13 +87,13 @@ def write_weights(path: Path, model: ResNet50, origin: Origin) -> None:
 
 
 class WeightsFile(NamedTuple):
-    """What a weights file holds.
+    """The contents of a weights file.
 
     Attributes:
-        path: Of the file.
+        path: The file.
         tensors: float32, in torchvision's layouts, by name; without the counters.
-        origin: What the file says, or PUBLISHED where it says nothing.
-        is_published: Whether it says nothing.
+        origin: From the metadata, or PUBLISHED without metadata.
+        is_published: Whether there is no metadata.
     """
 
     path: Path
@@ -105,22 +103,22 @@ class WeightsFile(NamedTuple):
 
     @property
     def num_classes(self) -> int:
-        """How many classes the head tells apart."""
+        """The number of classes of the head."""
         return len(self.tensors["fc.bias"])
 
 
 def read_weights(path: Path, model: ResNet50) -> WeightsFile:
-    """Reads a safetensors file of a ResNet-50 of any number of classes.
+    """Reads a safetensors file of a ResNet-50 with any number of classes.
 
     float16, bfloat16 and float64 become float32.
 
     Args:
-        path: Of the file.
-        model: Tells the shapes that are expected.
+        path: The file.
+        model: A network whose shapes the tensors must have, except for the head's.
 
     Raises:
-        ExchangeError: It cannot be read, is damaged, or is not of a ResNet-50: with
-            the list of tensors that are missing, unknown or of another shape.
+        ExchangeError: The file cannot be read, is damaged, or is not of a ResNet-50;
+            lists the tensors that are missing, unknown or of another shape.
     """
     _require_safetensors()
     try:
@@ -140,7 +138,7 @@ def read_weights(path: Path, model: ResNet50) -> WeightsFile:
 
 
 def _read_tensors(path: Path, file, model: ResNet50) -> dict[str, np.ndarray]:
-    """All tensors but the counters, checked, as float32."""
+    """All tensors except the counters, checked, as float32."""
     views = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
     shapes = {name: tuple(view.get_shape()) for name, view in views.items()}
     _require_shapes(path, model, shapes)
@@ -167,7 +165,7 @@ def _refuse(path: Path, what: str, names: list[str]) -> NoReturn:
 def _require_shapes(
     path: Path, model: ResNet50, shapes: dict[str, tuple[int, ...]]
 ) -> None:
-    """Refuses all but the shapes of a ResNet-50, whose counters may be absent."""
+    """Raises unless all shapes are a ResNet-50's; counters may be absent."""
     expected = expected_shapes(model, (*shapes.get("fc.bias", ()), 0)[0])
     required = {name for name in expected if not is_counter(name)}
     faults = {
@@ -206,16 +204,7 @@ def _read_origin(path: Path, metadata: dict[str, str]) -> tuple[Origin, bool]:
 
 
 def require_same_network(weights: WeightsFile, variant: str, epsilon: float) -> None:
-    """Refuses weights that mean another function here than where they come from.
-
-    Args:
-        weights: The file.
-        variant: Of the network here.
-        epsilon: Likewise.
-
-    Raises:
-        ExchangeError: One of the two differs.
-    """
+    """Raises ExchangeError if a file's network has another variant or epsilon."""
     ours = {"variant": variant, "epsilon": epsilon}
     for key, value in ours.items():
         theirs = getattr(weights.origin, key)

@@ -90,14 +90,7 @@ def resize_and_crop(
 ) -> np.ndarray:
     """Steps 2, 3 and 5: resizes an image, crops it, and flips the crop or not.
 
-    Args:
-        image: RGB, any size, or uint8 [H, W, 3]. Not modified.
-        params: The random choices for this image.
-        crop_size: Side of the crop, pixels.
-        out: uint8 [crop_size, crop_size, 3], contiguous; overwritten. None: a new one.
-
-    Returns:
-        uint8 [crop_size, crop_size, 3], RGB: ``out``, if it was given.
+    See ``crop_of_resized``, with what ``params`` says.
     """
     resized = resized_size(*image_size(image), params.shorter_side)
     corner = crop_corner(*resized, crop_size, params.crop_fractions)
@@ -107,11 +100,7 @@ def resize_and_crop(
 
 
 def normalization_table(statistics: ChannelStatistics) -> np.ndarray:
-    """Step 4 for each channel and level: (level / 255 - mean) / std.
-
-    Returns:
-        float64 [3, 256].
-    """
+    """Step 4 as float64 [3, 256]: (level / 255 - mean) / std of each channel."""
     levels = np.arange(256) / 255
     mean = np.asarray(statistics.mean)[:, None]
     return (levels - mean) / np.asarray(statistics.std)[:, None]
@@ -231,6 +220,5 @@ def normalize_crops(
     Returns:
         float32 [N, H, W, 3].
     """
-    table = normalization_table(statistics)
-    values = np.stack([table[c].take(crops[..., c]) for c in range(3)], axis=-1)
+    values = normalization_table(statistics)[range(3), crops]
     return (values + shifts[:, None, None, :]).astype(np.float32)

@@ -16,17 +16,16 @@ def _keep_scipy_out() -> None:
 
     No loop here needs a BLAS; scipy costs a worker 20 MB and 0.1 s.
     """
-    try:
-        from numba.np import linalg
-
-        ensure_blas = linalg.ensure_blas
-    except (ImportError, AttributeError):  # Another numba version has it elsewhere.
-        return
 
     def no_blas():
         raise ImportError
 
-    linalg.ensure_blas = no_blas
+    try:
+        from numba.np import linalg
+
+        ensure_blas, linalg.ensure_blas = linalg.ensure_blas, no_blas
+    except (ImportError, AttributeError):  # Another numba version has it elsewhere.
+        return
     try:
         import numba.np.arraymath  # noqa: F401
     finally:
@@ -43,19 +42,12 @@ def compiled(signature):
     numba's cache. Tests for division by zero and wrappers for C are left out, because
     each takes time to compile. No fastmath: it would let the last bit depend on the
     processor.
-
-    Args:
-        signature: The function's numba signature.
     """
 
     def decorate(function):
         @functools.cache
         def machine_code():
-            options = {
-                "nogil": True,
-                "error_model": "numpy",
-                "no_cfunc_wrapper": True,
-            }
+            options = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
             try:
                 return numba.njit(signature, cache=True, **options)(function)
             # Numba raises whatever reading a damaged cache raises, such as EOFError

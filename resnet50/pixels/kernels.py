@@ -1,22 +1,21 @@
 """The loops over pixels as machine code, compiled by numba.
 
 The functions of ``pillow_numpy``, which documents them, with the same results, bit by
-bit: pixels are summed in whole numbers, whose order does not matter, and the filter's
-weights are computed in Pillow's float types and order. So no batch depends on numba.
+bit: sums are whole numbers, whose order does not matter, and the filter's weights are
+computed in Pillow's float types and order. So no batch depends on numba.
 
 ``resample`` works in fixed point, as Pillow does: weights are multiples of 2**-22, and
-a sum begins with one half, 2**21, so that dropping its lower 22 bits rounds it. Along x
-it sums two rows at once, in the halves of 64-bit numbers:
+a sum begins with one half, 2**21, so dropping its lower 22 bits rounds it. Along x it
+sums two rows at once, in the halves of 64-bit numbers:
 
-    bit 63            32 31             0
-       | level of row 1 | level of row 0 |    the same byte of both rows
+    bit 63             32 31              0
+       | level of row 1  | level of row 0  |    the same byte of both rows
               times the tap's weight, added to
-       | sum of row 1   | sum of row 0   |    each starts at 2**21
+       | sum of row 1    | sum of row 0    |    each begins with 2**21
 
-A sum is at most about 255 * 2**22 + 2**21, which is below 2**30, so nothing carries
-from the lower half into the upper. Bits 22 to 29 are the level of row 0, bits 54 to 61
-that of row 1; storing a uint8 drops the bits above. tests/pixels/test_kernels.py has
-the same arithmetic in plain Python.
+A sum is at most about 255 * 2**22 + 2**21, below 2**30, so nothing carries into the
+upper half. Bits 22 to 29 are the level of row 0, bits 54 to 61 that of row 1; storing a
+uint8 drops the bits above. tests/pixels/test_kernels.py has it in plain Python.
 """
 
 import math
@@ -50,18 +49,11 @@ def _triangle_weights(source_size, start, end, firsts, weights, triangle):
     shrinks, two output pixels. The float types are those of Pillow's Resample.c; they
     decide the last bit of each weight.
 
-    Args:
-        source_size: Number of source pixels along the axis.
-        start: Position in the source where the output begins, pixels.
-        end: Position where it ends.
-        firsts: int64 [num_outputs]; set to the first source pixel of each output pixel.
-        weights: int32 [num_outputs, max_taps]; set to the weights, times 2**22, of that
-            source pixel and the following ones.
-        triangle: float64 [max_taps]; overwritten.
-
-    Returns:
-        The number of taps: of source pixels that an output pixel may depend on. So many
-        from each first one on are inside the source.
+    The output begins at ``start`` and ends at ``end``, positions in the source. This
+    overwrites firsts, int64 [num_outputs], with each output pixel's first source pixel;
+    weights, int32 [num_outputs, max_taps], with the weights, times 2**22, of that pixel
+    and the following ones; and triangle, float64 [max_taps]. It returns num_taps, the
+    most source pixels that an output pixel depends on; that many are inside the source.
     """
     scale = np.float64(end - start) / len(firsts)
     support = max(scale, 1.0)
@@ -70,11 +62,10 @@ def _triangle_weights(source_size, start, end, firsts, weights, triangle):
         centre = np.float64(start) + (pixel + 0.5) * scale
         first = max(int(centre - support + 0.5), 0)
         stop = min(int(centre + support + 0.5), source_size)
+        total = 0.0
         for tap in range(stop - first):
             distance = abs((first + tap - centre + 0.5) * (1.0 / support))
             triangle[tap] = max(1.0 - distance, 0.0)
-        total = 0.0
-        for tap in range(stop - first):
             total += triangle[tap]
         for tap in range(stop - first):
             weights[pixel, tap] = int(0.5 + triangle[tap] / total * (1 << _BITS))
@@ -98,15 +89,9 @@ def _resample_along_x(
 ):
     """Resamples two rows at a time; see the module's diagram.
 
-    Args:
-        pixels: uint8 [num_rows, 3 W].
-        first_byte: Where the columns of the output's source begin in each row.
-        firsts: See ``_triangle_weights``, and the next two.
-        weights: int32 [num_outputs, max_taps].
-        num_taps: Number of taps.
-        is_flipped: Whether to mirror the output.
-        pair: int64 [bytes of the source's columns]; overwritten.
-        out: uint8 [num_rows, 3 num_outputs]; overwritten.
+    The source begins at first_byte of each row of pixels, uint8 [num_rows, 3 W]. For
+    firsts, weights and num_taps see ``_triangle_weights``. Overwrites pair, int64
+    [bytes of the source's columns], and out, uint8 [num_rows, 3 num_outputs].
     """
     half = np.int64(_HALF | _HALF << _UPPER)
     for row in range(0, len(out), 2):
@@ -179,9 +164,8 @@ def resample(image, x, y, is_flipped, out):
 def _add_columns(rows, sums):
     """Adds to sums, int32 [4, 3 W], of each column of bytes, from top to bottom.
 
-    The sums are those of the bytes, of their squares, and of their products with the
-    next byte and with the one after it, which are the other channels. Each stays below
-    2**31 for up to 33,000 rows.
+    These are sums of the bytes, of their squares, and of their products with the next
+    byte and with the one after it, the other channels; below 2**31 for 33,000 rows.
     """
     length = rows.shape[1]
     levels, squares, with_next, with_second = sums[0], sums[1], sums[2], sums[3]
@@ -229,21 +213,16 @@ def _replace_levels(tables, rows, out):
 
 # Numba knows no float16, so values are moved as whole numbers of the same size.
 _REPLACE_LEVELS = {
-    np.dtype(name): compiled(void(whole[:, ::1], _PIXELS, whole[:, ::1]))(
-        _replace_levels
-    )
-    for name, whole in {"u2": uint16, "u4": uint32}.items()
+    size: compiled(void(whole[:, ::1], _PIXELS, whole[:, ::1]))(_replace_levels)
+    for size, whole in ((2, uint16), (4, uint32))
 }
 
 
 def look_up(table, crop, out):
     """See ``pillow_numpy.look_up``."""
-    whole = np.dtype(f"u{out.itemsize}")
-    _REPLACE_LEVELS[whole](
-        table.view(whole),
-        crop.reshape(len(crop), -1),
-        out.view(whole).reshape(len(out), -1),
-    )
+    whole = f"u{out.itemsize}"
+    rows, out_rows = crop.reshape(len(crop), -1), out.reshape(len(out), -1)
+    _REPLACE_LEVELS[out.itemsize](table.view(whole), rows, out_rows.view(whole))
 
 
 @compiled(void(_PIXELS, _COLUMNS))

@@ -24,19 +24,12 @@ def resized_size(width: int, height: int, shorter_side: int) -> tuple[int, int]:
 
 
 class Span(NamedTuple):
-    """The source of a crop along one axis.
+    """The source of a crop along one axis."""
 
-    Attributes:
-        start: Position of the crop's near edge, pixels from ``first``.
-        end: Position of its far edge.
-        first: The first of the whole pixels that the filter needs.
-        last: The pixel after the last of them.
-    """
-
-    start: float
-    end: float
-    first: int
-    last: int
+    start: float  # position of the crop's near edge, pixels from ``first``
+    end: float  # position of its far edge
+    first: int  # the first of the whole pixels that the filter needs
+    last: int  # the pixel after the last of them
 
 
 def _span(start: int, length: int, source_size: int, resized_size: int) -> Span:

@@ -23,30 +23,18 @@ _GREY = (90, 90, 90)
 
 
 class Tile(NamedTuple):
-    """One image of a sheet.
+    """One image of a sheet."""
 
-    Attributes:
-        original: From ``small_with_box``.
-        crop: uint8 [H, H, 3], RGB.
-        title: First line below the pictures.
-        caption: Second line.
-    """
-
-    original: Image.Image
-    crop: np.ndarray
-    title: str
-    caption: str
+    original: Image.Image  # from small_with_box
+    crop: np.ndarray  # uint8 [H, H, 3], RGB
+    title: str  # first line below the pictures
+    caption: str  # second line
 
 
 def crop_box(
     size: tuple[int, int], params: AugmentationParams, crop_size: int
 ) -> tuple[float, float, float, float]:
-    """The part of an image that a crop comes from.
-
-    Args:
-        size: Width and height of the image, in pixels.
-        params: Shorter side and position of the crop.
-        crop_size: Side of the crop, in pixels.
+    """The part of an image of some width and height that a crop comes from.
 
     Returns:
         (left, top, right, bottom) in pixels of the image, before the resize.
@@ -66,15 +54,7 @@ def crop_box(
 def small_with_box(
     image: Image.Image, box: tuple[float, float, float, float]
 ) -> Image.Image:
-    """An image reduced to a tile's size, with the box of its crop.
-
-    Args:
-        image: RGB, any size. Not modified.
-        box: From ``crop_box``.
-
-    Returns:
-        An image whose longer side has a tile's size.
-    """
+    """A copy of an RGB image with the longer side of a tile, and its ``crop_box``."""
     scale = _PICTURE / max(image.size)
     width, height = (max(1, round(side * scale)) for side in image.size)
     small = image.resize((width, height), Image.Resampling.BILINEAR)
@@ -102,11 +82,7 @@ def shorten(text: str, width: float, font: ImageFont.FreeTypeFont) -> str:
 
 
 def contact_sheet(heading: str, tiles: Sequence[Tile]) -> Image.Image:
-    """Renders tiles in rows of five: the original, then the crop.
-
-    Args:
-        heading: Line above all tiles.
-        tiles: At least one.
+    """Renders a heading and tiles in rows of five: the original, then the crop.
 
     Returns:
         An RGB image at most 1,560 pixels wide.

@@ -57,15 +57,13 @@ def _scalars(rows: list[dict[str, str]]) -> list[tuple[int, str, float]]:
 def _picture(image: Image.Image) -> Summary.Value:
     png = io.BytesIO()
     image.save(png, format="PNG")
-    return Summary.Value(
-        tag="first batch",
-        image=Summary.Image(
-            width=image.width,
-            height=image.height,
-            colorspace=3,
-            encoded_image_string=png.getvalue(),
-        ),
+    picture = Summary.Image(
+        width=image.width,
+        height=image.height,
+        colorspace=3,
+        encoded_image_string=png.getvalue(),
     )
+    return Summary.Value(tag="first batch", image=picture)
 
 
 def _write(
@@ -79,29 +77,24 @@ def _write(
     with atomic_file(folder / f"events.out.tfevents.{time.time_ns()}") as file:
         writer = RecordWriter(file)
         start = SessionLog(status=SessionLog.START)
-        for event in (
+        all_events = [
             Event(wall_time=now, file_version="brain.Event:2"),
             Event(wall_time=now, step=first, session_log=start),
-            *(
-                Event(
-                    wall_time=times.get(epoch, now),
-                    step=epoch,
-                    summary=Summary(value=[value]),
-                )
-                for epoch, value in events
-            ),
-        ):
+        ]
+        for epoch, value in events:
+            at, summary = times.get(epoch, now), Summary(value=[value])
+            all_events.append(Event(wall_time=at, step=epoch, summary=summary))
+        for event in all_events:
             writer.write(event.SerializeToString())
     for path in before:
         path.unlink()
 
 
 def write_events(run: RunRecord, first_batch: Image.Image | None) -> Path:
-    """Writes a run's event files; returns their folder.
+    """Writes a run's event files, with a picture of the first batch or without.
 
-    Args:
-        run: Tables of the run.
-        first_batch: Picture of the first batch, or None.
+    Returns:
+        The folder of the files.
 
     Raises:
         OSError: They cannot be written.

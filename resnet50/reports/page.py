@@ -75,37 +75,29 @@ def _best(run: RunRecord) -> str:
     return f"{top1:.2%} ({kind.removeprefix('validation, ')}, epoch {epoch})"
 
 
-def _summary(run: RunRecord) -> list[str]:
+def _summary(run: RunRecord) -> dict[str, str]:
     last = run.metrics[-1] if run.metrics else {}
     speed = _mean_over_time(run, "images_per_second")
-    return [
-        run.name,
-        last.get("epoch", _NOTHING),
-        last.get("loss") or _NOTHING,
-        _percent(number(last, "top1")),
-        _best(run),
-        _NOTHING if math.isnan(speed) else f"{speed:.1f}",
-        _percent(_mean_over_time(run, "waiting")),
-    ]
+    return {
+        "run": run.name,
+        "last epoch": last.get("epoch", _NOTHING),
+        "its training loss": last.get("loss") or _NOTHING,
+        "its training top-1": _percent(number(last, "top1")),
+        "best validation top-1": _best(run),
+        "images/s, mean": _NOTHING if math.isnan(speed) else f"{speed:.1f}",
+        "waiting, mean": _percent(_mean_over_time(run, "waiting")),
+    }
 
 
-_SUMMARY_HEAD = [
-    "run",
-    "last epoch",
-    "its training loss",
-    "its training top-1",
-    "best validation top-1",
-    "images/s, mean",
-    "waiting, mean",
-]
+def _table(rows: list[dict[str, str]]) -> str:
+    """A table with a column for each key; a missing cell stays empty."""
+    head = list(dict.fromkeys(column for row in rows for column in row))
 
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
     def line(cells, tag):
         inside = "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
         return f"<tr>{inside}</tr>"
 
-    body = "\n".join(line(row, "td") for row in rows)
+    body = "\n".join(line([row.get(c) or "" for c in head], "td") for row in rows)
     return (
         f'<div class="wide"><table><thead>{line(head, "th")}</thead>\n'
         f"<tbody>{body}</tbody></table></div>"
@@ -116,19 +108,11 @@ def _numbers(title: str, rows: list[dict[str, str]]) -> str:
     """All numbers of a table, folded away."""
     if not rows:
         return ""
-    head = list(dict.fromkeys(column for row in rows for column in row))
-    cells = [[row.get(column) or "" for column in head] for row in rows]
-    table = _table(head, cells)
-    return f"<details><summary>{html.escape(title)}</summary>{table}</details>"
+    return f"<details><summary>{html.escape(title)}</summary>{_table(rows)}</details>"
 
 
 def build_page(runs: list[RunRecord], *, reloads: bool) -> str:
-    """The page as HTML.
-
-    Args:
-        runs: At least one.
-        reloads: Whether the page reloads itself while it is shown.
-    """
+    """The page as HTML; if it reloads, it does so itself while it is shown."""
     title = html.escape(", ".join(run.name for run in runs))
     legend = "\n".join(
         f"<li>{svg}<span>{html.escape(text)}</span></li>"
@@ -155,7 +139,7 @@ def build_page(runs: list[RunRecord], *, reloads: bool) -> str:
 </head>
 <body>
 <h1>{title}</h1>
-{_table(_SUMMARY_HEAD, [_summary(run) for run in runs])}
+{_table([_summary(run) for run in runs])}
 <ul class="legend">
 {legend}
 </ul>

@@ -25,14 +25,10 @@ _POLL_SECONDS = 0.05
 
 
 def steps_per_second(read_step: Callable[[], int | None], seconds: float) -> float:
-    """Measures the speed of a counter, from its first to its last change.
+    """The speed of a counter between its first and its last change.
 
-    Args:
-        read_step: Reads the counter; None if it cannot be read just now.
-        seconds: How long to poll.
-
-    Returns:
-        Steps per second; 0 after fewer than two changes.
+    Polls for some seconds; returns 0 after fewer than two changes. The counter is None
+    while it cannot be read.
     """
     changes: list[tuple[float, int]] = []
     last = read_step()
@@ -112,11 +108,7 @@ class PairStatus(NamedTuple):
         return None
 
     def lines(self, watch_seconds: float) -> list[str]:
-        """The whole status.
-
-        Args:
-            watch_seconds: How long to watch the trainer for its speed.
-        """
+        """The whole status; watches the trainer for some seconds for its speed."""
         lines = [self._program(role) for role in (locks.TRAINER, locks.PREPROCESSOR)]
         try:
             lines += self._progress(self.read_step(), watch_seconds)
@@ -181,12 +173,11 @@ class PairStatus(NamedTuple):
         row = self._last_row()
         if not row:
             return []
-        top1, top5 = number(row, "top1"), number(row, "top5")
+        columns = "loss", "top1", "top5", "images_per_second", "waiting"
+        loss, top1, top5, speed, waiting = (number(row, c) for c in columns)
         return [
-            f"last epoch  {row.get('epoch')}: loss {number(row, 'loss'):.3f}, "
-            f"top-1 {top1:.1%}, top-5 {top5:.1%}, "
-            f"{number(row, 'images_per_second'):.1f} images/s, "
-            f"waiting {number(row, 'waiting'):.1%}"
+            f"last epoch  {row.get('epoch')}: loss {loss:.3f}, top-1 {top1:.1%}, "
+            f"top-5 {top5:.1%}, {speed:.1f} images/s, waiting {waiting:.1%}"
         ]
 
 

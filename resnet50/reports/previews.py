@@ -47,12 +47,7 @@ class PreviewError(UserError):
 def denormalize(images: np.ndarray, statistics: ChannelStatistics) -> np.ndarray:
     """Undoes step 4, and clips what the colour jitter moved out of range.
 
-    Args:
-        images: float16 or float32 [N, H, W, 3], RGB, normalized.
-        statistics: The statistics they were normalized with.
-
-    Returns:
-        uint8 [N, H, W, 3].
+    Takes float16 or float32 [N, H, W, 3], RGB, normalized; returns uint8 [N, H, W, 3].
     """
     levels = 255 * (images.astype(np.float32) * statistics.std + statistics.mean)
     return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
@@ -113,10 +108,7 @@ def require_equal(path: Path, stored: StoredBatch, made: MadeBatch) -> None:
 
 
 def _tile(
-    original: Image.Image,
-    params: AugmentationParams,
-    crop: np.ndarray,
-    title: str,
+    original: Image.Image, params: AugmentationParams, crop: np.ndarray, title: str
 ) -> Tile:
     box = crop_box(original.size, params, len(crop))
     caption = f"shorter side {params.shorter_side}" + ", flipped" * params.is_flipped
@@ -133,13 +125,7 @@ def batch_sheet(
 ) -> Image.Image:
     """Renders all images of a batch, in its order.
 
-    Args:
-        heading: First line of the sheet.
-        batch: The batch, read or made.
-        assignment: Its address.
-        dataset: Names the classes.
-        settings: What it was made with.
-        reasons: Why images cannot be read, by index in the assignment; added to.
+    Adds to ``reasons`` why images cannot be read, by index in the assignment.
     """
     crops = visible(batch.images, batch.shifts, settings.statistics)
     tiles = []
@@ -197,7 +183,7 @@ def showing_tile(
 def comparison_sheet(
     first: Showing, dataset: Dataset, settings: BatchSettings
 ) -> tuple[str, Image.Image]:
-    """Renders an image of a batch as the epochs from there on show it.
+    """Renders an image as the epochs from its first showing on show it.
 
     Returns:
         The name of the image, and the sheet.
@@ -205,11 +191,10 @@ def comparison_sheet(
     Raises:
         PreviewError: The batch has no such index, or the image cannot be read.
     """
-    if not 0 <= first.index < settings.batch_size:
-        raise PreviewError(
-            f"--compare = {first.index} (a batch has the indices 0 to "
-            f"{settings.batch_size - 1})"
-        )
+    last = settings.batch_size - 1
+    if not 0 <= first.index <= last:
+        known = f"a batch has the indices 0 to {last}"
+        raise PreviewError(f"--compare = {first.index} ({known})")
     order = epoch_order(dataset.num_images, settings.seed, first.position.epoch)
     rank = first.position.batch_index * settings.batch_size + first.index
     image_index = int(order[rank])

@@ -63,11 +63,7 @@ def limit(
 ) -> str:
     """One sentence: which program limits, and which key of config.txt to change.
 
-    Args:
-        speed: Figures of a period that is long enough, such as an epoch.
-        train: [train] of config.txt.
-        preprocessing: [runtime_preprocessing] of config.txt.
-        num_cores: Processor cores of this machine.
+    The speed is that of a period that is long enough, such as an epoch.
     """
     if speed.share(speed.waiting) > _WORTH_A_CHANGE:
         return _limit_of_preprocessing(speed, train, preprocessing, num_cores)
@@ -81,22 +77,15 @@ def _limit_of_trainer(speed: Speed, train: TrainConfig) -> str:
         minutes = train.checkpoint_minutes
         if 0 < 60 * minutes < speed.seconds:
             return f"{start}; raise [train] checkpoint_minutes (it is {minutes:g})."
-        return (
-            f"{start}, and each epoch must have one; put [train] saved_models_folder "
-            "on a faster disk."
-        )
+        remedy = "put [train] saved_models_folder on a faster disk"
+        return f"{start}, and each epoch must have one; {remedy}."
     start = "The trainer limits, batches are there in time"
     if train.deterministic:
         return f"{start}; [train] deterministic = false makes a GPU faster."
+    remedy = f"a larger [train] batch_size (it is {train.batch_size}) uses a GPU better"
     if train.precision == "float32":
-        return (
-            f'{start}; [train] precision = "float16" makes a GPU with tensor cores '
-            "faster, more num_workers would not help."
-        )
-    return (
-        f"{start}; a larger [train] batch_size (it is {train.batch_size}) uses a GPU "
-        "better, more num_workers would not help."
-    )
+        remedy = '[train] precision = "float16" makes a GPU with tensor cores faster'
+    return f"{start}; {remedy}, more num_workers would not help."
 
 
 def _limit_of_preprocessing(

@@ -1,5 +1,7 @@
 """CSV tables of a run: metrics.csv and evaluation.csv, one row per epoch.
 
+Every function that reads a table raises TableError if the table is damaged.
+
 A table is replaced atomically, so a reader never sees half a row. An epoch that is
 trained or evaluated again replaces its row.
 """
@@ -61,11 +63,7 @@ def write_table(path: Path, rows: list[dict]) -> None:
 
 
 def record_epoch(path: Path, row: dict) -> None:
-    """Adds an epoch's row to metrics.csv; removes old rows from that epoch on.
-
-    Raises:
-        TableError: The old table is damaged.
-    """
+    """Adds an epoch's row to metrics.csv; removes old rows from that epoch on."""
     earlier = [r for r in read_table(path) if int(r.get("epoch", 0)) < row["epoch"]]
     write_table(path, [*earlier, row])
 
@@ -75,9 +73,6 @@ def record_evaluation(path: Path, row: dict) -> None:
 
     It replaces the row with the same epoch, number of crops and weights, which are
     "trained" if a row does not say.
-
-    Raises:
-        TableError: The old table is damaged.
     """
 
     def key(row):
@@ -89,11 +84,7 @@ def record_evaluation(path: Path, row: dict) -> None:
 
 
 def best_epochs(path: Path) -> set[int]:
-    """The epochs with the highest top-1 in evaluation.csv, one per number of crops.
-
-    Raises:
-        TableError: The file is damaged.
-    """
+    """The epochs with the highest top-1 in evaluation.csv, one per number of crops."""
     best: dict[str, tuple[float, int]] = {}
     for row in read_table(path):
         if row.keys() >= _KINDS.keys():

@@ -23,13 +23,7 @@ from resnet50.atomic_io import fsync
 from resnet50.errors import UserError
 from resnet50.handoff.progress import Position
 from resnet50.network.model import ResNet50
-from resnet50.training.checkpoint_folders import (
-    Checkpoint,
-    checkpoint_path,
-    delete_checkpoint,
-    delete_inside_epochs,
-    temporary_folder,
-)
+from resnet50.training import checkpoint_folders as folders
 from resnet50.training.description import (
     CheckpointError,
     has_same_variables,
@@ -57,19 +51,18 @@ def save(
         training: What to save.
         run_folder: The run's folder; created if missing.
         position: The position of the next batch.
-        description: The training's description; see ``description.describe``.
+        description: See ``description.describe``.
 
     Returns:
         The checkpoint's folder.
 
     Raises:
-        SaveError: The disk is full or broken. The checkpoints of other positions are
-            unchanged. An older checkpoint of this position may be gone. If only the
-            last flush failed, which makes the new name durable, the new checkpoint is
-            there.
+        SaveError: The disk is full or broken. Checkpoints of other positions are
+            unchanged; an older one of this position may be gone. If only the last flush
+            failed, which makes the new name durable, the new checkpoint exists.
     """
-    path = checkpoint_path(run_folder, position)
-    temporary = temporary_folder(run_folder)
+    path = folders.checkpoint_path(run_folder, position)
+    temporary = folders.temporary_folder(run_folder)
     try:
         temporary.mkdir(parents=True)
         tf.train.Checkpoint(training=training).write(str(temporary / _VARIABLES))
@@ -84,7 +77,7 @@ def save(
             fsync(file)
         fsync(temporary)
         if path.exists():  # Saved before, but its name may not be durable.
-            delete_checkpoint(path)
+            folders.delete_checkpoint(path)
         temporary.rename(path)
         fsync(run_folder)
     except (OSError, tf.errors.OpError) as error:
@@ -92,7 +85,7 @@ def save(
     finally:
         # It exists only if something went wrong.
         shutil.rmtree(temporary, ignore_errors=True)
-    delete_inside_epochs(run_folder, before=position)
+    folders.delete_inside_epochs(run_folder, before=position)
     return path
 
 
@@ -136,14 +129,8 @@ def read_description(path: Path) -> dict:
     return description
 
 
-def load(training: Training, checkpoint: Checkpoint, description: dict) -> None:
-    """Restores everything from a checkpoint.
-
-    Args:
-        training: Overwritten.
-        checkpoint: The checkpoint.
-        description: The description of the training here. It must agree with the
-            checkpoint's; see ``description.RULES``.
+def load(training: Training, checkpoint: folders.Checkpoint, description: dict) -> None:
+    """Restores a training from a checkpoint, whose description must agree.
 
     Raises:
         CheckpointError: It is missing, damaged, or belongs to another training.
@@ -163,7 +150,7 @@ def load(training: Training, checkpoint: Checkpoint, description: dict) -> None:
         tf.train.Checkpoint(training=training).read(variables).assert_consumed()
     else:
         # Between epochs no gradients are pending, and a new loss scale may start.
-        status = tf.train.Checkpoint(training=training.lasting).read(variables)
+        status = tf.train.Checkpoint(training=training.transferable).read(variables)
         status.assert_existing_objects_matched().expect_partial()
 
 
@@ -181,8 +168,7 @@ def load_model(
     Args:
         model: Overwritten.
         path: The checkpoint's folder.
-        description: The description of the network, which must agree with the
-            checkpoint's; see ``description.describe_model``.
+        description: Must agree with the checkpoint's; see ``describe_model``.
         weights: One of tables.WEIGHTS; None for the averaged ones if there are any.
 
     Returns:

@@ -1,7 +1,7 @@
 """What identifies a training, and what must agree with a checkpoint to load it.
 
-Each checkpoint holds a description. RULES says of every key when the checkpoint's value
-must be the same as here.
+Each checkpoint holds a description. For every key, RULES says when the checkpoint's
+value must agree with the value here.
 """
 
 import enum
@@ -45,52 +45,50 @@ def describe(config: Config, dataset: Dataset, batches_per_epoch: int) -> dict:
 
 
 class When(enum.Enum):
-    """For which checkpoints a value must be the same."""
+    """For which checkpoints a value must agree."""
 
     ALWAYS = enum.auto()
     INSIDE_EPOCHS = enum.auto()
     NEVER = enum.auto()
 
 
-def _compare_values(key: str, theirs: Any, ours: Any) -> str | None:
+def _require_equal(path: Path, key: str, theirs: Any, ours: Any) -> None:
     if theirs != ours:
-        return f"was trained with {key} = {theirs}, here it is {ours}"
-    return None
+        raise CheckpointError(
+            f"{path}: was trained with {key} = {theirs}, here it is {ours} "
+            f"({RULES[key].remedy}, or use another --run_folder)"
+        )
 
 
-def _compare_classes(key: str, theirs: list[str], ours: list[str]) -> str | None:
+def _require_same_classes(
+    path: Path, key: str, theirs: list[str], ours: list[str]
+) -> None:
     for label, (there, here) in enumerate(zip(theirs, ours)):
         # In a list file, the name of a class may be its number.
         if there != here and str(label) not in (there, here):
-            return f"its class {label} is {there}, here it is {here}"
-    return None
+            raise CheckpointError(
+                f"{path}: its class {label} is {there}, here it is {here} (are "
+                "[dataset]'s images those that it was trained on?)"
+            )
 
 
 class Rule(NamedTuple):
-    """When the values of a key must be the same, and what to do if they are not."""
+    """When the values of a key must agree, and what to do if they do not."""
 
     when: When = When.ALWAYS
-    remedy: str = "change that back, or use another --run_folder"
-    # Returns what is wrong, or None. Gets the key and both values.
-    compare: Callable[[str, Any, Any], str | None] = _compare_values
-    is_optional: bool = False  # the oldest checkpoints lack it
+    remedy: str = "change that back"
+    require: Callable[[Path, str, Any, Any], None] = _require_equal
+    is_optional: bool = False  # the oldest checkpoints lack the key
     changes_variables: bool = False  # another value needs other variables
 
 
 RULES = {
     "num_classes": Rule(),
-    "class_names": Rule(
-        remedy="are [dataset]'s images those that it was trained on?",
-        compare=_compare_classes,
-        is_optional=True,
-    ),
+    "class_names": Rule(require=_require_same_classes, is_optional=True),
     "variant": Rule(),
     "normalization": Rule(),
     "class_words": Rule(When.NEVER),
-    "dataset_fingerprint": Rule(
-        remedy="restore the list of training images as it was, or use another "
-        "--run_folder"
-    ),
+    "dataset_fingerprint": Rule(remedy="restore the list of training images as it was"),
     "seed": Rule(),
     "batches_per_epoch": Rule(When.INSIDE_EPOCHS),
     "precision": Rule(When.INSIDE_EPOCHS, changes_variables=True),
@@ -103,11 +101,7 @@ def require_agreement(
 ) -> None:
     """Compares a checkpoint's description with that of the training here.
 
-    Args:
-        path: The checkpoint's folder.
-        theirs: Its description.
-        ours: The description here, or a part of it; only its keys are compared.
-        is_inside_epoch: Whether the checkpoint was saved inside an epoch.
+    Only the keys of the latter, which may be a part of a description, are compared.
 
     Raises:
         CheckpointError: They do not agree.
@@ -118,9 +112,7 @@ def require_agreement(
             continue
         if rule.when is When.INSIDE_EPOCHS and not is_inside_epoch:
             continue
-        problem = rule.compare(key, theirs.get(key), value)
-        if problem:
-            raise CheckpointError(f"{path}: {problem} ({rule.remedy})")
+        rule.require(path, key, theirs.get(key), value)
 
 
 def has_same_variables(theirs: dict, ours: dict) -> bool:

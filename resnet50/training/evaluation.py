@@ -50,86 +50,39 @@ class _Chunk(NamedTuple):
     unreadable: list[tuple[ImageSource, str]]  # the others, with the reason
 
 
-def read_views(
-    source: ImageSource,
-    *,
-    shorter_side: int,
-    crop_size: int,
-    num_crops: int,
-    statistics: ChannelStatistics,
-) -> np.ndarray:
-    """Decodes a validation image into its normalized views; see ``views``.
-
-    Returns:
-        float32 [num_crops, crop_size, crop_size, 3], RGB, normalized.
-
-    Raises:
-        UndecodableImageError: The image cannot be read.
-    """
-    crops = views(
-        decode_rgb(source),
-        shorter_side=shorter_side,
-        crop_size=crop_size,
-        num_crops=num_crops,
-    )
-    table = normalization_table(statistics).astype(np.float32)
-    return np.stack([table[c].take(crops[..., c]) for c in range(3)], axis=-1)
-
-
 class Evaluator:
     """Evaluates a network, whose weights may change between evaluations."""
 
-    def __init__(
-        self,
-        model: ResNet50,
-        statistics: ChannelStatistics,
-        *,
-        shorter_side: int,
-        crop_size: int,
-        num_crops: int,
-        batch_size: int,
-        num_workers: int,
-    ):
+    def __init__(self, model: ResNet50, config: Config, num_crops: int):
         """Prepares.
 
         Args:
             model: The network.
-            statistics: The statistics of the training set.
-            shorter_side: Shorter side of a resized validation image, pixels.
-            crop_size: Side of a crop, pixels.
+            config: config.txt; batches have at most [evaluation] batch_size crops, but
+                at least those of one image.
             num_crops: Crops per image, 1 or 10; see pixels.evaluation_crops.views.
-            batch_size: Largest number of crops in a batch; a batch has at least the
-                crops of one image.
-            num_workers: Number of decoding threads; decoding releases Python's lock.
         """
         self._model = model
+        self._settings = config.evaluation
+        self._crop_size = crop_size = config.augmentation.crop_size
         self._num_crops = num_crops
-        self._images_at_once = max(1, batch_size // num_crops)
-        self._num_workers = num_workers
-        self._read = functools.partial(
-            read_views,
-            shorter_side=shorter_side,
-            crop_size=crop_size,
-            num_crops=num_crops,
-            statistics=statistics,
-        )
+        self._images_at_once = max(1, config.evaluation.batch_size // num_crops)
+        statistics = ChannelStatistics.from_config(config.dataset)
+        self._table = normalization_table(statistics).astype(np.float32)
         crops = tf.TensorSpec((None, num_crops, crop_size, crop_size, 3), tf.float32)
         labels = tf.TensorSpec((None,), tf.int32)
         self._logs = tf.function(self._mean_logs, input_signature=[crops])
         self._count = tf.function(self._count_hits, input_signature=[crops, labels])
 
-    @classmethod
-    def from_config(cls, model: ResNet50, config: Config, num_crops: int):
-        """Creates an evaluator with the settings of config.txt."""
-        return cls(
-            model,
-            ChannelStatistics.from_config(config.dataset),
-            shorter_side=config.evaluation.shorter_side,
-            crop_size=config.augmentation.crop_size,
-            num_crops=num_crops,
-            batch_size=config.evaluation.batch_size,
-            num_workers=config.evaluation.num_workers,
+    def _read(self, source: ImageSource) -> np.ndarray:
+        """An image's normalized views, float32 [num_crops, crop, crop, 3], RGB."""
+        crops = views(
+            decode_rgb(source),
+            shorter_side=self._settings.shorter_side,
+            crop_size=self._crop_size,
+            num_crops=self._num_crops,
         )
+        return np.stack([self._table[c].take(crops[..., c]) for c in range(3)], axis=-1)
 
     def _mean_logs(self, images: tf.Tensor) -> tf.Tensor:
         """Logarithms of the probabilities averaged over an image's crops, [N, K].
@@ -169,12 +122,13 @@ class Evaluator:
             range(start, min(start + self._images_at_once, num_images))
             for start in range(0, num_images, self._images_at_once)
         )
-        with ThreadPoolExecutor(self._num_workers) as pool:
+        num_workers = self._settings.num_workers
+        with ThreadPoolExecutor(num_workers) as pool:  # Decoding releases the GIL.
             yield from map_in_order(
                 pool,
                 functools.partial(self._read_chunk, sources_of),
                 chunks,
-                num_ahead=self._num_workers + 1,
+                num_ahead=num_workers + 1,
             )
 
     def predict(self, sources: Sequence[ImageSource]) -> Iterator[Prediction]:

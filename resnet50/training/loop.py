@@ -37,15 +37,15 @@ class Loop:
         numbers: PerStepNumbers,
         observer: TrainingObserver,
     ):
-        """Prepares; the work is done by ``run``.
+        """Prepares.
 
         Args:
             training: What is trained.
             reader: Delivers the batches in order; ends early if a stop is requested.
-            buffer: The buffer, for the progress file and the number of ready batches.
-            run: Where checkpoints and metrics go.
+            buffer: Where the progress is written and ready batches are counted.
+            run: Where checkpoints and metrics are written.
             numbers: The numbers that change from step to step.
-            observer: Gets the news.
+            observer: Receives the news.
         """
         self._training = training
         self._reader = reader

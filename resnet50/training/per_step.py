@@ -3,11 +3,11 @@
 from resnet50.config.settings import BatchRenormConfig, TrainConfig
 from resnet50.training.update.mixup import mixing_share_at
 from resnet50.training.update.schedules import (
+    StepNumbers,
     is_update_at,
     learning_rate_at,
     renorm_limits_at,
 )
-from resnet50.training.update.step import StepNumbers
 
 
 class PerStepNumbers:

@@ -8,16 +8,11 @@ from resnet50.dataset.images import Dataset
 from resnet50.handoff.progress import Position
 from resnet50.network.model import ResNet50
 from resnet50.training import checkpoint
+from resnet50.training import checkpoint_folders as folders
 from resnet50.training.checkpoint import DamagedCheckpointError
-from resnet50.training.checkpoint_folders import (
-    Checkpoint,
-    checkpoint_path,
-    list_checkpoints,
-    remove_unfinished,
-    set_aside,
-)
+from resnet50.training.checkpoint_folders import Checkpoint, list_checkpoints
 from resnet50.training.description import CheckpointError, describe_model
-from resnet50.training.update.step import Training, create_model
+from resnet50.training.update.step import Training
 
 
 def choose_checkpoint(run_folder: Path, epoch: int | None) -> Path:
@@ -27,7 +22,7 @@ def choose_checkpoint(run_folder: Path, epoch: int | None) -> Path:
         CheckpointError: The run has no checkpoint.
     """
     if epoch is not None:
-        return checkpoint_path(run_folder, Position(epoch + 1, 0))
+        return folders.checkpoint_path(run_folder, Position(epoch + 1, 0))
     checkpoints = list_checkpoints(run_folder)
     if not checkpoints:
         raise CheckpointError(f"{run_folder}: holds no checkpoint (train it first)")
@@ -39,20 +34,14 @@ def load_network(
 ) -> tuple[ResNet50, Path]:
     """Loads the network of a run, for programs that do not train it.
 
-    Args:
-        config: config.txt; its [model] must agree with the checkpoint.
-        dataset: The training images.
-        run_folder: The run's folder.
-        epoch: The epoch of the checkpoint; None for the newest checkpoint.
-
     Returns:
-        The network, and the checkpoint's folder.
+        The network, and its checkpoint; see ``choose_checkpoint``.
 
     Raises:
         CheckpointError: The checkpoint is missing, damaged, or of another network.
     """
     path = choose_checkpoint(run_folder, epoch)
-    model = create_model(dataset.num_classes, config.model)
+    model = ResNet50(dataset.num_classes, config.model)
     checkpoint.load_model(model, path, describe_model(config, dataset), weights=None)
     return model, path
 
@@ -76,7 +65,7 @@ def _candidates(run_folder: Path, epoch_start: int | None) -> list[Checkpoint]:
             )
         return []
     position = Position(epoch_start, 0)
-    return [Checkpoint(checkpoint_path(run_folder, position), position)]
+    return [Checkpoint(folders.checkpoint_path(run_folder, position), position)]
 
 
 def _load_first_whole(
@@ -109,7 +98,7 @@ def restore(
     Args:
         training: Overwritten, unless the training is new.
         run_folder: The run's folder; this process is its only trainer.
-        description: The training's description; see ``description.describe``.
+        description: See ``description.describe``.
         epoch_start: 0 for a new training, N for the checkpoint after epoch N-1, None
             for the newest undamaged one. Checkpoints after it are set aside.
         notify: Takes a line for the user.
@@ -121,7 +110,7 @@ def restore(
         CheckpointError: The checkpoint is missing, damaged, or of another training; or
             a new training would overwrite one.
     """
-    remove_unfinished(run_folder)
+    folders.remove_unfinished(run_folder)
     candidates = _candidates(run_folder, epoch_start)
     if not candidates:
         return Position(0, 0)
@@ -133,6 +122,6 @@ def restore(
         if other.position > found.position
     ]
     if later:
-        folder = set_aside(run_folder, later)
+        folder = folders.set_aside(run_folder, later)
         notify(f"{folder}: holds the {len(later)} later checkpoints now")
     return found.position

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from resnet50.config.settings import Config
 from resnet50.dataset.images import Dataset
 from resnet50.handoff.progress import Position
+from resnet50.network.model import ResNet50
 from resnet50.observer import Observer
 from resnet50.reports.tables import EVALUATION_FILE, record_evaluation
 from resnet50.training.checkpoint import load_model
@@ -15,12 +16,21 @@ from resnet50.training.checkpoint_folders import checkpoint_path, list_checkpoin
 from resnet50.training.description import CheckpointError, describe_model
 from resnet50.training.devices.selection import prepare_device
 from resnet50.training.evaluation import Accuracy, Evaluator
-from resnet50.training.update.step import create_model
 
 _POLL_SECONDS = 1.0
 
 # The epoch of imported weights in evaluation.csv: the one before epoch 0.
 IMPORTED = range(-1, 0)
+
+
+class EvaluationRequest(NamedTuple):
+    """Which checkpoints to evaluate, and how."""
+
+    run_folder: Path
+    epochs: range  # or IMPORTED
+    num_crops: int  # per image, 1 or 10
+    weights: str | None  # one of tables.WEIGHTS; None: averaged if there are any
+    is_waiting: bool  # whether to wait for checkpoints that do not exist yet
 
 
 class EvaluationStatus(NamedTuple):
@@ -30,60 +40,54 @@ class EvaluationStatus(NamedTuple):
     num_images: int
 
 
-class EvaluatedEpoch(NamedTuple):
-    """The accuracy of one checkpoint."""
+class CheckpointAccuracy(NamedTuple):
+    """The accuracy of the checkpoint after an epoch."""
 
     epoch: int
-    num_crops: int  # per image
+    num_crops: int
     weights: str  # one of tables.WEIGHTS
     accuracy: Accuracy
 
     def row(self) -> dict:
         """The row in evaluation.csv."""
+        accuracy = self.accuracy
         return {
             "epoch": self.epoch,
             "crops": self.num_crops,
             "weights": self.weights,
-            "top1": f"{self.accuracy.top1:.6f}",
-            "top5": f"{self.accuracy.top5:.6f}",
-            "loss": f"{self.accuracy.loss:.6g}",
-            "num_images": self.accuracy.num_images,
+            "top1": f"{accuracy.top1:.6f}",
+            "top5": f"{accuracy.top5:.6f}",
+            "loss": f"{accuracy.loss:.6g}",
+            "num_images": accuracy.num_images,
         }
 
     def line(self) -> str:
         """The result in one line for the user."""
-        name = f"epoch {self.epoch}"
-        if self.epoch in IMPORTED:
-            name = "imported weights"
+        accuracy = self.accuracy
+        is_imported = self.epoch in IMPORTED
         return (
-            f"{name}: top-1 {self.accuracy.top1:.2%}, top-5 {self.accuracy.top5:.2%} "
-            f"({self.accuracy.num_images:,} images, {self.num_crops} "
+            ("imported weights" if is_imported else f"epoch {self.epoch}")
+            + f": top-1 {accuracy.top1:.2%}, top-5 {accuracy.top5:.2%} "
+            f"({accuracy.num_images:,} images, {self.num_crops} "
             f"{'crop' if self.num_crops == 1 else 'crops'}, {self.weights} weights)"
         )
 
 
-def find_checkpoint(
-    run_folder: Path, epoch: int, *, wait: bool, observer: Observer
+def _find_checkpoint(
+    request: EvaluationRequest, epoch: int, observer: Observer
 ) -> Path | None:
-    """Finds the checkpoint after an epoch.
-
-    Args:
-        run_folder: The run's folder.
-        epoch: The epoch.
-        wait: Whether to wait for it.
-        observer: Gets a line if there is something to wait for.
-
-    Returns:
-        Its folder; None if it is not there and, with wait, will not come: if a later
-        one is there, it was deleted (keep_checkpoints).
-    """
-    position = Position(epoch + 1, 0)
+    """The checkpoint after an epoch; None if there is none and none to wait for."""
+    run_folder, position = request.run_folder, Position(epoch + 1, 0)
     path = checkpoint_path(run_folder, position)
-    if wait and not path.exists():
+    if request.is_waiting and not path.exists():
         observer.notify(f"{path}: waiting for it")
     while not path.exists():
+        # If a later one exists, this one was deleted (keep_checkpoints).
         found = list_checkpoints(run_folder)
-        if not wait or (found and found[-1].position > position):
+        if not request.is_waiting or (found and found[-1].position > position):
+            observer.notify(
+                f"{run_folder}: no checkpoint after epoch {epoch}; passed over"
+            )
             return None
         time.sleep(_POLL_SECONDS)
     return path
@@ -100,60 +104,47 @@ def _require_imported(run_folder: Path) -> None:
 
 def evaluate_run(
     config: Config,
-    run_folder: Path,
-    epochs: range,
     datasets: tuple[Dataset, Dataset],
+    request: EvaluationRequest,
     observer: Observer,
-    *,
-    num_crops: int,
-    weights: str | None,
-    wait: bool,
-) -> Iterator[EvaluatedEpoch]:
-    """Evaluates checkpoints one after another; each has its row when it is yielded.
+) -> Iterator[CheckpointAccuracy]:
+    """Evaluates checkpoints one after another; yields each after writing its row.
 
     Args:
         config: config.txt.
-        run_folder: The run's folder.
-        epochs: The epochs whose checkpoints are evaluated, or IMPORTED.
         datasets: The training images, which define the classes, and the validation
             images.
+        request: Which checkpoints to evaluate.
         observer: Is shown an EvaluationStatus after each batch.
-        num_crops: Number of crops per image, 1 or 10.
-        weights: One of tables.WEIGHTS; None for the averaged ones if there are any.
-        wait: Whether to wait for checkpoints.
 
     Raises:
         CheckpointError: A checkpoint is damaged or belongs to another network; or, at
             the end, one was missing.
     """
-    training_set, validation_set = datasets
+    (training_set, validation_set), epochs = datasets, request.epochs
     if epochs == IMPORTED:
-        _require_imported(run_folder)
+        _require_imported(request.run_folder)
     prepare_device(deterministic=False, notify=observer.notify)
-    model = create_model(training_set.num_classes, config.model)
-    evaluator = Evaluator.from_config(model, config, num_crops)
+    model = ResNet50(training_set.num_classes, config.model)
+    evaluator = Evaluator(model, config, request.num_crops)
     num_missing = 0
+
+    def show(num_done: int) -> None:
+        observer.show(EvaluationStatus(num_done, validation_set.num_images))
+
     for epoch in epochs:
-        path = find_checkpoint(run_folder, epoch, wait=wait, observer=observer)
+        path = _find_checkpoint(request, epoch, observer)
         if path is None:
-            observer.notify(
-                f"{run_folder}: no checkpoint after epoch {epoch}; passed over"
-            )
             num_missing += 1
             continue
         description = describe_model(config, training_set)
-        kind = load_model(model, path, description, weights=weights)
-        accuracy = evaluator.evaluate(
-            validation_set,
-            lambda num_done: observer.show(
-                EvaluationStatus(num_done, validation_set.num_images)
-            ),
-        )
-        result = EvaluatedEpoch(epoch, num_crops, kind, accuracy)
-        record_evaluation(run_folder / EVALUATION_FILE, result.row())
+        weights = load_model(model, path, description, weights=request.weights)
+        accuracy = evaluator.evaluate(validation_set, show)
+        result = CheckpointAccuracy(epoch, request.num_crops, weights, accuracy)
+        record_evaluation(request.run_folder / EVALUATION_FILE, result.row())
         yield result
     if num_missing:
         raise CheckpointError(
-            f"{run_folder}: {num_missing} of the epochs {epochs.start} to "
+            f"{request.run_folder}: {num_missing} of the epochs {epochs.start} to "
             f"{epochs.stop - 1} have no checkpoint (--wait waits for those to come)"
         )

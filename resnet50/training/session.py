@@ -20,18 +20,13 @@ from resnet50.pixels.augmentation import ChannelStatistics
 from resnet50.signals import StopRequest
 from resnet50.training import description, resume
 from resnet50.training.checkpoint import checkpoint_bytes
-from resnet50.training.devices import meeting, selection
-from resnet50.training.devices.hosts import (
-    HostDevices,
-    JointReader,
-    lost_hosts_reported,
-)
+from resnet50.training.devices import hosts, meeting, selection
 from resnet50.training.devices.protocol import Devices
 from resnet50.training.loop import Loop
 from resnet50.training.per_step import PerStepNumbers
 from resnet50.training.run_files import Run
 from resnet50.training.training_observer import TrainingObserver
-from resnet50.training.update.step import Training
+from resnet50.training.update.step import Training, create_training
 
 # How long the hosts of a training wait for each other.
 _MEETING_SECONDS = 120.0
@@ -85,7 +80,7 @@ def run_session(session: Session, observer: TrainingObserver) -> Position:
     if not cluster.is_alone:
         settings = _joint_settings(session, device)
         meeting.meet(folder, cluster, settings, seconds=_MEETING_SECONDS, notify=notify)
-    with lost_hosts_reported(folder, cluster):
+    with hosts.lost_hosts_reported(folder, cluster):
         devices = selection.create_devices(device, cluster, train.batch_size)
         training = _create_training(session, device, devices, notify)
         start = _restore(session, training, devices, notify)
@@ -123,10 +118,8 @@ def _create_training(
     notify: Callable[[str], None],
 ) -> Training:
     config, train = session.config, session.config.train
-    uses_xla = train.xla and (
-        devices.can_use_xla(notify) and selection.has_xla_kernels(device, notify)
-    )
-    training = Training(
+    uses_xla = train.xla and selection.can_use_xla(device, devices.count, notify)
+    training = create_training(
         session.dataset.num_classes,
         config.model,
         dataclasses.replace(train, xla=uses_xla),
@@ -154,7 +147,7 @@ def _create_training(
 def _restore(
     session: Session,
     training: Training,
-    devices: Devices | HostDevices,
+    devices: Devices | hosts.HostDevices,
     notify: Callable[[str], None],
 ) -> Position:
     """Restores the checkpoint to start from; the other hosts copy from the chief."""
@@ -185,7 +178,7 @@ def _announce(buffer_folder: Path, position: Position) -> None:
 def _train(
     session: Session,
     training: Training,
-    devices: Devices | HostDevices,
+    devices: Devices | hosts.HostDevices,
     start: Position,
     observer: TrainingObserver,
 ) -> Position:
@@ -204,7 +197,7 @@ def _train(
     numbers = PerStepNumbers(config.train, config.batch_renorm, run.batches_per_epoch)
     with stop.caught(), _open_reader(session, start, stop, observer) as reader:
         if not session.cluster.is_alone:
-            reader = JointReader(reader, devices)
+            reader = hosts.JointReader(reader, devices)
         buffer = session.source.buffer
         position = Loop(training, reader, buffer, run, numbers, observer).run(start)
     if position == Position(end, 0):

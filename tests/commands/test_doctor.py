@@ -14,7 +14,7 @@ from resnet50.commands import doctor
 from resnet50.commands.doctor import CannotTrainError
 from resnet50.errors import UserError
 from resnet50.handoff.manifest import write_manifest
-from resnet50.training.update.step import create_model
+from resnet50.network.model import ResNet50
 from tests.images import make_class_folders
 from tests.settings import PROJECT, SETTINGS, write_small_config
 
@@ -129,7 +129,7 @@ def test_a_bug_in_a_check_keeps_its_traceback():
 
 
 def test_the_size_of_a_checkpoint_is_that_of_the_networks_variables():
-    model = create_model(10, SETTINGS.model)
+    model = ResNet50(10, SETTINGS.model)
     trained = {v.ref() for v in model.trainable_variables}
     numbers = sum(
         v.shape.num_elements() * (2 if v.ref() in trained else 1)

@@ -29,7 +29,7 @@ COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 @pytest.fixture
 def config(tmp_path, monkeypatch):
     """A run with a checkpoint, whose training images are gone."""
-    monkeypatch.setattr(predict, "create_model", lambda *args: TinyNetwork(0))
+    monkeypatch.setattr(predict, "ResNet50", lambda *args: TinyNetwork(0))
     path = write_small_config(tmp_path)
     make_class_folders(tmp_path / "images" / "train", 3, 2)
     save_checkpoint(path, "run")

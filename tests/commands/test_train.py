@@ -1,4 +1,4 @@
-"""Proves that what can be refused is refused before TensorFlow is loaded.
+"""Proves that programs check everything else before they load TensorFlow.
 
 Each program is a real process that ends with a traceback if it imports TensorFlow.
 """
@@ -23,7 +23,7 @@ EVALUATE = ("-m", "resnet50", "evaluate", "--run_folder=run", "--epoch_end=1")
 
 @pytest.fixture
 def config(tmp_path):
-    """A sound project, and in its parent folder a TensorFlow that cannot be loaded."""
+    """A sound project, and next to it a TensorFlow that cannot be imported."""
     module = tmp_path / "no_tensorflow" / "tensorflow.py"
     module.parent.mkdir()
     module.write_text("raise RuntimeError('TensorFlow was imported')\n")
@@ -34,7 +34,7 @@ def config(tmp_path):
 
 
 def run(config, *words):
-    """Exit status, and the last line of stderr."""
+    """Returns the exit status and the last line of stderr."""
     paths = str(config.parent / "no_tensorflow"), str(PROJECT)
     process = subprocess.run(
         [sys.executable, *words, f"--config={config}"],
@@ -46,8 +46,8 @@ def run(config, *words):
     return process.returncode, process.stderr.splitlines()[-1]
 
 
-def test_other_settings_than_the_buffer_s_are_refused(config):
-    """The last check; before it come the flags, config.txt, the images, the locks."""
+def test_settings_that_differ_from_the_buffer_are_refused(config):
+    """This is the last check, after the flags, config.txt, the images and the locks."""
     settings = read_config(config)
     buffer = settings.train.buffer_folder
     dataset = open_training_set(settings.dataset, buffer)
@@ -58,8 +58,8 @@ def test_other_settings_than_the_buffer_s_are_refused(config):
     assert "seed is 99 there and 0 here" in line
 
 
-def test_a_second_evaluation_is_refused_and_told_the_first_one_s_id(config):
-    """Before it evaluates anything; to wait for checkpoints makes no difference."""
+def test_a_second_evaluation_is_refused_with_the_first_ones_id(config):
+    """Also if it would only wait for checkpoints."""
     folder = config.parent / "saved_models" / "run"
     folder.mkdir(parents=True)
     with locks.exclusive_role(folder, locks.EVALUATOR):
@@ -82,7 +82,7 @@ def test_an_evaluation_of_no_run_creates_none(config):
 
 
 @pytest.mark.parametrize("words", [TRAIN, EVALUATE])
-def test_what_is_sound_goes_on_to_tensorflow(config, words):
-    """So that the tests above mean something."""
+def test_a_sound_project_goes_on_to_tensorflow(config, words):
+    """Without this, the tests above would prove nothing."""
     (config.parent / "saved_models" / "run").mkdir(parents=True)
     assert run(config, *words) == (1, "RuntimeError: TensorFlow was imported")

@@ -10,7 +10,7 @@ from resnet50 import command_line
 from resnet50.reports.tables import read_table
 from resnet50.training.checkpoint_folders import list_checkpoints
 from tests.images import make_class_folders
-from tests.settings import write_small_config
+from tests.settings import SETTINGS, write_small_config
 from tests.test_scripts import finish, start
 
 pytest.importorskip("safetensors")
@@ -56,7 +56,7 @@ def published(project):
     from resnet50.network.torchvision_names import to_state_dict
 
     path = project / "published.safetensors"
-    save_file(to_state_dict(ResNet50(5, seed=3)), path)
+    save_file(to_state_dict(ResNet50(5, SETTINGS.model, seed=3)), path)
     return path
 
 

@@ -1,6 +1,6 @@
 """Proves that config.txt as shipped loads with the designed values.
 
-Every kind of fault in it, or on the command line, becomes one line that names place,
+Every kind of fault in it, or on the command line, becomes one line that names location,
 value and remedy.
 """
 
@@ -70,7 +70,7 @@ def test_sizes_in_the_comments_are_right():
 
 
 def test_every_key_has_a_comment():
-    """decay_epochs and the like share the comment at the head of their group."""
+    """The keys of a group share the comment above it."""
     lines = SHIPPED.read_text().splitlines()
     uncommented = []
     for number, line in enumerate(lines):
@@ -442,7 +442,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("old", "new", "expected"), FAULTS)
-def test_fault_is_one_line_with_place_value_and_remedy(edited, old, new, expected):
+def test_fault_is_one_line_with_location_value_and_remedy(edited, old, new, expected):
     path = edited(old, new)
     line = path.read_text()[: path.read_text().index(f"\n{new}\n")].count("\n") + 2
     line += new.count("\n")
@@ -522,7 +522,7 @@ def layered(tmp_path):
     return write
 
 
-def test_keys_that_a_file_has_not_are_those_of_its_base(layered, tmp_path):
+def test_missing_keys_come_from_the_base(layered, tmp_path):
     path = layered('base = "../config.txt"\n[train]\nseed = 7\nbuffer_folder = "b"\n')
     config, base = read_config(path), read_config(tmp_path / "config.txt")
     # Each file's paths are relative to its own folder.
@@ -584,7 +584,7 @@ def test_a_fault_of_the_base_names_the_base(layered, tmp_path):
     ],
 )
 def test_statistics_are_written_into_the_named_file(layered, tmp_path, more, expected):
-    """Not into its base, which other files share."""
+    """Other files share its base, so that stays as it is."""
     text = '# Of my images.\nbase = "../config.txt"\n[train]\nseed = 7\n'
     path, base = layered(text + more), tmp_path / "config.txt"
     before = base.read_bytes()

@@ -1,7 +1,7 @@
-"""Makes the same few images in every layout that the programs know, for the tests.
+"""Makes the same few images in every known layout. No test.
 
-Nothing here is a test. Three classes with WordNet ids; some images are larger than a
-fragment of a Snappy stream, one is compressible, one is a PNG named .JPEG.
+There are three classes with WordNet ids. Some images are larger than a fragment of a
+Snappy stream, one is compressible, one is a PNG named .JPEG.
 """
 
 import io
@@ -32,12 +32,12 @@ def encode(pixels: np.ndarray, kind: str = "JPEG") -> bytes:
 
 
 def make_images() -> dict[str, bytes]:
-    """Contents by the names that class folders give them, in their order."""
+    """The images' contents by their names in class folders, in order."""
     images = {}
     for label, name in enumerate(CLASSES):
-        for place, number in enumerate(_NUMBERS):
-            side = 60 + 150 * (place % 2)
-            pixels = photograph(side + 7 * label, side + 20, seed=4 * label + place)
+        for index, number in enumerate(_NUMBERS):
+            side = 60 + 150 * (index % 2)
+            pixels = photograph(side + 7 * label, side + 20, seed=4 * label + index)
             images[f"{name}/{name}_{number}.JPEG"] = encode(pixels)
     flat = np.zeros((70, 90, 3), np.uint8)
     flat[:, 30:] = (10, 200, 90)
@@ -46,7 +46,7 @@ def make_images() -> dict[str, bytes]:
 
 
 def flat_names(images: dict[str, bytes]) -> dict[str, str]:
-    """For each image its name among validation images, which tell no class."""
+    """Each image's name among the validation images, which does not give its class."""
     return {
         name: f"ILSVRC2012_val_{index:08d}.JPEG" for index, name in enumerate(images, 1)
     }
@@ -88,7 +88,7 @@ def tar_of(
 
 
 def class_tars(images: dict[str, bytes]) -> list[tuple[str, bytes]]:
-    """A tar of each class, named after it, in an order that is not the sorted one."""
+    """One tar per class, named after it, in an order that is not the sorted one."""
     return [
         (
             f"{name}.tar",
@@ -126,7 +126,7 @@ def list_of(images: dict[str, bytes], *, with_folders: bool = True) -> str:
 def write_shards(
     folder: Path, images: dict[str, bytes], *, split: str = "train", **options
 ) -> Path:
-    """Writes two Parquet shards as Hugging Face names and describes them."""
+    """Writes two Parquet shards, named and described like Hugging Face's."""
     import pyarrow
     import pyarrow.parquet
 

@@ -1,6 +1,6 @@
 """Proves that a file of any mode and format decodes, by its content, to known RGB.
 
-What cannot be decoded raises one kind of error, with a reason.
+An undecodable file raises one kind of error, with a reason.
 """
 
 import warnings
@@ -29,7 +29,7 @@ def repeat(grey):
     return np.repeat(np.asarray(grey)[..., None], 3, axis=2)
 
 
-# The exact pixels of every lossless kind.
+# Exact pixels of every lossless kind.
 LOSSLESS = {
     "rgb.png": PHOTOGRAPH,
     "rotated_by_exif.png": PHOTOGRAPH,
@@ -95,7 +95,7 @@ def test_lossy_kind_decodes_nearly(kinds, kind):
     image = rgb_of(kinds[kind])
     assert image.mode == "RGB"
     assert image.size == (50, 41)
-    # JPEG loses most of the noise; a wrong channel or an inverted one is 40 and more.
+    # JPEG loses most of the noise; a wrong or inverted channel is off by 40 or more.
     error = np.asarray(image).astype(float) - LOSSY[kind]
     assert np.abs(error).mean() < 12
     assert np.abs(error.mean(axis=(0, 1))).max() < 2
@@ -136,7 +136,7 @@ def test_first_of_several_frames(tmp_path):
     assert index_of(pixels[0, 0]) == 5
 
 
-def test_decoded_image_needs_its_file_no_more(kinds, tmp_path):
+def test_a_decoded_image_does_not_need_its_file(kinds, tmp_path):
     path = tmp_path / "image.png"
     path.write_bytes(kinds["rgb.png"].read_bytes())
     image = rgb_of(path)
@@ -174,7 +174,7 @@ def test_decompression_bomb_raises(kinds, monkeypatch):
         rgb_of(kinds["rgb.png"])
 
 
-def test_missing_memory_is_a_reason_too(kinds, monkeypatch):
+def test_a_lack_of_memory_is_a_reason(kinds, monkeypatch):
     def convert(*args):
         raise MemoryError
 
@@ -205,7 +205,7 @@ def test_the_fast_decoder_gives_pillows_pixels(
 
 
 @pytest.mark.parametrize("has_simplejpeg", [True, False])
-def test_every_kind_is_the_same_with_and_without_it(
+def test_every_kind_is_the_same_with_and_without_the_fast_decoder(
     tmp_path, monkeypatch, has_simplejpeg
 ):
     if has_simplejpeg:

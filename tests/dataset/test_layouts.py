@@ -1,6 +1,6 @@
-"""Proves that the same images make the same batches in whichever layout they are.
+"""Proves that the same images make the same batches in every layout.
 
-And that a layout which is incomplete, torn or not known is one clear line.
+An incomplete, torn or unknown layout gives one clear line.
 """
 
 import errno
@@ -87,7 +87,7 @@ def hub_repository(folder):
     return folder, None
 
 
-# Each makes the training images in a folder, and returns what config.txt would say.
+# Each writes the training images into a folder, and returns what config.txt would name.
 TRAINING = {
     "class folders": lambda f: (write_files(f, IMAGES), None),
     "folder above train and val": lambda f: (
@@ -136,10 +136,10 @@ def open_training(folder, layout, **options):
 
 def all_batches(dataset):
     """Images and labels of the three batches of two epochs."""
-    recipe = make_settings(batch_size=4)
-    assignments = Assignments(dataset, recipe)
+    settings = make_settings(batch_size=4)
+    assignments = Assignments(dataset, settings)
     return [
-        make_batch(recipe, assignments[Position(epoch, batch_index)])
+        make_batch(settings, assignments[Position(epoch, batch_index)])
         for epoch in range(2)
         for batch_index in range(3)
     ]
@@ -299,7 +299,7 @@ def test_the_index_remembers_every_layout(tmp_path, monkeypatch, layout):
 
 
 @pytest.mark.parametrize("layout", ARCHIVED)
-def test_a_changed_archive_is_read_anew(tmp_path, layout):
+def test_a_changed_archive_is_listed_again(tmp_path, layout):
     images, _ = TRAINING[layout](tmp_path / "images")
     age(tmp_path)
     open_dataset(images, None, index_folder=tmp_path)
@@ -320,8 +320,8 @@ def read_all(images):
 
 
 @pytest.mark.parametrize("layout", ARCHIVED)
-def test_workers_can_open_the_places(tmp_path, layout):
-    """Spawned ones, which get the places pickled and share no handle."""
+def test_workers_can_read_the_sources(tmp_path, layout):
+    """Spawned workers get pickled sources and share no handle."""
     paths = open_training(tmp_path, layout).sources(range(12))
     assert pickle.loads(pickle.dumps(paths)) == paths
     with get_context("spawn").Pool(1) as pool:
@@ -329,7 +329,7 @@ def test_workers_can_open_the_places(tmp_path, layout):
 
 
 def test_more_archives_than_are_kept_open(tmp_path, monkeypatch):
-    """Each descriptor that is opened is closed again."""
+    """Every descriptor that is opened is closed again."""
     cache = functools.lru_cache(maxsize=2)(sources._Handle)
     monkeypatch.setattr(sources, "_open", cache)
     paths = open_training(tmp_path, "class archives").sources(range(12))
@@ -361,7 +361,7 @@ def test_long_and_odd_names_in_archives(tmp_path, tar_format):
     assert str(dataset.sources([1])[0]) == f"{path}/{names[1]}"
 
 
-def test_a_torn_archive_is_told_at_every_cut(tmp_path):
+def test_a_torn_archive_is_reported_at_every_cut(tmp_path):
     path = write_official_archive(tmp_path, IMAGES)
     whole = path.read_bytes()
     last = whole.rindex(b"ustar") - 257
@@ -461,7 +461,7 @@ def test_shards_of_other_data_sets_have_their_labels_as_names(tmp_path):
 
 
 def test_an_image_is_read_without_its_neighbours(tmp_path):
-    """At most a fragment before and one after it, not its whole row group."""
+    """Reads at most a fragment before and one after it, not its whole row group."""
     dataset = open_training(tmp_path, "shards")
     for path, content in zip(dataset.sources(range(12)), IMAGES.values()):
         assert path.size <= len(content) + 2 * 2**16 + 100
@@ -470,9 +470,9 @@ def test_an_image_is_read_without_its_neighbours(tmp_path):
 
 
 def test_damaged_shards_are_one_line(tmp_path):
-    """Whatever bytes of the pages are: an error, or images of which only pixels differ.
+    """Damaged pages give an error, or images with other pixels.
 
-    Not those of the footer, of which pyarrow 26 may end the process.
+    The footer is left alone: pyarrow 26 may crash on a damaged one.
     """
     pytest.importorskip("pyarrow")
     write_shards(tmp_path, IMAGES)
@@ -568,7 +568,7 @@ def test_images_without_labels(tmp_path):
         )
 
 
-def test_nothing_that_is_known(tmp_path):
+def test_an_unknown_layout(tmp_path):
     (tmp_path / "notes.txt").touch()
     looked_for = (
         "holds no class folders, nor anything else that is known (looked for "
@@ -584,7 +584,7 @@ def write_tar(path, *names):
 
 
 def test_archives_of_classes_may_have_any_names(tmp_path):
-    """Classes and order are those of class folders of the same names."""
+    """Classes and order are those of class folders with the same names."""
     for name in ("ship", "frog", "sea.horse"):
         write_tar(tmp_path / "tars" / f"{name}.tar", "2.png", f"{name}/1.png", "z/3")
         write_files(tmp_path / "folders" / name, dict.fromkeys(("1.png", "2.png"), b""))
@@ -650,7 +650,7 @@ def test_compressed_archives_must_be_decompressed(tmp_path):
     ("folder", "tar"), [("cat", "dog"), ("n01440764", "n01443537"), ("n01440764", "x")]
 )
 def test_class_folders_beside_archives_are_refused(tmp_path, folder, tar):
-    """An unpacking that was interrupted would lose the rest of the classes."""
+    """After an interrupted unpacking, the remaining classes would be lost."""
     write_files(tmp_path, {f"{folder}/1.png": b"", f"{folder}b/2.png": b""})
     write_tar(tmp_path / f"{tar}.tar", "1.png")
     assert message_of(tmp_path, None) == (

@@ -1,4 +1,4 @@
-"""Proves that the index gives the listing's dataset, and never an outdated one."""
+"""Proves that the index gives the dataset that a listing gives, never an old one."""
 
 import os
 import time
@@ -24,7 +24,7 @@ def folders(tmp_path):
 
 
 def age(images, seconds=3600):
-    """Sets back when each folder was changed, as if that had been some time ago."""
+    """Sets the time of modification of each folder back."""
     past = time.time() - seconds
     for folder in (images, *(path for path in images.rglob("*") if path.is_dir())):
         os.utime(folder, (past, past))
@@ -53,7 +53,7 @@ def listing_counted(monkeypatch):
     return calls
 
 
-def test_what_was_passed_over_is_said_at_each_opening(folders):
+def test_each_opening_reports_what_was_passed_over(folders):
     images, index = folders
     (images / "a" / "notes.txt").touch()
     age(images)
@@ -96,7 +96,7 @@ def test_a_change_is_seen(folders, change):
     assert_same(after, open_dataset(images, None))
 
 
-def test_what_was_changed_just_now_is_not_remembered(folders, monkeypatch):
+def test_a_recent_change_is_not_remembered(folders, monkeypatch):
     images, index = folders
     age(images, seconds=0)
     calls = listing_counted(monkeypatch)
@@ -135,7 +135,7 @@ def test_training_and_validation_have_an_index_each(folders):
     assert len(list(index.iterdir())) == 2
 
 
-def test_a_folder_that_cannot_be_written_to_is_no_obstacle(folders, monkeypatch):
+def test_a_read_only_index_folder_is_no_obstacle(folders, monkeypatch):
     images, index = folders
 
     def fail(path):

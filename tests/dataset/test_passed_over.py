@@ -1,4 +1,4 @@
-"""Proves that no ending of an image is among those that are passed over."""
+"""Proves that no file with an image's ending is passed over."""
 
 from PIL import Image
 

@@ -16,7 +16,7 @@ def test_locations_become_sources():
     assert tars.source(0, "c/x.png") == ImageSource("b.tar", "c/x.png", 512, 7)
     snappy = np.array([[30, 2, 5], [0, 0, 0]])
     shards = Locations(("a.parquet", "b.parquet"), np.hstack([table, snappy]))
-    first, second = shards.source(0, "x"), shards.take([1, 0]).source(0, "y")
+    first, second = shards.source(0, "x"), shards.source(1, "y")
     assert first == ImageSource("b.parquet", "x", 512, 7, SnappyRange(30, 2, 5))
     assert second == ImageSource("a.parquet", "y", 1024, 9)
     names = [str(source) for source in (ImageSource("a/b.png"), first, second)]

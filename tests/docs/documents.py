@@ -18,9 +18,9 @@ def read(name: str) -> str:
 
 
 def code_lines(text: str) -> list[str]:
-    """The lines of a page's code blocks, fenced or indented, without their indent.
+    """The lines of a page's code blocks, fenced or indented, without indent.
 
-    A command that goes on after a backslash is one line.
+    A command continued after a backslash is one line.
     """
     lines, is_fenced = [], False
     for line in re.sub(r"\\\n\s*", "", text).splitlines():
@@ -32,7 +32,7 @@ def code_lines(text: str) -> list[str]:
 
 
 def inline_code(text: str) -> list[str]:
-    """What stands in backticks outside fenced blocks; line ends count as spaces."""
+    """The text in backticks outside fenced blocks; a line end becomes a space."""
     prose = re.sub(r"^ *```.*?^ *```", "", text, flags=re.MULTILINE | re.DOTALL)
     return [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", prose)]
 
@@ -43,7 +43,7 @@ def python_blocks(text: str) -> list[str]:
 
 
 def commands(text: str) -> list[str]:
-    """The commands that start Python, as a person would type them."""
+    """The commands that start Python, as a user types them."""
     found = [line.removeprefix("$ ") for line in code_lines(text)]
     starts = ("python3 ", "python -m ")
     return [c for c in found + inline_code(text) if c.startswith(starts)]

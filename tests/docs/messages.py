@@ -1,4 +1,4 @@
-"""Collects the texts in the project's source, for tests of the docs. No test."""
+"""Collects the texts in the project's source, for tests of the docs."""
 
 import ast
 import functools
@@ -6,11 +6,11 @@ import re
 
 from tests.settings import PROJECT
 
-_HOLE = "\0"  # Stands for what an f-string fills in.
+_HOLE = "\0"  # Marks where an f-string inserts a value.
 
 
 def _text_of(node):
-    """A string in the source, with holes; None if the node is none."""
+    """A string in the source, with holes; None if the node is no string."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     if isinstance(node, ast.JoinedStr):
@@ -20,7 +20,7 @@ def _text_of(node):
 
 @functools.cache
 def source_texts() -> tuple[str, ...]:
-    """All strings in resnet50/, each with holes where values are put in."""
+    """All strings in resnet50/, with holes where values are inserted."""
     texts = set()
     for path in (PROJECT / "resnet50").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -31,11 +31,7 @@ def source_texts() -> tuple[str, ...]:
 
 
 def is_quoted_from_source(quotation: str) -> bool:
-    """Whether one string of the source has a quotation's parts in their order.
-
-    Args:
-        quotation: With "..." for what differs from case to case.
-    """
+    """Whether a string of the source contains a quotation, with "..." for any text."""
     parts = [re.escape(part.strip()) for part in quotation.split("...") if part.strip()]
     pattern = re.compile(".*".join(parts))
     return any(pattern.search(text) for text in source_texts())
@@ -43,7 +39,7 @@ def is_quoted_from_source(quotation: str) -> bool:
 
 @functools.cache
 def _line_patterns() -> tuple[re.Pattern, ...]:
-    """A pattern for each string of the source with enough words of its own."""
+    """A pattern for each string of the source that has enough text."""
     patterns = []
     for text in source_texts():
         parts = [part.strip() for part in text.split(_HOLE) if part.strip()]
@@ -53,6 +49,6 @@ def _line_patterns() -> tuple[re.Pattern, ...]:
 
 
 def could_be_printed(line: str) -> bool:
-    """Whether some string of the source, filled in, is in a line."""
+    """Whether a line contains some string of the source, with values inserted."""
     line = " ".join(line.split())
     return any(pattern.search(line) for pattern in _line_patterns())

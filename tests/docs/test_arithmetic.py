@@ -7,7 +7,7 @@ import pytest
 
 from resnet50.handoff.buffer import BatchSpec
 from resnet50.training.checkpoint import checkpoint_bytes
-from resnet50.training.update.step import Training
+from resnet50.training.update.step import create_training
 from tests.docs.documents import read
 from tests.settings import PROJECT, SETTINGS
 from tests.test_recipes import IMAGENET_IMAGES, IMAGES_PER_SECOND
@@ -111,7 +111,7 @@ def test_what_checkpoints_take():
     train = dataclasses.replace(
         SETTINGS.train, accumulate_batches=4, weight_average_decay=0.99
     )
-    training = Training(1000, SETTINGS.model, train, None)
+    training = create_training(1000, SETTINGS.model, train, None)
     accumulation, average = (
         checkpoint_bytes(training.accumulation),
         checkpoint_bytes(training.average),

@@ -1,7 +1,6 @@
-"""Proves that each command, link and extra in README.md and docs/ is there.
+"""Proves that each command, link and extra in README.md and docs/ exists.
 
-A command is given to its own program's parser, which must accept all of it. The
-programs do nothing further.
+The program's own parser must accept a command; the program does nothing more.
 """
 
 import argparse
@@ -22,7 +21,7 @@ COMMANDS = sorted({c for path in PAGES for c in commands(read(path.name))})
 
 
 class ParsedError(Exception):
-    """Ends a program once its command line is read."""
+    """Ends a program after it has read its command line."""
 
 
 def run_until_parsed(words, monkeypatch):
@@ -47,7 +46,7 @@ def run_until_parsed(words, monkeypatch):
 
 
 def is_of_the_project(words):
-    """Whether a command starts one of our programs with its arguments."""
+    """Whether a command starts one of the project's programs with its arguments."""
     is_script = words[1] in {path.name for path in PROJECT.glob("*.py")}
     package = words[2].split(".")[0] if words[1] == "-m" else ""
     return is_script or package in ("resnet50", "benchmarks", "tests")

@@ -1,4 +1,4 @@
-"""Proves that docs/configuration.md is what the code says, and that this is true."""
+"""Proves that docs/configuration.md agrees with the code, and the code with it."""
 
 import dataclasses
 import re
@@ -89,7 +89,7 @@ def test_what_a_key_expects_is_what_its_check_accepts(field):
 
 
 def test_flags_are_those_of_the_parsers():
-    """All flags that command_line knows are some program's, in the right section."""
+    """Every flag in the page belongs to a program and to the right section."""
     keys = {key: section for section, key in flags()}
     help_of_all = command_line.make_parser("", *keys).format_help()
     for key, section in keys.items():

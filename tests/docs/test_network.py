@@ -1,6 +1,6 @@
-"""Proves that docs/network.md repeats the code's own tables, formulas and numbers.
+"""Proves that docs/network.md repeats the tables, formulas and numbers of the code.
 
-Those in the code's docstrings are proven by tests/training.
+tests/network and tests/training prove those in the code's docstrings.
 """
 
 import inspect
@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from resnet50.network import layers, model
+from resnet50.network import bottleneck, model, normalization
 from resnet50.training.update import optimizer
 from resnet50.training.update.loss_scale import GROWTH_UPDATES, INITIAL_SCALE
 from tests.docs.documents import read
@@ -28,8 +28,8 @@ def indented(docstring):
 @pytest.mark.parametrize(
     ("documented", "num_lines"),
     [
-        (layers.BatchRenormalization, 3),
-        (model.Bottleneck, 2),
+        (normalization.BatchRenormalization, 3),
+        (bottleneck.Bottleneck, 2),
         (optimizer.SGDMomentum, 3),
     ],
 )

@@ -18,7 +18,9 @@ import tensorflow as tf
 
 from resnet50.network.model import ResNet50
 from resnet50.pixels.augmentation import ChannelStatistics
-from resnet50.training.update.step import StepNumbers, Training
+from resnet50.training.update import step
+from resnet50.training.update.schedules import StepNumbers
+from tests.network.networks import create_resnet
 from tests.settings import SETTINGS
 
 REFERENCE_PATH = Path(__file__).parent / "torchvision_reference.json"
@@ -32,7 +34,7 @@ def create_network(variant: str, epsilon: float) -> ResNet50:
     Betas above 0 leave most ReLUs open, so that 53 layers do not blow up rounding. Of
     the stem, whose beta's gradient would then nearly cancel out, they are around 0.
     """
-    model = ResNet50(NUM_CLASSES, variant=variant, epsilon=epsilon, seed=1)
+    model = create_resnet(NUM_CLASSES, variant=variant, epsilon=epsilon, seed=1)
     rng = np.random.default_rng(2)
     for variable in model.variables:
         if "normalization" in variable.name:
@@ -59,7 +61,7 @@ ROUNDING = 5e-5
 GRADIENT_BATCH, STEP_BATCH = (2, 224), (8, 96)
 
 
-def create_training() -> Training:
+def create_training() -> step.Training:
     """config.txt's training, on ten classes and with the settings of the twenty steps.
 
     As shipped, the last gamma of each block starts at 0. With 1 the first steps are so
@@ -70,7 +72,7 @@ def create_training() -> Training:
         SETTINGS.train, seed=5, momentum=MOMENTUM, l2_penalty=L2_PENALTY
     )
     statistics = ChannelStatistics((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-    return Training(NUM_CLASSES, SETTINGS.model, train, statistics)
+    return step.create_training(NUM_CLASSES, SETTINGS.model, train, statistics)
 
 
 def fingerprint(arrays) -> list[float]:

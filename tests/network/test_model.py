@@ -9,8 +9,10 @@ import pytest
 import tensorflow as tf
 
 from resnet50.network import model as model_module
-from resnet50.network.model import NORMALIZATIONS, STAGES, VARIANTS, ResNet50
+from resnet50.network.model import NORMALIZATIONS, STAGES, VARIANTS
 from resnet50.training.update.optimizer import SGDMomentum
+from tests.network.networks import create_resnet
+from tests.training.tiny import SHALLOW_STAGES
 
 
 def create_images(num_images=2, size=32, seed=0):
@@ -28,7 +30,7 @@ def count_parameters(modules):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_module_s_table_is_true(variant):
-    model = ResNet50(1000, variant=variant)
+    model = create_resnet(1000, variant=variant)
     stem = [model.stem_convolution, model.stem_normalization]
     x = tf.zeros([1, 224, 224, 3])
     # The rows with all runs of spaces made one.
@@ -60,7 +62,7 @@ def test_the_module_s_table_is_true(variant):
 
 @pytest.mark.parametrize(("variant", "strides"), [("v1", (2, 1)), ("v1.5", (1, 2))])
 def test_a_variant_says_where_the_stride_is(variant, strides):
-    for blocks in ResNet50(2, variant=variant).stages[1:]:
+    for blocks in create_resnet(2, variant=variant).stages[1:]:
         first = blocks[0]
         assert (first.convolution1.stride, first.convolution2.stride) == strides
         assert first.projection.stride == 2
@@ -73,7 +75,7 @@ def test_the_paper_s_variant_leaves_pixels_unread_the_other_does_not():
     # 1x1 at stride 2 reads only pixels of even row and column.
     x = create_images(size=8)[..., :1] * tf.ones([256])
     for variant, is_read in (("v1", False), ("v1.5", True)):
-        block = ResNet50(2, variant=variant, seed=1).stages[1][0]
+        block = create_resnet(2, variant=variant, seed=1).stages[1][0]
         with tf.GradientTape() as tape:
             tape.watch(x)
             loss = tf.reduce_sum(block(x, False, (1.0, 0.0)) ** 2)
@@ -87,7 +89,7 @@ def test_eager_equals_graph(normalization, is_training):
     limits = (tf.constant(1.5), tf.constant(0.5))
     results = []
     for wrap in (lambda function: function, tf.function):
-        model = ResNet50(3, normalization=normalization, seed=1)
+        model = create_resnet(stages=SHALLOW_STAGES, normalization=normalization)
         logits = wrap(model)(images, is_training, limits)
         results.append((logits, model.stem_normalization.moving_variance))
     for eager, graph in zip(*results, strict=True):
@@ -108,14 +110,14 @@ def test_mode_and_limits_reach_each_normalization_once(
         return original_call(self, x, is_training, limits)
 
     monkeypatch.setattr(cls, "__call__", record_call)
-    model = ResNet50(3, normalization=normalization)
+    model = create_resnet(normalization=normalization)
     model(create_images(), is_training, (1.5, 0.5))
     assert len(calls) == len({name for name, _, _ in calls}) == 53
     assert {call[1:] for call in calls} == {(is_training, (1.5, 0.5))}
 
 
 def test_training_moves_all_statistics_and_inference_none():
-    model = ResNet50(3)
+    model = create_resnet()
     statistics = [v for v in model.variables if not v.trainable]
     assert len(statistics) == 2 * 53
     for is_training in (False, True):
@@ -126,7 +128,7 @@ def test_training_moves_all_statistics_and_inference_none():
 
 
 def test_any_size_and_float16_images():
-    model = ResNet50(3, seed=1)
+    model = create_resnet(stages=SHALLOW_STAGES)
     for height, width in ((32, 32), (33, 47), (64, 100)):
         images = np.random.default_rng(0).standard_normal((1, height, width, 3))
         images = images.astype(np.float16)
@@ -139,7 +141,7 @@ def test_any_size_and_float16_images():
 
 
 def test_kernels_are_all_convolutions_and_the_classifier():
-    model = ResNet50(3)
+    model = create_resnet()
     names = {v.name for v in model.trainable_variables if v.name.endswith("kernel:0")}
     assert {kernel.name for kernel in model.kernels} == names
     assert len(model.kernels) == len(names) == 54
@@ -147,7 +149,7 @@ def test_kernels_are_all_convolutions_and_the_classifier():
 
 
 def test_same_seed_same_weights_other_seed_other_weights():
-    first, same, other = (ResNet50(3, seed=seed) for seed in (7, 7, 8))
+    first, same, other = (create_resnet(seed=seed) for seed in (7, 7, 8))
     names = [variable.name for variable in first.variables]
     assert [variable.name for variable in same.variables] == names
     assert len(set(names)) == len(names)
@@ -158,7 +160,7 @@ def test_same_seed_same_weights_other_seed_other_weights():
 
 
 def test_zero_gamma_makes_each_block_its_shortcut():
-    model = ResNet50(3, zero_init_last_gamma=True)
+    model = create_resnet(zero_init_last_gamma=True)
     for blocks in model.stages:
         for block in blocks:
             x = tf.abs(create_images(size=4)[..., :1])
@@ -174,7 +176,7 @@ def test_zero_gamma_makes_each_block_its_shortcut():
 
 def test_a_checkpoint_restores_everything_under_readable_names(tmp_path):
     images = create_images()
-    model = ResNet50(3, seed=1)
+    model = create_resnet(seed=1)
     model(
         images, is_training=True
     )  # So that the moving statistics are not the start's.
@@ -184,7 +186,7 @@ def test_a_checkpoint_restores_everything_under_readable_names(tmp_path):
     assert "model/stages/3/2/normalization3/moving_variance" in names
     assert "model/classifier/bias" in names
 
-    restored = ResNet50(3, seed=2)
+    restored = create_resnet(seed=2)
     tf.train.Checkpoint(model=restored).read(path).assert_consumed()
     np.testing.assert_array_equal(
         restored(images, is_training=False), model(images, is_training=False)
@@ -195,7 +197,7 @@ def test_a_checkpoint_restores_everything_under_readable_names(tmp_path):
 def test_learns_one_small_batch_by_heart(normalization):
     images = create_images(num_images=8)
     labels = tf.range(8)
-    model = ResNet50(8, normalization=normalization, seed=1)
+    model = create_resnet(8, normalization=normalization, seed=1)
     variables = model.trainable_variables
     optimizer = SGDMomentum(variables, momentum=0.9)
 

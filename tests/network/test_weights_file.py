@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from resnet50.network import weights_file
-from resnet50.network.model import ResNet50
 from resnet50.network.torchvision_names import (
     assign_state_dict,
     expected_shapes,
@@ -28,6 +27,7 @@ from resnet50.network.weights_file import (
     write_weights,
 )
 from tests.network import parity
+from tests.network.networks import create_resnet
 from tests.network.test_parity import needs_torch
 from tests.training.tolerances import difference
 
@@ -76,7 +76,7 @@ def state(model):
 @pytest.fixture(scope="module")
 def other():
     """A network whose weights tests may overwrite."""
-    return ResNet50(parity.NUM_CLASSES, seed=9)
+    return create_resnet(parity.NUM_CLASSES, seed=9)
 
 
 def test_names_and_shapes_are_torchvision_s(model, state):
@@ -115,7 +115,7 @@ def test_a_file_gives_the_weights_back(tmp_path, model, other):
 
 
 def test_another_head_stays_as_it_was(state, model):
-    finetuned = ResNet50(3, seed=4)
+    finetuned = create_resnet(seed=4)
     before = finetuned.classifier.kernel.numpy()
     assign_state_dict(finetuned, state)
     np.testing.assert_array_equal(finetuned.classifier.kernel, before)

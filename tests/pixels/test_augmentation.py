@@ -4,13 +4,13 @@ A slow reference does one step after the other on the whole image. The random ch
 have the designed ranges and frequencies.
 """
 
+import dataclasses
 import hashlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from resnet50.config.settings import AugmentationConfig
 from resnet50.config.toml_file import read_config
 from resnet50.dataset.decoding import decode_rgb
 from resnet50.dataset.sources import ImageSource
@@ -323,14 +323,11 @@ def test_draw_takes_four_uniform_and_three_normal_numbers():
 
 
 def test_sampling_always_consumes_the_same_part_of_the_stream():
-    others = AugmentationConfig(
-        shorter_side_min=32,
-        shorter_side_max=32,
-        shorter_side_step=1,
-        crop_size=32,
+    others = dataclasses.replace(
+        AUGMENTATION,
+        shorter_side_max=36,
         flip_probability=0.0,
         colour_jitter_stddev=0.0,
-        crop_size_schedule=(),
     )
     one, other = np.random.default_rng(0), np.random.default_rng(0)
     for _ in range(10):
@@ -370,7 +367,7 @@ def test_crop_positions_are_uniform_over_the_whole_range():
 
 @pytest.mark.parametrize(("probability", "expected"), [(0.0, {False}), (1.0, {True})])
 def test_flip_probability_at_its_ends(probability, expected):
-    settings = AugmentationConfig(36, 64, 7, 32, probability, 0.1, ())
+    settings = dataclasses.replace(AUGMENTATION, flip_probability=probability)
     assert {c.is_flipped for c in draw_many(500, settings=settings)} == expected
 
 

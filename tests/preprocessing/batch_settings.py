@@ -5,11 +5,13 @@ import dataclasses
 from resnet50.config.settings import AugmentationConfig
 from resnet50.pixels.augmentation import ChannelStatistics
 from resnet50.preprocessing.batches import BatchSettings
+from tests.settings import SETTINGS
 
 STATISTICS = ChannelStatistics((0.45, 0.5, 0.4), (0.25, 0.3, 0.2))
 
 # Five shorter sides: 36, 43, 50, 57, 64.
-AUGMENTATION = AugmentationConfig(
+AUGMENTATION = dataclasses.replace(
+    SETTINGS.augmentation,
     shorter_side_min=36,
     shorter_side_max=64,
     shorter_side_step=7,

@@ -4,17 +4,19 @@ import errno
 import json
 import os
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from resnet50.handoff.progress import Position
-from resnet50.training import checkpoint, checkpoint_folders, resume
+from resnet50.training import checkpoint, checkpoint_folders, description, resume
 from resnet50.training.checkpoint import SaveError
 from resnet50.training.checkpoint_folders import list_checkpoints
-from resnet50.training.description import CheckpointError
-from resnet50.training.update.step import StepNumbers
+from resnet50.training.description import RULES, CheckpointError
+from resnet50.training.update.schedules import StepNumbers
+from tests.settings import SETTINGS
 from tests.training.tiny import TinyNetwork, TinyTraining
 
 DESCRIPTION = {"num_classes": 3, "variant": "v1.5", "seed": 0, "batches_per_epoch": 7}
@@ -42,7 +44,7 @@ def found(run_folder):
     return [(c.path.name, tuple(c.position)) for c in list_checkpoints(run_folder)]
 
 
-def test_everything_comes_back(tmp_path):
+def test_everything_is_restored(tmp_path):
     training = TinyTraining(seed=1)
     train_a_step(training)
     assert any(velocity.numpy().any() for velocity in training.optimizer.velocities)
@@ -57,7 +59,7 @@ def test_everything_comes_back(tmp_path):
     assert_equal(values(training), values(other))
 
 
-def test_the_average_of_the_weights_comes_back(tmp_path):
+def test_the_average_of_the_weights_is_restored(tmp_path):
     training = TinyTraining(seed=1, weight_average_decay=0.9)
     train_a_step(training)
     checkpoint.save(training, tmp_path, Position(1, 0), DESCRIPTION)
@@ -118,7 +120,7 @@ def test_names_and_order(tmp_path):
     training = TinyTraining()
     for position in ((1, 0), (1, 3), (2, 0), (10, 0), (10, 2), (10, 5)):
         checkpoint.save(training, tmp_path, Position(*position), DESCRIPTION)
-    # Those inside an epoch go as soon as a later one is there.
+    # Checkpoints inside an epoch are deleted after a later one is saved.
     assert found(tmp_path) == [
         ("0", (1, 0)),
         ("1", (2, 0)),
@@ -147,10 +149,10 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_nothing_else(
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_a_checkpoint_whose_name_may_not_last_is_there_and_is_saved_again(
+def test_a_checkpoint_whose_name_is_not_durable_exists_and_is_saved_again(
     tmp_path, monkeypatch
 ):
-    """The flush of the run's folder fails; it is the last step."""
+    """The last step fails: the flush of the run's folder."""
     training, flush = TinyTraining(), checkpoint.fsync
     checkpoint.save(training, tmp_path, Position(1, 0), DESCRIPTION)
 
@@ -169,7 +171,7 @@ def test_a_checkpoint_whose_name_may_not_last_is_there_and_is_saved_again(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1"]
 
 
-def test_a_new_name_that_is_refused_costs_only_the_same_position(tmp_path, monkeypatch):
+def test_a_failed_rename_loses_only_the_same_position(tmp_path, monkeypatch):
     training = TinyTraining()
     for epoch in (1, 2):
         checkpoint.save(training, tmp_path, Position(epoch, 0), DESCRIPTION)
@@ -188,7 +190,7 @@ def test_a_new_name_that_is_refused_costs_only_the_same_position(tmp_path, monke
     assert [name for name, _ in found(tmp_path)] == ["0", "1"]
 
 
-def test_what_a_killed_trainer_left_is_no_checkpoint_and_goes(tmp_path):
+def test_what_a_killed_trainer_left_is_no_checkpoint_and_is_deleted(tmp_path):
     training = TinyTraining()
     checkpoint.save(training, tmp_path, Position(1, 0), DESCRIPTION)
     (tmp_path / "0").rename(tmp_path / ".writing-0123")
@@ -239,7 +241,7 @@ def test_another_training_is_refused_with_both_values(saved, key, value):
         checkpoint.load(TinyTraining(), saved, {**DESCRIPTION, key: value})
 
 
-def test_another_batch_size_will_do_between_epochs_only(tmp_path):
+def test_another_batch_size_is_allowed_between_epochs_only(tmp_path):
     other = {**DESCRIPTION, "batches_per_epoch": 14}
     checkpoint.save(TinyTraining(), tmp_path, Position(1, 0), DESCRIPTION)
     checkpoint.save(TinyTraining(), tmp_path, Position(1, 3), DESCRIPTION)
@@ -269,7 +271,7 @@ def restore(run_folder, epoch_start):
 
 @pytest.fixture
 def run_folder(tmp_path):
-    """After epochs 0, 1 and 2, and a part of epoch 3."""
+    """A run with checkpoints after epochs 0, 1 and 2, and inside epoch 3."""
     for position in ((1, 0), (2, 0), (3, 0), (3, 4)):
         checkpoint.save(TinyTraining(), tmp_path, Position(*position), DESCRIPTION)
     return tmp_path
@@ -297,7 +299,7 @@ def test_resume_without_a_checkpoint_is_an_error(tmp_path):
         restore(tmp_path, None)
 
 
-def test_epoch_start_takes_the_epoch_before_and_loses_none(run_folder):
+def test_epoch_start_takes_the_epoch_before_and_deletes_nothing(run_folder):
     position, lines = restore(run_folder, 2)
     assert position == (2, 0)
     assert found(run_folder) == [("0", (1, 0)), ("1", (2, 0))]
@@ -315,7 +317,7 @@ def damage(path):
     os.truncate(path / "variables.data-00000-of-00001", 10)
 
 
-def test_resume_takes_the_one_before_a_damaged_newest_and_names_that(run_folder):
+def test_resume_skips_and_names_damaged_checkpoints(run_folder):
     damage(run_folder / "3_00004")
     damage(run_folder / "2")
     position, lines = restore(run_folder, None)
@@ -323,7 +325,7 @@ def test_resume_takes_the_one_before_a_damaged_newest_and_names_that(run_folder)
     for line, name in zip(lines, ("3_00004", "2")):
         assert line.startswith(f"{run_folder / name}: is damaged")
         assert line.endswith("; trying the one before it")
-    # Damaged or not, none is deleted.
+    # Nothing is deleted, damaged or not.
     assert found(run_folder / "superseded-1") == [("2", (3, 0)), ("3_00004", (3, 4))]
 
 
@@ -343,7 +345,7 @@ def test_resume_with_all_damaged_is_an_error(run_folder):
 
 def test_size_is_that_on_the_disk(saved):
     size = sum(path.stat().st_size for path in saved.path.glob("variables.data*"))
-    # The tiny network's variables are small beside TensorFlow's own bookkeeping.
+    # TensorFlow's bookkeeping is larger than the variables of the tiny network.
     assert 0 < checkpoint.checkpoint_bytes(TinyTraining()) < size
 
 
@@ -351,7 +353,7 @@ CLASSES = {"class_names": ["n1", "n2", "n3"], "class_words": ["ant", "bee", "cow
 
 
 def test_other_classes_are_refused_and_other_words_are_not(tmp_path):
-    """Of as many classes, the one that differs is named."""
+    """The message names the first class that differs."""
     training = TinyTraining()
     path = checkpoint.save(training, tmp_path, Position(1, 0), DESCRIPTION | CLASSES)
     (newest,) = list_checkpoints(tmp_path)
@@ -379,7 +381,7 @@ def test_an_old_checkpoint_without_class_names_loads(tmp_path):
 
 
 def test_imported_weights_are_before_the_first_batch(tmp_path):
-    """Any batch size starts from them, and the first checkpoint replaces them."""
+    """Any batch size may start from them; the first checkpoint replaces them."""
     imported = TinyTraining(seed=3)
     path = checkpoint.save(imported, tmp_path, Position(0, 0), {"batches_per_epoch": 5})
     assert path.name == "0_00000"
@@ -390,3 +392,33 @@ def test_imported_weights_are_before_the_first_batch(tmp_path):
     np.testing.assert_array_equal(training.model.kernel, imported.model.kernel)
     checkpoint.save(training, tmp_path, Position(0, 1), {"batches_per_epoch": 7})
     assert found(tmp_path) == [("0_00001", (0, 1))]
+
+
+def test_every_key_of_a_description_has_a_rule():
+    dataset = mock.Mock(num_classes=3, class_names=(), class_words=(), fingerprint="")
+    assert list(description.describe(SETTINGS, dataset, 7)) == list(RULES)
+    assert {key for key, rule in RULES.items() if rule.changes_variables} == {
+        "precision",
+        "accumulate_batches",
+    }
+
+
+@pytest.mark.parametrize("key", RULES)
+@pytest.mark.parametrize("is_inside_epoch", [False, True])
+def test_a_rule_says_when_a_key_must_agree(key, is_inside_epoch):
+    is_free = key == "class_words" or (
+        not is_inside_epoch
+        and key in ("batches_per_epoch", "precision", "accumulate_batches")
+    )
+    theirs, ours = {key: ["a"]}, {key: ["b"]}
+
+    def compare():
+        description.require_agreement(
+            Path("run/0"), theirs, ours, is_inside_epoch=is_inside_epoch
+        )
+
+    if is_free:
+        compare()
+    else:
+        with pytest.raises(CheckpointError, match=r"^run/0: .*\(.*\)$"):
+            compare()

@@ -1,16 +1,17 @@
 """Proves which pixels a crop of a validation image has, and how hits are counted."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
+from resnet50.config.settings import EvaluationConfig
 from resnet50.dataset.class_folders import list_class_folders
-from resnet50.pixels.augmentation import ChannelStatistics
 from resnet50.pixels.evaluation_crops import views
 from resnet50.training.evaluation import EvaluationError, Evaluator
-
-PLAIN = ChannelStatistics((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+from tests.settings import SETTINGS
 
 
 def coordinates(width, height):
@@ -72,15 +73,17 @@ def make_images(folder, names, colours):
 
 
 def evaluator(num_crops, batch_size):
-    return Evaluator(
-        ColourModel(),
-        PLAIN,
-        shorter_side=36,
-        crop_size=32,
-        num_crops=num_crops,
-        batch_size=batch_size,
-        num_workers=2,
+    config = dataclasses.replace(
+        SETTINGS,
+        dataset=dataclasses.replace(
+            SETTINGS.dataset, channel_mean=(0.0, 0.0, 0.0), channel_std=(1.0, 1.0, 1.0)
+        ),
+        augmentation=dataclasses.replace(SETTINGS.augmentation, crop_size=32),
+        evaluation=EvaluationConfig(
+            shorter_side=36, batch_size=batch_size, num_workers=2
+        ),
     )
+    return Evaluator(ColourModel(), config, num_crops)
 
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)

@@ -1,23 +1,23 @@
-"""Trainings of the same kind as the real one, with networks of one or eight layers."""
+"""Trainings like the real one, with networks of one layer or of two blocks."""
 
 import dataclasses
-from unittest import mock
 
 import tensorflow as tf
 
-from resnet50.network import model as model_module
 from resnet50.network.model import Stage
 from resnet50.pixels.augmentation import ChannelStatistics
 from resnet50.training.devices.one import ONE_DEVICE
-from resnet50.training.update.step import Training
+from resnet50.training.update.step import Training, create_training
 from tests.settings import SETTINGS
 from tests.training.halves import skip_where_hidden
+
+STATISTICS = ChannelStatistics((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
 
 class TinyNetwork(tf.Module):
     """Logits from the mean colour: float32 [N, 3]."""
 
-    def __init__(self, seed: int):
+    def __init__(self, seed: int = 0):
         super().__init__(name="tiny")
         self.kernel = tf.Variable(tf.random.stateless_normal((3, 3), (seed, 0)))
         self.moving_mean = tf.Variable(tf.zeros(3), trainable=False)
@@ -36,15 +36,20 @@ class TinyNetwork(tf.Module):
 
 
 class TinyTraining(Training):
-    """Has the variables and the step of a Training, but another model."""
+    """A Training of a TinyNetwork."""
 
-    def __init__(self, seed: int = 0, **settings):
-        """Creates it; settings are keys of [train] other than as shipped."""
-        tf.Module.__init__(self, name="training")
-        self.model = TinyNetwork(seed)
-        self._statistics = ChannelStatistics((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    def __init__(self, seed: int = 0, model: tf.Module | None = None, **settings):
+        """Creates it.
+
+        Args:
+            seed: Seed of the network.
+            model: Another network instead.
+            settings: Keys of [train] that differ from config.txt as shipped.
+        """
         train = dataclasses.replace(SETTINGS.train, **settings)
-        self._prepare(train, TinyNetwork(seed) if train.weight_average_decay else None)
+        averaged = TinyNetwork(seed) if train.weight_average_decay else None
+        model = model or TinyNetwork(seed)
+        super().__init__(model, train, STATISTICS, averaged=averaged)
 
 
 SHALLOW_STAGES = (Stage(num_blocks=1, channels=4, stride=1), Stage(1, 8, 2))
@@ -53,26 +58,21 @@ SHALLOW_STAGES = (Stage(num_blocks=1, channels=4, stride=1), Stage(1, 8, 2))
 def create_shallow_training(
     normalization="batch_norm", replicas=ONE_DEVICE, is_synchronized=False, **settings
 ) -> Training:
-    """A real Training on a ResNet of two blocks and three classes.
+    """Creates a Training of a ResNet of two blocks and three classes.
 
     Skips the test if ONEDNN_MAX_CPU_ISA makes its precision impossible.
 
     Args:
-        normalization: Of [model].
+        normalization: The key of [model].
         replicas: See Training.
         is_synchronized: synchronized_batch_norm of [model].
-        settings: Keys of [train] other than as shipped.
+        settings: Keys of [train] that differ from config.txt as shipped.
     """
     skip_where_hidden(settings.get("precision", "float32"))
-    with mock.patch.object(model_module, "STAGES", SHALLOW_STAGES):
-        return Training(
-            3,
-            dataclasses.replace(
-                SETTINGS.model,
-                normalization=normalization,
-                synchronized_batch_norm=is_synchronized,
-            ),
-            dataclasses.replace(SETTINGS.train, **settings),
-            ChannelStatistics((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
-            replicas,
-        )
+    model = dataclasses.replace(
+        SETTINGS.model,
+        normalization=normalization,
+        synchronized_batch_norm=is_synchronized,
+    )
+    train = dataclasses.replace(SETTINGS.train, **settings)
+    return create_training(3, model, train, STATISTICS, replicas, SHALLOW_STAGES)

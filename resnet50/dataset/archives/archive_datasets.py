@@ -17,8 +17,8 @@ from resnet50.dataset.images import (
     Dataset,
     DatasetError,
     PackedNames,
+    class_order,
     class_ranks,
-    sort_key,
 )
 from resnet50.dataset.lists import labels_beside, missing_image, read_list
 from resnet50.dataset.passed_over import why_no_image
@@ -51,8 +51,7 @@ class _Found:
         self, labels: list[int], class_names: tuple[str, ...], **more
     ) -> Dataset:
         """Orders the images by label, then by name, as class folders have them."""
-        keys = [(label, sort_key(name)) for label, name in zip(labels, self.names)]
-        order = sorted(range(len(keys)), key=keys.__getitem__)
+        order = class_order(self.names, labels)
         return Dataset(
             self.folder,
             PackedNames.pack(self.names[index] for index in order),
@@ -112,16 +111,10 @@ def open_tars(
     *,
     are_classes: bool,
 ) -> Dataset:
-    """Opens the images in tar archives.
+    """Opens the images in tar archives, which ``folder`` holds or is the only one of.
 
-    Args:
-        folder: The folder of the archives, or the only archive.
-        paths: The archives.
-        list_path: A list of labels, or None.
-        class_names: Classes of the training set, if this is the validation set.
-        walk: Notes the archives.
-        are_classes: Whether each archive is a class, like the archives inside
-            ILSVRC2012_img_train.tar.
+    If ``are_classes``, each archive is a class, like those in ILSVRC2012_img_train.tar.
+    For the other arguments see ``listing.open_dataset``.
 
     Raises:
         DatasetError: An archive cannot be used, or the labels are unknown.
@@ -160,10 +153,7 @@ def _name_classes(
 ) -> dict[int, str]:
     """Returns the name of each label: a WordNet id if the images' names hold it.
 
-    Args:
-        where: The shards, for the message.
-        ids: The WordNet id in the names of each label's images; "" if there is none.
-        class_names: Classes of the training set, if this is the validation set.
+    ``ids`` has the WordNet id in the names of each label's images, or "".
     """
     labels = sorted(ids)
     if not class_names and labels != list(range(len(labels))):
@@ -187,18 +177,9 @@ def _name_classes(
 
 
 def open_shards(
-    folder: Path,
-    paths: list[Path],
-    class_names: tuple[str, ...],
-    walk: FolderWalk,
+    folder: Path, paths: list[Path], class_names: tuple[str, ...], walk: FolderWalk
 ) -> Dataset:
-    """Opens the images in Parquet shards.
-
-    Args:
-        folder: The folder of the shards, or the only shard.
-        paths: The shards.
-        class_names: Classes of the training set, if this is the validation set.
-        walk: Notes the shards.
+    """Opens the images in Parquet shards; see ``open_tars``.
 
     Raises:
         DatasetError: A shard cannot be used.

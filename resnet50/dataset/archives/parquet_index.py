@@ -108,12 +108,8 @@ def read_shard(path: Path) -> Shard:
         raise DatasetError(
             f"{path}: needs pyarrow (pip install -e '.[parquet]')"
         ) from None
-    except OSError as error:
-        reason = error.strerror or error
-    # pyarrow's errors are kinds of the first; damaged bytes lead to the others.
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        reason = error
-    except (ArithmeticError, MemoryError, RuntimeError) as error:
-        reason = error
+    # pyarrow and damaged bytes lead to nearly any error.
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or error
     reason = " ".join(str(reason).split())
     raise DatasetError(f"{path}: cannot be read: {reason}") from None

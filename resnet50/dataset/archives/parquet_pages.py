@@ -10,7 +10,7 @@ The format: apache/parquet-format, README.md, Encodings.md and parquet.thrift.
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-from resnet50.dataset.archives.snappy import snappy_element
+from resnet50.dataset.archives.snappy import LITERAL, snappy_element
 
 # parquet.thrift: PageType and Encoding.
 _DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 2, 3
@@ -45,26 +45,21 @@ class _PageHeader(NamedTuple):
 
     @classmethod
     def parse(cls, fields: dict) -> "_PageHeader":
-        """Names the fields, numbered as in parquet.thrift's PageHeader.
-
-        DataPageHeader is field 5, DataPageHeaderV2 field 8.
-        """
-        kind, compressed_size = fields[1], fields[3]
-        if kind == _DATA_PAGE:
+        """Names the fields, which have the numbers of parquet.thrift."""
+        header = cls(kind=fields[1], compressed_size=fields[3])
+        if header.kind == _DATA_PAGE:
             data = fields[5]
-            return cls(kind, compressed_size, num_values=data[1], encoding=data[2])
-        if kind == _DATA_PAGE_V2:
+            return header._replace(num_values=data[1], encoding=data[2])
+        if header.kind == _DATA_PAGE_V2:
             data = fields[8]
-            return cls(
-                kind,
-                compressed_size,
+            return header._replace(
                 num_values=data[1],
-                encoding=data[4],
                 num_nulls=data[2],
+                encoding=data[4],
                 levels_size=data[5] + data[6],
                 is_compressed=data.get(7, True),
             )
-        return cls(kind, compressed_size)
+        return header
 
 
 class _Reader:
@@ -84,10 +79,8 @@ class _Reader:
                 return value
 
     def whole(self, width: int) -> int:
-        self.position += width
-        return int.from_bytes(
-            self.data[self.position - width : self.position], "little"
-        )
+        start, self.position = self.position, self.position + width
+        return int.from_bytes(self.data[start : self.position], "little")
 
     def struct(self) -> dict:
         """Reads a structure of Thrift's compact protocol: field number to value."""
@@ -145,7 +138,7 @@ def _fragments(stream) -> list[int]:
         is_inside = inflated + element.length <= len(starts) * _FRAGMENT
         if not is_inside or element.distance > inflated % _FRAGMENT:
             raise ValueError("its Snappy stream is not cut into fragments of 64 KiB")
-        position = element.data + element.length * element.is_literal
+        position = element.data + element.length * (element.distance == LITERAL)
         inflated += element.length
     if inflated != size or position != len(stream):
         raise ValueError("a page's compressed bytes are damaged")
@@ -156,13 +149,6 @@ class _Page:
     """The values of a page, inflated, and their locations in the file."""
 
     def __init__(self, body, offset: int, codec):
-        """Inflates a page.
-
-        Args:
-            body: Its values as they are in the file.
-            offset: Where the body begins in the file.
-            codec: pyarrow's Snappy codec if the page is compressed, else None.
-        """
         self.values, self._offset, self._starts = body, offset, []
         if codec is not None:
             size = _Reader(body).varint()
@@ -172,20 +158,15 @@ class _Page:
     def _location(self, start: int, length: int) -> PageLocation:
         if not self._starts:
             return PageLocation(self._offset + start, length)
-        first = start // _FRAGMENT
-        stop = -(-(start + length) // _FRAGMENT)
-        inflated = min(stop * _FRAGMENT, len(self.values)) - first * _FRAGMENT
-        offset, end = self._starts[first], self._starts[stop]
-        start -= first * _FRAGMENT
-        return PageLocation(
-            self._offset + offset, end - offset, inflated, start, length
-        )
+        first, stop = start // _FRAGMENT, -(-(start + length) // _FRAGMENT)
+        base = first * _FRAGMENT
+        inflated = min(stop * _FRAGMENT, len(self.values)) - base
+        offset, size = self._starts[first], self._starts[stop] - self._starts[first]
+        offset += self._offset
+        return PageLocation(offset, size, inflated, start - base, length)
 
     def plain(self, start: int) -> list[PageLocation]:
-        """Returns the locations of the values from ``start``.
-
-        Each value is preceded by its length in 4 bytes.
-        """
+        """Returns the locations of the values from ``start``, each after its length."""
         locations, reader = [], _Reader(self.values, start)
         while reader.position < len(self.values):
             length = reader.whole(4)
@@ -231,8 +212,8 @@ def column_locations(
         codec: pyarrow's Snappy codec if the column is compressed with it, else None.
 
     Raises:
-        ValueError: A page is damaged, holds a null, or has an unknown encoding.
-            IndexError and KeyError: a page is damaged.
+        ValueError, LookupError: A page is damaged, holds a null, or has an unknown
+            encoding.
     """
     first = chunk.data_page_offset
     if chunk.has_dictionary_page:

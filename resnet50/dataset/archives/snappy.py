@@ -7,6 +7,9 @@ bytes are in literals. So Python is fast enough, and workers need no library.
 import errno
 from typing import NamedTuple
 
+# A literal's distance.
+LITERAL = -1
+
 
 def damaged_stream() -> OSError:
     """Returns the error for compressed bytes that do not inflate."""
@@ -18,12 +21,7 @@ class SnappyElement(NamedTuple):
 
     data: int  # where a literal's bytes begin, or where a copy ends
     length: int  # bytes that it inflates to
-    distance: int  # how far back a copy begins; -1: a literal
-
-    @property
-    def is_literal(self) -> bool:
-        """Whether its bytes are in the stream."""
-        return self.distance < 0
+    distance: int  # how far back a copy begins; LITERAL: its bytes are in the stream
 
 
 def snappy_element(stream: bytes, position: int) -> SnappyElement:
@@ -36,7 +34,7 @@ def snappy_element(stream: bytes, position: int) -> SnappyElement:
             width = length - 59
             length = int.from_bytes(stream[position : position + width], "little")
             position += width
-        return SnappyElement(position, length + 1, -1)
+        return SnappyElement(position, length + 1, LITERAL)
     if kind == 1:
         distance = (tag >> 5) << 8 | stream[position]
         return SnappyElement(position + 1, 4 + (tag >> 2 & 7), distance)
@@ -54,11 +52,10 @@ def inflate_snappy(stream: bytes) -> bytearray:
     inflated, position = bytearray(), 0
     while position < len(stream):
         try:
-            element = snappy_element(stream, position)
+            position, length, distance = snappy_element(stream, position)
         except IndexError:
             raise damaged_stream() from None
-        position, length, distance = element
-        if element.is_literal:
+        if distance == LITERAL:
             inflated += stream[position : position + length]
             position += length
         elif 0 < distance <= len(inflated):

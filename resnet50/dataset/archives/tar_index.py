@@ -62,33 +62,26 @@ def _members(path: Path, file: BinaryIO, end: int) -> Iterator[Entry]:
         )
 
 
-def _files(path: Path, file: BinaryIO) -> Iterator[Entry]:
-    """Yields the files of an archive and of the archives in it."""
-    for member in _members(path, file, os.fstat(file.fileno()).st_size):
-        name = member.name.rpartition("/")[2]
-        if not name.endswith(".tar") or name[0] == ".":
-            yield member
-            continue
-        file.seek(member.offset)
-        for entry in _members(path, file, member.offset + member.size):
-            yield entry._replace(name=f"{name.removesuffix('.tar')}/{entry.name}")
-
-
 def tar_files(path: Path) -> Iterator[Entry]:
-    """Yields the files in a tar archive and in the tar archives inside it.
+    """Yields the files in an uncompressed tar archive and in the tar archives in it.
 
     Files in hidden folders are left out.
-
-    Args:
-        path: The archive, uncompressed.
 
     Raises:
         DatasetError: It cannot be read, is no tar archive, or is cut off.
     """
     try:
         with path.open("rb", buffering=0) as file:
-            for entry in _files(path, file):
-                if not any(part[:1] == "." for part in entry.name.split("/")[:-1]):
-                    yield entry
+            for member in _members(path, file, os.fstat(file.fileno()).st_size):
+                entries, folder = [member], ""
+                file_name = member.name.rpartition("/")[2]
+                if file_name.endswith(".tar") and file_name[0] != ".":
+                    file.seek(member.offset)
+                    entries = _members(path, file, member.offset + member.size)
+                    folder = file_name.removesuffix(".tar") + "/"
+                for entry in entries:
+                    name = folder + entry.name
+                    if not any(part[:1] == "." for part in name.split("/")[:-1]):
+                        yield entry._replace(name=name)
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}") from None

@@ -54,15 +54,7 @@ class HostDevices(MirroredDevices):
         return float(self._add(number)) > 0
 
     def copy_from_chief(self, variables, position: Position | None) -> Position:
-        """Copies the chief's values to all hosts, bitwise.
-
-        Args:
-            variables: Assigned on all hosts but the chief.
-            position: The chief's position; ignored on other hosts.
-
-        Returns:
-            The chief's position.
-        """
+        """Copies the chief's variables, bitwise, and position to all hosts."""
         numbers = [tf.constant(number, tf.int64) for number in position or (0, 0)]
 
         @tf.function
@@ -91,7 +83,7 @@ class JointReader:
     """Replaces the BatchReader in the loop; ends on all hosts before the same step."""
 
     def __init__(self, reader: BatchReader, devices: HostDevices):
-        """Takes this host's reader; if it ends, all hosts stop."""
+        """Takes this host's reader, whose end stops all hosts."""
         self._reader = reader
         self._devices = devices
         self._is_finished = False
@@ -161,9 +153,7 @@ class _Watch:
 def lost_hosts_reported(folder: Path, cluster: Cluster) -> Iterator[None]:
     """Ends the block with one line when another host is lost.
 
-    Args:
-        folder: The buffer folder, where the hosts hold their roles.
-        cluster: The hosts; if this one is alone, nothing can be lost.
+    The hosts hold their roles in the folder.
 
     Raises:
         LostHostError: Another host is lost, and TensorFlow has noticed. If it has not,

@@ -73,22 +73,21 @@ def parse_cluster(text: str | None) -> Cluster:
     """
     if not text:
         return ALONE
-    expected = (
-        '(expected {"cluster": {"worker": ["HOST:PORT", ...]}, '
-        '"task": {"type": "worker", "index": 0}})'
-    )
     try:
         content = json.loads(text)
         cluster, task = content["cluster"], content["task"]
         addresses, kind, index = cluster["worker"], task["type"], task["index"]
+        problem = _find_problem(cluster, addresses, kind)
     except ValueError as error:
-        raise MeetingError(f"{VARIABLE}: is no JSON: {error} {expected}") from None
+        problem = f"is no JSON: {error}"
     except (KeyError, TypeError) as error:
-        raise MeetingError(f"{VARIABLE}: lacks {error} {expected}") from None
-    if set(cluster) != {"worker"} or kind != "worker":
-        names = ", ".join(sorted({*cluster, str(kind)} - {"worker"}))
-        raise MeetingError(f"{VARIABLE}: names {names} (all must be worker) {expected}")
-    _check_addresses(addresses, expected)
+        problem = f"lacks {error}"
+    if problem is not None:
+        raise MeetingError(
+            f"{VARIABLE}: {problem} "
+            '(expected {"cluster": {"worker": ["HOST:PORT", ...]}, '
+            '"task": {"type": "worker", "index": 0}})'
+        )
     if type(index) is not int or not 0 <= index < len(addresses):
         raise MeetingError(
             f"{VARIABLE}: index {index!r} (must be 0 to {len(addresses) - 1}, this "
@@ -97,14 +96,16 @@ def parse_cluster(text: str | None) -> Cluster:
     return Cluster(tuple(addresses), index)
 
 
-def _check_addresses(addresses: object, expected: str) -> None:
+def _find_problem(cluster: dict, addresses: object, kind: object) -> str | None:
+    if set(cluster) != {"worker"} or kind != "worker":
+        names = ", ".join(sorted({*cluster, str(kind)} - {"worker"}))
+        return f"names {names} (all must be worker)"
     if not isinstance(addresses, list) or not addresses:
-        raise MeetingError(f"{VARIABLE}: worker is no list of addresses {expected}")
+        return "worker is no list of addresses"
     for address in addresses:
         if not isinstance(address, str) or not re.fullmatch(r"\S+:[0-9]{1,5}", address):
-            raise MeetingError(f"{VARIABLE}: worker {address!r} {expected}")
-    if len(set(addresses)) < len(addresses):
-        raise MeetingError(f"{VARIABLE}: names a worker twice {expected}")
+            return f"worker {address!r}"
+    return "names a worker twice" if len(set(addresses)) < len(addresses) else None
 
 
 def _role(index: int) -> str:
@@ -133,11 +134,7 @@ def _read_note(folder: Path, index: int) -> dict:
 
 @contextlib.contextmanager
 def membership(folder: Path, cluster: Cluster) -> Iterator[locks.Role]:
-    """Holds this host's role inside the block.
-
-    Args:
-        folder: The buffer folder.
-        cluster: The hosts, and which one this is.
+    """Holds this host's role in the buffer folder inside the block.
 
     Raises:
         MeetingError: A living process has the same index in this folder.
@@ -171,7 +168,7 @@ def meet(
     Args:
         folder: The buffer folder, in which the caller has its ``membership``.
         cluster: The hosts, and which one this is.
-        description: Plain values, by name, that must be equal on all hosts.
+        description: JSON values, by name, that must be equal on all hosts.
         seconds: How long to wait.
         notify: Takes a line for the user.
 

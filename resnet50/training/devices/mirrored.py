@@ -67,14 +67,6 @@ class MirroredDevices:
         """The index, among all replicas, of the one whose function is being traced."""
         return int(tf.get_static_value(_context().replica_id_in_sync_group))
 
-    def can_use_xla(self, notify: Callable[[str], None]) -> bool:
-        """Never."""
-        notify(
-            f"[train] xla = true: off, as XLA does not compile the sums over "
-            f"{self.count} replicas"
-        )
-        return False
-
     def share(self, loss: tf.Tensor) -> tf.Tensor:
         """The loss divided by the number of replicas."""
         return loss / self.count

@@ -28,10 +28,6 @@ class OneDevice:
         """Makes the function a tf.function."""
         return tf.function(function, jit_compile=jit_compile)
 
-    def can_use_xla(self, notify: Callable[[str], None]) -> bool:
-        """Always; ``selection.has_xla_kernels`` checks the device itself."""
-        return True
-
     def share(self, loss: tf.Tensor) -> tf.Tensor:
         """The loss itself."""
         return loss

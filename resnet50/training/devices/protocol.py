@@ -37,14 +37,11 @@ class Devices(Protocol):
         Args:
             function: Takes images, labels, shifts or None, and the step's numbers. Each
                 replica gets its part of the first three.
-            jit_compile: Whether XLA compiles it; see ``can_use_xla``.
+            jit_compile: Whether XLA compiles it; impossible with several devices.
 
         Returns:
             Takes whole batches; returns the result of this host's first replica.
         """
-
-    def can_use_xla(self, notify: Callable[[str], None]) -> bool:
-        """Whether ``compile`` accepts jit_compile; notifies the user if not."""
 
     def share(self, loss: tf.Tensor) -> tf.Tensor:
         """Scales the mean over this replica's part; the sum is the batch's mean."""

@@ -38,10 +38,8 @@ class Device(NamedTuple):
 def select_gpus(wanted: str | None, num_gpus: int) -> list[int]:
     """Parses --gpus into indices of the num_gpus GPUs that TensorFlow finds.
 
-    Args:
-        wanted: "all", or indices separated by commas, such as "0,1". None means the
-            first GPU, if there is one.
-        num_gpus: Number of GPUs.
+    wanted is "all", or indices separated by commas, such as "0,1". None means the first
+    GPU, if there is one.
 
     Raises:
         DeviceError: wanted is malformed, or names a GPU that is not there.
@@ -74,12 +72,11 @@ def prepare_device(
 
     Args:
         deterministic: Whether to make steps bitwise reproducible.
-        notify: Takes a line about the device for the user.
-        gpus: The GPUs to use; see ``select_gpus``.
+        notify: Takes a line about each device for the user.
+        gpus: See ``select_gpus``.
 
     Returns:
-        The device. For several GPUs, the one with the lowest compute capability, and
-        their number.
+        The device; of several GPUs, the one with the lowest compute capability.
 
     Raises:
         DeviceError: From ``select_gpus``.
@@ -88,19 +85,9 @@ def prepare_device(
     selected = [found[index] for index in select_gpus(gpus, len(found))]
     if selected:
         tf.config.set_visible_devices(selected, "GPU")
-        devices = []
-        for gpu in selected:
-            # Without it, TensorFlow takes all of the card's memory at once.
-            tf.config.experimental.set_memory_growth(gpu, True)
-            details = tf.config.experimental.get_device_details(gpu)
-            devices.append(
-                Device(
-                    details.get("device_name", gpu.name),
-                    details.get("compute_capability", (0, 0)),
-                    len(selected),
-                )
-            )
-            notify(f"GPU: {devices[-1].name}")
+        devices = [_prepare_gpu(gpu, len(selected)) for gpu in selected]
+        for device in devices:
+            notify(f"GPU: {device.name}")
         device = min(devices, key=lambda device: device.compute_capability)
     else:
         device = Device("the CPU", None)
@@ -114,6 +101,14 @@ def prepare_device(
     return device
 
 
+def _prepare_gpu(gpu: tf.config.PhysicalDevice, num_gpus: int) -> Device:
+    # Without it, TensorFlow takes all of the card's memory at once.
+    tf.config.experimental.set_memory_growth(gpu, True)
+    details = tf.config.experimental.get_device_details(gpu)
+    name = details.get("device_name", gpu.name)
+    return Device(name, details.get("compute_capability", (0, 0)), num_gpus)
+
+
 def library_versions() -> dict[str, str]:
     """Versions of the libraries that affect a step's result."""
     return {"TensorFlow": tf.__version__, "numpy": np.__version__}
@@ -122,12 +117,7 @@ def library_versions() -> dict[str, str]:
 def check_precision(
     precision: str, device: Device, notify: Callable[[str], None]
 ) -> None:
-    """Checks that a device supports a precision.
-
-    Args:
-        precision: One of model.PRECISIONS.
-        device: The result of ``prepare_device``.
-        notify: Takes a warning if the precision works but saves no time.
+    """Checks that a device supports a precision; warns if it saves no time.
 
     Raises:
         DeviceError: The device has no convolutions of this type.
@@ -157,22 +147,30 @@ def check_precision(
     )
 
 
-def has_xla_kernels(
+def can_use_xla(
     device: Device,
+    num_devices: int,
     notify: Callable[[str], None],
     built_for: Collection[str] | None = None,
 ) -> bool:
-    """Whether XLA has kernels for a device; notifies the user if not.
+    """Whether XLA can compile a step; notifies the user if not.
 
     On a card that is newer than the installed TensorFlow, XLA does not raise an error
     but ends the process (tensorflow issue 111958).
 
     Args:
         device: The result of ``prepare_device``.
+        num_devices: Number of devices that share a batch.
         notify: Takes the line for the user.
         built_for: The targets of the TensorFlow build, such as "sm_80" and
             "compute_90"; None reads them from the installed one.
     """
+    if num_devices > 1:
+        notify(
+            f"[train] xla = true: off, as XLA does not compile the sums over "
+            f"{num_devices} replicas"
+        )
+        return False
     if device.compute_capability is None:
         return True
     if built_for is None:

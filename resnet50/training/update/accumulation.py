@@ -1,6 +1,6 @@
-"""Gradient accumulation: the mean gradient of several batches, for one update.
+"""Gradient accumulation: one update from the mean gradient of several batches.
 
-Which batches make a group is left to ``schedules.is_update_at``.
+``schedules.is_update_at`` decides which batches make a group.
 """
 
 from collections.abc import Sequence
@@ -9,20 +9,16 @@ import tensorflow as tf
 
 
 class Accumulation(tf.Module):
-    """What the batches of a group have given so far; part of a checkpoint.
+    """The gradients of a group's batches so far; part of a checkpoint.
 
     Attributes:
         sums: float32, one for each variable, the sum of the group's gradients.
-        num_batches: int64 scalar, how many batches these are of.
-        num_lost: int64 scalar, how many of them were not finite.
+        num_batches: int64 scalar, the number of batches in the sums.
+        num_lost: int64 scalar, the number of batches that were not finite.
     """
 
     def __init__(self, variables: Sequence[tf.Variable]):
-        """Creates an empty group.
-
-        Args:
-            variables: That the gradients are of.
-        """
+        """Creates an empty group for the gradients of some variables."""
         super().__init__(name="accumulation")
         with self.name_scope:
             self.sums = [
@@ -39,7 +35,7 @@ class Accumulation(tf.Module):
 
         Args:
             gradients: In the order of the variables; zeros if they were not finite.
-            is_finite: bool scalar, whether they were; None if nobody has looked.
+            is_finite: bool scalar, whether they were; None if that is not checked.
         """
         for total, gradient in zip(self.sums, gradients, strict=True):
             total.assign_add(gradient)
@@ -53,11 +49,11 @@ class Accumulation(tf.Module):
         """Ends the group.
 
         Args:
-            is_finite: What the last batch was added with.
+            is_finite: The last batch's; see ``add``.
 
         Returns:
             The mean gradients, or zeros if a batch of the group was not finite; and
-            whether all were, a bool scalar, or None if nobody has looked.
+            whether all were, a bool scalar, or None if that is not checked.
         """
         count = tf.cast(self.num_batches, tf.float32)
         means = [total / count for total in self.sums]

@@ -15,15 +15,15 @@ class WeightAverage(tf.Module):
         average = average - share * (average - variable)
 
     with share = 1 - decay, or 9 / (10 + num_updates) as long as that is larger, so that
-    the start is soon forgotten. It is the ramp of tf.train.ExponentialMovingAverage,
+    the start is soon forgotten. This is the ramp of tf.train.ExponentialMovingAverage,
     whose decay is min(decay, (1 + num_updates) / (10 + num_updates)).
 
-    The moving means and variances are averaged like the weights, as in torchvision and
-    timm: those of the last weights would not fit the averaged ones.
+    Moving means and variances are averaged like the weights, as in torchvision and
+    timm: those of the last weights would not fit the averaged weights.
 
     Attributes:
         model: The averaged network; part of a checkpoint.
-        num_updates: So far, int64.
+        num_updates: Number of updates so far, int64.
     """
 
     def __init__(
@@ -32,8 +32,9 @@ class WeightAverage(tf.Module):
         """Starts as a copy.
 
         Args:
-            model: Has variables of the same shapes, in the same order. Taken over.
-            variables: Those to average. Not part of this module's checkpoint.
+            model: A network with variables of the same shapes, in the same order; it
+                is overwritten and becomes the average.
+            variables: The variables to average. Not part of this module's checkpoint.
             decay: Share of the average that an update keeps, above 0, below 1.
         """
         super().__init__(name="weight_average")
@@ -50,7 +51,7 @@ class WeightAverage(tf.Module):
         return zip(self.model.variables, self._get_variables(), strict=True)
 
     def start(self) -> None:
-        """Makes the average a copy of the variables as they are."""
+        """Copies the current variables into the average."""
         for average, variable in self._pairs():
             average.assign(variable)
 
@@ -59,7 +60,7 @@ class WeightAverage(tf.Module):
 
         Args:
             is_finite: bool scalar; where it is false, the optimizer has skipped its
-                update, and so does the average. None for an update.
+                update, and so does the average. None for true.
         """
         ramp = 9 / (10 + tf.cast(self.num_updates, tf.float32))
         share, one = tf.maximum(1 - self._decay, ramp), tf.constant(1, tf.int64)

@@ -2,8 +2,8 @@
 
 Many gradients of a float32 loss are too small for a float16. So the loss is multiplied
 by a scale before the backward pass, and the gradients are divided by it afterwards, in
-float32. Where the scale is too high, gradients become infinite or no numbers: that
-update is skipped and the scale halved.
+float32. Where the scale is too high, gradients become infinite or NaN; then the update
+is skipped and the scale halved.
 
 Nothing here is a branch: a branch on the device's result would make the host wait for
 it in every step.
@@ -13,11 +13,11 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-# Those of tf.keras.mixed_precision.LossScaleOptimizer.
+# As in tf.keras.mixed_precision.LossScaleOptimizer.
 INITIAL_SCALE = 2.0**15
 GROWTH_UPDATES = 2000
-# NVIDIA Apex's highest. Without one, gradients that are all zero would let it grow to
-# infinity.
+# As in NVIDIA Apex. Without a maximum, gradients that are all zero would let the scale
+# grow to infinity.
 MAX_SCALE = 2.0**24
 
 
@@ -39,14 +39,14 @@ class LossScale(tf.Module):
     def unscale(
         self, gradients: Sequence[tf.Tensor]
     ) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """Gradients of the loss from those of the scaled loss.
+        """Divides the gradients of the scaled loss by the scale.
 
         Args:
             gradients: float32, of loss * scale.
 
         Returns:
-            The gradients divided by the scale, or zeros if any value of any of them is
-            not finite; and whether all are finite, a bool scalar.
+            The gradients of the loss, or zeros if any value of any of them is not
+            finite; and whether all are finite, a bool scalar.
         """
         is_finite = tf.reduce_all(
             [tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients]
@@ -57,16 +57,16 @@ class LossScale(tf.Module):
             tf.where(is_finite, gradient * factor, 0.0) for gradient in gradients
         ], is_finite
 
-    def judge(self, loss: tf.Tensor, is_finite: tf.Tensor) -> tf.Tensor:
-        """The loss as the loop shall take it; float32 scalar.
+    def reported_loss(self, loss: tf.Tensor, is_finite: tf.Tensor) -> tf.Tensor:
+        """Returns the loss to report to the training loop; float32 scalar.
 
         Args:
             loss: float32 scalar.
-            is_finite: Whether all gradients are.
+            is_finite: Whether all gradients are finite.
 
         Returns:
-            The loss, if the gradients are finite. Otherwise 0, as a lower scale may
-            help; but NaN once the scale is 1: what is not finite then never will be.
+            The loss, if the gradients are finite. Otherwise 0, because a lower scale
+            may help; but NaN once the scale is 1 and cannot get lower.
         """
         lost = tf.where(self.scale > 1, 0.0, float("nan"))
         return tf.where(is_finite, loss, lost)
@@ -75,7 +75,7 @@ class LossScale(tf.Module):
         """Halves the scale, or doubles it after GROWTH_UPDATES finite updates.
 
         Args:
-            is_finite: Whether all gradients of this update are.
+            is_finite: Whether all gradients of this update are finite.
         """
         num_finite = self.num_finite + 1
         is_growing = is_finite & (num_finite >= GROWTH_UPDATES)

@@ -6,18 +6,18 @@ Each image x_i of a batch becomes
 
 and its loss share * loss(y_i) + (1 - share) * loss(y_j), which is the loss of the
 blended label, because the cross-entropy is linear in it. As in the paper's own program
-(its figure 1), one share is drawn for a batch, and each image's partner is of the same
-batch: the one before it, in an order that is random in each epoch. Where several GPUs
-share a batch, the partner is of the same GPU's part.
+(its figure 1), one share (the paper's lambda) is drawn for each batch, and each image's
+partner is from the same batch: the image before it, in an order that is random in each
+epoch. Where several GPUs share a batch, the partner is in the same GPU's part.
 
-The share is a pure function of the seed and the step, so that a resumed run draws the
-same ones; the blending runs on the device, where the images are anyway.
+The share is a pure function of the seed and the step, so a resumed run draws the same
+ones. Images are blended on the device.
 """
 
 import numpy as np
 import tensorflow as tf
 
-# Keeps the random stream of the shares apart from those of the epoch order, of the
+# Separates the random stream of the shares from those of the epoch order, of the
 # augmentation and of the weights, which use the same seed.
 MIXUP = 4
 
@@ -27,14 +27,14 @@ def mixing_share_at(step: int, *, seed: int, alpha: float) -> float:
 
     Args:
         step: The batch's position since the start of training.
-        seed: Of the training.
+        seed: The seed of the training.
         alpha: Above 0; near 0 most shares are near 0 or 1, at 1 they are uniform.
     """
     return float(np.random.default_rng([seed, MIXUP, step]).beta(alpha, alpha))
 
 
 def partners(batch: tf.Tensor) -> tf.Tensor:
-    """For each element of a batch, the one that it is blended with: [N, ...]."""
+    """Returns, for each element of a batch, the one it is blended with: [N, ...]."""
     return tf.roll(batch, shift=1, axis=0)
 
 
@@ -43,7 +43,7 @@ def blend(images: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
 
     Args:
         images: float16 or float32 [N, H, W, 3], normalized.
-        share: float32 scalar, of each image itself.
+        share: float32 scalar, the weight of the image itself.
 
     Returns:
         float32 [N, H, W, 3].
@@ -52,6 +52,6 @@ def blend(images: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
     return share * images + (1 - share) * partners(images)
 
 
-def main_labels(labels: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
-    """The label of the larger part of each blended image, int32 [N]."""
+def dominant_labels(labels: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
+    """Returns the label of the larger part of each blended image, int32 [N]."""
     return tf.where(share >= 0.5, labels, partners(labels))

@@ -1,9 +1,6 @@
-"""Stochastic gradient descent with momentum, and the l2 penalty.
+"""Stochastic gradient descent with momentum."""
 
-What the learning rate is at a step is left to ``schedules``; the loss to ``step``.
-"""
-
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -14,8 +11,8 @@ class SGDMomentum(tf.Module):
         velocity = momentum * velocity + gradient
         variable = variable - learning_rate * velocity
 
-    The learning rate is outside the velocity, so that a change of it acts at once and
-    needs no correction (Goyal et al. 2017, arXiv 1706.02677, section 3, equation 9).
+    The learning rate is outside the velocity, so a change of it takes effect at once
+    and needs no correction (Goyal et al. 2017, arXiv 1706.02677, section 3, eq. 9).
     With Nesterov's momentum, in the form of torch.optim.SGD and Keras, the second line
     is, with the new velocity:
 
@@ -51,7 +48,7 @@ class SGDMomentum(tf.Module):
                 for variable in variables
             ]
         # Behind a function, because a checkpoint calls a variable by its shortest path:
-        # the model's weights would be optimizer/variables/0, 1, 2 and so on.
+        # the model's weights would be named optimizer/variables/0, 1, 2 and so on.
         self._get_variables = lambda: variables
 
     def apply_gradients(
@@ -63,21 +60,21 @@ class SGDMomentum(tf.Module):
         """Makes one step.
 
         Args:
-            gradients: Of the loss, in the order of the variables.
-            learning_rate: float32 scalar; a tensor, where a tf.function must not be
-                traced again for each new value.
+            gradients: The gradients of the loss, in the order of the variables.
+            learning_rate: float32 scalar; inside a tf.function a tensor, so that a new
+                value does not trace it again.
             is_finite: bool scalar; where it is false, gradients must be zeros, and
-                weights and velocities stay as they are. None does the step.
+                weights and velocities stay as they are. None for true.
         """
         momentum = self.momentum
         if is_finite is not None:
-            # velocity = 1 velocity + 0, variable = variable - 0 velocity. A tf.cond
-            # would do as well, but make the host wait for a GPU to know its branch.
+            # velocity = 1 velocity + 0, variable = variable - 0 velocity. With a
+            # tf.cond the host would have to wait for the GPU in every step.
             learning_rate = tf.where(is_finite, learning_rate, 0.0)
             momentum = tf.where(is_finite, momentum, 1.0)
         updates = zip(self._get_variables(), self.velocities, gradients, strict=True)
         for variable, velocity, gradient in updates:
-            # One fused op for both lines of a formula in the class's docstring.
+            # One fused op for both lines of the formula in the class's docstring.
             tf.raw_ops.ResourceApplyMomentum(
                 var=variable.handle,
                 accum=velocity.handle,
@@ -86,13 +83,3 @@ class SGDMomentum(tf.Module):
                 momentum=momentum,
                 use_nesterov=self._use_nesterov,
             )
-
-
-def l2_loss(weights: Iterable[tf.Variable], l2_penalty: float) -> tf.Tensor:
-    """Returns l2_penalty / 2 times the sum of all squares, float32 scalar.
-
-    With the half, the gradient is l2_penalty * weight: the same l2_penalty as
-    "weight_decay" of torch.optim.SGD, and the 1e-4 of He et al. 2015.
-    """
-    # tf.nn.l2_loss contains the half.
-    return l2_penalty * tf.add_n([tf.nn.l2_loss(weight) for weight in weights])

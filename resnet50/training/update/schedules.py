@@ -1,14 +1,28 @@
 """Numbers that change from step to step: pure functions of the step.
 
 A step is a batch's position since the start of training, from 0: epoch *
-batches_per_epoch + batch_index. As nothing here has a state, a resumed run goes on with
-the same numbers.
+batches_per_epoch + batch_index. Nothing here has a state, so a resumed run continues
+with the same numbers.
 """
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 SCHEDULES = ("constant", "step", "cosine")
+
+
+class StepNumbers(NamedTuple):
+    """The numbers that change from step to step.
+
+    The compiled step takes them as one array: TensorFlow keeps each Python number that
+    becomes a tensor for ever, 0.8 kB for each value.
+    """
+
+    learning_rate: float
+    r_max: float = 1.0  # See normalization.BatchRenormalization.
+    d_max: float = 0.0
+    mixing_share: float = 1.0  # 0..1; only mixup reads it.
 
 
 def learning_rate_at(
@@ -24,7 +38,7 @@ def learning_rate_at(
     """Returns the learning rate of a step.
 
     Up to warmup_steps it rises linearly, whatever the schedule (Goyal et al. 2017,
-    arXiv 1706.02677, section 2.2). The first step has one share, not none:
+    arXiv 1706.02677, section 2.2), starting above 0:
 
         base_learning_rate * (step + 1) / (warmup_steps + 1)
 
@@ -40,12 +54,12 @@ def learning_rate_at(
 
     Args:
         step: From 0.
-        base_learning_rate: What the warm-up ends with.
+        base_learning_rate: The learning rate at the end of the warm-up.
         schedule: One of SCHEDULES.
-        total_steps: Of the whole training; only cosine uses it.
+        total_steps: Steps of the whole training; only cosine uses it.
         warmup_steps: 0 for no warm-up.
         decay_steps: The first step of each lower rate; only step uses it.
-        decay_factor: What each of decay_steps multiplies by; only step uses it.
+        decay_factor: Factor at each of decay_steps; only step uses it.
     """
     assert schedule in SCHEDULES, schedule
     if step < warmup_steps:
@@ -71,8 +85,8 @@ def renorm_limits_at(
 ) -> tuple[float, float]:
     """Returns batch renormalization's limits (r_max, d_max) of a step.
 
-    Until its start step each limit leaves plain batch normalization, 1 and 0. From
-    there it rises linearly, and stays at its final value from its end step on. Ioffe
+    Until its start step each limit is that of plain batch normalization, 1 and 0. It
+    then rises linearly to its final value, which it has from its end step on. Ioffe
     2017 (arXiv 1702.03275, section 4): r_max from 1 to 3 between steps 5,000 and
     40,000, d_max from 0 to 5 between steps 5,000 and 25,000.
 
@@ -94,9 +108,9 @@ def renorm_limits_at(
 def is_update_at(step: int, *, batches_per_epoch: int, accumulate_batches: int) -> bool:
     """Whether a step ends a group of batches, whose mean gradient is then applied.
 
-    Each epoch's batches 0 to k-1, k to 2k-1 and so on are a group, with k of
-    accumulate_batches. What is left at an epoch's end is a smaller one, so that nothing
-    is pending between two epochs.
+    With k = accumulate_batches, the groups are each epoch's batches 0 to k-1, k to 2k-1
+    and so on. The last group of an epoch may be smaller, so nothing is pending between
+    two epochs.
 
     Args:
         step: From 0.

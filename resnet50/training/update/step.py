@@ -2,80 +2,43 @@
 
 With gradient accumulation several batches make one update: all but the last of a group
 go through ``Training.accumulate``, the last through ``Training.step``. In float16 a
-batch whose gradients are not finite leaves no trace: the moving statistics that its
-forward pass has moved are put back, and it does not count in the totals. The update
-that it belongs to is skipped: weights, velocities and averages stay.
+batch whose gradients are not finite leaves no trace: its changes to the moving
+statistics are undone, and it does not count in the totals. Its update is skipped:
+weights, velocities and averages stay.
 
 Everything that a resumed run needs is a variable of ``Training``; see ``checkpoint``.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from resnet50.config.settings import ModelConfig, TrainConfig
 from resnet50.network.inputs import normalize_on_device
-from resnet50.network.model import ResNet50
+from resnet50.network.model import STAGES, ResNet50, Stage
 from resnet50.pixels.augmentation import ChannelStatistics
 from resnet50.training.devices.one import ONE_DEVICE
 from resnet50.training.devices.protocol import Devices
 from resnet50.training.update.accumulation import Accumulation
 from resnet50.training.update.averaging import WeightAverage
+from resnet50.training.update.loss import ForwardPass, l2_loss, mixed_cross_entropy
 from resnet50.training.update.loss_scale import LossScale
-from resnet50.training.update.mixup import blend, main_labels, partners
-from resnet50.training.update.optimizer import SGDMomentum, l2_loss
+from resnet50.training.update.mixup import blend, dominant_labels
+from resnet50.training.update.optimizer import SGDMomentum
+from resnet50.training.update.schedules import StepNumbers
 from resnet50.training.update.totals import Totals
 
-
-class StepNumbers(NamedTuple):
-    """The numbers that change from step to step, which a step takes as one vector.
-
-    TensorFlow keeps each Python number that becomes a tensor for ever, 0.8 kB for each
-    value; of arrays it keeps nothing.
-    """
-
-    learning_rate: float | tf.Tensor
-    r_max: float | tf.Tensor = 1.0  # see layers.BatchRenormalization
-    d_max: float | tf.Tensor = 0.0
-    mixing_share: float | tf.Tensor = 1.0  # 0..1; see mixup
-
-    @classmethod
-    def unpack(cls, vector: tf.Tensor) -> "StepNumbers":
-        """The numbers of a vector, each a float32 scalar."""
-        return cls(*tf.unstack(vector))
-
-
-def cross_entropy(
-    logits: tf.Tensor, labels: tf.Tensor, label_smoothing: float
-) -> tf.Tensor:
-    """The batch's mean cross-entropy of softmax(logits) against smoothed labels.
-
-    Szegedy et al. 2015, section 7: the target is 1 - label_smoothing for the label plus
-    label_smoothing / K for each of the K classes.
-
-    Args:
-        logits: float32 [N, K].
-        labels: int32 [N].
-        label_smoothing: 0 for the plain cross-entropy.
-
-    Returns:
-        float32 scalar.
-    """
-    num_classes = logits.shape[-1]
-    spread = label_smoothing / num_classes
-    targets = tf.one_hot(labels, num_classes, 1 - label_smoothing + spread, spread)
-    return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
+Array = np.ndarray | tf.Tensor
 
 
 class Training(tf.Module):
     """A network in training: model, optimizer, totals, and the step.
 
     Attributes:
-        model: The ResNet50.
+        model: The network.
         optimizer: Its SGDMomentum.
-        totals: Of the epoch so far.
+        totals: The Totals of the epoch so far.
         loss_scale: In float16; otherwise None.
         accumulation: With gradient accumulation; otherwise None.
         average: The WeightAverage of the model; without one None.
@@ -83,117 +46,87 @@ class Training(tf.Module):
 
     def __init__(
         self,
-        num_classes: int,
-        model: ModelConfig,
+        model: tf.Module,
         train: TrainConfig,
         statistics: ChannelStatistics,
         replicas: Devices = ONE_DEVICE,
+        averaged: tf.Module | None = None,
     ):
-        """Creates all variables, the weights drawn from the seed.
+        """Creates all variables but the network's.
 
         Args:
-            num_classes: Of the dataset.
-            model: [model] of config.txt.
+            model: The network, created in the replicas' scope.
             train: [train] of config.txt.
-            statistics: The training set's, to normalize uint8 images with.
-            replicas: The devices; a batch is divided among them.
+            statistics: The training set's, to normalize uint8 images.
+            replicas: The devices that share each batch.
+            averaged: A second network of the same kind, which becomes the average of
+                the first; None for no average.
         """
         super().__init__(name="training")
+        self.model = model
+        self._train = train
         self._statistics = statistics
-        with replicas.scope():
-            self.model = create_model(
-                num_classes,
-                model,
-                train.seed,
-                precision=train.precision,
-                pools_by_slices=train.xla,
-                is_synchronized=model.synchronized_batch_norm and replicas.count > 1,
-            )
-            averaged = None
-            if train.weight_average_decay:
-                averaged = create_model(num_classes, model, train.seed)
-            self._prepare(train, averaged, replicas)
-
-    def _prepare(
-        self,
-        train: TrainConfig,
-        averaged: tf.Module | None,
-        replicas: Devices = ONE_DEVICE,
-    ) -> None:
-        """Creates all but the network; averaged, another one, becomes its average."""
         self._replicas = replicas
-        variables = self.model.trainable_variables
-        self.optimizer = SGDMomentum(variables, train.momentum, train.nesterov)
-        self.totals = Totals()
-        self.loss_scale = LossScale() if train.precision == "float16" else None
-        self.accumulation = (
-            Accumulation(variables) if train.accumulate_batches > 1 else None
-        )
-        self.average = averaged and WeightAverage(
-            averaged, self.model.variables, train.weight_average_decay
-        )
-        self._l2_penalty = train.l2_penalty
-        self._l2_penalty_on = train.l2_penalty_on
-        self._label_smoothing = train.label_smoothing
-        self._has_mixup = train.mixup_alpha > 0
+        variables = model.trainable_variables
+        self.loss_scale = self.accumulation = self.average = None
+        with replicas.scope():
+            self.optimizer = SGDMomentum(variables, train.momentum, train.nesterov)
+            self.totals = Totals()
+            if train.precision == "float16":
+                self.loss_scale = LossScale()
+            if train.accumulate_batches > 1:
+                self.accumulation = Accumulation(variables)
+            if averaged is not None:
+                self.average = WeightAverage(
+                    averaged, model.variables, train.weight_average_decay
+                )
         self._compiled_step = replicas.compile(self._step, train.xla)
         self._compiled_accumulate = replicas.compile(self._accumulate, train.xla)
 
     @property
-    def lasting(self) -> tf.train.Checkpoint:
-        """What a training with another precision or grouping can go on with.
+    def transferable(self) -> tf.train.Checkpoint:
+        """What a training with another precision or group size can continue with.
 
-        Between two epochs, when the totals are zeros.
+        Only between two epochs, when the totals are zeros.
         """
-        average = {} if self.average is None else {"average": self.average}
-        return tf.train.Checkpoint(
-            model=self.model, optimizer=self.optimizer, **average
-        )
+        parts = {"model": self.model, "optimizer": self.optimizer}
+        if self.average is not None:
+            parts["average"] = self.average
+        return tf.train.Checkpoint(**parts)
 
     def step(
-        self,
-        images: np.ndarray | tf.Tensor,
-        labels: np.ndarray | tf.Tensor,
-        shifts: np.ndarray | tf.Tensor | None,
-        numbers: "StepNumbers",
+        self, images: Array, labels: Array, shifts: Array | None, numbers: StepNumbers
     ) -> tf.Tensor:
         """Trains on one batch: one forward and one backward pass, one update.
 
-        The update is of the mean gradient of this batch and those accumulated before.
+        The update uses the mean gradient of this batch and those accumulated before.
 
         Args:
             images: float16 or float32 [N, H, W, 3], RGB, normalized; or uint8.
             labels: int32 [N].
-            shifts: float32 [N, 3], the colour shifts of uint8 images; None for no
-                shifts.
-            numbers: The step's numbers. Only mixup reads the mixing share; hits are
-                then counted against the label of an image's larger part.
+            shifts: float32 [N, 3], the colour shifts of uint8 images; otherwise None.
+            numbers: The step's numbers.
 
         Returns:
             float32 scalar, the batch's loss with the l2 penalty; in float16 see
-            LossScale.judge.
+            LossScale.reported_loss.
         """
         return self._compiled_step(*self._to_device(images, labels, shifts, numbers))
 
     def accumulate(
-        self,
-        images: np.ndarray | tf.Tensor,
-        labels: np.ndarray | tf.Tensor,
-        shifts: np.ndarray | tf.Tensor | None,
-        numbers: "StepNumbers",
+        self, images: Array, labels: Array, shifts: Array | None, numbers: StepNumbers
     ) -> tf.Tensor:
-        """Takes one batch's gradients for the next step; otherwise like ``step``."""
-        return self._compiled_accumulate(
-            *self._to_device(images, labels, shifts, numbers)
-        )
+        """Adds one batch's gradients to the next update; otherwise like ``step``."""
+        tensors = self._to_device(images, labels, shifts, numbers)
+        return self._compiled_accumulate(*tensors)
 
     def _to_device(self, images, labels, shifts, numbers):
-        vector = np.array(numbers, np.float32)
-        return self._replicas.to_device(images, labels, shifts, vector)
+        numbers = np.array(numbers, np.float32)
+        return self._replicas.to_device(images, labels, shifts, numbers)
 
     def _step(self, images, labels, shifts, numbers):
-        numbers = StepNumbers.unpack(numbers)
-        loss, gradients, is_finite = self._differentiate(
+        numbers = self._unpack(numbers)
+        loss, gradients, is_finite = self._compute_gradients(
             images, labels, shifts, numbers
         )
         if self.accumulation is not None:
@@ -208,102 +141,112 @@ class Training(tf.Module):
         return loss
 
     def _accumulate(self, images, labels, shifts, numbers):
-        loss, gradients, is_finite = self._differentiate(
-            images, labels, shifts, StepNumbers.unpack(numbers)
-        )
-        self.accumulation.add(gradients, is_finite)
+        numbers = self._unpack(numbers)
+        loss, *results = self._compute_gradients(images, labels, shifts, numbers)
+        self.accumulation.add(*results)
         return loss
 
-    def _differentiate(self, images, labels, shifts, numbers):
-        """One forward and one backward pass, which count in the totals.
+    def _unpack(self, vector: tf.Tensor) -> StepNumbers:
+        """The step's numbers as scalars; the mixing share is None without mixup."""
+        numbers = StepNumbers(*tf.unstack(vector))
+        if self._train.mixup_alpha:
+            return numbers
+        return numbers._replace(mixing_share=None)
 
-        Of several replicas, each does so with its part of the batch: the gradients are
-        then summed, the losses and the moving statistics averaged.
+    def _compute_gradients(self, images, labels, shifts, numbers):
+        """One forward and one backward pass of each replica, counted in the totals.
 
         Returns:
-            The loss; the gradients, in float16 zeros if they are not finite; and, in
-            float16, whether they are, a bool scalar, otherwise None.
+            The loss to report; the gradients, in float16 zeros if they are not finite;
+            and, in float16, whether they are, a bool scalar, otherwise None.
         """
-        if images.dtype == tf.uint8:
-            images = normalize_on_device(images, shifts, self._statistics)
-        limits = numbers.r_max, numbers.d_max
-        mixing_share = numbers.mixing_share if self._has_mixup else None
-        if mixing_share is not None:
-            images = blend(images, mixing_share)
         is_scaled = self.loss_scale is not None
-        variables = self.model.trainable_variables
         moving = [v for v in self.model.variables if not v.trainable]
         before = [tf.identity(v) for v in moving] if is_scaled else []
+        images = self._prepare(images, shifts, numbers.mixing_share)
         with tf.GradientTape() as tape:
-            logits = self.model(images, is_training=True, limits=limits)
-            loss = self._classification_loss(logits, labels, mixing_share)
-            penalty = l2_loss(self._penalized(), self._l2_penalty)
-            total_loss = loss + penalty
-            target = total_loss * self.loss_scale.scale if is_scaled else total_loss
-            target = self._replicas.share(target)
-        gradients, is_finite = tape.gradient(target, variables), None
-        # From here on all replicas have the same numbers, but for logits and labels.
-        gradients = self._replicas.sum(gradients)
-        loss, penalty, total_loss = self._replicas.sum(
-            [self._replicas.share(term) for term in (loss, penalty, total_loss)]
-        )
+            forward = self._forward(images, labels, numbers)
+            target = self._replicas.share(self._scale(forward.loss))
+        gradients = tape.gradient(target, self.model.trainable_variables)
+        gradients, forward = self._reduce(gradients, forward)
         self._replicas.average(moving)
+        loss, is_finite = forward.loss, None
         if is_scaled:
             gradients, is_finite = self.loss_scale.unscale(gradients)
             for variable, value in zip(moving, before):
                 variable.assign(tf.where(is_finite, variable, value))
-            total_loss = self.loss_scale.judge(total_loss, is_finite)
-        if mixing_share is not None:
-            labels = main_labels(labels, mixing_share)
-        self.totals.add(loss, penalty, logits, labels, is_finite, self._replicas)
-        return total_loss, gradients, is_finite
+            loss = self.loss_scale.reported_loss(loss, is_finite)
+        self.totals.add(forward, is_finite, self._replicas)
+        return loss, gradients, is_finite
 
-    def _classification_loss(
-        self, logits: tf.Tensor, labels: tf.Tensor, mixing_share: tf.Tensor | None
-    ) -> tf.Tensor:
-        """The mean cross-entropy; with mixup, of both labels by their shares."""
-        loss = cross_entropy(logits, labels, self._label_smoothing)
-        if mixing_share is None:
-            return loss
-        other = cross_entropy(logits, partners(labels), self._label_smoothing)
-        return mixing_share * loss + (1 - mixing_share) * other
+    def _prepare(self, images, shifts, mixing_share) -> tf.Tensor:
+        """The network's input: normalized, and blended with mixup."""
+        if images.dtype == tf.uint8:
+            images = normalize_on_device(images, shifts, self._statistics)
+        return images if mixing_share is None else blend(images, mixing_share)
 
-    def _penalized(self) -> Sequence[tf.Variable]:
-        """The weights under the l2 penalty."""
-        if self._l2_penalty_on == "all":
+    def _forward(self, images, labels, numbers: StepNumbers) -> ForwardPass:
+        """The network's logits and the losses of a batch."""
+        limits = numbers.r_max, numbers.d_max
+        logits = self.model(images, is_training=True, limits=limits)
+        smoothing, share = self._train.label_smoothing, numbers.mixing_share
+        entropy = mixed_cross_entropy(logits, labels, smoothing, share)
+        if share is not None:
+            labels = dominant_labels(labels, share)
+        penalty = l2_loss(self._regularized_variables(), self._train.l2_penalty)
+        return ForwardPass(logits, labels, entropy, penalty, entropy + penalty)
+
+    def _scale(self, loss: tf.Tensor) -> tf.Tensor:
+        """The loss to differentiate."""
+        return loss if self.loss_scale is None else loss * self.loss_scale.scale
+
+    def _reduce(self, gradients, forward: ForwardPass):
+        """Sums the gradients and averages the losses over the replicas."""
+        gradients = self._replicas.sum(gradients)
+        losses = forward.cross_entropy, forward.l2_loss, forward.loss
+        losses = self._replicas.sum([self._replicas.share(loss) for loss in losses])
+        return gradients, ForwardPass(forward.logits, forward.labels, *losses)
+
+    def _regularized_variables(self) -> Sequence[tf.Variable]:
+        """The variables under the l2 penalty."""
+        if self._train.l2_penalty_on == "all":
             return self.model.trainable_variables
         return self.model.kernels
 
     @tf.function
     def is_finite(self) -> tf.Tensor:
-        """Whether every variable is a finite number; bool scalar."""
+        """Whether every variable is finite; bool scalar."""
         floats = [v for v in self.variables if v.dtype.is_floating]
         return tf.reduce_all([tf.reduce_all(tf.math.is_finite(v)) for v in floats])
 
 
-def create_model(
+def create_training(
     num_classes: int,
-    settings: ModelConfig,
-    seed: int = 0,
-    **how_to_compute,
-) -> ResNet50:
-    """The network that [model] in config.txt describes.
+    model: ModelConfig,
+    train: TrainConfig,
+    statistics: ChannelStatistics,
+    replicas: Devices = ONE_DEVICE,
+    stages: Sequence[Stage] = STAGES,
+) -> Training:
+    """Creates a ResNet50, its weights drawn from the seed, and its training.
 
     Args:
-        num_classes: Of the dataset.
-        settings: [model] of config.txt.
-        seed: Of the weights.
-        how_to_compute: The ResNet50's precision, pools_by_slices and is_synchronized,
-            which change none of its variables. As they are by default, float32 on one
-            device, for an evaluation.
+        num_classes: Number of classes.
+        model: [model] of config.txt.
+        train: [train] of config.txt.
+        statistics: See Training.
+        replicas: See Training.
+        stages: See ResNet50.
     """
-    return ResNet50(
-        num_classes,
-        variant=settings.variant,
-        normalization=settings.normalization,
-        moving_average_decay=settings.moving_average_decay,
-        epsilon=settings.epsilon,
-        zero_init_last_gamma=settings.zero_init_last_gamma,
-        **how_to_compute,
-        seed=seed,
-    )
+    same = {"settings": model, "stages": stages, "seed": train.seed}
+    with replicas.scope():
+        network = ResNet50(
+            num_classes,
+            **same,
+            precision=train.precision,
+            pools_by_slices=train.xla,
+            is_synchronized=model.synchronized_batch_norm and replicas.count > 1,
+        )
+        has_average = train.weight_average_decay > 0
+        averaged = ResNet50(num_classes, **same) if has_average else None
+    return Training(network, train, statistics, replicas, averaged)

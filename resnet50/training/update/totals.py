@@ -1,12 +1,14 @@
-"""What an epoch adds up to: losses and hits, kept on the device."""
+"""Sums over an epoch so far: losses and correct predictions."""
 
 import tensorflow as tf
 
 from resnet50.training.devices.one import ONE_DEVICE
+from resnet50.training.devices.protocol import Devices
+from resnet50.training.update.loss import ForwardPass
 
 
 def count_correct(predictions: tf.Tensor, labels: tf.Tensor, k: int) -> tf.Tensor:
-    """How many of the labels are among the k highest predictions.
+    """Counts the labels that are among the k highest predictions.
 
     Args:
         predictions: float32 [N, K], logits or probabilities.
@@ -23,8 +25,8 @@ def count_correct(predictions: tf.Tensor, labels: tf.Tensor, k: int) -> tf.Tenso
 class Totals(tf.Module):
     """Sums over the batches of an epoch so far, kept on the device.
 
-    Reading them is what makes the host wait for the device, so it is done only when
-    somebody looks. In float16 they are of the batches with finite gradients.
+    Reading them makes the host wait for the device. In float16 they leave out batches
+    whose gradients are not finite.
     """
 
     def __init__(self):
@@ -38,18 +40,20 @@ class Totals(tf.Module):
         self.num_skipped = tf.Variable(0, dtype=tf.int64, trainable=False)
 
     def add(
-        self, loss, penalty, logits, labels, is_finite=None, replicas=ONE_DEVICE
+        self,
+        forward: ForwardPass,
+        is_finite: tf.Tensor | None = None,
+        replicas: Devices = ONE_DEVICE,
     ) -> None:
         """Adds one batch, unless it is not finite; runs inside the training step.
 
         Args:
-            loss: float32 scalar, of the whole batch; so is the penalty.
-            penalty: float32 scalar.
-            logits: float32 [n, K], of this replica's part of the batch.
-            labels: int32 [n].
+            forward: The losses of the whole batch, with the logits and labels of this
+                replica's part of it.
             is_finite: bool scalar; None for true.
-            replicas: Those that have the other parts.
+            replicas: The replicas that share the batch.
         """
+        logits, labels = forward.logits, forward.labels
         num_images, top1, top5 = replicas.sum_counts(
             [
                 tf.size(labels),
@@ -60,8 +64,8 @@ class Totals(tf.Module):
         for variable, addend in (
             (self.num_batches, 1),
             (self.num_images, num_images),
-            (self.loss, loss),
-            (self.l2_loss, penalty),
+            (self.loss, forward.cross_entropy),
+            (self.l2_loss, forward.l2_loss),
             (self.top1, top1),
             (self.top5, top5),
         ):

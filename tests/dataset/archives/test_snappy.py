@@ -1,4 +1,4 @@
-"""Proves that Snappy's streams inflate as its own library inflates them."""
+"""Proves that Snappy streams inflate as with its own library."""
 
 import numpy as np
 import pytest

@@ -43,7 +43,7 @@ def test_two_replicas_on_one_host():
 def test_every_class_has_the_methods_of_the_protocol(kind):
     methods = {n: f for n, f in vars(Devices).items() if inspect.isfunction(f)}
     methods = {n: f for n, f in methods.items() if not n.startswith("_")}
-    assert len(methods) == 8
+    assert len(methods) == 7
     for name, method in methods.items():
         expected = inspect.signature(method).parameters
         assert inspect.signature(getattr(kind, name)).parameters == expected, name

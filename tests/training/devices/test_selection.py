@@ -6,8 +6,8 @@ import tensorflow as tf
 from resnet50.training.devices.selection import (
     Device,
     DeviceError,
+    can_use_xla,
     check_precision,
-    has_xla_kernels,
     prepare_device,
     select_gpus,
 )
@@ -37,13 +37,13 @@ BUILT_FOR = ("sm_60", "sm_70", "sm_80", "sm_89", "compute_90")
 )
 def test_xla_is_for_the_compute_capabilities_of_the_build(device, expected):
     lines = []
-    assert has_xla_kernels(device, lines.append, BUILT_FOR) == expected
+    assert can_use_xla(device, 1, lines.append, BUILT_FOR) == expected
     assert len(lines) == (not expected)
 
 
 def test_the_line_about_missing_kernels_names_card_and_build():
     lines = []
-    has_xla_kernels(BLACKWELL, lines.append, BUILT_FOR)
+    can_use_xla(BLACKWELL, 1, lines.append, BUILT_FOR)
     assert lines == [
         f"[train] xla = true: off, as the installed TensorFlow {tf.__version__} has no "
         "XLA kernels for GeForce RTX 5090, compute capability 12.0, only for sm_60, "
@@ -52,19 +52,25 @@ def test_the_line_about_missing_kernels_names_card_and_build():
 
 
 def test_a_card_older_than_all_kernels_of_its_major_version_has_none():
-    assert not has_xla_kernels(Device("A100", (8, 0)), print, ("sm_86",))
+    assert not can_use_xla(Device("A100", (8, 0)), 1, print, ("sm_86",))
+
+
+def test_xla_is_off_with_several_devices():
+    lines = []
+    assert not can_use_xla(AMPERE, 2, lines.append, BUILT_FOR)
+    assert "does not compile the sums over 2 replicas" in lines[0]
 
 
 def test_a_build_for_no_card_has_no_kernels():
     lines = []
-    assert not has_xla_kernels(AMPERE, lines.append, ())
+    assert not can_use_xla(AMPERE, 1, lines.append, ())
     assert lines[0].endswith("only for none")
 
 
 def test_the_installed_build_is_read():
     """Its targets have the expected form."""
     built_for = tf.sysconfig.get_build_info().get("cuda_compute_capabilities", ())
-    assert has_xla_kernels(AMPERE, print) == ("sm_80" in built_for)
+    assert can_use_xla(AMPERE, 1, print) == ("sm_80" in built_for)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from resnet50.training.update.step import StepNumbers
+from resnet50.training.update.schedules import StepNumbers
 from tests.training.tiny import TinyTraining, create_shallow_training
 from tests.training.tolerances import UNIT_ROUNDOFF, difference, joined, make_smooth
 

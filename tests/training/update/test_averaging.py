@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from resnet50.training.update.averaging import WeightAverage
-from resnet50.training.update.step import StepNumbers
+from resnet50.training.update.schedules import StepNumbers
 from tests.training.tiny import TinyTraining, create_shallow_training
 
 

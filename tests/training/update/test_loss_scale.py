@@ -1,4 +1,4 @@
-"""Proves when the loss scale moves, and what a lost batch is taken for."""
+"""Proves when the loss scale moves, and which loss a lost batch reports."""
 
 import math
 
@@ -68,9 +68,9 @@ def test_one_bad_value_makes_all_gradients_zero(bad):
 
 def test_a_lost_batch_is_an_error_at_the_lowest_scale_only():
     scale, loss = LossScale(), tf.constant(math.nan)
-    assert float(scale.judge(tf.constant(2.5), YES)) == 2.5
-    assert float(scale.judge(loss, NO)) == 0
+    assert float(scale.reported_loss(tf.constant(2.5), YES)) == 2.5
+    assert float(scale.reported_loss(loss, NO)) == 0
     scale.scale.assign(1)
-    assert math.isnan(scale.judge(loss, NO))
+    assert math.isnan(scale.reported_loss(loss, NO))
     # Also where the loss itself is finite: the gradients are not, even unscaled.
-    assert math.isnan(scale.judge(tf.constant(2.5), NO))
+    assert math.isnan(scale.reported_loss(tf.constant(2.5), NO))

@@ -12,12 +12,12 @@ import pytest
 import tensorflow as tf
 
 from resnet50.handoff.progress import Position
-from resnet50.network.layers import BatchRenormalization
 from resnet50.network.model import NORMALIZATIONS, PRECISIONS
+from resnet50.network.normalization import BatchRenormalization
 from resnet50.training import checkpoint
 from resnet50.training.checkpoint import CheckpointError
 from resnet50.training.checkpoint_folders import list_checkpoints
-from resnet50.training.update.step import StepNumbers
+from resnet50.training.update.schedules import StepNumbers
 from tests.training.halves import skip_where_hidden
 from tests.training.tiny import create_shallow_training
 from tests.training.tolerances import UNIT_ROUNDOFF, difference, joined, make_smooth
@@ -94,8 +94,8 @@ def test_what_each_op_of_the_step_computes_in(precision, normalization):
 def gradients_of(precision, normalization):
     training = create_shallow_training(normalization, precision=precision)
     images, labels = create_batch(16)
-    numbers = StepNumbers(0.01, 1.5, 0.5)
-    loss, gradients, _ = training._differentiate(images, labels, None, numbers)
+    numbers = StepNumbers(0.01, 1.5, 0.5, mixing_share=None)
+    loss, gradients, _ = training._compute_gradients(images, labels, None, numbers)
     return float(loss), [gradient.numpy() for gradient in gradients]
 
 
@@ -209,9 +209,9 @@ def test_another_precision_will_do_between_epochs_only(tmp_path):
     ):
         checkpoint.load(resumed, inside, other)
     checkpoint.load(resumed, between, other)
-    lasting = (resumed.model, resumed.optimizer, resumed.totals)
+    transferred = (resumed.model, resumed.optimizer, resumed.totals)
     expected = (training.model, training.optimizer, training.totals)
-    for module, like in zip(lasting, expected):
+    for module, like in zip(transferred, expected):
         for a, b in zip(module.variables, like.variables, strict=True):
             np.testing.assert_array_equal(a, b)
 

@@ -1,0 +1,98 @@
+"""The residual block of a ResNet-50."""
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from resnet50.network.layers import Convolution
+from resnet50.network.normalization import BatchNormalization, RenormLimits
+
+EXPANSION = 4  # A block's output channels over those of its first convolutions.
+
+
+class Bottleneck(tf.Module):
+    """Three convolutions and a shortcut (He et al. 2015, figure 5, right).
+
+        x -> 1x1 -> norm, relu -> 3x3 -> norm, relu -> 1x1 -> norm -> sum -> relu
+        x ------------- itself, or projection 1x1 -> norm ---------->
+
+    Blocks whose input and output differ in shape, the first of each stage, have the
+    projection.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        strides: tuple[int, int],
+        create_normalization: Callable[..., BatchNormalization],
+        last_gamma: float,
+        rng: np.random.Generator,
+        name: str,
+    ):
+        """Creates the layers.
+
+        Args:
+            in_channels: Channels of the input.
+            channels: Channels of the first two convolutions; the output has EXPANSION
+                times as many.
+            strides: Strides of the first 1x1 and of the 3x3 convolution.
+            create_normalization: Takes (channels, name=...) and returns a layer.
+            last_gamma: Start value of the last normalization's gamma; with 0 the block
+                starts as its shortcut alone (Goyal et al. 2017, section 5.1).
+            rng: Draws the kernels.
+            name: The prefix of the variables' names.
+        """
+        super().__init__(name=name)
+        out_channels = EXPANSION * channels
+        stride = strides[0] * strides[1]
+        with self.name_scope:
+            self.convolution1 = Convolution(
+                in_channels, channels, 1, strides[0], rng, "convolution1"
+            )
+            self.normalization1 = create_normalization(channels, name="normalization1")
+            self.convolution2 = Convolution(
+                channels, channels, 3, strides[1], rng, "convolution2"
+            )
+            self.normalization2 = create_normalization(channels, name="normalization2")
+            self.convolution3 = Convolution(
+                channels, out_channels, 1, 1, rng, "convolution3"
+            )
+            self.normalization3 = create_normalization(
+                out_channels, initial_gamma=last_gamma, name="normalization3"
+            )
+            self.has_projection = stride != 1 or in_channels != out_channels
+            if self.has_projection:
+                self.projection = Convolution(
+                    in_channels, out_channels, 1, stride, rng, "projection"
+                )
+                self.projection_normalization = create_normalization(
+                    out_channels, name="projection_normalization"
+                )
+
+    def __call__(
+        self, x: tf.Tensor, is_training: bool, limits: RenormLimits
+    ) -> tf.Tensor:
+        """Maps a batch of feature maps to the next.
+
+        Args:
+            x: float32, float16 or bfloat16 [N, H, W, in_channels].
+            is_training: Whether to normalize with the batch's own statistics.
+            limits: r_max and d_max of batch renormalization.
+
+        Returns:
+            [N, ceil(H / stride), ceil(W / stride), EXPANSION * channels] of x's type,
+            not negative.
+        """
+        shortcut = x
+        if self.has_projection:
+            shortcut = self.projection(x)
+            shortcut = self.projection_normalization(shortcut, is_training, limits)
+        x = self.convolution1(x)
+        x = tf.nn.relu(self.normalization1(x, is_training, limits))
+        x = self.convolution2(x)
+        x = tf.nn.relu(self.normalization2(x, is_training, limits))
+        x = self.convolution3(x)
+        x = self.normalization3(x, is_training, limits)
+        return tf.nn.relu(x + shortcut)

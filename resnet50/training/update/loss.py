@@ -1,0 +1,72 @@
+"""The loss: cross-entropy, with mixup that of two labels, and the l2 penalty."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from resnet50.training.update.mixup import partners
+
+
+class ForwardPass(NamedTuple):
+    """What a forward pass of a batch, or of one replica's part of it, gives.
+
+    Attributes:
+        logits: float32 [N, K].
+        labels: int32 [N]; top-1 and top-5 are counted against these.
+        cross_entropy: float32 scalar, the mean over the images.
+        l2_loss: float32 scalar.
+        loss: float32 scalar, the sum of both.
+    """
+
+    logits: tf.Tensor
+    labels: tf.Tensor
+    cross_entropy: tf.Tensor
+    l2_loss: tf.Tensor
+    loss: tf.Tensor
+
+
+def cross_entropy(
+    logits: tf.Tensor, labels: tf.Tensor, label_smoothing: float
+) -> tf.Tensor:
+    """Returns the mean cross-entropy of softmax(logits) against smoothed labels.
+
+    Szegedy et al. 2015, section 7: the target is 1 - label_smoothing for the label plus
+    label_smoothing / K for each of the K classes.
+
+    Args:
+        logits: float32 [N, K].
+        labels: int32 [N].
+        label_smoothing: 0 for the plain cross-entropy.
+
+    Returns:
+        float32 scalar.
+    """
+    num_classes = logits.shape[-1]
+    spread = label_smoothing / num_classes
+    targets = tf.one_hot(labels, num_classes, 1 - label_smoothing + spread, spread)
+    return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
+
+
+def mixed_cross_entropy(
+    logits: tf.Tensor,
+    labels: tf.Tensor,
+    label_smoothing: float,
+    mixing_share: tf.Tensor | None,
+) -> tf.Tensor:
+    """Returns the cross-entropy; with mixup, that of both labels by their shares."""
+    loss = cross_entropy(logits, labels, label_smoothing)
+    if mixing_share is None:
+        return loss
+    other = cross_entropy(logits, partners(labels), label_smoothing)
+    return mixing_share * loss + (1 - mixing_share) * other
+
+
+def l2_loss(weights: Iterable[tf.Variable], l2_penalty: float) -> tf.Tensor:
+    """Returns l2_penalty / 2 times the sum of all squares, float32 scalar.
+
+    With the half, the gradient is l2_penalty * weight: the same l2_penalty as
+    "weight_decay" of torch.optim.SGD, and the 1e-4 of He et al. 2015.
+    """
+    # tf.nn.l2_loss contains the half.
+    return l2_penalty * tf.add_n([tf.nn.l2_loss(weight) for weight in weights])
