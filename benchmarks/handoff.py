@@ -1,10 +1,10 @@
-"""What the hand-off between the two processes costs: start, workers, waiting, reading.
+"""Measures the hand-off between the two processes: start, workers, waiting, reading.
 
     python3 -m benchmarks.handoff [--images DIR] [--seconds 20]
 
 Runs the real runtime_preprocessing.py, with the shipped settings, into a buffer in
-/dev/shm; a stand-in for the trainer takes batches at a fixed rate. Figures of one run
-are to be compared with each other only.
+/dev/shm. A simulated trainer takes batches at a fixed rate. Compare only figures of the
+same run.
 """
 
 import argparse
@@ -39,7 +39,7 @@ from resnet50.preprocessing.channel_stats import sum_levels
 
 PROJECT = Path(__file__).parent.parent
 NUM_IMAGES = 1000
-EPOCHS = 1000  # No run here comes to its end.
+EPOCHS = 1000  # So many that no run ends.
 
 
 class Bench:
@@ -65,7 +65,7 @@ class Bench:
 
     @contextlib.contextmanager
     def preprocessor(self, num_workers: int) -> Iterator[subprocess.Popen]:
-        """Runs runtime_preprocessing.py on an empty buffer; removes that afterwards."""
+        """Runs runtime_preprocessing.py on an empty buffer."""
         shutil.rmtree(self.buffer.folder, ignore_errors=True)
         command = [
             sys.executable,
@@ -86,21 +86,21 @@ class Bench:
         return len(list(folder.glob("images_*.npy"))) if folder.exists() else 0
 
     def wait_for(self, number: int) -> float:
-        """Waits until so many batches are ready; returns the time then, seconds."""
+        """Waits until a number of batches is ready; returns the time, seconds."""
         while self.num_ready() < number:
             time.sleep(0.005)
         return time.monotonic()
 
 
 class Memory(NamedTuple):
-    """Of a process, in MB."""
+    """The memory of a process, MB."""
 
     resident: float
-    own: float  # without what it shares with other processes, such as libraries' code
+    own: float  # not shared with other processes, as the code of libraries is
 
 
 def worker_memory(owner: int) -> Memory:
-    """That of the largest of a process's workers."""
+    """The memory of the largest of a process's workers."""
     found = [Memory(0, 0)]
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -131,7 +131,7 @@ def measure_start(bench: Bench, scratch: Path) -> None:
 
 
 def measure_capacity(bench: Bench, num_workers: int, seconds: float):
-    """Batches a second without anybody who takes them; a worker's memory."""
+    """Batches per second that nobody takes, and a worker's memory."""
     with bench.preprocessor(num_workers) as process:
         started = bench.wait_for(2 * num_workers)
         before = bench.num_ready()
@@ -161,7 +161,7 @@ def take_batches(bench: Bench, seconds: float, interval: float) -> tuple[float, 
     """Takes batches like a trainer whose step lasts a fixed time.
 
     Returns:
-        Batches a second, and the share of the time spent waiting.
+        Batches per second, and the share of the time spent waiting.
     """
     settings = BatchSettings.from_config(bench.config)
     spec, manifest = settings.spec(bench.dataset), settings.manifest(bench.dataset)
@@ -178,8 +178,8 @@ def take_batches(bench: Bench, seconds: float, interval: float) -> tuple[float, 
         ) as reader,
     ):
         write_progress(bench.buffer.folder, Position(0, 0))
-        next(reader)  # Its wait is the start's.
-        time.sleep(interval)  # Its step, in which the reader gets ahead.
+        next(reader)  # Waits for the preprocessor to start.
+        time.sleep(interval)  # One step, during which the reader reads ahead.
         reader.waited_seconds = 0.0
         started, taken = time.monotonic(), 0
         while (now := time.monotonic()) < started + seconds:
@@ -187,17 +187,17 @@ def take_batches(bench: Bench, seconds: float, interval: float) -> tuple[float, 
             position = to_position(batch.step + 1, bench.batches_per_epoch)
             write_progress(bench.buffer.folder, position)
             taken += 1
-            # The step's end, whatever the waiting took of the time before it.
+            # Every step takes the interval, including the time spent waiting.
             time.sleep(max(0.0, now + interval - time.monotonic()))
         total = time.monotonic() - started
     return taken / total, reader.waited_seconds / total
 
 
 def measure_handoff(bench: Bench, seconds: float) -> None:
-    """Prints waiting at half of the workers' capacity, throughput at twice of it.
+    """Prints waiting at half of the workers' capacity, and throughput at twice of it.
 
-    One core is left to the trainer, as config.txt advises. The capacity is measured
-    before and after, since a shared machine's speed drifts.
+    One core is left for the trainer, as config.txt advises. The capacity is measured
+    before and after, because the speed of a shared machine drifts.
     """
     num_workers = max(1, (os.cpu_count() or 2) - 1)
     waits, shares = [], []
@@ -222,13 +222,12 @@ def measure_handoff(bench: Bench, seconds: float) -> None:
 def measure_reader(bench: Bench) -> None:
     """Prints the reader's speed against plain reads of the same files.
 
-    In processor time: the files are in memory.
+    In processor time, because the files are in memory.
     """
     number, ratios = 16, []
     with bench.preprocessor(2):
         bench.wait_for(number)
-    recipe = BatchSettings.from_config(bench.config)
-    spec = recipe.spec(bench.dataset)
+    spec = BatchSettings.from_config(bench.config).spec(bench.dataset)
     positions = [to_position(s, bench.batches_per_epoch) for s in range(number)]
     for _ in range(15):
         started = time.process_time()
@@ -244,7 +243,7 @@ def measure_reader(bench: Bench) -> None:
 
 
 def measure_channel_stats(bench: Bench) -> None:
-    """Prints the speed of summing levels against that of decoding alone."""
+    """Prints the speed of summing levels, relative to decoding alone."""
     sources = bench.dataset.sources(range(200))
     ratios = {"Pillow's": [], "our": []}
     for _ in range(5):

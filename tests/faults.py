@@ -1,7 +1,7 @@
-"""A disk that fails: the n-th thing that a program asks of it goes wrong.
+"""A disk that fails at its n-th operation.
 
-Counts opening for writing, writing, flushing to the disk, renaming and making folders.
-A write that fails has written half of its bytes, as one that meets a full disk does.
+Opening for writing, writing, flushing to the disk, renaming and making folders count as
+operations. A failing write writes half of its bytes, as on a full disk.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ class _File:
 
 
 class FailingDisk:
-    """Lets one operation fail while it is in force.
+    """Makes one operation fail while it is in force.
 
     Attributes:
         failed: Name of the operation that failed; None if there were fewer.
@@ -67,7 +67,7 @@ class FailingDisk:
 
     @contextlib.contextmanager
     def in_force(self, monkeypatch):
-        """Puts the disk in the place of the real one, inside the block."""
+        """Replaces the real disk inside the block."""
         real_open, real_save = Path.open, tf.train.Checkpoint.write
 
         def open_counted(path, mode="r", *arguments, **keywords):

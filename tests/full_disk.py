@@ -47,7 +47,7 @@ class Program:
 
 
 def mount(folder: Path, megabytes: float) -> Path:
-    """Mounts a tmpfs of some size; it goes with the process's namespace."""
+    """Mounts a tmpfs, which lives as long as the process's namespace."""
     folder.mkdir(parents=True)
     options = f"size={int(megabytes * 1024)}k"
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True)
@@ -55,7 +55,7 @@ def mount(folder: Path, megabytes: float) -> Path:
 
 
 def fill(folder: Path) -> None:
-    """Fills what is left of a disk with the file "ballast"."""
+    """Fills a disk with the file "ballast"."""
     with (folder / "ballast").open("ab", buffering=0) as file:
         try:
             while True:
@@ -65,7 +65,7 @@ def fill(folder: Path) -> None:
 
 
 def wait_for_batches(preprocessor: Program, folder: Path, number: int) -> None:
-    """Waits until that many batches are in the buffer; its bar is drawn too rarely."""
+    """Waits for a number of batches; the bar is shown too rarely for that."""
     deadline = time.monotonic() + SECONDS
     while len(list(folder.glob("images_*.npy"))) < number:
         assert time.monotonic() < deadline, preprocessor.output
@@ -73,7 +73,7 @@ def wait_for_batches(preprocessor: Program, folder: Path, number: int) -> None:
 
 
 def buffer(folder: Path, config: Path) -> None:
-    """The buffer's disk is filled by somebody else, and later freed."""
+    """Another program fills the buffer's disk, and later frees it."""
     disk = mount(folder / "buffer", 4)
     preprocessor = Program(config, "runtime_preprocessing.py")
     wait_for_batches(preprocessor, disk, 6)
@@ -99,7 +99,7 @@ def buffer(folder: Path, config: Path) -> None:
 
 
 def container(folder: Path, config: Path) -> None:
-    """A buffer as large as the /dev/shm of a container is told what fits."""
+    """With a /dev/shm as small as a container's, the program says what fits."""
     mount(folder / "buffer", 64)
     shipped = (PROJECT / "config.txt").read_text()
     images = shipped.replace('"imagenet/', f'"{folder}/images/')
@@ -120,7 +120,7 @@ def checkpoints(folder: Path, config: Path) -> None:
     trainer = Program(config, "train.py", "--run_folder=run")
     trainer.wait_for("a checkpoint takes 188 MB, 1 more fit")
     trainer.wait_for("saving a checkpoint failed, trying again later")
-    # The training goes on to its end, and there waits for room.
+    # The training continues to its end, and then waits for room.
     run_folder = disk / "run"
     assert [c.path.name for c in list_checkpoints(run_folder)] == ["0"]
     (disk / "reserved").unlink()

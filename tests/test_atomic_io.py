@@ -42,7 +42,7 @@ def test_replaces_at_once(tmp_path):
             file.write(b"new")
             file.flush()
             assert path.read_bytes() == b"old and longer"
-        # Who had the old file open goes on reading the old file.
+        # A reader with the old file open still reads the old content.
         assert reader.read() == b"old and longer"
     assert path.read_bytes() == b"new"
 

@@ -31,7 +31,7 @@ TRAINING = TinyTraining()
 
 
 class WholeFile:
-    """Whatever is replaced by atomic_file."""
+    """A file written by atomic_file."""
 
     errors = (OSError,)
 
@@ -66,7 +66,7 @@ class Progress:
 
 
 class Batch:
-    """The old batch and the new one are at different positions, as always."""
+    """The old batch and the new one have different positions, as always."""
 
     errors = (OSError,)
 
@@ -148,7 +148,7 @@ def test_every_single_failure(tmp_path, monkeypatch, kind, number):
         if disk.failed is None:
             break
         failed.append(disk.failed)
-        # And when the disk is well again:
+        # The disk works again:
         subject.write(folder, 2)
         assert subject.read(folder) == 2
         shutil.rmtree(folder)

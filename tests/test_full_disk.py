@@ -1,7 +1,7 @@
-"""Proves that both programs live through a disk that is full, on a real small disk.
+"""Proves that both programs survive a full disk, on a real small one.
 
-Each test runs a scenario in a mount namespace of its own, in which it may mount a tmpfs
-of some megabytes: root and, on most Linux systems, any user can make one.
+Each test runs a scenario in its own mount namespace, where it mounts a tmpfs. Root and,
+on most Linux systems, any user can create such a namespace.
 """
 
 import subprocess

@@ -48,14 +48,13 @@ class ProgressFollower:
         """Why a step is not accepted; "" if it is."""
         if self._signature() != self._first_seen:
             return ""
-        start = self.steps.position(self.steps.start)
+        path, start = self._path, self.steps.position(self.steps.start)
         if step == self.steps.end:
-            doubt = "that the training has finished"
-        elif step < self.steps.start and not self.trainer_is_alive:
-            doubt = f"{self.steps.position(step)}, before --epoch_start"
-        else:
-            return ""
-        return f"{self._path}: says {doubt}; starting at {start}"
+            return f"{path}: says that the training has finished; starting at {start}"
+        if step < self.steps.start and not self.trainer_is_alive:
+            position = self.steps.position(step)
+            return f"{path}: says {position}, before --epoch_start; starting at {start}"
+        return ""
 
     def trained_step(self) -> int:
         """Polls the step of the next batch that the trainer needs.

@@ -1,7 +1,7 @@
 """Proves that a batch comes back bitwise or not at all.
 
-Labels are committed first and deleted last, temporaries and halves are no batches, and
-a damaged or foreign file is refused with its path.
+Labels are committed first and deleted last. Half batches and temporaries do not count.
+A damaged or foreign file is refused, and the message names it.
 """
 
 import io
@@ -165,7 +165,7 @@ def test_other_names_are_never_listed(written, name):
     assert written.ready() == set(written.files()) == {POSITION}
 
 
-# What happens to the content of a file of a batch.
+# Ways to damage the content of a batch file.
 DAMAGES = {
     "empty": lambda content: b"",
     "magic only": lambda content: content[:6],
@@ -291,15 +291,15 @@ def test_extreme_labels_are_accepted(buffer):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("place", [0, 140_000, -1])  # In two pieces that are read.
+@pytest.mark.parametrize("index", [0, 140_000, -1])  # In two different chunks.
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_value_that_is_not_finite_is_refused(buffer, value, place, dtype):
+def test_value_that_is_not_finite_is_refused(buffer, value, index, dtype):
     spec = BatchSpec(batch_size=6, crop_size=100, dtype=dtype, num_classes=5)
     images = np.full((6, 100, 100, 3), np.finfo(dtype).min, dtype)
     labels = np.zeros(6, np.int32)
     buffer.write(POSITION, images, labels)
     assert buffer.read(POSITION, spec)[0].tobytes() == images.tobytes()
-    images.flat[place] = value
+    images.flat[index] = value
     buffer.write(POSITION, images, labels)
     assert message_of(buffer, spec) == (
         f"{buffer.images_path(POSITION)}: has a value that is infinite or not a number "
@@ -307,8 +307,8 @@ def test_value_that_is_not_finite_is_refused(buffer, value, place, dtype):
     )
 
 
-def test_each_float16_is_taken_for_what_it_is():
-    """Among zeros, so that each decides alone; float32 by its upper half, likewise."""
+def test_each_float16_pattern_is_classified_correctly():
+    """Each pattern, alone among zeros; for float32, as the upper half."""
     patterns = np.arange(2**16, dtype=np.uint16)
     for dtype in "float16", "float32":
         values = np.zeros((2**16, 4), dtype)
@@ -319,7 +319,7 @@ def test_each_float16_is_taken_for_what_it_is():
 
 
 def test_a_header_of_another_length_is_read_too(written):
-    """Other writers may pad it otherwise."""
+    """Other writers may pad it differently."""
     path = written.images_path(POSITION)
     content = path.read_bytes()
     length = int.from_bytes(content[8:10], "little")

@@ -1,7 +1,7 @@
 """Proves that a role has one living owner, and that a killed one leaves nothing behind.
 
-Asking who lives disturbs nobody. An owner whose lock file is deleted takes its role
-again, unless another process has it, or the folder is not on its disk.
+Polling disturbs nobody. If its lock file is deleted, an owner takes its role again, but
+not if another process has it or the folder is on another disk.
 """
 
 import fcntl
@@ -35,7 +35,7 @@ OWNER = """if True:
 """
 
 
-def test_second_process_is_refused_and_told_the_first_ones_id(tmp_path):
+def test_second_process_is_refused_with_the_first_ones_id(tmp_path):
     with python_process(OWNER, tmp_path, PREPROCESSOR) as first:
         assert first.stdout.readline() == "held\n"
         with (
@@ -83,7 +83,7 @@ def test_end_of_the_block_releases_while_the_process_lives(tmp_path):
     assert not is_alive(tmp_path, TRAINER)
 
 
-def test_asking_creates_nothing_and_does_not_disturb(tmp_path):
+def test_polling_creates_nothing_and_disturbs_nobody(tmp_path):
     assert not is_alive(tmp_path, TRAINER)
     assert owner(tmp_path, TRAINER) == "unknown"
     assert list(tmp_path.iterdir()) == []
@@ -93,24 +93,24 @@ def test_asking_creates_nothing_and_does_not_disturb(tmp_path):
             pass
 
 
-def test_a_look_at_the_lock_delays_an_owner_but_does_not_refuse_it(
+def test_a_poll_of_the_lock_delays_an_owner_but_does_not_refuse_it(
     tmp_path, monkeypatch
 ):
     (tmp_path / f"{TRAINER}.lock").touch()
-    with (tmp_path / f"{TRAINER}.lock").open("r") as look:
-        fcntl.flock(look, fcntl.LOCK_SH)
-        # The owner's pause before it tries again is when the look ends.
+    with (tmp_path / f"{TRAINER}.lock").open("r") as poll:
+        fcntl.flock(poll, fcntl.LOCK_SH)
+        # The poll ends while the owner pauses before it tries again.
         monkeypatch.setattr(
-            locks.time, "sleep", lambda _: fcntl.flock(look, fcntl.LOCK_UN)
+            locks.time, "sleep", lambda _: fcntl.flock(poll, fcntl.LOCK_UN)
         )
         with exclusive_role(tmp_path, TRAINER):
             assert is_alive(tmp_path, TRAINER)
 
 
-def test_two_looks_at_once_do_not_take_each_other_for_an_owner(tmp_path):
+def test_two_polls_at_once_do_not_take_each_other_for_an_owner(tmp_path):
     (tmp_path / f"{TRAINER}.lock").touch()
-    with (tmp_path / f"{TRAINER}.lock").open("r") as look:
-        fcntl.flock(look, fcntl.LOCK_SH)
+    with (tmp_path / f"{TRAINER}.lock").open("r") as poll:
+        fcntl.flock(poll, fcntl.LOCK_SH)
         assert not is_alive(tmp_path, TRAINER)
 
 
@@ -124,7 +124,7 @@ def test_process_id_of_a_longer_lived_file_is_replaced(tmp_path):
 
 @pytest.fixture
 def role(tmp_path):
-    """The trainer's, in a folder of a folder."""
+    """The trainer's role, in a folder inside a folder."""
     folder = tmp_path / "disk" / "buffer"
     folder.mkdir(parents=True)
     with exclusive_role(folder, TRAINER) as role:
@@ -140,7 +140,7 @@ def test_a_role_whose_file_is_there_is_not_taken_again(role):
 
 @pytest.mark.parametrize("what", ["lock", "emptied", "replaced", "removed"])
 def test_a_deleted_lock_is_taken_again(role, what):
-    """Without that a second process could start."""
+    """Otherwise a second process could start."""
     if what == "lock":
         role.path.unlink()
     elif what == "replaced":
@@ -176,7 +176,7 @@ def test_a_role_that_another_process_took_meanwhile_is_lost(role):
         assert is_alive(role.folder, TRAINER)
 
 
-def test_only_who_may_makes_the_folder(role):
+def test_the_folder_is_only_made_if_allowed(role):
     shutil.rmtree(role.folder)
     with pytest.raises(FolderLostError) as caught:
         role.take_again(make_folder=False)
@@ -193,7 +193,7 @@ def test_a_folder_whose_parent_is_missing_is_not_made(role):
 
 @pytest.mark.parametrize("is_mount_point", [False, True])
 def test_a_folder_is_not_made_on_another_disk(role, is_mount_point):
-    """An unmounted disk leaves an empty folder, of the disk above it."""
+    """An unmounted disk leaves an empty folder on the parent's disk."""
     shutil.rmtree(role.folder)
     if is_mount_point:
         role.folder.mkdir()
@@ -201,7 +201,7 @@ def test_a_folder_is_not_made_on_another_disk(role, is_mount_point):
     with pytest.raises(FolderLostError, match="is on another disk than before"):
         role.take_again(make_folder=True)
     assert list(role.folder.parent.rglob("*")) == [role.folder] * is_mount_point
-    # Mounted again, it may have another number, but it has the lock file.
+    # After a remount the disk may have another number, but it has the lock file.
     role.folder.mkdir(exist_ok=True)
     role.path.touch()
     assert role.take_again(make_folder=True)
@@ -236,7 +236,7 @@ def test_a_deleted_lock_is_not_taken_for_a_death(role, monkeypatch):
     poll = LivenessPoll(role.folder, TRAINER)
     assert poll.is_alive()
     shutil.rmtree(role.folder)
-    now += 1000  # Without a folder nobody can have a lock.
+    now += 1000  # Without a folder nobody can hold a lock.
     assert poll.is_alive()
     role.folder.mkdir()
     now += 59
@@ -244,7 +244,7 @@ def test_a_deleted_lock_is_not_taken_for_a_death(role, monkeypatch):
     role.take_again(make_folder=False)
     assert poll.is_alive()
     role.path.unlink()
-    now += 61  # With one, an owner would have it by now.
+    now += 61  # A living owner would have locked it by now.
     assert not poll.is_alive()
     role.take_again(make_folder=False)
     assert poll.is_alive()

@@ -25,7 +25,7 @@ HERE = Position(3, 17)
 
 @pytest.fixture
 def folder(tmp_path):
-    """A buffer folder in a folder that stands for its disk."""
+    """A buffer folder inside a folder that represents its disk."""
     folder = tmp_path / "disk" / "buffer"
     folder.mkdir(parents=True)
     return folder
@@ -60,7 +60,7 @@ def progress(folder):
     return (folder / FILE_NAME).read_text()
 
 
-def test_nothing_is_said_or_done_where_nothing_is_missing(
+def test_nothing_is_said_or_done_if_nothing_is_missing(
     folder, preprocessor, trainer, said
 ):
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
@@ -117,7 +117,7 @@ def test_a_trainer_waits_for_its_disk(folder, trainer, said):
 
 
 @pytest.mark.parametrize("content", [None, "", "0\n0\n", "garbage"], ids=repr)
-def test_the_position_of_a_waiting_trainer_is_put_right(folder, trainer, said, content):
+def test_the_progress_of_a_waiting_trainer_is_corrected(folder, trainer, said, content):
     """It makes no step that would write it, and waits for the batch of its position."""
     (folder / FILE_NAME).unlink()
     if content is not None:

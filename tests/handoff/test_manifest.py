@@ -1,6 +1,6 @@
 """Proves that batches of other settings are never used.
 
-The trainer refuses them; the preprocessor replaces them and says so, unless a living
+The trainer refuses them. The preprocessor replaces them and says so, unless a running
 trainer needs them.
 """
 
@@ -95,7 +95,7 @@ def test_stale_batches_are_replaced_and_said(buffer):
 @pytest.mark.parametrize(
     "content", [b"", b'{"batch_size": 32, "se', b"[]", b"null", b"\xff\x00"], ids=repr
 )
-def test_batches_under_a_torn_manifest_are_not_believed(buffer, content):
+def test_batches_under_a_torn_manifest_are_not_used(buffer, content):
     (buffer.folder / FILE_NAME).write_bytes(content)
     assert read_manifest(buffer.folder) == {}
     with pytest.raises(ManifestError, match="batch_size is absent there and 32 here"):
@@ -104,14 +104,16 @@ def test_batches_under_a_torn_manifest_are_not_believed(buffer, content):
     assert buffer.files() == {}
 
 
-def test_batches_without_a_manifest_are_not_believed(buffer):
+def test_batches_without_a_manifest_are_not_used(buffer):
     assert not require_same(buffer.folder, OURS)
     adopt(buffer)
     assert buffer.files() == {}
 
 
-def test_batches_are_gone_before_the_manifest_says_ours(buffer, monkeypatch):
-    """Killed between the two, nobody believes in what is left."""
+def test_stale_batches_are_deleted_before_the_new_manifest_is_written(
+    buffer, monkeypatch
+):
+    """If the preprocessor is killed in between, nobody uses the rest."""
     write_manifest(buffer.folder, THEIRS)
 
     def die(folder):

@@ -1,6 +1,6 @@
-"""Proves that training_progress.txt gives back the position that was written.
+"""Proves that training_progress.txt returns the position that was written.
 
-Nothing else that may be in it is ever believed.
+Any other content is rejected.
 """
 
 import errno
@@ -113,7 +113,7 @@ def test_absent_file_and_folder_in_its_place(tmp_path):
 def test_full_disk_has_room_for_the_old_file_changed_in_place(
     tmp_path, monkeypatch, old
 ):
-    """Otherwise nobody would ever delete a batch, and the disk would stay full."""
+    """Otherwise no batch would be deleted, and the disk would stay full."""
     path = tmp_path / FILE_NAME
     path.write_bytes(old)
     monkeypatch.setattr(type(path), "replace", raise_disk_full)

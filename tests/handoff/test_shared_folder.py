@@ -1,6 +1,6 @@
-"""Proves what a buffer knows beyond its folder's listing, which on NFS may be old.
+"""Proves what a shared buffer knows beyond its listing, which can be old on NFS.
 
-A listing that lags is simulated: the real one of the folder, taken earlier.
+A listing that lags is simulated by an earlier one.
 """
 
 import json
@@ -45,7 +45,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def old_listing(monkeypatch):
-    """From now on the listing is what it is now."""
+    """Returns a function that freezes the listing."""
 
     def freeze(buffer):
         found = BatchBuffer.files(buffer)
@@ -84,7 +84,7 @@ def test_deleted_batch_is_gone_at_once(buffer, clock, old_listing):
     assert buffer.files() == {}
 
 
-def test_batch_that_was_used_before_its_worker_is_heard_is_no_error(buffer, clock):
+def test_batch_that_was_deleted_before_its_worker_reports_is_no_error(buffer, clock):
     write(buffer, FIRST)
     buffer.delete(FIRST)
     buffer.confirm(FIRST)
@@ -135,7 +135,7 @@ def test_probe_of_another_folder_is_not_found(buffer, tmp_path, clock):
     assert not buffer.find_probe(buffer.folder / probe.name)
 
 
-def test_probe_that_nobody_has_looked_for_goes_with_the_temporaries(buffer):
+def test_probe_that_nobody_waited_for_is_deleted_with_the_temporaries(buffer):
     buffer.leave_probe()
     assert remove_temporaries(buffer.folder, ".npy") == 1
 

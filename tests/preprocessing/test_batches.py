@@ -1,7 +1,7 @@
 """Proves that a batch is a pure function of its address and the settings.
 
-Whoever makes it, when, and after what, the bytes are the same. The images are flat
-colours that encode their own index, so each batch proves what it is made of.
+The bytes do not depend on who makes it, when, or after what. Images are flat colours
+that encode their own index, so each batch proves which images it holds.
 """
 
 import dataclasses
@@ -146,7 +146,7 @@ def test_params_come_from_the_designed_stream():
 
 
 def test_purpose_tags_keep_the_streams_apart():
-    # This is what they are for: without a tag, a zero at the end is no difference.
+    # Without a tag, a zero at the end makes no difference.
     numbers = [np.random.default_rng(seed).random() for seed in ([7, 2], [7, 2, 0])]
     assert numbers[0] == numbers[1]
     assert images.EPOCH_ORDER != AUGMENTATION
@@ -197,7 +197,7 @@ def test_replacement_of_the_last_goes_on_with_the_dropped_images(flat):
     dataset, paths = flat
     order = epoch_order(dataset.num_images, make_settings().seed, 0)
     last = dataset.batches_per_epoch(4) - 1
-    assert len(order) % 4  # Some are left over, in no batch of the epoch.
+    assert len(order) % 4  # Some images are in no batch of the epoch.
     paths[order[4 * last + 3]].unlink()
     batch = make(dataset, (0, last))
     expected = [*order[4 * last : 4 * last + 3], order[4 * last + 4]]
@@ -288,7 +288,7 @@ def test_crops_of_an_epoch_have_its_size(photographs):
 
 
 def test_a_smaller_crop_shows_the_same_part_of_its_image(photographs):
-    """Shrunk, the full crop is the smaller one, but for what resampling rounds."""
+    """The full crop, shrunk, equals the smaller one except for rounding."""
     sizes = {"crop_size": 64, "shorter_side_min": 64, "shorter_side_max": 106}
     full = make(photographs, (0, 0), **sizes, dtype="uint8")
     small = make(

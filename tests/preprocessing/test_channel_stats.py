@@ -1,4 +1,4 @@
-"""Proves that the statistics are exactly those of all pixels of all images.
+"""Proves that the statistics are exact, over all pixels of all images.
 
 They depend neither on the order of the images nor on the number of workers.
 """

@@ -19,7 +19,7 @@ from resnet50.preprocessing.process_pool import worker_pool
 from tests.preprocessing.workloads import square, wait_for_line
 from tests.processes import python_process
 
-# For the failure of a test only: nothing that succeeds waits for it.
+# Only a failing test waits this long.
 PATIENCE_SECONDS = 30
 
 
@@ -34,7 +34,7 @@ def test_workers_are_processes_that_live_on():
 
 @pytest.mark.parametrize("state", ["idle", "busy"])
 def test_workers_die_when_their_owner_is_killed(tmp_path, state):
-    """The workers inherit the owner's output: it ends when the last one has died."""
+    """The workers inherit the owner's output, which ends when the last one is dead."""
     program = """if True:
         import os, sys
         from resnet50.preprocessing.process_pool import worker_pool
@@ -69,11 +69,11 @@ def test_one_thread_each_and_the_owners_environment_restored(monkeypatch):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
-def test_workers_survive_what_the_whole_terminal_gets(number):
-    """From their first moment on."""
+def test_workers_survive_the_signals_of_the_terminal(number):
+    """From their start on."""
     with worker_pool(2) as pool:
         futures = [pool.submit(square, number) for number in range(4)]
-        # They are loading their modules now.
+        # The workers are loading their modules now.
         for child in multiprocessing.active_children():
             os.kill(child.pid, number)
         assert [future.result() for future in futures] == [0, 1, 4, 9]
@@ -109,7 +109,7 @@ def test_end_of_the_block_drops_what_has_not_started(tmp_path):
     with worker_pool(1) as pool:
         first = pool.submit(wait_for_line, str(pipe))
         waiting = [pool.submit(square, number) for number in range(50)]
-        # The first task goes on when the last one is dropped, which is its end here.
+        # The last task ends by being dropped; that lets the first one continue.
         waiting[-1].add_done_callback(
             lambda last: last.cancelled() and pipe.write_text("go on\n")
         )

@@ -101,7 +101,7 @@ class TestPlan:
 
 
 class TestFollower:
-    """ProgressFollower: from step 6 (epoch 1) to step 12."""
+    """ProgressFollower, from step 6 (epoch 1) to step 12."""
 
     @pytest.fixture
     def observer(self):
@@ -151,7 +151,7 @@ class TestFollower:
     def test_a_finished_file_of_before_is_not_believed_while_a_new_trainer_starts(
         self, tmp_path, follow
     ):
-        """It has its lock, and loads TensorFlow before it writes a position."""
+        """The new trainer locks, and loads TensorFlow before it writes a position."""
         self.write(tmp_path, END_STEP)
         follower = follow()
         with locks.exclusive_role(tmp_path, locks.TRAINER):
@@ -179,7 +179,7 @@ class TestFollower:
         follower = follow()
         assert follower.trained_step() == 11
         self.write(tmp_path, END_STEP)
-        # By now it may have ended.
+        # The trainer may have ended by now.
         assert follower.trained_step() == END_STEP
 
     def test_follows_forwards_and_backwards(self, tmp_path, follow):
@@ -201,7 +201,7 @@ class TestFollower:
     def test_a_trainer_whose_folder_is_deleted_has_not_gone(
         self, tmp_path, follow, observer
     ):
-        """Nor is it news that its file is not there."""
+        """Nor is its missing file reported."""
         folder = tmp_path / "buffer"
         folder.mkdir()
         follower = follow(folder)
@@ -264,7 +264,7 @@ class TestFollower:
             assert [follower.trained_step() for _ in range(3)] == [8, 8, 8]
             self.write(tmp_path, 8)
             assert follower.trained_step() == 8
-        # Once each time that it appeared.
+        # Once per appearance.
         assert len(observer.lines) == 2
         assert all(
             line.startswith(f"{tmp_path / FILE_NAME}: ") for line in observer.lines
@@ -272,7 +272,7 @@ class TestFollower:
 
 
 class InterruptionError(Exception):
-    """Stands for Ctrl-C in the middle of a run."""
+    """Simulates Ctrl-C in the middle of a run."""
 
 
 class Watcher(RecordingObserver):
@@ -418,7 +418,7 @@ def test_trainer_that_goes_back_gets_the_same_batches_again(start, reference):
 
 @pytest.mark.parametrize("file", ["images", "labels"])
 def test_gap_in_a_buffer_over_80_percent_full_is_filled(start, reference, file):
-    """Nine of ten are left, but the trainer would have to wait for the third."""
+    """Nine of ten are left, but the trainer would wait for the third."""
     gap = Position(0, 2)
     deleted = []
 
@@ -437,7 +437,7 @@ def test_gap_in_a_buffer_over_80_percent_full_is_filled(start, reference, file):
 
 
 def test_refill_waits_until_less_than_80_percent_is_left(start):
-    """Of ten: with nine and with eight left nothing is made, with seven it goes on."""
+    """Nothing is made while eight or nine of ten are left; with seven, it continues."""
     num_polls_at = collections.Counter()
 
     def show(status):
@@ -494,7 +494,7 @@ def test_unreadable_images_are_said_logged_and_counted_once(start, paths):
         )
     assert trainer.statuses[-1].num_unreadable == 2
 
-    # It is written again where it is deleted with the folder.
+    # The log is written again if it was deleted with the folder.
     log.unlink()
     UnreadableLog(log.parent).restore()
     assert not log.exists()
@@ -505,7 +505,7 @@ def test_unreadable_images_are_said_logged_and_counted_once(start, paths):
     restored.restore()
     assert log.read_text().splitlines() == lines
 
-    # A second run in the same folder knows them.
+    # A second run in the same folder reads the log.
     (trainer.buffer.folder / FILE_NAME).unlink()
     again = Trainer()
     start(again).run()
@@ -515,7 +515,7 @@ def test_unreadable_images_are_said_logged_and_counted_once(start, paths):
 
 
 def test_disk_with_the_images_that_comes_back_is_waited_for(start, tmp_path, reference):
-    """Said when the wait starts and when it ends, however often it tries meanwhile."""
+    """Reported when the wait starts and ends, however often it is tried."""
     images, unmounted = tmp_path / "images", tmp_path / "unmounted"
 
     def mount_later(status):
@@ -538,10 +538,10 @@ LOCK = "runtime_preprocessing.lock"
 
 
 def delete_when_full(delete, **options):
-    """A trainer that waits until the buffer is full, and has it deleted then."""
+    """A trainer that waits until the buffer is full, and then calls a function."""
 
     def show(status):
-        # It starts at the poll after the deletion.
+        # The trainer starts at the poll after that.
         if deleted:
             trainer.is_waiting = False
         elif status.num_ready == 5:
@@ -643,7 +643,7 @@ def test_buffer_that_is_smaller_than_asked_if_the_disk_is(tmp_path, monkeypatch)
         fit(reserve + 1_400_000)
     # On a container's /dev/shm of 64 MB the reserve is two hundredths of that.
     assert fit(64 * 2**20, total=64 * 2**20) == 65
-    # What is there already has its room.
+    # Existing batches count as room.
     for batch_index in range(3):
         buffer.images_path(Position(0, batch_index)).touch()
         buffer.labels_path(Position(0, batch_index)).touch()
@@ -668,7 +668,7 @@ def test_log_keeps_one_line_for_any_name(tmp_path):
 def test_farther_batches_do_not_keep_the_next_one_out_of_a_full_disk(
     start, reference, monkeypatch
 ):
-    """Three of five fit, and of the three that are there the trainer's is missing."""
+    """Three of five fit. Three exist, but not the one that the trainer needs."""
     monkeypatch.setattr(refill, "make_and_write", write_on_a_disk_for_three)
     trainer = Trainer()
     full = start(trainer)

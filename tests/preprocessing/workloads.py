@@ -1,4 +1,4 @@
-"""What tests give to worker processes, which import it by name. No test."""
+"""Functions that tests send to worker processes. No test."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ def wait_for_line(path: str) -> int:
 
 
 def exit_at_once(settings, buffer, assignment):
-    """Stands for make_and_write in a worker that dies before it has made anything."""
+    """Replaces make_and_write in a worker that dies before it makes a batch."""
     os._exit(1)
 
 

@@ -21,7 +21,7 @@ _SCHEDULER = """if True:
     asyncio.run(main())
 """
 
-# What a worker does before it connects stands in for another host's state.
+# Code that runs before a worker connects simulates another host's state.
 _WORKER = """if True:
     import asyncio, sys
     from distributed import Worker
@@ -38,10 +38,9 @@ _WORKER = """if True:
 
 
 def free_port() -> int:
-    """A port that nobody listens on.
+    """A port that nobody listens on, below the ports of outgoing connections.
 
-    Below those that outgoing connections get: a client that looks for a lost scheduler
-    could otherwise take, or even answer at, the port itself.
+    A client that tries to reach a lost scheduler could otherwise get the port itself.
     """
     for port in random.sample(range(10_000, 30_000), 100):
         with contextlib.suppress(OSError):
@@ -65,7 +64,7 @@ def scheduler_process(port: int = 0) -> Iterator[tuple[subprocess.Popen, str]]:
 
 
 def worker_process(address: str, *, threads: int = 1, before: str = "pass"):
-    """Runs a worker with threads of its own, and some code before it connects.
+    """Runs a worker with some threads, and code before it connects.
 
     Returns:
         A context manager of the process; see ``started``.

@@ -1,8 +1,8 @@
-"""Proves that a dask cluster makes the local pool's files, whatever it loses meanwhile.
+"""Proves that a dask cluster makes the local pool's files, whatever it loses.
 
 A scheduler and workers run as processes on loopback; workers and the scheduler are
-killed in the middle of a run. A host that is not equal, or that does not see the same
-folder, is said in one line: at the start it ends the program, later it gets no work.
+killed in the middle of a run. A host that differs, or does not see the same folder, is
+reported in one line: at the start it ends the program, later it gets no work.
 """
 
 import contextlib
@@ -130,7 +130,7 @@ class Trainer:
 
 
 def test_killed_worker_and_killed_scheduler_cost_no_batch(host, tmp_path):
-    """Bitwise the local files. A worker dies at step 2, the scheduler at step 5.
+    """All files equal the local ones. A worker dies at step 2, the scheduler at step 5.
 
     After that a scheduler at the same address gets new workers, and the rest is made.
     """
@@ -159,12 +159,12 @@ def test_killed_worker_and_killed_scheduler_cost_no_batch(host, tmp_path):
     assert text.count("the scheduler is lost (") == 1, text
     assert text.count("the scheduler is back") == 1, text
     assert "batches are being made again" in text, text
-    # What a look has listed, and the trainer has used, before its worker was heard.
+    # Of a batch that was listed and trained before its worker reported it.
     assert "it is not here" not in text, text
 
 
 def test_workers_read_images_inside_archives_and_shards(tmp_path):
-    """Bitwise the files that are made here."""
+    """They make the same files as this process."""
     images = make_images()
     paths = [write_official_archive(tmp_path / "archive" / "images", images)]
     if importlib.util.find_spec("pyarrow"):
@@ -183,7 +183,7 @@ def test_workers_read_images_inside_archives_and_shards(tmp_path):
 
 
 def test_unequal_hosts_are_refused_and_later_ones_get_no_work(host, monkeypatch):
-    """Seven ways to be unequal, each in one line; then a good one is taken."""
+    """Seven ways to differ, each in one line; then an equal worker is accepted."""
     monkeypatch.setattr(shared_folder, "_OPENING_LAG_SECONDS", 0.2)
     import_pillow = "import PIL.Image; PIL.__version__ = '1.0'"
     elsewhere = """if True:
@@ -191,7 +191,7 @@ def test_unequal_hosts_are_refused_and_later_ones_get_no_work(host, monkeypatch)
         write = shared_folder.SharedBuffer.leave_probe
         def leave_probe(self):
             path = write(self)
-            path.unlink()  # It is in another folder of the same name.
+            path.unlink()  # As if it were in another folder with this path.
             return path
         shared_folder.SharedBuffer.leave_probe = leave_probe
     """
@@ -241,7 +241,7 @@ def test_unequal_hosts_are_refused_and_later_ones_get_no_work(host, monkeypatch)
                     time.sleep(0.05)
                 pids = {pool.submit(os.getpid).result() for _ in range(4)}
                 assert worker.pid not in pids
-            # That one was killed; what it was writing goes when nobody writes.
+            # That worker was killed. Its files are deleted when nobody is writing.
             leftover = host.buffer.folder / ".writing-killed.npy.tmp"
             leftover.touch()
             while leftover.exists():
