@@ -166,7 +166,7 @@ def test_gpu_hours_are_right_where_they_are_told(name):
     cells = [cell.strip() for cell in row.split("|")]
     assert cells[3] == str(config.train.epochs)
     assert [float(cell) for cell in cells[5:8]] == hours
-    assert re.search(r"# Top-1 there: ([\d.]+) %", text)[1] == cells[4].split()[0]
+    assert re.search(r"# Published top-1: ([\d.]+) %", text)[1] == cells[4].split()[0]
 
 
 @each_recipe
@@ -191,7 +191,7 @@ def test_figures_in_the_comments():
     text = RECIPES["ffcv2022"].read_text(encoding="utf-8")
     updates = 1 / (1 - 0.99987)
     assert f"{updates:,.0f} updates" in text
-    assert f"{IMAGENET_IMAGES // 256:,} per epoch" in text
+    assert f"An epoch has {IMAGENET_IMAGES // 256:,}," in text
     assert f"{updates / (IMAGENET_IMAGES // 256):.1f} of 40 epochs" in text
     share = (1 - 0.99998) * 1024 * 32 / 600  # torchvision's adjustment.
     assert round(32 / share / (IMAGENET_IMAGES / 1024)) == 23
