@@ -1,7 +1,7 @@
 """Proves that the examples of docs/extending.md work with the code as it is.
 
 The page's changes are applied to a copy of the project, and the page's own tests run
-there. Without the changes each of these tests fails.
+there. Without the changes these tests fail.
 """
 
 import os
@@ -54,10 +54,10 @@ def copy_project(folder):
     return folder
 
 
-def outcomes(folder):
-    """Runs the page's tests in a copy: those that passed, and the whole output."""
-    options = ("-rA", "-p", "no:cacheprovider", "--continue-on-collection-errors")
-    command = [sys.executable, "-m", "pytest", *options, *TESTS]
+def outcomes(folder, tests):
+    """Runs tests of the page in a copy: those that passed, and the whole output."""
+    options = ("-rA", "-p", "no:cacheprovider")
+    command = [sys.executable, "-m", "pytest", *options, *tests]
     environment = {**os.environ, "PYTHONPATH": str(folder), "COLUMNS": "200"}
     output = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True
@@ -69,7 +69,7 @@ def test_the_examples_work(tmp_path):
     folder = copy_project(tmp_path)
     for diff in DIFFS:
         apply(diff, folder)
-    passed, output = outcomes(folder)
+    passed, output = outcomes(folder, TESTS)
     assert passed == {
         f"{path}::{name}"
         for path, test in TESTS.items()
@@ -78,10 +78,11 @@ def test_the_examples_work(tmp_path):
 
 
 def test_without_the_changes_no_test_of_the_page_passes(tmp_path):
-    passed, output = outcomes(copy_project(tmp_path))
-    assert passed == set()
-    # pytest has run them: Adam cannot be imported, the others fail one by one.
-    assert re.search(r"^3 failed, 1 error in", output, flags=re.MULTILINE), output
+    """Without TensorFlow, which is slow to load: Adam could not even be imported."""
+    light = [path for path, test in TESTS.items() if "tensorflow" not in test]
+    passed, output = outcomes(copy_project(tmp_path), light)
+    assert passed == set() and len(light) == 2
+    assert re.search(r"^3 failed in", output, flags=re.MULTILINE), output
 
 
 def test_the_page_changes_several_files():
