@@ -1,4 +1,4 @@
-"""What a ResNet-50 costs by arithmetic, and what cards can do.
+"""The arithmetic operations of a ResNet-50, and the peak speeds of cards.
 
 A convolution of kernel k x k from c to d channels with an output of h x w multiplies
 and adds k k c d h w times. In millions, for 224 pixels:
@@ -12,18 +12,20 @@ and adds k k c d h w times. In millions, for 224 pixels:
     classifier    2048 x 1000                      2.0       2.0
     total                                      4,089.2   3,858.0
 
-A training step needs three times the forward pass: it, the gradient of the kernels, and
-that of the inputs, which only the stem can do without. Multiplying and adding are two
-operations, so an image costs 3 * 2 * 4.0892e9 - 2 * 0.118e9 = 24.3e9, in v1 22.9e9.
+A training step costs three times the forward pass: the pass itself, the gradient of the
+kernels, and that of the inputs, which the stem does not need. Multiplying and adding
+are two operations, so an image costs 3 * 2 * 4.0892e9 - 2 * 0.118e9 = 24.3e9, in v1
+22.9e9.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from resnet50.network.model import EXPANSION, STAGES, STEM_CHANNELS
+from resnet50.network.model import EXPANSION, STAGES, STEM_CHANNELS, Stage
 
 
 class ConvolutionShape(NamedTuple):
-    """What a convolution of the network is given."""
+    """The size of a convolution of the network."""
 
     kernel_size: int
     stride: int
@@ -43,16 +45,19 @@ class ConvolutionShape(NamedTuple):
         return self.kernel_size**2 * channels * self.out_size**2
 
 
-def convolutions(crop_size: int, variant: str) -> list[ConvolutionShape]:
-    """The network's 53 convolutions.
+def convolutions(
+    crop_size: int, variant: str, stages: Sequence[Stage] = STAGES
+) -> list[ConvolutionShape]:
+    """Returns a network's convolutions; a ResNet-50 has 53.
 
     Args:
         crop_size: Height and width of an image, pixels.
         variant: "v1" or "v1.5".
+        stages: The stage table.
     """
     stem = ConvolutionShape(7, 2, 3, STEM_CHANNELS, crop_size)
     shapes, in_channels, size = [stem], STEM_CHANNELS, -(-stem.out_size // 2)
-    for num_blocks, channels, stage_stride in STAGES:
+    for num_blocks, channels, stage_stride in stages:
         out_channels = EXPANSION * channels
         for block in range(num_blocks):
             stride = 1 if block else stage_stride

@@ -2,14 +2,14 @@
 
     python3 -m benchmarks.train_step [--batch_sizes 16 32] [--crop_size 224]
 
-Keras' ResNet50 has the stride in the first 1x1 ("v1"), and so has ours here. Same loss
-with the l2 penalty on all kernels, same SGD with momentum, each in one tf.function;
-ours also counts top-1 and top-5. Every variant is a fresh process, so that its peak
-memory is its own; they take turns, and what counts is the median of each round's ratio.
-Two of them are in memory at once.
+Keras' ResNet50 has the stride in the first 1x1 ("v1"), so this project's has it there
+too. Both use the same loss with the l2 penalty on all kernels and the same SGD with
+momentum, each in one tf.function; this project's also counts top-1 and top-5. Every
+variant is a fresh process, which measures its own peak memory. Two variants are in
+memory at once and take turns; the result is the median of the rounds' ratios.
 
-On a GPU also: every precision, the share of the card's peak (see ``arithmetic``), and
-the network's convolutions in NHWC against NCHW.
+On a GPU the benchmark also measures every precision, the share of the card's peak (see
+``arithmetic``), and the network's convolutions in NHWC against NCHW.
 """
 
 import argparse
@@ -61,7 +61,7 @@ class Variant:
 
 
 def compare(batch_size: int, precision: str, xla: bool, args) -> dict[str, float]:
-    """Prints both networks' figures; returns ours: images/s by network."""
+    """Prints both networks' figures; returns images/s by network."""
     with contextlib.ExitStack() as stack:
         variants, results = {}, {network: [] for network in NETWORKS}
         for network in NETWORKS:
@@ -90,7 +90,7 @@ def compare(batch_size: int, precision: str, xla: bool, args) -> dict[str, float
 
 
 def print_share_of_peak(images_per_second, precision: str, peak, args) -> None:
-    """Prints what share of a card's peak our step reaches."""
+    """Prints what share of a card's peak this project's step reaches."""
     tflops = images_per_second * operations_per_image(args.crop_size, "v1") / 1e12
     share = f", {tflops / peak:.0%} of the card's {peak:g}" if peak else ""
     print(f"       ours: {tflops:.2f} TFLOP/s in {precision}{share}")
@@ -98,7 +98,7 @@ def print_share_of_peak(images_per_second, precision: str, peak, args) -> None:
 
 def print_layouts(batch_size: int, precision: str, args) -> None:
     """Prints the time of the network's convolutions in both layouts."""
-    # Here, as TensorFlow keeps a card's memory until a process ends.
+    # In its own process, because TensorFlow keeps a card's memory until a process ends.
     code = (
         "from benchmarks.layouts import measure_layouts as m; import json; "
         f"print(json.dumps(m({batch_size}, {args.crop_size}, {precision!r}, 5)))"

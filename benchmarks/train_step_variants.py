@@ -1,7 +1,7 @@
 """One variant of the training step, in a process of its own, for benchmarks.train_step.
 
-Reads a number of steps a line from its input, does so many, and prints a JSON line of
-what they took. Its first line, after three steps, says that it is ready.
+Each line of its input is a number of steps; it makes these and prints a JSON line with
+the time and memory they took. Its first line, after two steps, says that it is ready.
 """
 
 import argparse
@@ -19,8 +19,9 @@ import resnet50.training  # noqa: F401, which makes TensorFlow quiet.
 import tensorflow as tf
 
 from resnet50.pixels.augmentation import ChannelStatistics
-from resnet50.training.update.optimizer import l2_loss
-from resnet50.training.update.step import StepNumbers, create_training, cross_entropy
+from resnet50.training.update.loss import cross_entropy, l2_loss
+from resnet50.training.update.schedules import StepNumbers
+from resnet50.training.update.step import create_training
 
 NUM_CLASSES = 1000
 LEARNING_RATE, MOMENTUM, L2_PENALTY = 0.01, 0.9, 1e-4
@@ -104,7 +105,7 @@ def peak_bytes(gpus) -> int:
 
 
 def main() -> None:
-    """Prepares, and then does what the input says."""
+    """Makes the network, and then the steps that the input asks for."""
     parser = argparse.ArgumentParser()
     parser.add_argument("network", choices=["ours", "keras"])
     parser.add_argument("--batch_size", type=int)
@@ -121,7 +122,7 @@ def main() -> None:
     labels = tf.constant(rng.integers(0, NUM_CLASSES, args.batch_size, np.int32))
     make = {"ours": make_ours, "keras": make_keras}[args.network]
     step = make(images, labels, args)
-    # The first traces, the second may still allocate.
+    # The first step traces, the second may still allocate.
     run_steps(step, 2)
     print("ready", flush=True)
     for line in sys.stdin:

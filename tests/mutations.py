@@ -8,8 +8,8 @@ few named tests there. They must pass without it, and one of them must fail with
 Otherwise the mutation has survived: the tests prove less than they say. Prints a line
 for each mutation. The exit status is 1 if any survives or cannot be tried.
 
-All are in MUTATIONS. Where a file is moved or a line changed, change it there;
-test_mutations demands that each text occurs exactly once.
+MUTATIONS has them all. If you move a file or change a line, change it there too;
+test_mutations requires that each text occurs exactly once.
 """
 
 import argparse
@@ -41,11 +41,11 @@ class Mutation(NamedTuple):
     """One error.
 
     Attributes:
-        name: What is wrong with it.
-        file: Relative to the project.
-        old: Occurs once in the file.
-        new: In its place.
-        tests: What pytest is given, below tests/; one of them has to fail.
+        name: What the error is.
+        file: Its path, relative to the project.
+        old: A text that occurs once in the file.
+        new: The text that replaces it.
+        tests: Arguments of pytest, relative to tests/; one of these tests must fail.
     """
 
     name: str
@@ -176,7 +176,7 @@ MUTATIONS = (
         "batch renormalization: the moving variance is of biased ones",
         NORMALIZATION,
         "self._move_statistics(mean, unbiased_variance)",
-        "self._move_statistics(mean, unbiased_variance * (count - 1) / count)",
+        "self._move_statistics(mean, biased_variance)",
         _MOVING,
     ),
     Mutation(
@@ -189,8 +189,8 @@ MUTATIONS = (
     Mutation(
         "batch renormalization: r is of the unbiased variance",
         NORMALIZATION,
-        "unbiased_variance * (count - 1) / count, limits",
-        "unbiased_variance, limits",
+        "biased_variance = unbiased_variance * (count - 1) / count",
+        "biased_variance = unbiased_variance",
         _R_AND_D,
     ),
     Mutation(
@@ -210,8 +210,8 @@ MUTATIONS = (
     Mutation(
         "batch renormalization: factors in float16",
         NORMALIZATION,
-        "tf.cast(x_hat, tf.float32) * (self.gamma * r)",
-        "tf.cast(x_hat * tf.cast(self.gamma * r, x_hat.dtype), tf.float32)",
+        "tf.cast(normalized, tf.float32) * (self.gamma * r)",
+        "tf.cast(normalized * tf.cast(self.gamma * r, x.dtype), tf.float32)",
         (
             "training/update/test_precision.py"
             "::test_renormalization_s_factors_are_not_rounded_to_halves",
@@ -595,7 +595,7 @@ def _run_pytest(copy: Path, tests: tuple[str, ...], log: Path) -> None:
     os.chdir(copy)
     os.environ["PYTHONPATH"] = str(copy)
     os.environ["NUMBA_CACHE_DIR"] = str(copy.parent / "numba")
-    # A mutation may leave a file's size and time as they were.
+    # A mutation may leave a file's size and time unchanged.
     sys.dont_write_bytecode = True
     sys.path.insert(0, str(copy))
     for name in list(sys.modules):

@@ -18,6 +18,7 @@ from benchmarks.layouts import make_convolution, measure_layouts
 from resnet50.network.layers import Convolution
 from resnet50.network.model import STAGES, VARIANTS
 from tests.network.networks import create_resnet
+from tests.training.tiny import SHALLOW_STAGES
 from tests.training.tolerances import difference, sum_bound
 
 ROWS = [" ".join(row.split()) for row in arithmetic.__doc__.splitlines()]
@@ -41,10 +42,11 @@ def test_the_table_is_true():
     assert round(operations_per_image(224, "v1") / 1e9, 1) == 22.9
 
 
+@pytest.mark.parametrize("stages", [STAGES, SHALLOW_STAGES])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_the_convolutions_are_the_network_s(variant):
-    found = sorted(shape[:4] for shape in convolutions(224, variant))
-    modules = create_resnet(variant=variant).submodules
+def test_the_convolutions_are_the_network_s(variant, stages):
+    found = sorted(shape[:4] for shape in convolutions(224, variant, stages))
+    modules = create_resnet(variant=variant, stages=stages).submodules
     layers = [module for module in modules if isinstance(module, Convolution)]
     expected = sorted(
         (layer.kernel.shape[0], layer.stride, *layer.kernel.shape[2:])

@@ -35,8 +35,7 @@ class Bottleneck(tf.Module):
 
         Args:
             in_channels: Channels of the input.
-            channels: Channels of the first two convolutions; the output has EXPANSION
-                times as many.
+            channels: Channels of the first two convolutions.
             strides: Strides of the first 1x1 and of the 3x3 convolution.
             create_normalization: Takes (channels, name=...) and returns a layer.
             last_gamma: Start value of the last normalization's gamma; with 0 the block

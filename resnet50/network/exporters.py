@@ -102,14 +102,7 @@ class Classifier(tf.Module):
         shorter_side: int,
         crop_size: int,
     ):
-        """Takes the network and the preprocessing of its images.
-
-        Args:
-            model: The network.
-            statistics: The channel statistics that it was trained with.
-            shorter_side: See centre_crops.
-            crop_size: See centre_crops.
-        """
+        """Takes the network and its training statistics; see centre_crops."""
         super().__init__(name="classifier")
         self.model = model
         self._statistics = statistics
@@ -119,14 +112,7 @@ class Classifier(tf.Module):
         input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")]
     )
     def __call__(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Classifies images of one size, which may be any.
-
-        Args:
-            images: uint8 [N, H, W, 3], RGB.
-
-        Returns:
-            "probabilities", float32 [N, K].
-        """
+        """Maps uint8 [N, H, W, 3], RGB, to "probabilities", float32 [N, K]."""
         crops = centre_crops(images, self._shorter_side, self._crop_size)
         logits = self.model(normalize_on_device(crops, None, self._statistics), False)
         return {"probabilities": tf.nn.softmax(logits)}
@@ -135,12 +121,7 @@ class Classifier(tf.Module):
 def write_saved_model(
     classifier: Classifier, class_names: tuple[str, ...], folder: Path
 ) -> None:
-    """Writes a SavedModel, whole or not at all.
-
-    Args:
-        classifier: Gets the class names.
-        class_names: One for each class.
-        folder: Must not exist.
+    """Writes a SavedModel with the names of the classes, whole or not at all.
 
     Raises:
         ExportError: The folder exists or cannot be written.
@@ -165,11 +146,6 @@ def write_onnx(
     classifier: Classifier, class_names: tuple[str, ...], path: Path
 ) -> None:
     """Writes an ONNX file, whole or not at all; its metadata has the class names.
-
-    Args:
-        classifier: The model to convert.
-        class_names: One for each class.
-        path: Must not exist.
 
     Raises:
         ExportError: The file exists or cannot be written, or tf2onnx is missing.

@@ -34,15 +34,8 @@ class Convolution(tf.Module):
     ):
         """Draws the kernel as in He et al. 2015 (arXiv 1502.01852), eq. 14 (fan-out).
 
-        It is normal with standard deviation sqrt(2 / (kernel_size^2 out_channels)).
-
-        Args:
-            in_channels: Number of input channels.
-            out_channels: Number of output channels.
-            kernel_size: Height and width of the kernel, odd.
-            stride: In pixels, the same down and across.
-            rng: Draws the kernel.
-            name: The prefix of the variable's name.
+        It is normal with standard deviation sqrt(2 / (kernel_size^2 out_channels));
+        kernel_size must be odd.
         """
         super().__init__(name=name)
         assert kernel_size % 2 == 1, kernel_size

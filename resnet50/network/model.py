@@ -107,8 +107,7 @@ class ResNet50(tf.Module):
         Args:
             num_classes: K.
             settings: [model] of config.txt.
-            stages: The stage table; a smaller one makes a smaller network of the same
-                kind.
+            stages: The stage table; a smaller one makes a smaller network.
             seed: Seed of all weights.
             precision: One of PRECISIONS, the type of the activations from the images
                 to the average pooling. The variables are always float32.

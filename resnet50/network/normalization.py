@@ -57,7 +57,7 @@ class BatchNormalization(tf.Module):
             channels: C.
             epsilon: Added to the variance before its square root.
             moving_average_decay: Share of the old moving statistics that a step keeps,
-                above 0 and below 1. PyTorch's "momentum" is 1 minus this.
+                0..1 (exclusive). PyTorch's "momentum" is 1 minus this.
             initial_gamma: Start value of gamma.
             name: The prefix of the variables' names.
         """
@@ -78,15 +78,12 @@ class BatchNormalization(tf.Module):
     def __call__(
         self, x: tf.Tensor, is_training: bool, limits: RenormLimits = NO_RENORMALIZATION
     ) -> tf.Tensor:
-        """Normalizes a batch; in training also updates the moving statistics.
+        """Normalizes a batch, [N, H, W, C]; in training updates the moving statistics.
 
         Args:
-            x: float32, float16 or bfloat16 [N, H, W, C].
+            x: float32, float16 or bfloat16; so is the result.
             is_training: Whether to use the batch's own statistics.
             limits: r_max and d_max, for batch renormalization in training.
-
-        Returns:
-            [N, H, W, C] of x's type.
         """
         if is_training:
             return self._normalize_in_training(x, limits)

@@ -63,12 +63,7 @@ def _require_safetensors() -> None:
 
 
 def write_weights(path: Path, model: ResNet50, origin: Origin) -> None:
-    """Writes a safetensors file, whole or not at all.
-
-    Args:
-        path: Must not exist.
-        model: The network.
-        origin: Becomes the metadata.
+    """Writes a safetensors file, whole or not at all, with origin as its metadata.
 
     Raises:
         ExchangeError: The file exists or cannot be written, or safetensors is missing.
@@ -110,11 +105,8 @@ class WeightsFile(NamedTuple):
 def read_weights(path: Path, model: ResNet50) -> WeightsFile:
     """Reads a safetensors file of a ResNet-50 with any number of classes.
 
-    float16, bfloat16 and float64 become float32.
-
-    Args:
-        path: The file.
-        model: A network whose shapes the tensors must have, except for the head's.
+    The tensors must have the model's shapes, except for the head. float16, bfloat16 and
+    float64 become float32.
 
     Raises:
         ExchangeError: The file cannot be read, is damaged, or is not of a ResNet-50;

@@ -17,9 +17,9 @@ def skip_where_hidden(precision: str) -> None:
 def _is_hidden(precision: str) -> bool:
     """Whether oneDNN lacks the convolution that TensorFlow leaves to it.
 
-    TensorFlow looks at the processor itself. Where it finds instructions for a type, it
-    leaves that type's ops to oneDNN, which has none of them below the variable's limit.
-    Without the variable both see the same processor, and a failure is a failure.
+    TensorFlow inspects the processor itself. Where it finds instructions for a type, it
+    leaves that type's ops to oneDNN, which lacks them below the variable's limit.
+    Without the variable both see the same processor, and a failure is a real one.
     """
     if not {"ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"} & os.environ.keys():
         return False

@@ -1,4 +1,4 @@
-"""Proves that the bounds hold in any order of summation, and notice a shorter type."""
+"""Proves that the bounds hold in any order of summation, and reject a shorter type."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ NO_PRIMITIVE = "Status: 3, message: could not create a primitive descriptor for 
     ],
 )
 def test_a_half_is_hidden_by_the_variable_alone(limit, message, expected, monkeypatch):
-    """Whatever else fails is an error of the test that it fails in."""
+    """Any other failure is an error of the test that it occurs in."""
     for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
         monkeypatch.delenv(name, raising=False)
     if limit:

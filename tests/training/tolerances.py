@@ -1,4 +1,4 @@
-"""How far two correct computations in floating point may be apart.
+"""Bounds on the difference between two correct floating-point computations.
 
 The order of a sum, a fused multiply-add and the last bit of a library's function differ
 from processor to processor.
@@ -12,7 +12,7 @@ UNIT_ROUNDOFF = {"float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 
 
 def sum_bound(num_terms: int, magnitudes):
-    """The largest error of a float32 sum of products, in any order, fused or not.
+    """Returns the largest error of a float32 sum of products, in any order.
 
     Higham 2002, Accuracy and Stability of Numerical Algorithms, section 3.1: with n
     terms and the unit roundoff u, n u / (1 - n u) times the sum of the magnitudes.
@@ -27,7 +27,7 @@ def sum_bound(num_terms: int, magnitudes):
 
 
 def difference(value, expected) -> float:
-    """The 2-norm of the difference, divided by that of what is expected."""
+    """The 2-norm of the difference, divided by that of the expected value."""
     value, expected = np.asarray(value, np.float64), np.asarray(expected, np.float64)
     return float(np.linalg.norm(value - expected) / np.linalg.norm(expected))
 
@@ -38,6 +38,6 @@ def joined(arrays) -> np.ndarray:
 
 
 def make_smooth(monkeypatch) -> None:
-    """Gives the networks of a test no kinks, where rounding makes gradients jump."""
+    """Makes a test's networks smooth: at kinks, rounding makes gradients jump."""
     monkeypatch.setattr(tf.nn, "relu", tf.nn.softplus)
     monkeypatch.setattr(tf.nn, "max_pool2d", tf.nn.avg_pool2d)

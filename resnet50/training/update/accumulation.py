@@ -31,11 +31,9 @@ class Accumulation(tf.Module):
             )
 
     def add(self, gradients: Sequence[tf.Tensor], is_finite: tf.Tensor | None) -> None:
-        """Adds a batch to the group.
+        """Adds a batch's gradients, zeros if they were not finite, to the group.
 
-        Args:
-            gradients: In the order of the variables; zeros if they were not finite.
-            is_finite: bool scalar, whether they were; None if that is not checked.
+        is_finite, a bool scalar, says whether they were; None if that is not checked.
         """
         for total, gradient in zip(self.sums, gradients, strict=True):
             total.assign_add(gradient)
@@ -46,14 +44,11 @@ class Accumulation(tf.Module):
     def take_mean(
         self, is_finite: tf.Tensor | None
     ) -> tuple[list[tf.Tensor], tf.Tensor | None]:
-        """Ends the group.
-
-        Args:
-            is_finite: The last batch's; see ``add``.
+        """Ends the group; is_finite is None if that is not checked.
 
         Returns:
             The mean gradients, or zeros if a batch of the group was not finite; and
-            whether all were, a bool scalar, or None if that is not checked.
+            whether all were, a bool scalar or None.
         """
         count = tf.cast(self.num_batches, tf.float32)
         means = [total / count for total in self.sums]

@@ -29,11 +29,10 @@ class WeightAverage(tf.Module):
     def __init__(
         self, model: tf.Module, variables: Sequence[tf.Variable], decay: float
     ):
-        """Starts as a copy.
+        """Starts as a copy of the variables.
 
         Args:
-            model: A network with variables of the same shapes, in the same order; it
-                is overwritten and becomes the average.
+            model: A network of the same kind; overwritten, it becomes the average.
             variables: The variables to average. Not part of this module's checkpoint.
             decay: Share of the average that an update keeps, above 0, below 1.
         """
@@ -56,11 +55,9 @@ class WeightAverage(tf.Module):
             average.assign(variable)
 
     def update(self, is_finite: tf.Tensor | None = None) -> None:
-        """Moves the average towards the variables; runs inside the training step.
+        """Moves the average towards the variables, unless is_finite is false.
 
-        Args:
-            is_finite: bool scalar; where it is false, the optimizer has skipped its
-                update, and so does the average. None for true.
+        Runs inside the training step; is_finite is a bool scalar, or None for true.
         """
         ramp = 9 / (10 + tf.cast(self.num_updates, tf.float32))
         share, one = tf.maximum(1 - self._decay, ramp), tf.constant(1, tf.int64)

@@ -39,10 +39,7 @@ class LossScale(tf.Module):
     def unscale(
         self, gradients: Sequence[tf.Tensor]
     ) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """Divides the gradients of the scaled loss by the scale.
-
-        Args:
-            gradients: float32, of loss * scale.
+        """Divides the gradients of loss * scale, float32, by the scale.
 
         Returns:
             The gradients of the loss, or zeros if any value of any of them is not
@@ -58,25 +55,16 @@ class LossScale(tf.Module):
         ], is_finite
 
     def reported_loss(self, loss: tf.Tensor, is_finite: tf.Tensor) -> tf.Tensor:
-        """Returns the loss to report to the training loop; float32 scalar.
+        """Returns the loss to report to the training loop, float32 scalar.
 
-        Args:
-            loss: float32 scalar.
-            is_finite: Whether all gradients are finite.
-
-        Returns:
-            The loss, if the gradients are finite. Otherwise 0, because a lower scale
-            may help; but NaN once the scale is 1 and cannot get lower.
+        This is the loss, if the gradients are finite. Otherwise it is 0, because a
+        lower scale may help, but NaN once the scale is 1 and cannot get lower.
         """
         lost = tf.where(self.scale > 1, 0.0, float("nan"))
         return tf.where(is_finite, loss, lost)
 
     def update(self, is_finite: tf.Tensor) -> None:
-        """Halves the scale, or doubles it after GROWTH_UPDATES finite updates.
-
-        Args:
-            is_finite: Whether all gradients of this update are finite.
-        """
+        """Halves the scale, or doubles it after GROWTH_UPDATES finite updates."""
         num_finite = self.num_finite + 1
         is_growing = is_finite & (num_finite >= GROWTH_UPDATES)
         grown = tf.where(is_growing, tf.minimum(2 * self.scale, MAX_SCALE), self.scale)

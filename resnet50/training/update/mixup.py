@@ -23,12 +23,9 @@ MIXUP = 4
 
 
 def mixing_share_at(step: int, *, seed: int, alpha: float) -> float:
-    """Draws a batch's share from Beta(alpha, alpha): 0..1.
+    """Draws a batch's share, 0..1, from Beta(alpha, alpha) with alpha above 0.
 
-    Args:
-        step: The batch's position since the start of training.
-        seed: The seed of the training.
-        alpha: Above 0; near 0 most shares are near 0 or 1, at 1 they are uniform.
+    Near 0 most shares are near 0 or 1; at 1 they are uniform.
     """
     return float(np.random.default_rng([seed, MIXUP, step]).beta(alpha, alpha))
 
@@ -39,14 +36,9 @@ def partners(batch: tf.Tensor) -> tf.Tensor:
 
 
 def blend(images: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
-    """Blends each image with its partner.
+    """Blends each image with its partner; share is the weight of the image itself.
 
-    Args:
-        images: float16 or float32 [N, H, W, 3], normalized.
-        share: float32 scalar, the weight of the image itself.
-
-    Returns:
-        float32 [N, H, W, 3].
+    Maps float16 or float32 [N, H, W, 3], normalized, to float32 [N, H, W, 3].
     """
     images = tf.cast(images, tf.float32)
     return share * images + (1 - share) * partners(images)

@@ -30,13 +30,9 @@ class SGDMomentum(tf.Module):
         use_nesterov: bool = False,
         name: str = "sgd_momentum",
     ):
-        """Creates the velocities.
+        """Creates the velocities of the variables to train.
 
-        Args:
-            variables: The variables to train. Not part of this module's checkpoint.
-            momentum: Share of the velocity that a step keeps, at least 0, below 1.
-            use_nesterov: Whether the momentum is Nesterov's.
-            name: A Python identifier, the prefix of the velocities' names.
+        The variables are not part of this module's checkpoint.
         """
         super().__init__(name=name)
         assert 0 <= momentum < 1, momentum

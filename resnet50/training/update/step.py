@@ -228,16 +228,7 @@ def create_training(
     replicas: Devices = ONE_DEVICE,
     stages: Sequence[Stage] = STAGES,
 ) -> Training:
-    """Creates a ResNet50, its weights drawn from the seed, and its training.
-
-    Args:
-        num_classes: Number of classes.
-        model: [model] of config.txt.
-        train: [train] of config.txt.
-        statistics: See Training.
-        replicas: See Training.
-        stages: See ResNet50.
-    """
+    """Creates a ResNet50, its weights drawn from the seed, and its Training."""
     same = {"settings": model, "stages": stages, "seed": train.seed}
     with replicas.scope():
         network = ResNet50(

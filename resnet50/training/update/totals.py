@@ -47,11 +47,8 @@ class Totals(tf.Module):
     ) -> None:
         """Adds one batch, unless it is not finite; runs inside the training step.
 
-        Args:
-            forward: The losses of the whole batch, with the logits and labels of this
-                replica's part of it.
-            is_finite: bool scalar; None for true.
-            replicas: The replicas that share the batch.
+        The losses are those of the whole batch; logits and labels are those of this
+        replica's part of it. is_finite is a bool scalar, or None for true.
         """
         logits, labels = forward.logits, forward.labels
         num_images, top1, top5 = replicas.sum_counts(
