@@ -8,14 +8,14 @@ from benchmarks.photographs import find_images, make_photographs
 from benchmarks.preprocessing import OURS, OURS_NO_WRITE, PLAIN, our_variants
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.progress import Position
-from tests.preprocessing.recipes import make_recipe
+from tests.preprocessing.batch_settings import make_settings
 
 
 def test_our_variants_make_the_same_batch(tmp_path):
     pytest.importorskip("numba")
     pytest.importorskip("simplejpeg")
     make_photographs(tmp_path, 4)
-    workload = Workload([find_images(tmp_path)], make_recipe(), tmp_path)
+    workload = Workload([find_images(tmp_path)], make_settings(), tmp_path)
     variants = our_variants(workload)
     expected = variants[OURS_NO_WRITE](0, 0)
     assert len(expected.images) == 4
