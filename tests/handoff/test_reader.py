@@ -4,6 +4,7 @@ It waits for late batches, shows how to start a missing preprocessor, and can st
 any moment.
 """
 
+import os
 import threading
 
 import numpy as np
@@ -15,6 +16,7 @@ from resnet50.handoff.manifest import FILE_NAME, ManifestError, write_manifest
 from resnet50.handoff.progress import StepRange, to_position
 from resnet50.handoff.reader import BatchReader, BatchSource, ReaderSettings
 from tests.doubles import NoFiles, RecordingObserver
+from tests.processes import python_process
 
 SPEC = BatchSpec(batch_size=2, crop_size=3, dtype="float32", num_classes=100)
 BATCHES_PER_EPOCH = 3
@@ -264,6 +266,21 @@ def test_leaving_the_block_ends_the_thread(buffer, num_written):
             assert_is(next(batches), 0)
         assert set(threading.enumerate()) > threads
     assert set(threading.enumerate()) == threads
+
+
+HANGING = """if True:
+    import pathlib, sys
+    from resnet50.handoff.buffer import BatchBuffer
+    from tests.handoff.test_reader import make_reader
+    make_reader(BatchBuffer(pathlib.Path(sys.argv[1])), range(1)).__enter__()
+"""
+
+
+def test_a_read_that_hangs_does_not_keep_the_process_alive(buffer):
+    """A second Ctrl-C interrupts the end of the block, and the process must end."""
+    os.mkfifo(buffer.images_path(to_position(0, BATCHES_PER_EPOCH)))  # It blocks.
+    with python_process(HANGING, buffer.folder) as process:
+        assert process.wait(timeout=60) == 0
 
 
 def test_leaving_the_block_ends_the_wait_for_a_manifest(buffer):
