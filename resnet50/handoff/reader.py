@@ -206,30 +206,39 @@ class BatchReader:
         Deletes a damaged batch once: the preprocessor makes missing batches again.
         """
         position = self._steps.position(step)
-        is_second_try = is_error_reported = False
+        is_deleted = is_problem_reported = False
         while not self._stop.is_set():
             started = time.monotonic()
             try:
                 stored = self._source.read(position)
-            except FileNotFoundError:
-                self._sleep_until_made()
-            except OSError as error:
-                if not is_error_reported:
-                    is_error_reported = True
-                    self._observer.notify(
-                        f"{position} cannot be read, trying again: {error}"
-                    )
-                self._stop.wait(self._settings.sleep_seconds)
-            except BatchFileError as error:
-                if is_second_try:
-                    raise
-                is_second_try = True
-                self._observer.notify(f"{error}; deleted, to be made again")
-                self._source.buffer.delete(position)
-            else:
                 self.reading_seconds += time.monotonic() - started
                 return Batch(step, position, *stored)
+            except FileNotFoundError:
+                self._sleep_until_made()
+                continue
+            except OSError as error:
+                problem = f"{position} cannot be read, trying again: {error}"
+            except BatchFileError as error:
+                if is_deleted:
+                    raise
+                problem = self._delete(position, error)
+                if not problem:
+                    is_deleted = True
+                    continue
+            if not is_problem_reported:
+                is_problem_reported = True
+                self._observer.notify(problem)
+            self._stop.wait(self._settings.sleep_seconds)
         return None
+
+    def _delete(self, position: Position, damage: BatchFileError) -> str:
+        """Deletes a damaged batch; returns "", or why that is not possible now."""
+        try:
+            self._source.buffer.delete(position)
+        except OSError as error:
+            return f"{damage}; cannot be deleted, trying again: {error}"
+        self._observer.notify(f"{damage}; deleted, to be made again")
+        return ""
 
     def _sleep_until_made(self) -> None:
         started = time.monotonic()

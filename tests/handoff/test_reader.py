@@ -242,6 +242,24 @@ def test_damaged_batch_is_deleted_once_to_be_made_again(buffer):
     assert line.endswith("; deleted, to be made again")
 
 
+def test_damaged_batch_that_cannot_be_deleted_is_reported_and_tried_again(buffer):
+    observer = RecordingObserver()
+    write(buffer, 0)
+    damaged = buffer.images_path(to_position(0, BATCHES_PER_EPOCH))
+    damaged.write_bytes(b"")
+
+    def fail(position):
+        write(buffer, 0)
+        raise PermissionError("not the owner")
+
+    buffer.delete = fail
+    with make_reader(buffer, range(1), observer) as batches:
+        assert_is(next(batches), 0)
+    (line,) = observer.lines
+    assert line.startswith(f"{damaged}: ")
+    assert line.endswith("; cannot be deleted, trying again: not the owner")
+
+
 def test_batch_that_is_damaged_twice_raises_after_what_was_read(buffer):
     for step in range(2):
         write(buffer, step)
