@@ -4,6 +4,7 @@ Polling disturbs nobody. If its lock file is deleted, an owner takes its role ag
 not if another process has it or the folder is on another disk.
 """
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -165,6 +166,25 @@ def test_a_role_taken_again_ends_with_its_block(tmp_path):
         role.path.unlink()
         role.take_again(make_folder=False)
     assert not is_alive(tmp_path, TRAINER)
+
+
+def test_a_folder_deleted_while_its_role_is_taken_again_is_waited_for(
+    role, monkeypatch
+):
+    role.path.unlink()
+    lock = role._lock
+
+    def lock_and_delete():
+        file = lock()
+        shutil.rmtree(role.folder)
+        return file
+
+    with monkeypatch.context() as patch:
+        patch.setattr(role, "_lock", lock_and_delete)
+        with contextlib.suppress(OSError):
+            role.take_again(make_folder=True)
+    assert not role.is_held()
+    assert role.take_again(make_folder=True)
 
 
 def test_a_role_that_another_process_took_meanwhile_is_lost(role):
