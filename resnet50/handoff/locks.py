@@ -85,6 +85,8 @@ class Role:
         if self.is_held():
             return False
         self._require_folder(make_folder)
+        if self.is_held():  # The disk failed for a moment.
+            return False
         device = self.folder.stat().st_dev
         file = self._lock()
         self._file.close()

@@ -147,5 +147,5 @@ class RunFiles:
         if role is None or role.is_held():
             return
         missing = role.path if role.folder.is_dir() else role.folder
-        role.take_again(make_folder=True)
-        self._notify(f"{missing}: was deleted; made again")
+        if role.take_again(make_folder=True):
+            self._notify(f"{missing}: was deleted; made again")

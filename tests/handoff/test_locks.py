@@ -5,8 +5,10 @@ not if another process has it or the folder is on another disk.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
+import pathlib
 import shutil
 import signal
 
@@ -137,6 +139,21 @@ def test_a_role_whose_file_is_there_is_not_taken_again(role):
     assert role.is_held()
     assert not role.take_again(make_folder=True)
     assert role.path.read_text() == "edited by hand"
+
+
+def test_a_disk_that_fails_for_a_moment_does_not_cost_the_role(role, monkeypatch):
+    """The owner must not be refused because of its own lock."""
+    stat, errors = pathlib.Path.stat, [OSError(errno.EIO, os.strerror(errno.EIO))]
+
+    def fail_once(path, **keywords):
+        if errors:
+            raise errors.pop()
+        return stat(path, **keywords)
+
+    monkeypatch.setattr(pathlib.Path, "stat", fail_once)
+    assert not role.take_again(make_folder=True)
+    assert not errors
+    assert role.is_held()
 
 
 @pytest.mark.parametrize("what", ["lock", "emptied", "replaced", "removed"])
