@@ -142,7 +142,10 @@ def run_command(name: str) -> None:
     """Imports a module of resnet50.commands and runs its main function; see ``run``."""
     with loading():
         module = importlib.import_module(f"resnet50.commands.{name}")
-    sys.stderr = PatientStream(sys.stderr)
+    # Both are None if the program was started with them closed.
+    nowhere = Path(os.devnull).open("w")  # noqa: SIM115
+    sys.stdout = sys.stdout or nowhere
+    sys.stderr = PatientStream(sys.stderr or nowhere)
     run(module.main)
 
 

@@ -7,15 +7,18 @@ the script's background programs. SIGTERM always stops.
 
 import contextlib
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextlib.contextmanager
-def stop_signals_handled(handler: Callable | signal.Handlers) -> Iterator[None]:
-    """Handles, inside the block, the stop signals that are not ignored."""
-    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+def stop_signals_handled(
+    handler: Callable | signal.Handlers,
+    numbers: Collection[signal.Signals] = STOP_SIGNALS,
+) -> Iterator[None]:
+    """Handles, inside the block, those of some stop signals that are not ignored."""
+    handlers = {number: signal.getsignal(number) for number in numbers}
     before = {n: h for n, h in handlers.items() if h != signal.SIG_IGN}
     for number in before:
         signal.signal(number, handler)

@@ -1,6 +1,8 @@
 """Proves what the flags mean, and that a wrong flag is one line."""
 
 import shlex
+import subprocess
+import sys
 
 import pytest
 
@@ -9,6 +11,7 @@ from resnet50.command_line import command_for, epoch_range, load_config
 from resnet50.config.settings import ConfigError
 from resnet50.errors import UserError
 from tests.config.test_settings import SHIPPED
+from tests.settings import PROJECT
 
 
 def parse(*flags):
@@ -103,3 +106,14 @@ def test_unexpected_errors_keep_their_traceback():
 
     with pytest.raises(ZeroDivisionError):
         command_line.run(main)
+
+
+@pytest.mark.parametrize("closed", ["1>&-", "2>&-"])
+def test_a_program_needs_no_open_stdout_or_stderr(closed):
+    """Some service managers start programs without them."""
+    command = f"{shlex.quote(sys.executable)} train.py --run_folder=. {closed}"
+    result = subprocess.run(
+        command, shell=True, cwd=PROJECT, capture_output=True, text=True
+    )
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr

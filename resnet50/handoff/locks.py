@@ -85,9 +85,12 @@ class Role:
         if self.is_held():
             return False
         self._require_folder(make_folder)
+        if self.is_held():  # The disk failed for a moment.
+            return False
+        device = self.folder.stat().st_dev
         file = self._lock()
         self._file.close()
-        self._file, self._device = file, self.folder.stat().st_dev
+        self._file, self._device = file, device
         return True
 
     def _require_folder(self, make_folder: bool) -> None:

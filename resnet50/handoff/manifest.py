@@ -20,7 +20,7 @@ FILE_NAME = "manifest.json"
 
 
 class ManifestError(UserError):
-    """The buffer's batches were made with other settings."""
+    """The buffer's batches were made with other settings, or nobody can know."""
 
 
 def write_manifest(folder: Path, manifest: dict) -> None:
@@ -71,9 +71,18 @@ def remove_batch_temporaries(buffer: BatchBuffer) -> None:
 def adopt_buffer(
     buffer: BatchBuffer, manifest: dict, notify: Callable[[str], None]
 ) -> None:
-    """Deletes unfinished files, and then what ``replace_stale`` does."""
-    remove_batch_temporaries(buffer)
-    replace_stale(buffer, manifest, notify)
+    """Deletes unfinished files, and then what ``replace_stale`` does.
+
+    Raises:
+        ManifestError: See ``replace_stale``; or the folder's disk is full or broken.
+    """
+    try:
+        remove_batch_temporaries(buffer)
+        replace_stale(buffer, manifest, notify)
+    except OSError as error:
+        raise ManifestError(
+            f"{buffer.folder}: cannot be prepared: {error} (see [train] buffer_folder)"
+        ) from None
 
 
 def replace_stale(
@@ -153,5 +162,13 @@ class ManifestCheck:
 
 
 def require_same(folder: Path, manifest: dict) -> bool:
-    """Compares once; see ``ManifestCheck.is_same``."""
-    return ManifestCheck(folder, manifest).is_same()
+    """Compares once; see ``ManifestCheck.is_same``.
+
+    Raises:
+        ManifestError: The manifest has other settings, or cannot be read.
+    """
+    try:
+        return ManifestCheck(folder, manifest).is_same()
+    except OSError as error:
+        path = folder / FILE_NAME
+        raise ManifestError(f"{path}: cannot be read: {error.strerror}") from None

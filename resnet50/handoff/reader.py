@@ -8,7 +8,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
+from queue import SimpleQueue
 from typing import NamedTuple
 
 import numpy as np
@@ -112,7 +113,9 @@ class BatchReader:
         self._had_preprocessor = True
         self._next_step = steps.start
         self._unread = iter(range(steps.start, steps.end))
-        self._thread = ThreadPoolExecutor(1)
+        # The process can end while a read hangs, unlike with a ThreadPoolExecutor.
+        self._thread = threading.Thread(target=self._read_requested, daemon=True)
+        self._requests: SimpleQueue[tuple[int, Future] | None] = SimpleQueue()
         self._reads: deque[Future] = deque()  # of the next steps, in order
         self._stop = threading.Event()
         # How long the trainer has waited for batches.
@@ -122,12 +125,14 @@ class BatchReader:
         self.reading_seconds = self.absent_seconds = self.unattended_seconds = 0.0
 
     def __enter__(self) -> "BatchReader":
+        self._thread.start()
         self._read_ahead()
         return self
 
     def __exit__(self, *exception) -> None:
         self._stop.set()
-        self._thread.shutdown(cancel_futures=True)
+        self._requests.put(None)
+        self._thread.join()
 
     def __iter__(self) -> "BatchReader":
         return self
@@ -150,7 +155,9 @@ class BatchReader:
             step = next(self._unread, None)
             if step is None:
                 return
-            self._reads.append(self._thread.submit(self._read, step))
+            future = Future()
+            self._reads.append(future)
+            self._requests.put((step, future))
 
     def _wait_for_batch(self, started: float) -> Batch:
         """Waits for the next batch; reports when a long wait starts and ends."""
@@ -183,36 +190,55 @@ class BatchReader:
     def _restore_files(self) -> None:
         self._files.restore(self._steps.position(self._next_step))
 
+    def _read_requested(self) -> None:
+        """Runs in the thread."""
+        while request := self._requests.get():
+            step, future = request
+            try:
+                future.set_result(self._read(step))
+            except Exception as error:  # The iteration raises it.
+                future.set_exception(error)
+            del request, future  # They hold the batch.
+
     def _read(self, step: int) -> Batch | None:
-        """Runs in the thread: reads a batch as soon as it exists; None after the end.
+        """Reads a batch as soon as it exists; None after the end.
 
         Deletes a damaged batch once: the preprocessor makes missing batches again.
         """
         position = self._steps.position(step)
-        is_second_try = is_error_reported = False
+        is_deleted = is_problem_reported = False
         while not self._stop.is_set():
             started = time.monotonic()
             try:
                 stored = self._source.read(position)
-            except FileNotFoundError:
-                self._sleep_until_made()
-            except OSError as error:
-                if not is_error_reported:
-                    is_error_reported = True
-                    self._observer.notify(
-                        f"{position} cannot be read, trying again: {error}"
-                    )
-                self._stop.wait(self._settings.sleep_seconds)
-            except BatchFileError as error:
-                if is_second_try:
-                    raise
-                is_second_try = True
-                self._observer.notify(f"{error}; deleted, to be made again")
-                self._source.buffer.delete(position)
-            else:
                 self.reading_seconds += time.monotonic() - started
                 return Batch(step, position, *stored)
+            except FileNotFoundError:
+                self._sleep_until_made()
+                continue
+            except OSError as error:
+                problem = f"{position} cannot be read, trying again: {error}"
+            except BatchFileError as error:
+                if is_deleted:
+                    raise
+                problem = self._delete(position, error)
+                if not problem:
+                    is_deleted = True
+                    continue
+            if not is_problem_reported:
+                is_problem_reported = True
+                self._observer.notify(problem)
+            self._stop.wait(self._settings.sleep_seconds)
         return None
+
+    def _delete(self, position: Position, damage: BatchFileError) -> str:
+        """Deletes a damaged batch; returns "", or why that is not possible now."""
+        try:
+            self._source.buffer.delete(position)
+        except OSError as error:
+            return f"{damage}; cannot be deleted, trying again: {error}"
+        self._observer.notify(f"{damage}; deleted, to be made again")
+        return ""
 
     def _sleep_until_made(self) -> None:
         started = time.monotonic()

@@ -155,8 +155,10 @@ class Refill:
             if not plan.make:
                 is_refilling = False
             if is_refilling:
-                # Two tasks per worker, so that no worker waits for this process.
-                for step in plan.make[: 2 * pool.num_workers - len(running)]:
+                # Two tasks per worker, so that no worker waits for this process. More
+                # are running if the pool has shrunk.
+                num_tasks = max(0, 2 * pool.num_workers - len(running))
+                for step in plan.make[:num_tasks]:
                     assignment = self._assignments[self._steps.position(step)]
                     task = self._assignments.settings, self._buffer, assignment
                     running[pool.submit(make_and_write, *task)] = step

@@ -44,9 +44,9 @@ class ProgressFollower:
             return None
         return status.st_ino, status.st_mtime_ns
 
-    def _doubt(self, step: int) -> str:
-        """Why a step is not accepted; "" if it is."""
-        if self._signature() != self._first_seen:
+    def _doubt(self, step: int, signature: tuple[int, int] | None) -> str:
+        """Why a step, from a file with a signature, is not accepted; "" if it is."""
+        if signature != self._first_seen:
             return ""
         path, start = self._path, self.steps.position(self.steps.start)
         if step == self.steps.end:
@@ -64,11 +64,13 @@ class ProgressFollower:
         was_alive = self.trainer_is_alive
         # Polled before the file is read: a trainer that has ended wrote it before.
         self.trainer_is_alive = self._trainer.is_alive()
+        # Also before: a file that is replaced afterwards does not vouch for this one.
+        signature = self._signature()
         try:
             step = read_progress(
                 self._folder, self.steps.batches_per_epoch, self.steps.end
             )
-            complaint = self._doubt(step)
+            complaint = self._doubt(step, signature)
         except ProgressError as error:
             step, complaint = self._trained, str(error)
             if self.trainer_is_alive and self._signature() is None:

@@ -57,6 +57,7 @@ class Loop:
         self._files = RunFiles(
             training, buffer.folder, run, self._clock, observer.notify
         )
+        self._position: Position | None = None  # of the next batch
         self._unchecked: list[tuple[Position, tf.Tensor]] = []
         self._polled_at = time.monotonic()
         # The first step, which compiles the network, is in no profile.
@@ -72,30 +73,32 @@ class Loop:
             LossError: The loss or a weight is no longer finite.
             UserError: The reader has failed; the trained steps are saved.
         """
-        position = self._files.saved = start
+        self._position = self._files.saved = start
         try:
             for batch in self._reader:
-                position = self._train(batch)
+                self._train(batch)
         except LossError:
             raise
         except UserError:  # The reader has failed, but the weights are sound.
-            if position != self._files.saved:
-                self._save(position)
+            if self._position != self._files.saved:
+                self._save(self._position)
             raise
-        if position != self._files.saved:
-            self._require_finite(position)
-            self._files.save_at_end(position)
-        return position
+        if self._position != self._files.saved:
+            self._require_finite(self._position)
+            self._files.save_at_end(self._position)
+        return self._position
 
-    def _train(self, batch: Batch) -> Position:
-        """Makes one step and everything due after it; returns the next position."""
+    def _train(self, batch: Batch) -> None:
+        """Makes one step and everything due after it."""
         numbers = self._numbers.at(batch.step)
         is_update = self._numbers.is_update(batch.step)
         train = self._training.step if is_update else self._training.accumulate
         loss = train(batch.images, batch.labels, batch.shifts, numbers)
         self._unchecked.append((batch.position, loss))
         self._clock.num_images += len(batch.labels)
+        # At once: if something below fails, the step is part of what is saved.
         position = to_position(batch.step + 1, self._run.batches_per_epoch)
+        self._position = position
         if not self._run.cluster.is_alone:
             # Waits for the loss. Then all hosts have read the batch, so the progress
             # may let it be deleted. If it is not finite, all hosts end here.
@@ -109,7 +112,6 @@ class Loop:
             self._poll(position)
         if self._run.profile_steps:
             self._profile()
-        return position
 
     def _poll(self, position: Position) -> None:
         """Checks once a second, as it makes the host wait for the device."""
@@ -193,8 +195,9 @@ class Loop:
         if self._run.cluster.is_chief:
             self._observer.notify(line)
             self._report(f"epoch {epoch}", speed)
-        self._files.record(row)
+        # First, as a checkpoint after an error below must hold the next epoch's totals.
         totals.reset()
+        self._files.record(row)
         # Before the checkpoint, so that its time counts in the next epoch.
         self._clock.restart()
         self._save(position)

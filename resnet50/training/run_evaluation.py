@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import tensorflow as tf
+
 from resnet50.config.settings import Config
 from resnet50.dataset.images import Dataset
 from resnet50.handoff.progress import Position
 from resnet50.network.model import ResNet50
 from resnet50.observer import Observer
-from resnet50.reports.tables import EVALUATION_FILE, record_evaluation
+from resnet50.reports.tables import EVALUATION_FILE, TableError, record_evaluation
 from resnet50.training.checkpoint import load_model
 from resnet50.training.checkpoint_folders import checkpoint_path, list_checkpoints
 from resnet50.training.description import CheckpointError, describe_model
@@ -85,9 +87,6 @@ def _find_checkpoint(
         # If a later one exists, this one was deleted (keep_checkpoints).
         found = list_checkpoints(run_folder)
         if not request.is_waiting or (found and found[-1].position > position):
-            observer.notify(
-                f"{run_folder}: no checkpoint after epoch {epoch}; passed over"
-            )
             return None
         time.sleep(_POLL_SECONDS)
     return path
@@ -100,6 +99,16 @@ def _require_imported(run_folder: Path) -> None:
             f"{path}: no imported weights (`python -m resnet50 weights import` puts "
             "them there, a training's first checkpoint replaces them)"
         )
+
+
+def _record(path: Path, result: CheckpointAccuracy) -> None:
+    try:
+        record_evaluation(path, result.row())
+    except OSError as error:
+        raise TableError(
+            f"{path}: cannot be written: {error.strerror} (the result is not in it: "
+            f"{result.line()})"
+        ) from None
 
 
 def evaluate_run(
@@ -120,6 +129,7 @@ def evaluate_run(
     Raises:
         CheckpointError: A checkpoint is damaged or belongs to another network; or, at
             the end, one was missing.
+        TableError: evaluation.csv is damaged or cannot be written.
     """
     (training_set, validation_set), epochs = datasets, request.epochs
     if epochs == IMPORTED:
@@ -132,16 +142,29 @@ def evaluate_run(
     def show(num_done: int) -> None:
         observer.show(EvaluationStatus(num_done, validation_set.num_images))
 
-    for epoch in epochs:
+    def load_weights(epoch: int) -> str | None:
         path = _find_checkpoint(request, epoch, observer)
         if path is None:
-            num_missing += 1
-            continue
+            return None
         description = describe_model(config, training_set)
-        weights = load_model(model, path, description, weights=request.weights)
+        try:
+            return load_model(model, path, description, weights=request.weights)
+        except (CheckpointError, tf.errors.OpError):
+            if path.exists():
+                raise
+            return None  # The training has just deleted it (keep_checkpoints).
+
+    for epoch in epochs:
+        weights = load_weights(epoch)
+        if weights is None:
+            num_missing += 1
+            observer.notify(
+                f"{request.run_folder}: no checkpoint after epoch {epoch}; passed over"
+            )
+            continue
         accuracy = evaluator.evaluate(validation_set, show)
         result = CheckpointAccuracy(epoch, request.num_crops, weights, accuracy)
-        record_evaluation(request.run_folder / EVALUATION_FILE, result.row())
+        _record(request.run_folder / EVALUATION_FILE, result)
         yield result
     if num_missing:
         raise CheckpointError(

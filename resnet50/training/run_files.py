@@ -5,6 +5,7 @@ be written, and once that it can again.
 """
 
 import contextlib
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import NamedTuple
 from resnet50.handoff.locks import Role
 from resnet50.handoff.progress import Position, write_progress
 from resnet50.reports.tables import METRICS_FILE, TableError, record_epoch
+from resnet50.signals import stop_signals_handled
 from resnet50.training import checkpoint
 from resnet50.training.checkpoint_folders import prune
 from resnet50.training.clock import Clock
@@ -132,9 +134,12 @@ class RunFiles:
             f"{self.saved} is lost otherwise (trying again every "
             f"{_END_RETRY_SECONDS:g} s; Ctrl-C gives up)"
         )
-        time.sleep(_END_RETRY_SECONDS)
-        while not self.save(position):
+        # Even the first Ctrl-C of this training, which otherwise only requests a stop.
+        ctrl_c = [signal.SIGINT]
+        with stop_signals_handled(signal.default_int_handler, ctrl_c):
             time.sleep(_END_RETRY_SECONDS)
+            while not self.save(position):
+                time.sleep(_END_RETRY_SECONDS)
 
     def _restore_folder(self) -> None:
         """Makes the run's folder and its lock again if they were deleted."""
@@ -142,5 +147,5 @@ class RunFiles:
         if role is None or role.is_held():
             return
         missing = role.path if role.folder.is_dir() else role.folder
-        role.take_again(make_folder=True)
-        self._notify(f"{missing}: was deleted; made again")
+        if role.take_again(make_folder=True):
+            self._notify(f"{missing}: was deleted; made again")

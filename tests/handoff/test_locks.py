@@ -4,8 +4,11 @@ Polling disturbs nobody. If its lock file is deleted, an owner takes its role ag
 not if another process has it or the folder is on another disk.
 """
 
+import contextlib
+import errno
 import fcntl
 import os
+import pathlib
 import shutil
 import signal
 
@@ -138,6 +141,21 @@ def test_a_role_whose_file_is_there_is_not_taken_again(role):
     assert role.path.read_text() == "edited by hand"
 
 
+def test_a_disk_that_fails_for_a_moment_does_not_cost_the_role(role, monkeypatch):
+    """The owner must not be refused because of its own lock."""
+    stat, errors = pathlib.Path.stat, [OSError(errno.EIO, os.strerror(errno.EIO))]
+
+    def fail_once(path, **keywords):
+        if errors:
+            raise errors.pop()
+        return stat(path, **keywords)
+
+    monkeypatch.setattr(pathlib.Path, "stat", fail_once)
+    assert not role.take_again(make_folder=True)
+    assert not errors
+    assert role.is_held()
+
+
 @pytest.mark.parametrize("what", ["lock", "emptied", "replaced", "removed"])
 def test_a_deleted_lock_is_taken_again(role, what):
     """Otherwise a second process could start."""
@@ -165,6 +183,25 @@ def test_a_role_taken_again_ends_with_its_block(tmp_path):
         role.path.unlink()
         role.take_again(make_folder=False)
     assert not is_alive(tmp_path, TRAINER)
+
+
+def test_a_folder_deleted_while_its_role_is_taken_again_is_waited_for(
+    role, monkeypatch
+):
+    role.path.unlink()
+    lock = role._lock
+
+    def lock_and_delete():
+        file = lock()
+        shutil.rmtree(role.folder)
+        return file
+
+    with monkeypatch.context() as patch:
+        patch.setattr(role, "_lock", lock_and_delete)
+        with contextlib.suppress(OSError):
+            role.take_again(make_folder=True)
+    assert not role.is_held()
+    assert role.take_again(make_folder=True)
 
 
 def test_a_role_that_another_process_took_meanwhile_is_lost(role):

@@ -4,6 +4,7 @@ The trainer refuses them. The preprocessor replaces them and says so, unless a r
 trainer needs them.
 """
 
+import errno
 import os
 
 import numpy as np
@@ -221,3 +222,23 @@ def test_a_change_within_one_tick_of_the_clock_is_noticed(tmp_path):
     )
     with pytest.raises(ManifestError, match="seed is 1 there and 0 here"):
         check.is_same()
+
+
+def test_a_manifest_that_cannot_be_read_or_written_is_one_line(tmp_path, monkeypatch):
+    path = tmp_path / FILE_NAME
+    path.mkdir()
+    with pytest.raises(ManifestError) as caught:
+        require_same(tmp_path, OURS)
+    assert str(caught.value) == f"{path}: cannot be read: Is a directory"
+    path.rmdir()
+
+    def fail(folder, manifest):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(manifest, "write_manifest", fail)
+    with pytest.raises(ManifestError) as caught:
+        adopt_buffer(BatchBuffer(tmp_path), OURS, print)
+    assert str(caught.value) == (
+        f"{tmp_path}: cannot be prepared: [Errno 28] No space left on device (see "
+        "[train] buffer_folder)"
+    )

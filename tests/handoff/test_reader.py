@@ -4,6 +4,7 @@ It waits for late batches, shows how to start a missing preprocessor, and can st
 any moment.
 """
 
+import os
 import threading
 
 import numpy as np
@@ -15,6 +16,7 @@ from resnet50.handoff.manifest import FILE_NAME, ManifestError, write_manifest
 from resnet50.handoff.progress import StepRange, to_position
 from resnet50.handoff.reader import BatchReader, BatchSource, ReaderSettings
 from tests.doubles import NoFiles, RecordingObserver
+from tests.processes import python_process
 
 SPEC = BatchSpec(batch_size=2, crop_size=3, dtype="float32", num_classes=100)
 BATCHES_PER_EPOCH = 3
@@ -240,6 +242,24 @@ def test_damaged_batch_is_deleted_once_to_be_made_again(buffer):
     assert line.endswith("; deleted, to be made again")
 
 
+def test_damaged_batch_that_cannot_be_deleted_is_reported_and_tried_again(buffer):
+    observer = RecordingObserver()
+    write(buffer, 0)
+    damaged = buffer.images_path(to_position(0, BATCHES_PER_EPOCH))
+    damaged.write_bytes(b"")
+
+    def fail(position):
+        write(buffer, 0)
+        raise PermissionError("not the owner")
+
+    buffer.delete = fail
+    with make_reader(buffer, range(1), observer) as batches:
+        assert_is(next(batches), 0)
+    (line,) = observer.lines
+    assert line.startswith(f"{damaged}: ")
+    assert line.endswith("; cannot be deleted, trying again: not the owner")
+
+
 def test_batch_that_is_damaged_twice_raises_after_what_was_read(buffer):
     for step in range(2):
         write(buffer, step)
@@ -264,6 +284,21 @@ def test_leaving_the_block_ends_the_thread(buffer, num_written):
             assert_is(next(batches), 0)
         assert set(threading.enumerate()) > threads
     assert set(threading.enumerate()) == threads
+
+
+HANGING = """if True:
+    import pathlib, sys
+    from resnet50.handoff.buffer import BatchBuffer
+    from tests.handoff.test_reader import make_reader
+    make_reader(BatchBuffer(pathlib.Path(sys.argv[1])), range(1)).__enter__()
+"""
+
+
+def test_a_read_that_hangs_does_not_keep_the_process_alive(buffer):
+    """A second Ctrl-C interrupts the end of the block, and the process must end."""
+    os.mkfifo(buffer.images_path(to_position(0, BATCHES_PER_EPOCH)))  # It blocks.
+    with python_process(HANGING, buffer.folder) as process:
+        assert process.wait(timeout=60) == 0
 
 
 def test_leaving_the_block_ends_the_wait_for_a_manifest(buffer):

@@ -11,6 +11,7 @@ import contextlib
 import functools
 import os
 import shutil
+from concurrent.futures import Future
 
 import pytest
 
@@ -23,6 +24,7 @@ from resnet50.handoff.progress import (
     FILE_NAME,
     Position,
     StepRange,
+    read_progress,
     to_position,
     write_progress,
 )
@@ -34,7 +36,7 @@ from resnet50.preprocessing.buffer_plan import (
     fitting_buffer_size,
     plan_refill,
 )
-from resnet50.preprocessing.process_pool import worker_pool
+from resnet50.preprocessing.process_pool import WorkerPool, worker_pool
 from resnet50.preprocessing.refill import Refill, RefillSettings, WorkersDyingError
 from resnet50.preprocessing.trainer_watch import ProgressFollower
 from resnet50.preprocessing.unreadable import UnreadableLog
@@ -159,6 +161,21 @@ class TestFollower:
             assert follower.trainer_is_alive
             self.write(tmp_path, 6)
             assert follower.trained_step() == 6
+
+    def test_a_position_written_during_a_poll_does_not_prove_the_one_of_before(
+        self, tmp_path, follow, monkeypatch
+    ):
+        """Otherwise the preprocessor would end when a new trainer starts."""
+        self.write(tmp_path, END_STEP)
+        follower = follow()
+
+        def read_and_replace(*arguments):
+            step = read_progress(*arguments)
+            self.write(tmp_path, 6)
+            return step
+
+        monkeypatch.setattr(trainer_watch, "read_progress", read_and_replace)
+        assert [follower.trained_step() for _ in range(2)] == [6, 6]
 
     def test_a_position_before_epoch_start_is_believed_of_the_living_only(
         self, tmp_path, follow, observer
@@ -457,6 +474,30 @@ def test_refill_waits_until_less_than_80_percent_is_left(start):
     watcher = Watcher(show)
     with pytest.raises(InterruptionError):
         start(watcher, buffer_size=10).run()
+
+
+def test_a_pool_that_shrinks_gets_no_more_tasks_than_its_workers_need(start):
+    """As a cluster's pool does when hosts leave it."""
+
+    class Pool(WorkerPool):
+        num_workers = 3
+        num_submitted = 0
+
+        def submit(self, *task):
+            self.num_submitted += 1
+            return Future()
+
+    def shrink(status):
+        if pool.num_submitted:
+            if pool.num_workers == 1:
+                raise InterruptionError
+            pool.num_workers = 1
+
+    pool = Pool()
+    refill = start(RecordingObserver(show=shrink), buffer_size=END_STEP)
+    with pytest.raises(InterruptionError):
+        refill._run_with(pool)
+    assert pool.num_submitted == 6
 
 
 def test_killed_worker_is_replaced_and_every_batch_made(start, reference, monkeypatch):

@@ -227,6 +227,24 @@ def test_what_is_trained_is_saved_before_an_error_of_the_reader(folder):
     assert session.checkpoints == ["0_00002"]
 
 
+def test_an_error_of_a_poll_saves_the_step_before_it(folder, monkeypatch):
+    """For example, if another trainer has taken the buffer folder."""
+    monkeypatch.setattr(loop, "_POLL_SECONDS", -1.0)
+    polls = []
+
+    def check_preprocessor(reader):
+        polls.append(reader)
+        if len(polls) == 2:
+            raise locks.AlreadyRunningError("train.py already runs here")
+
+    monkeypatch.setattr(BatchReader, "check_preprocessor", check_preprocessor)
+    session = Session(folder)
+    with pytest.raises(locks.AlreadyRunningError):
+        session.train(Position(0, 0), Position(2, 0))
+    assert int(session.training.totals.num_batches) == 2
+    assert session.checkpoints == ["0_00002"]
+
+
 def test_a_loss_that_is_no_number_stops_and_names_the_batch(folder):
     class Diverging(TinyTraining):
         """Loses its weights in the fifth step."""
@@ -417,6 +435,24 @@ def test_a_stop_on_a_full_disk_waits_for_room_or_the_second_ctrl_c(folder, monke
     assert len(tries) == 3
     (line,) = [line for line in session.lines if "free some room" in line]
     assert "since epoch 0, batch 0 is lost otherwise" in line
+
+
+def test_after_the_last_step_the_first_ctrl_c_ends_the_wait_for_room(
+    folder, monkeypatch
+):
+    monkeypatch.setattr(run_files, "_END_RETRY_SECONDS", 0.0)
+    tries = []
+
+    def fail(*arguments):
+        tries.append(arguments)
+        assert len(tries) < 5, "the wait does not end"
+        if len(tries) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        raise SaveError("full")
+
+    monkeypatch.setattr(checkpoint, "save", fail)
+    with StopRequest().caught(), pytest.raises(KeyboardInterrupt):
+        Session(folder).train(Position(1, 0), Position(2, 0))
 
 
 def test_weights_that_the_last_step_has_destroyed_are_not_saved(folder):

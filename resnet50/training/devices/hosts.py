@@ -139,8 +139,12 @@ class _Watch:
         self._thread.join()
 
     def _poll(self) -> None:
+        is_lost = False
         while not self._is_over.wait(_POLL_SECONDS):
-            if first_lost(self._folder, self._cluster) is None:
+            was_lost = is_lost
+            is_lost = first_lost(self._folder, self._cluster) is not None
+            # Twice, as a host that makes its lock file again locks it a moment later.
+            if not (was_lost and is_lost):
                 continue
             line = _lost_line(self._folder, self._cluster)
             if not self._is_over.wait(_GRACE_SECONDS):

@@ -1,6 +1,7 @@
 """Proves that hosts end before the same step, and that none waits for a lost one."""
 
 import contextlib
+import itertools
 import threading
 
 import pytest
@@ -135,3 +136,27 @@ def test_a_host_that_hangs_is_ended(tmp_path, monkeypatch, capsys, quick):
             assert is_ended.wait(20)
     assert set(statuses) == {1}
     assert capsys.readouterr().err.startswith("worker 1, host1:4711, is lost; ")
+
+
+def test_a_host_that_makes_its_lock_file_again_is_not_lost(
+    tmp_path, monkeypatch, quick
+):
+    """For a moment the new file is there and not locked."""
+    statuses, is_over = [], threading.Event()
+    polls = itertools.count()
+
+    def first_lost(folder, cluster):
+        poll = next(polls)
+        if poll == 3:
+            is_over.set()
+        return 1 if poll == 0 else None
+
+    def end(status):
+        statuses.append(status)
+        is_over.set()
+
+    monkeypatch.setattr(hosts, "first_lost", first_lost)
+    monkeypatch.setattr(hosts.os, "_exit", end)
+    with lost_hosts_reported(tmp_path, CHIEF):
+        assert is_over.wait(20)
+    assert statuses == []

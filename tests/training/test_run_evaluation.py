@@ -1,0 +1,87 @@
+"""Proves what an evaluation does if checkpoints or evaluation.csv are in the way."""
+
+import errno
+import os
+import shutil
+import types
+
+import pytest
+
+from resnet50.reports.tables import EVALUATION_FILE, TableError, read_table
+from resnet50.training import run_evaluation
+from resnet50.training.description import CheckpointError
+from resnet50.training.evaluation import Accuracy
+from resnet50.training.run_evaluation import EvaluationRequest, evaluate_run
+from tests.doubles import RecordingObserver
+from tests.settings import SETTINGS
+
+
+@pytest.fixture
+def evaluate(tmp_path, monkeypatch):
+    """Returns a function that evaluates epochs 0 to 2 with a fake network."""
+    for epoch in range(3):
+        (tmp_path / str(epoch)).mkdir()
+
+    class Evaluator:
+        def __init__(self, *arguments):
+            pass
+
+        def evaluate(self, dataset, show):
+            return Accuracy(0.5, 1.0, 0.1, 10, [])
+
+    network = types.SimpleNamespace
+    monkeypatch.setattr(run_evaluation, "ResNet50", lambda *arguments: network())
+    monkeypatch.setattr(run_evaluation, "Evaluator", Evaluator)
+    monkeypatch.setattr(run_evaluation, "prepare_device", lambda **settings: None)
+    monkeypatch.setattr(run_evaluation, "describe_model", lambda *arguments: {})
+
+    def evaluate(load_model, observer=None):
+        monkeypatch.setattr(run_evaluation, "load_model", load_model)
+        dataset = types.SimpleNamespace(num_classes=3, num_images=10)
+        request = EvaluationRequest(tmp_path, range(3), 1, None, False)
+        observer = observer or RecordingObserver()
+        return evaluate_run(SETTINGS, (dataset, dataset), request, observer)
+
+    return evaluate
+
+
+def test_a_checkpoint_that_is_deleted_while_it_is_loaded_is_passed_over(
+    evaluate, tmp_path
+):
+    """By a training beside the evaluation, with keep_checkpoints."""
+
+    def load_model(model, path, *arguments, **options):
+        if path.name == "1":
+            shutil.rmtree(path)
+            raise CheckpointError(f"{path}: is damaged")
+        return "trained"
+
+    observer = RecordingObserver()
+    results = evaluate(load_model, observer)
+    assert [next(results).epoch for _ in range(2)] == [0, 2]
+    with pytest.raises(CheckpointError, match="1 of the epochs 0 to 2 have no"):
+        next(results)
+    assert observer.lines == [f"{tmp_path}: no checkpoint after epoch 1; passed over"]
+    assert len(read_table(tmp_path / EVALUATION_FILE)) == 2
+
+
+def test_a_damaged_checkpoint_ends_the_evaluation(evaluate):
+    def load_model(model, path, *arguments, **options):
+        raise CheckpointError(f"{path}: is damaged")
+
+    with pytest.raises(CheckpointError, match="is damaged"):
+        next(evaluate(load_model))
+
+
+def test_a_result_that_cannot_be_written_is_shown(evaluate, tmp_path, monkeypatch):
+    def fail(path, row):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(run_evaluation, "record_evaluation", fail)
+    with pytest.raises(TableError) as caught:
+        next(evaluate(lambda *arguments, **options: "trained"))
+    assert str(caught.value) == (
+        f"{tmp_path / EVALUATION_FILE}: cannot be written: No space left on device "
+        "(the result is not in it: epoch 0: top-1 50.00%, top-5 100.00% (10 images, "
+        "1 crop, trained weights))"
+    )
