@@ -50,7 +50,8 @@ class BufferBar(Observer):
         now = time.monotonic()
         if status.num_made > self._made[-1][1]:
             self._made.append((now, status.num_made))
-        while len(self._made) > 2 and now - self._made[0][0] > self._SPEED_SECONDS:
+        earliest = self._made[-1][0] - self._SPEED_SECONDS
+        while len(self._made) > 2 and self._made[0][0] < earliest:
             self._made.popleft()
         if not self._bar.is_due():
             return

@@ -71,8 +71,12 @@ class Evaluator:
         self._table = normalization_table(statistics).astype(np.float32)
         crops = tf.TensorSpec((None, num_crops, crop_size, crop_size, 3), tf.float32)
         labels = tf.TensorSpec((None,), tf.int32)
-        self._logs = tf.function(self._mean_logs, input_signature=[crops])
-        self._count = tf.function(self._count_hits, input_signature=[crops, labels])
+        self._logs = tf.function(
+            self._mean_logs, input_signature=[crops], autograph=False
+        )
+        self._count = tf.function(
+            self._count_hits, input_signature=[crops, labels], autograph=False
+        )
 
     def _read(self, source: ImageSource) -> np.ndarray:
         """An image's normalized views, float32 [num_crops, crop, crop, 3], RGB."""

@@ -130,8 +130,8 @@ class RunFiles:
         if self.save(position):
             return
         self._notify(
-            f"{self._run.folder}: free some room; what was trained since "
-            f"{self.saved} is lost otherwise (trying again every "
+            f"{self._run.folder}: free some room, or mount its disk; what was trained "
+            f"since {self.saved} is lost otherwise (trying again every "
             f"{_END_RETRY_SECONDS:g} s; Ctrl-C gives up)"
         )
         # Even the first Ctrl-C of this training, which otherwise only requests a stop.

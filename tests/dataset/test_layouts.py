@@ -704,6 +704,21 @@ def test_class_folders_come_before_what_lies_beside_them(tmp_path):
     assert open_dataset(tmp_path / "pets", None).class_names == ("cats", "dogs")
 
 
+def test_an_archive_of_a_folder_of_class_folders(tmp_path):
+    path = write_tar(
+        tmp_path / "train.tar", "train/b/2", "train/a/x/1.JPEG", "train/notes.txt"
+    )
+    dataset = open_dataset(path, None)
+    assert dataset.class_names == ("a", "b")
+    assert list(dataset.names) == ["train/a/x/1.JPEG", "train/b/2"]
+    assert dataset.labels.tolist() == [0, 1]
+    assert open_dataset(path, None, ("0", "a", "b")).labels.tolist() == [1, 2]
+    write_tar(path, "train/b/2", "train/a/1.JPEG", "train/c/notes.txt")
+    assert message_of(path, None) == (
+        f"{path}: class c without images (add some, or remove it)"
+    )
+
+
 def test_unknown_class_in_an_archive(tmp_path):
     path = write_official_archive(tmp_path, IMAGES)
     assert message_of(path, None, CLASSES[:2]) == (

@@ -434,6 +434,7 @@ def test_a_stop_on_a_full_disk_waits_for_room_or_the_second_ctrl_c(folder, monke
         session.train(Position(0, 0), Position(2, 0))
     assert len(tries) == 3
     (line,) = [line for line in session.lines if "free some room" in line]
+    assert "free some room, or mount its disk; what was trained since" in line
     assert "since epoch 0, batch 0 is lost otherwise" in line
 
 

@@ -81,10 +81,19 @@ def _class_of(name: str) -> str:
     return name.partition("/")[0] if "/" in name else ""
 
 
+def _outer_folder(names: list[str], class_names: tuple[str, ...]) -> str:
+    """The folder of all class folders, such as "train/"; "" if there is none."""
+    outer = _class_of(names[0]) + "/"
+    is_outer = all(
+        name.startswith(outer) and "/" in name[len(outer) :] for name in names
+    )
+    return outer if is_outer and outer[:-1] not in class_names else ""
+
+
 def _add_tar(
     found: _Found, index: int, path: Path, walk: FolderWalk, *, is_class: bool
 ) -> set[str]:
-    """Adds the images of an archive; returns the classes of its other files."""
+    """Adds the images of an archive; returns the folders of its other files."""
     others = set()
     prefix = f"{path.stem}/" if is_class else ""
     for entry in tar_files(path):
@@ -96,7 +105,7 @@ def _add_tar(
             )
         if why := why_no_image(name.rpartition("/")[2]):
             walk.passed_over.add_file(f"{path}/{entry.name}", why)
-            others.add(_class_of(name))
+            others.add(name[: name.rfind("/") + 1])
         else:
             found.add(name, index, entry.offset, entry.size)
     return others
@@ -121,16 +130,17 @@ def open_tars(
     """
     walk.notify(_LISTING.format(folder))
     found = _Found(folder, paths)
-    expected = {path.stem for path in paths if are_classes}
+    folders = {f"{path.stem}/" for path in paths if are_classes}
     for index, path in enumerate(paths):
         walk.note(path)
-        expected |= _add_tar(found, index, path, walk, is_class=are_classes)
+        folders |= _add_tar(found, index, path, walk, is_class=are_classes)
     if not found.names:
         raise DatasetError(f"{folder}: holds no images")
     layout = (
         "archives of one class each, in place" if are_classes else "archive in place"
     )
-    classes = [_class_of(name) for name in found.names]
+    outer = "" if are_classes else _outer_folder(found.names, class_names)
+    classes = [_class_of(name.removeprefix(outer)) for name in found.names]
     if list_path is None and not any(classes):
         list_path = labels_beside(folder, class_names)
     if list_path is not None:
@@ -139,6 +149,7 @@ def open_tars(
     if not all(classes):
         loose = found.names[classes.index("")]
         raise DatasetError(f"{folder}: {loose} is in no class (remove it)")
+    expected = {_class_of(name.removeprefix(outer)) for name in folders}
     for name in sorted(expected.difference(classes, {""})):
         raise DatasetError(
             f"{folder}: class {name} without images (add some, or remove it)"

@@ -49,7 +49,7 @@ class MirroredDevices:
             return function(*parts, numbers)
 
         # The only tf.function: a sum over replicas fails inside a nested one.
-        @tf.function
+        @tf.function(autograph=False)
         def run_all(*arguments):
             results = self.strategy.run(run_one, arguments)
             return self.strategy.experimental_local_results(results)[0]

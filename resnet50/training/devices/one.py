@@ -26,7 +26,9 @@ class OneDevice:
 
     def compile(self, function: Callable, jit_compile: bool) -> Callable:
         """Makes the function a tf.function."""
-        return tf.function(function, jit_compile=jit_compile)
+        # AutoGraph would read the source again at the first step, and it may have been
+        # edited since. And it cannot convert ``average``, which has no statement.
+        return tf.function(function, jit_compile=jit_compile, autograph=False)
 
     def share(self, loss: tf.Tensor) -> tf.Tensor:
         """The loss itself."""

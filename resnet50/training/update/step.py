@@ -213,7 +213,7 @@ class Training(tf.Module):
             return self.model.trainable_variables
         return self.model.kernels
 
-    @tf.function
+    @tf.function(autograph=False)
     def is_finite(self) -> tf.Tensor:
         """Whether every variable is finite; bool scalar."""
         floats = [v for v in self.variables if v.dtype.is_floating]
