@@ -1,9 +1,11 @@
 """Starts and ends Python processes that tests talk to over pipes. No test."""
 
 import contextlib
+import multiprocessing
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -24,3 +26,13 @@ def python_process(
             yield it
         finally:
             it.kill()
+
+
+def in_own_process(function, *arguments):
+    """Calls a function in a new process; returns its result, or raises its exception.
+
+    For what lasts, such as TensorFlow's determinism, and for memory.
+    """
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(function, *arguments).result()

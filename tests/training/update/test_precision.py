@@ -4,8 +4,6 @@ And that XLA changes nothing but rounding. The network is a ResNet of two blocks
 """
 
 import math
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
@@ -18,6 +16,7 @@ from resnet50.training import checkpoint
 from resnet50.training.checkpoint import CheckpointError
 from resnet50.training.checkpoint_folders import list_checkpoints
 from resnet50.training.update.schedules import StepNumbers
+from tests.processes import in_own_process
 from tests.training.halves import skip_where_hidden
 from tests.training.tiny import create_shallow_training
 from tests.training.tolerances import UNIT_ROUNDOFF, difference, joined, make_smooth
@@ -221,13 +220,6 @@ def test_another_precision_will_do_between_epochs_only(tmp_path):
     checkpoint.load(back, list_checkpoints(tmp_path)[-1], DESCRIPTION)
     assert_equal(values(back), values(training))
     assert float(back.loss_scale.scale) == 2.0**15
-
-
-def in_own_process(function, *arguments):
-    """Runs a function where determinism can be asked for: it is for good."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        pool.submit(function, *arguments).result()
 
 
 @pytest.mark.parametrize(
