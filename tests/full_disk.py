@@ -40,6 +40,10 @@ class Program:
             assert time.monotonic() < deadline, f"no {text!r} in:\n{self.output}"
             time.sleep(0.05)
 
+    def stop(self) -> None:
+        self._process.terminate()
+        self.finish(130)
+
     def finish(self, status: int = 0) -> str:
         assert self._process.wait(SECONDS) == status, self.output
         assert "Traceback" not in self.output, self.output
@@ -110,6 +114,7 @@ def container(folder: Path, config: Path) -> None:
     preprocessor = Program(config, "runtime_preprocessing.py", "--batch_size=16")
     preprocessor.wait_for("1000 batches of 4.8 MB take 4.8 GB; only 13 fit")
     wait_for_batches(preprocessor, folder / "buffer", 13)
+    preprocessor.stop()
 
 
 def checkpoints(folder: Path, config: Path) -> None:
