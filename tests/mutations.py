@@ -129,15 +129,17 @@ MUTATIONS = (
     Mutation(
         "batch normalization: epsilon 1.001e-5 at inference",
         NORMALIZATION,
-        "epsilon=self.epsilon,\n            is_training=False,",
-        "epsilon=1.001 * self.epsilon,\n            is_training=False,",
+        "epsilon=self.epsilon,\n            **mode",
+        "epsilon=self.epsilon * (1 if mode['is_training'] else 1.001),\n"
+        "            **mode",
         _EPSILON,
     ),
     Mutation(
         "batch normalization: epsilon 1.001e-5 in training",
         NORMALIZATION,
-        "epsilon=self.epsilon,\n            exponential_avg_factor",
-        "epsilon=1.001 * self.epsilon,\n            exponential_avg_factor",
+        "epsilon=self.epsilon,\n            **mode",
+        "epsilon=self.epsilon * (1.001 if mode['is_training'] else 1),\n"
+        "            **mode",
         _EPSILON,
     ),
     Mutation(

@@ -47,16 +47,15 @@ class StoredBatch(NamedTuple):
 class BatchFormat(NamedTuple):
     """Everything that depends on the dtype of a batch's images."""
 
-    is_normalized: bool  # the images; if not, the trainer normalizes them
-    has_shifts: bool  # colour shifts, for the trainer to add
+    has_shifts: bool  # whether the trainer normalizes the images and adds shifts
     labels_dtype: np.dtype  # of the labels file
 
 
 def batch_format(dtype: str) -> BatchFormat:
     """The format of batches whose images have a dtype."""
     if dtype == "uint8":
-        return BatchFormat(False, True, LABELS_AND_SHIFTS)
-    return BatchFormat(True, False, LABELS)
+        return BatchFormat(True, LABELS_AND_SHIFTS)
+    return BatchFormat(False, LABELS)
 
 
 def crop_size_at(

@@ -87,6 +87,10 @@ class BatchNormalization(tf.Module):
         """
         if is_training:
             return self._normalize_in_training(x, limits)
+        return self._fused(x, is_training=False).y
+
+    def _fused(self, x: tf.Tensor, **mode):
+        """Applies TensorFlow's op, with this layer's variables."""
         # The raw op, because tf.compat.v1.nn.fused_batch_norm silently raises an
         # epsilon of 1e-5 to 1.001e-5.
         return tf.raw_ops.FusedBatchNormV3(
@@ -96,21 +100,14 @@ class BatchNormalization(tf.Module):
             mean=self.moving_mean,
             variance=self.moving_variance,
             epsilon=self.epsilon,
-            is_training=False,
-        ).y
+            **mode,
+        )
 
     def _normalize_in_training(self, x: tf.Tensor, limits: RenormLimits) -> tf.Tensor:
         # With an exponential_avg_factor the op returns the new moving statistics
         # instead of the batch's, which saves separate ops in each of the 53 layers.
-        normalized = tf.raw_ops.FusedBatchNormV3(
-            x=x,
-            scale=self.gamma,
-            offset=self.beta,
-            mean=self.moving_mean,
-            variance=self.moving_variance,
-            epsilon=self.epsilon,
-            exponential_avg_factor=1 - self.moving_average_decay,
-            is_training=True,
+        normalized = self._fused(
+            x, exponential_avg_factor=1 - self.moving_average_decay, is_training=True
         )
         self.moving_mean.assign(normalized.batch_mean)
         self.moving_variance.assign(normalized.batch_variance)

@@ -31,6 +31,15 @@ def create_normalization(cls, channels=1, decay=0.9, epsilon=1e-3):
     )
 
 
+def create_random(cls, shape, seed):
+    """A normalization of 3 channels and its input, both with random values."""
+    rng = np.random.default_rng(seed)
+    normalization = create_normalization(cls, channels=3)
+    for variable in normalization.variables:
+        variable.assign(rng.uniform(0.5, 1.5, 3).astype(np.float32))
+    return normalization, tf.constant(rng.standard_normal(shape, dtype=np.float32))
+
+
 def column(*values):
     """Makes float32 [N, 1, 1, 1] of N numbers: a batch whose statistics are easy."""
     return tf.reshape(tf.constant(values, tf.float32), [-1, 1, 1, 1])
@@ -133,11 +142,7 @@ def assert_gradients_are_those_of(exactly, computed, x, gamma, beta):
 @pytest.mark.parametrize("cls", NORMALIZATIONS)
 @pytest.mark.parametrize("is_training", [True, False])
 def test_normalization_gradients_equal_those_of_plain_ops(cls, is_training):
-    rng = np.random.default_rng(4)
-    normalization = create_normalization(cls, channels=3)
-    for variable in normalization.variables:
-        variable.assign(rng.uniform(0.5, 1.5, 3).astype(np.float32))
-    x = tf.constant(rng.standard_normal((4, 5, 6, 3), dtype=np.float32))
+    normalization, x = create_random(cls, (4, 5, 6, 3), seed=4)
     gamma, beta = normalization.gamma, normalization.beta
     moving = [
         tf.cast(v, tf.float64)
@@ -192,11 +197,7 @@ def test_renormalization_clips_from_below_too():
 
 
 def test_renormalization_unclipped_computes_what_inference_does():
-    rng = np.random.default_rng(5)
-    normalization = create_normalization(BatchRenormalization, channels=3)
-    for variable in normalization.variables:
-        variable.assign(rng.uniform(0.5, 1.5, 3).astype(np.float32))
-    x = rng.standard_normal((2, 2, 3, 3), dtype=np.float32)
+    normalization, x = create_random(BatchRenormalization, (2, 2, 3, 3), seed=5)
     expected = normalization(x, is_training=False)
     y = normalization(x, is_training=True, limits=(100.0, 100.0))
     # Sums over N H W = 12 values.
@@ -205,11 +206,7 @@ def test_renormalization_unclipped_computes_what_inference_does():
 
 @pytest.mark.parametrize("cls", WITH_SYNCHRONIZED[1::2])
 def test_no_gradient_flows_through_r_and_d(cls):
-    rng = np.random.default_rng(6)
-    normalization = create_normalization(cls, channels=3)
-    for variable in normalization.variables:
-        variable.assign(rng.uniform(0.5, 1.5, 3).astype(np.float32))
-    x = tf.constant(rng.standard_normal((4, 5, 6, 3), dtype=np.float32))
+    normalization, x = create_random(cls, (4, 5, 6, 3), seed=6)
     gamma, beta = normalization.gamma, normalization.beta
     # As numpy arrays r and d are constants to the tape. Nothing is clipped, so that a
     # gradient through them would not vanish.
