@@ -178,17 +178,17 @@ def main() -> None:
         source = BatchSource(buffer, settings.spec(dataset), manifest)
         observer = _Terminal(args, config, dataset, bar)
         session = Session(
-            config,
-            dataset,
-            epochs,
-            args.resume,
-            args.gpus,
-            args.profile,
-            source,
-            run_folder,
-            cluster,
-            roles,
-            run_role,
+            config=config,
+            dataset=dataset,
+            epochs=epochs,
+            is_resumed=args.resume,
+            gpus=args.gpus,
+            profile_steps=args.profile,
+            source=source,
+            run_folder=run_folder,
+            cluster=cluster,
+            roles=roles,
+            run_role=run_role,
         )
         position = run_session(session, observer)
     if position < Position(epochs.stop, 0):

@@ -17,6 +17,7 @@ from resnet50.atomic_io import atomic_file
 from resnet50.errors import UserError
 from resnet50.network.inputs import normalize_on_device
 from resnet50.network.model import ResNet50
+from resnet50.network.tracing import traced
 from resnet50.pixels.augmentation import ChannelStatistics
 
 try:
@@ -108,7 +109,7 @@ class Classifier(tf.Module):
         self._statistics = statistics
         self._shorter_side, self._crop_size = shorter_side, crop_size
 
-    @tf.function(
+    @traced(
         input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")]
     )
     def __call__(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -156,7 +157,7 @@ def write_onnx(
             f"{path}: the package tf2onnx is not installed "
             "(pip install 'tf2onnx>=1.17')"
         )
-    function = tf.function(classifier.__call__.python_function)
+    function = traced(classifier.__call__.python_function)
     specification = [tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")]
     proto, _ = tf2onnx.convert.from_function(
         function, input_signature=specification, opset=_ONNX_OPSET

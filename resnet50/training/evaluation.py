@@ -14,6 +14,7 @@ from resnet50.dataset.images import Dataset
 from resnet50.dataset.sources import ImageSource
 from resnet50.errors import UserError
 from resnet50.network.model import ResNet50
+from resnet50.network.tracing import traced
 from resnet50.ordered_map import map_in_order
 from resnet50.pixels.augmentation import ChannelStatistics, normalization_table
 from resnet50.pixels.evaluation_crops import views
@@ -71,12 +72,8 @@ class Evaluator:
         self._table = normalization_table(statistics).astype(np.float32)
         crops = tf.TensorSpec((None, num_crops, crop_size, crop_size, 3), tf.float32)
         labels = tf.TensorSpec((None,), tf.int32)
-        self._logs = tf.function(
-            self._mean_logs, input_signature=[crops], autograph=False
-        )
-        self._count = tf.function(
-            self._count_hits, input_signature=[crops, labels], autograph=False
-        )
+        self._logs = traced(self._mean_logs, input_signature=[crops])
+        self._count = traced(self._count_hits, input_signature=[crops, labels])
 
     def _read(self, source: ImageSource) -> np.ndarray:
         """An image's normalized views, float32 [num_crops, crop, crop, 3], RGB."""

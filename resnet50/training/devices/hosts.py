@@ -18,6 +18,7 @@ import tensorflow as tf
 from resnet50.errors import UserError
 from resnet50.handoff.progress import Position
 from resnet50.handoff.reader import Batch, BatchReader
+from resnet50.network.tracing import traced
 from resnet50.training.devices.meeting import Cluster, LostHostError, first_lost
 from resnet50.training.devices.mirrored import MirroredDevices
 
@@ -38,7 +39,7 @@ class HostDevices(MirroredDevices):
     def __init__(self):
         """Connects the hosts that TF_CONFIG names; waits until all are there."""
         super().__init__(tf.distribute.MultiWorkerMirroredStrategy())
-        self._add = tf.function(self._add_everywhere)
+        self._add = traced(self._add_everywhere)
 
     def _add_everywhere(self, number: tf.Tensor) -> tf.Tensor:
         # The sum needs the replica's device; the identity sets it.
@@ -57,7 +58,7 @@ class HostDevices(MirroredDevices):
         """Copies the chief's variables, bitwise, and position to all hosts."""
         numbers = [tf.constant(number, tf.int64) for number in position or (0, 0)]
 
-        @tf.function
+        @traced
         def run_all():
             results = self.strategy.run(run_one)
             return [

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
+from resnet50.network.tracing import traced
 from resnet50.training.devices.one import ONE_DEVICE
 
 
@@ -49,7 +50,7 @@ class MirroredDevices:
             return function(*parts, numbers)
 
         # The only tf.function: a sum over replicas fails inside a nested one.
-        @tf.function(autograph=False)
+        @traced
         def run_all(*arguments):
             results = self.strategy.run(run_one, arguments)
             return self.strategy.experimental_local_results(results)[0]

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
+from resnet50.network.tracing import traced
+
 
 class OneDevice:
     """Implements ``protocol.Devices`` for one device."""
@@ -26,9 +28,7 @@ class OneDevice:
 
     def compile(self, function: Callable, jit_compile: bool) -> Callable:
         """Makes the function a tf.function."""
-        # AutoGraph would read the source again at the first step, and it may have been
-        # edited since. And it cannot convert ``average``, which has no statement.
-        return tf.function(function, jit_compile=jit_compile, autograph=False)
+        return traced(function, jit_compile=jit_compile)
 
     def share(self, loss: tf.Tensor) -> tf.Tensor:
         """The loss itself."""

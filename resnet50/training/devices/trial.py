@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from resnet50.checks.cuda import Build, Gpu
+from resnet50.network.tracing import traced
 from resnet50.training.devices.selection import prepare_device
 
 
@@ -43,7 +44,7 @@ def compute(*, with_xla: bool) -> float:
         (3 + 4 + 3)^2 = 100 in all.
     """
 
-    @tf.function(jit_compile=with_xla)
+    @traced(jit_compile=with_xla)
     def gradient(images, kernel):
         with tf.GradientTape() as tape:
             tape.watch(kernel)

@@ -17,6 +17,7 @@ import tensorflow as tf
 from resnet50.config.settings import ModelConfig, TrainConfig
 from resnet50.network.inputs import normalize_on_device
 from resnet50.network.model import STAGES, ResNet50, Stage
+from resnet50.network.tracing import traced
 from resnet50.pixels.augmentation import ChannelStatistics
 from resnet50.training.devices.one import ONE_DEVICE
 from resnet50.training.devices.protocol import Devices
@@ -213,7 +214,7 @@ class Training(tf.Module):
             return self.model.trainable_variables
         return self.model.kernels
 
-    @tf.function(autograph=False)
+    @traced
     def is_finite(self) -> tf.Tensor:
         """Whether every variable is finite; bool scalar."""
         floats = [v for v in self.variables if v.dtype.is_floating]
