@@ -289,8 +289,8 @@ MUTATIONS = (
     Mutation(
         "no l2 penalty in what is differentiated",
         STEP,
-        "self._scale(forward.loss)",
-        "self._scale(forward.cross_entropy)",
+        "g + penalties[v.ref()] if",
+        "g if",
         (
             "training/update/test_step.py"
             "::test_the_l2_penalty_may_include_gamma_beta_and_the_bias",
@@ -299,22 +299,22 @@ MUTATIONS = (
     Mutation(
         "no l2 penalty in the loss that is reported",
         STEP,
-        "entropy, penalty, entropy + penalty)",
-        "entropy, penalty, entropy)",
+        "loss = forward.cross_entropy + penalty.loss",
+        "loss = forward.cross_entropy",
         ("training/update/test_step.py::test_the_returned_loss_has_the_l2_penalty",),
     ),
     Mutation(
         "an l2 penalty without its half",
         LOSS,
-        "return l2_penalty * tf.add_n(",
-        "return 2 * l2_penalty * tf.add_n(",
+        "loss = l2_penalty * tf.nn",
+        "loss = 2 * l2_penalty * tf.nn",
         _LOSS,
     ),
     Mutation(
         "an l2 penalty in float16",
         LOSS,
-        "tf.nn.l2_loss(weight)",
-        "tf.cast(tf.nn.l2_loss(tf.cast(weight, tf.float16)), tf.float32)",
+        "tf.nn.l2_loss(vector)",
+        "tf.cast(tf.nn.l2_loss(tf.cast(vector, tf.float16)), tf.float32)",
         _LOSS,
     ),
     Mutation(
@@ -376,8 +376,8 @@ MUTATIONS = (
     Mutation(
         "statistics that an overflow leaves behind",
         STEP,
-        "variable.assign(tf.where(is_finite, variable, value))",
-        "pass",
+        "tf.where(is_finite, join(moving), before)",
+        "join(moving)",
         (
             "training/update/test_precision.py::test_a_step_that_overflows_leaves_no_trace",
         ),
@@ -399,16 +399,16 @@ MUTATIONS = (
     Mutation(
         "gradients unscaled in float16",
         LOSS_SCALE,
-        "gradient * factor",
-        "tf.cast(tf.cast(gradient, tf.float16) * tf.cast(factor, tf.float16),"
+        "vector * (1 / self.scale)",
+        "tf.cast(tf.cast(vector, tf.float16) * tf.cast(1 / self.scale, tf.float16),"
         " tf.float32)",
         _DIVISION,
     ),
     Mutation(
         "gradients that stay scaled",
         LOSS_SCALE,
-        "factor = 1 / self.scale",
-        "factor = 0 * self.scale + 1",
+        "vector * (1 / self.scale)",
+        "vector",
         _DIVISION,
     ),
     Mutation(

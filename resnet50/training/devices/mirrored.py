@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from resnet50.network.tracing import traced
 from resnet50.training.devices.one import ONE_DEVICE
+from resnet50.training.vectors import join, split_like
 
 
 class MirroredDevices:
@@ -86,12 +87,9 @@ class MirroredDevices:
         """Assigns the mean on each replica."""
         if not variables:
             return
-        # Joined into one tensor, as a ResNet-50 has 106 small ones.
-        values = tf.concat([tf.reshape(v, [-1]) for v in variables], 0)
-        [means] = self.sum([values / self.count])
-        sizes = [v.shape.num_elements() for v in variables]
-        for variable, mean in zip(variables, tf.split(means, sizes)):
-            variable.assign(tf.reshape(mean, variable.shape))
+        [means] = self.sum([join(variables) / self.count])
+        for variable, mean in zip(variables, split_like(means, variables)):
+            variable.assign(mean)
 
 
 def _context() -> tf.distribute.ReplicaContext:

@@ -29,6 +29,7 @@ from resnet50.training.update.mixup import blend, dominant_labels
 from resnet50.training.update.optimizer import SGDMomentum
 from resnet50.training.update.schedules import StepNumbers
 from resnet50.training.update.totals import Totals
+from resnet50.training.vectors import join, split_like
 
 Array = np.ndarray | tf.Tensor
 
@@ -161,23 +162,28 @@ class Training(tf.Module):
             The loss to report; the gradients, in float16 zeros if they are not finite;
             and, in float16, whether they are, a bool scalar, otherwise None.
         """
-        is_scaled = self.loss_scale is not None
         moving = [v for v in self.model.variables if not v.trainable]
-        before = [tf.identity(v) for v in moving] if is_scaled else []
+        before = join(moving) if self.loss_scale is not None else None
         images = self._prepare(images, shifts, numbers.mixing_share)
         with tf.GradientTape() as tape:
             forward = self._forward(images, labels, numbers)
-            target = self._replicas.share(self._scale(forward.loss))
+            target = self._replicas.share(self._scale(forward.cross_entropy))
         gradients = tape.gradient(target, self.model.trainable_variables)
         gradients, forward = self._reduce(gradients, forward)
         self._replicas.average(moving)
-        loss, is_finite = forward.loss, None
-        if is_scaled:
+        is_finite, l2_penalty = None, self._train.l2_penalty
+        if self.loss_scale is not None:
             gradients, is_finite = self.loss_scale.unscale(gradients)
-            for variable, value in zip(moving, before):
-                variable.assign(tf.where(is_finite, variable, value))
+            values = tf.where(is_finite, join(moving), before)
+            for variable, value in zip(moving, split_like(values, moving)):
+                variable.assign(value)
+            l2_penalty = tf.where(is_finite, l2_penalty, 0.0)
+        penalty = l2_loss(self._regularized_variables(), l2_penalty)
+        gradients = self._add_penalty(gradients, penalty.gradients)
+        self.totals.add(forward, penalty.loss, is_finite, self._replicas)
+        loss = forward.cross_entropy + penalty.loss
+        if self.loss_scale is not None:
             loss = self.loss_scale.reported_loss(loss, is_finite)
-        self.totals.add(forward, is_finite, self._replicas)
         return loss, gradients, is_finite
 
     def _prepare(self, images, shifts, mixing_share) -> tf.Tensor:
@@ -194,19 +200,24 @@ class Training(tf.Module):
         entropy = mixed_cross_entropy(logits, labels, smoothing, share)
         if share is not None:
             labels = dominant_labels(labels, share)
-        penalty = l2_loss(self._regularized_variables(), self._train.l2_penalty)
-        return ForwardPass(logits, labels, entropy, penalty, entropy + penalty)
+        return ForwardPass(logits, labels, entropy)
 
     def _scale(self, loss: tf.Tensor) -> tf.Tensor:
         """The loss to differentiate."""
         return loss if self.loss_scale is None else loss * self.loss_scale.scale
 
     def _reduce(self, gradients, forward: ForwardPass):
-        """Sums the gradients and averages the losses over the replicas."""
+        """Sums the gradients and averages the loss over the replicas."""
         gradients = self._replicas.sum(gradients)
-        losses = forward.cross_entropy, forward.l2_loss, forward.loss
-        losses = self._replicas.sum([self._replicas.share(loss) for loss in losses])
-        return gradients, ForwardPass(forward.logits, forward.labels, *losses)
+        [entropy] = self._replicas.sum([self._replicas.share(forward.cross_entropy)])
+        return gradients, forward._replace(cross_entropy=entropy)
+
+    def _add_penalty(self, gradients, penalty_gradients) -> list[tf.Tensor]:
+        """The gradients of the whole loss."""
+        variables = self._regularized_variables()
+        penalties = {v.ref(): p for v, p in zip(variables, penalty_gradients)}
+        pairs = zip(self.model.trainable_variables, gradients)
+        return [g + penalties[v.ref()] if v.ref() in penalties else g for v, g in pairs]
 
     def _regularized_variables(self) -> Sequence[tf.Variable]:
         """The variables under the l2 penalty."""

@@ -42,6 +42,7 @@ class Totals(tf.Module):
     def add(
         self,
         forward: ForwardPass,
+        l2_loss: tf.Tensor | float,
         is_finite: tf.Tensor | None = None,
         replicas: Devices = ONE_DEVICE,
     ) -> None:
@@ -62,7 +63,7 @@ class Totals(tf.Module):
             (self.num_batches, 1),
             (self.num_images, num_images),
             (self.loss, forward.cross_entropy),
-            (self.l2_loss, forward.l2_loss),
+            (self.l2_loss, l2_loss),
             (self.top1, top1),
             (self.top5, top5),
         ):
