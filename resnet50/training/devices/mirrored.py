@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from resnet50.network.tracing import traced
-from resnet50.training.devices.one import ONE_DEVICE
+from resnet50.training.devices.protocol import ONE_DEVICE
 from resnet50.training.vectors import join, split_like
 
 

@@ -1,20 +1,22 @@
 """What a training step needs from the devices that it runs on.
 
-Three classes have these methods:
+Three classes have the methods of ``Devices``:
 
-    one.OneDevice               a single GPU, or the CPU
+    OneDevice                   here: a single GPU, or the CPU
     mirrored.MirroredDevices    several GPUs of one host
     hosts.HostDevices           the devices of several hosts
 
 With several devices, each one is a replica: it trains on its part of every batch.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
+
+from resnet50.network.tracing import traced
 
 
 class Devices(Protocol):
@@ -25,7 +27,7 @@ class Devices(Protocol):
 
     count: int
 
-    def scope(self) -> AbstractContextManager:
+    def scope(self) -> contextlib.AbstractContextManager:
         """The context in which all variables must be created."""
 
     def to_device(self, *arrays: np.ndarray | None) -> tuple[tf.Tensor | None, ...]:
@@ -54,3 +56,39 @@ class Devices(Protocol):
 
     def average(self, variables: Sequence[tf.Variable]) -> None:
         """Replaces float variables whose copies differ by the mean of the copies."""
+
+
+class OneDevice:
+    """A single GPU, or the CPU: the graph of a step is that of a plain program."""
+
+    count = 1
+
+    def scope(self) -> contextlib.AbstractContextManager:
+        """No scope is needed."""
+        return contextlib.nullcontext()
+
+    def to_device(self, *arrays: np.ndarray | None) -> tuple[tf.Tensor | None, ...]:
+        """Copies the arrays to TensorFlow's default device."""
+        return tuple(None if array is None else tf.constant(array) for array in arrays)
+
+    def compile(self, function: Callable, jit_compile: bool) -> Callable:
+        """Makes the function a tf.function."""
+        return traced(function, jit_compile=jit_compile)
+
+    def share(self, loss: tf.Tensor) -> tf.Tensor:
+        """The loss itself."""
+        return loss
+
+    def sum(self, tensors: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
+        """The tensors themselves."""
+        return tensors
+
+    def sum_counts(self, counts: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
+        """The counts themselves."""
+        return counts
+
+    def average(self, variables: Sequence[tf.Variable]) -> None:
+        """Does nothing: there is one copy."""
+
+
+ONE_DEVICE = OneDevice()

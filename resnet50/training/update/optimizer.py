@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from resnet50.config.settings import TrainConfig
+
 
 class SGDMomentum(tf.Module):
     """Trains variables by SGD with momentum, in PyTorch's and TensorFlow's convention.
@@ -79,3 +81,10 @@ class SGDMomentum(tf.Module):
                 momentum=momentum,
                 use_nesterov=self._use_nesterov,
             )
+
+
+def create_optimizer(
+    variables: Sequence[tf.Variable], train: TrainConfig
+) -> SGDMomentum:
+    """Creates the optimizer that [train] of config.txt describes."""
+    return SGDMomentum(variables, train.momentum, train.nesterov)

@@ -15,18 +15,17 @@ import numpy as np
 import tensorflow as tf
 
 from resnet50.config.settings import ModelConfig, TrainConfig
-from resnet50.network.inputs import normalize_on_device
+from resnet50.network.layers import normalize_on_device
 from resnet50.network.model import STAGES, ResNet50, Stage
 from resnet50.network.tracing import traced
 from resnet50.pixels.augmentation import ChannelStatistics
-from resnet50.training.devices.one import ONE_DEVICE
-from resnet50.training.devices.protocol import Devices
+from resnet50.training.devices.protocol import ONE_DEVICE, Devices
 from resnet50.training.update.accumulation import Accumulation
 from resnet50.training.update.averaging import WeightAverage
 from resnet50.training.update.loss import ForwardPass, l2_loss, mixed_cross_entropy
 from resnet50.training.update.loss_scale import LossScale
 from resnet50.training.update.mixup import blend, dominant_labels
-from resnet50.training.update.optimizer import SGDMomentum
+from resnet50.training.update.optimizer import create_optimizer
 from resnet50.training.update.schedules import StepNumbers
 from resnet50.training.update.totals import Totals
 from resnet50.training.vectors import join, split_like
@@ -72,7 +71,7 @@ class Training(tf.Module):
         variables = model.trainable_variables
         self.loss_scale = self.accumulation = self.average = None
         with replicas.scope():
-            self.optimizer = SGDMomentum(variables, train.momentum, train.nesterov)
+            self.optimizer = create_optimizer(variables, train)
             self.totals = Totals()
             if train.precision == "float16":
                 self.loss_scale = LossScale()

@@ -11,8 +11,7 @@ from resnet50.config.settings import ConfigError
 from resnet50.training.devices.hosts import HostDevices
 from resnet50.training.devices.meeting import ALONE
 from resnet50.training.devices.mirrored import MirroredDevices
-from resnet50.training.devices.one import ONE_DEVICE, OneDevice
-from resnet50.training.devices.protocol import Devices
+from resnet50.training.devices.protocol import ONE_DEVICE, Devices, OneDevice
 from resnet50.training.devices.selection import (
     Device,
     check_batch_size,
