@@ -177,8 +177,8 @@ MUTATIONS = (
     Mutation(
         "batch renormalization: the moving variance is of biased ones",
         NORMALIZATION,
-        "self._move_statistics(mean, unbiased_variance)",
-        "self._move_statistics(mean, biased_variance)",
+        "self._move_statistics(measured.batch_mean, unbiased_variance)",
+        "self._move_statistics(measured.batch_mean, biased_variance)",
         _MOVING,
     ),
     Mutation(
@@ -212,8 +212,8 @@ MUTATIONS = (
     Mutation(
         "batch renormalization: factors in float16",
         NORMALIZATION,
-        "tf.cast(normalized, tf.float32) * (self.gamma * r)",
-        "tf.cast(normalized * tf.cast(self.gamma * r, x.dtype), tf.float32)",
+        "(x, self.gamma * r, ",
+        "(x, tf.cast(tf.cast(self.gamma * r, x.dtype), tf.float32), ",
         (
             "training/update/test_precision.py"
             "::test_renormalization_s_factors_are_not_rounded_to_halves",

@@ -53,17 +53,21 @@ class Convolution(tf.Module):
         out_channels: int,
         kernel_size: int,
         stride: int,
+        *,
         rng: np.random.Generator,
+        pads_in_op: bool = False,
         name: str,
     ):
         """Draws the kernel as in He et al. 2015 (arXiv 1502.01852), eq. 14 (fan-out).
 
         It is normal with standard deviation sqrt(2 / (kernel_size^2 out_channels));
-        kernel_size must be odd.
+        kernel_size must be odd. With pads_in_op, TensorFlow's op pads the input at
+        stride 2: on a GPU without XLA this saves the memory of the padded copies.
         """
         super().__init__(name=name)
         assert kernel_size % 2 == 1, kernel_size
         self.stride = stride
+        self._pads_in_op = pads_in_op
         shape = (kernel_size, kernel_size, in_channels, out_channels)
         stddev = (2 / (kernel_size**2 * out_channels)) ** 0.5
         with self.name_scope:
@@ -83,11 +87,13 @@ class Convolution(tf.Module):
         # At stride 1, or for 1x1 kernels, "SAME" is symmetric too.
         if self.stride == 1 or margin == 0:
             return tf.nn.conv2d(x, kernel, self.stride, "SAME")
-        # conv2d also takes explicit paddings, but their gradient has no fast kernel on
-        # CPU: with them everywhere a training step takes 2.7 times as long (719 against
-        # 263 ms; batch 16, 64 pixels, 2 cores, TensorFlow 2.21).
-        x = tf.pad(x, [[0, 0], [margin, margin], [margin, margin], [0, 0]])
-        return tf.nn.conv2d(x, kernel, self.stride, "VALID")
+        padding = [[0, 0], [margin, margin], [margin, margin], [0, 0]]
+        if self._pads_in_op:
+            return tf.nn.conv2d(x, kernel, self.stride, padding)
+        # On a CPU the op's own padding has no fast gradient: with it everywhere, a
+        # training step takes 2.7 times as long (719 against 263 ms; batch 16, 64
+        # pixels, 2 cores, TensorFlow 2.21). XLA cannot compile it.
+        return tf.nn.conv2d(tf.pad(x, padding), kernel, self.stride, "VALID")
 
 
 def max_pool(x: tf.Tensor, *, by_slices: bool = False) -> tf.Tensor:

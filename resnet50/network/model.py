@@ -100,6 +100,7 @@ class ResNet50(tf.Module):
         seed: int = 0,
         precision: str = "float32",
         pools_by_slices: bool = False,
+        pads_in_op: bool = False,
         is_synchronized: bool = False,
     ):
         """Creates the layers; the same arguments give bitwise the same weights.
@@ -112,6 +113,7 @@ class ResNet50(tf.Module):
             precision: One of PRECISIONS, the type of the activations from the images
                 to the average pooling. The variables are always float32.
             pools_by_slices: See layers.max_pool; for XLA.
+            pads_in_op: See layers.Convolution; for a GPU without XLA.
             is_synchronized: Whether normalizations in training use the statistics of
                 all replicas' images; only for a model under tf.distribute.
         """
@@ -127,10 +129,13 @@ class ResNet50(tf.Module):
             epsilon=settings.epsilon,
             moving_average_decay=settings.moving_average_decay,
         )
+        create_convolution = functools.partial(
+            Convolution, rng=rng, pads_in_op=pads_in_op
+        )
         last_gamma = 0.0 if settings.zero_init_last_gamma else 1.0
 
-        self.stem_convolution = Convolution(
-            3, STEM_CHANNELS, 7, 2, rng, name="stem_convolution"
+        self.stem_convolution = create_convolution(
+            3, STEM_CHANNELS, 7, 2, name="stem_convolution"
         )
         self.stem_normalization = create_normalization(
             STEM_CHANNELS, name="stem_normalization"
@@ -146,9 +151,9 @@ class ResNet50(tf.Module):
                         channels,
                         stage.channels,
                         (stride, 1) if settings.variant == "v1" else (1, stride),
+                        create_convolution,
                         create_normalization,
                         last_gamma,
-                        rng,
                         name=f"stage{stage_number}_block{block_number}",
                     )
                 )

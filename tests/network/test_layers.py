@@ -50,9 +50,12 @@ def assert_equal_sums(found, expected, num_terms, magnitudes):
 @pytest.mark.parametrize(
     ("kernel_size", "stride"), [(1, 1), (1, 2), (3, 1), (3, 2), (7, 2)]
 )
-def test_convolution_equals_a_loop_over_pixels(size, kernel_size, stride):
+@pytest.mark.parametrize("pads_in_op", [False, True])
+def test_convolution_equals_a_loop_over_pixels(size, kernel_size, stride, pads_in_op):
     rng = np.random.default_rng(1)
-    convolution = Convolution(3, 4, kernel_size, stride, rng, name="convolution")
+    convolution = Convolution(
+        3, 4, kernel_size, stride, rng=rng, pads_in_op=pads_in_op, name="convolution"
+    )
     x = rng.standard_normal((2, *size, 3), dtype=np.float32)
     kernel = convolution.kernel.numpy()
     expected = convolve_by_loop(x, kernel, stride)
@@ -62,7 +65,10 @@ def test_convolution_equals_a_loop_over_pixels(size, kernel_size, stride):
 
 @pytest.mark.parametrize("size", [7, 8])
 @pytest.mark.parametrize(("kernel_size", "stride"), [(1, 2), (3, 1), (3, 2), (7, 2)])
-def test_convolution_gradients_equal_numeric_ones(size, kernel_size, stride):
+@pytest.mark.parametrize("pads_in_op", [False, True])
+def test_convolution_gradients_equal_numeric_ones(
+    size, kernel_size, stride, pads_in_op
+):
     # The loss is linear in x and in the kernel, so that a large difference quotient is
     # exact: for each single input, loss(x + unit) - loss(x), from the loop in float64.
     # Of 8 channels, as the network's numbers are multiples of 8: for others, oneDNN on
@@ -70,7 +76,13 @@ def test_convolution_gradients_equal_numeric_ones(size, kernel_size, stride):
     channels = 8
     rng = np.random.default_rng(2)
     convolution = Convolution(
-        channels, channels, kernel_size, stride, rng, name="convolution"
+        channels,
+        channels,
+        kernel_size,
+        stride,
+        rng=rng,
+        pads_in_op=pads_in_op,
+        name="convolution",
     )
     kernel = convolution.kernel.numpy()
     x = rng.standard_normal((1, size, size, channels), dtype=np.float32)
@@ -105,7 +117,7 @@ def test_convolution_gradients_equal_numeric_ones(size, kernel_size, stride):
 
 def test_convolution_kernel_has_he_deviation_of_the_fan_out():
     rng = np.random.default_rng(3)
-    convolution = Convolution(16, 64, 3, 1, rng, name="convolution")
+    convolution = Convolution(16, 64, 3, 1, rng=rng, name="convolution")
     kernel = convolution.kernel.numpy()
     assert kernel.shape == (3, 3, 16, 64)
     assert kernel.dtype == np.float32

@@ -15,6 +15,7 @@ from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 from tensorflow.python.framework import kernels, meta_graph, op_def_registry
 from tensorflow.python.grappler import cluster, tf_optimizer
 
+from resnet50.training.devices.protocol import OneDevice
 from resnet50.training.update.step import Training, create_training
 from tests.settings import SETTINGS
 from tests.training.tiny import STATISTICS
@@ -39,7 +40,7 @@ def create_full_training(normalization="batch_norm", **settings) -> Training:
     """
     model = dataclasses.replace(SETTINGS.model, normalization=normalization)
     train = dataclasses.replace(SETTINGS.train, **settings)
-    return create_training(1000, model, train, STATISTICS)
+    return create_training(1000, model, train, STATISTICS, OneDevice(has_gpu=True))
 
 
 def trace(training: Training, batch_size=64, dtype="float16", name="step"):

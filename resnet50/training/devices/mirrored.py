@@ -29,6 +29,7 @@ class MirroredDevices:
         """Takes the strategy; its replicas are the devices."""
         self.strategy = strategy
         self.count = strategy.num_replicas_in_sync
+        self.has_gpu = "GPU" in strategy.extended.worker_devices[0]
 
     def scope(self) -> contextlib.AbstractContextManager:
         """The strategy's scope."""

@@ -20,12 +20,17 @@ from resnet50.network.tracing import traced
 
 
 class Devices(Protocol):
-    """The devices that share each batch; ``count`` is their number.
+    """The devices that share each batch.
+
+    Attributes:
+        count: Their number.
+        has_gpu: Whether they are GPUs.
 
     Only a function that ``compile`` has received may call the last four methods.
     """
 
     count: int
+    has_gpu: bool
 
     def scope(self) -> contextlib.AbstractContextManager:
         """The context in which all variables must be created."""
@@ -62,6 +67,9 @@ class OneDevice:
     """A single GPU, or the CPU: the graph of a step is that of a plain program."""
 
     count = 1
+
+    def __init__(self, has_gpu: bool = False):
+        self.has_gpu = has_gpu
 
     def scope(self) -> contextlib.AbstractContextManager:
         """No scope is needed."""

@@ -14,7 +14,7 @@ from resnet50.errors import UserError
 from resnet50.training.devices.hosts import HostDevices
 from resnet50.training.devices.meeting import Cluster
 from resnet50.training.devices.mirrored import MirroredDevices
-from resnet50.training.devices.protocol import ONE_DEVICE, Devices
+from resnet50.training.devices.protocol import Devices, OneDevice
 
 # The lowest compute capabilities with Tensor Cores for a type:
 # https://docs.nvidia.com/cuda/cuda-c-programming-guide, "arithmetic instructions".
@@ -207,7 +207,7 @@ def create_devices(
         gpus = [f"GPU:{index}" for index in range(device.num_gpus)]
         devices = MirroredDevices(tf.distribute.MirroredStrategy(gpus))
     else:
-        devices = ONE_DEVICE
+        devices = OneDevice(has_gpu=device.num_gpus > 0)
     check_batch_size(batch_size, devices.count)
     return devices
 

@@ -247,6 +247,7 @@ def create_training(
             **same,
             precision=train.precision,
             pools_by_slices=train.xla,
+            pads_in_op=replicas.has_gpu and not train.xla,
             is_synchronized=model.synchronized_batch_norm and replicas.count > 1,
         )
         has_average = train.weight_average_decay > 0
