@@ -36,7 +36,7 @@ class Devices(Protocol):
         """The context in which all variables must be created."""
 
     def to_device(self, *arrays: np.ndarray | None) -> tuple[tf.Tensor | None, ...]:
-        """Turns a batch into tensors for compiled functions; keeps None."""
+        """Turns a batch into tensors for compiled functions; keeps None and tensors."""
 
     def compile(self, function: Callable, jit_compile: bool) -> Callable:
         """Returns a tf.function that runs a function on all replicas.
@@ -77,7 +77,7 @@ class OneDevice:
 
     def to_device(self, *arrays: np.ndarray | None) -> tuple[tf.Tensor | None, ...]:
         """Copies the arrays to TensorFlow's default device."""
-        return tuple(None if array is None else tf.constant(array) for array in arrays)
+        return tuple(None if array is None else _copy(array) for array in arrays)
 
     def compile(self, function: Callable, jit_compile: bool) -> Callable:
         """Makes the function a tf.function."""
@@ -97,6 +97,15 @@ class OneDevice:
 
     def average(self, variables: Sequence[tf.Variable]) -> None:
         """Does nothing: there is one copy."""
+
+
+def _copy(array: np.ndarray | tf.Tensor) -> tf.Tensor:
+    if isinstance(array, tf.Tensor):
+        return array
+    with tf.device("CPU:0"):
+        host = tf.constant(array)
+    # An op, as other threads can run while it copies; tf.constant would stop them.
+    return tf.identity(host)
 
 
 ONE_DEVICE = OneDevice()

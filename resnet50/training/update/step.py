@@ -112,17 +112,28 @@ class Training(tf.Module):
             float32 scalar, the batch's loss with the l2 penalty; in float16 see
             LossScale.reported_loss.
         """
-        return self._compiled_step(*self._to_device(images, labels, shifts, numbers))
+        return self._compiled_step(*self.place(images, labels, shifts, numbers))
 
     def accumulate(
         self, images: Array, labels: Array, shifts: Array | None, numbers: StepNumbers
     ) -> tf.Tensor:
         """Adds one batch's gradients to the next update; otherwise like ``step``."""
-        tensors = self._to_device(images, labels, shifts, numbers)
+        tensors = self.place(images, labels, shifts, numbers)
         return self._compiled_accumulate(*tensors)
 
-    def _to_device(self, images, labels, shifts, numbers):
-        numbers = np.array(numbers, np.float32)
+    def place(
+        self,
+        images: Array,
+        labels: Array,
+        shifts: Array | None,
+        numbers: StepNumbers | tf.Tensor,
+    ) -> tuple[tf.Tensor | None, ...]:
+        """Copies the arguments of ``step`` to the device; copies are returned as is.
+
+        The numbers become one float32 vector.
+        """
+        if isinstance(numbers, StepNumbers):
+            numbers = np.array(numbers, np.float32)
         return self._replicas.to_device(images, labels, shifts, numbers)
 
     def _step(self, images, labels, shifts, numbers):
