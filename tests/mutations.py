@@ -69,7 +69,6 @@ AVERAGING = "resnet50/training/update/averaging.py"
 MIXUP = "resnet50/training/update/mixup.py"
 SCHEDULES = "resnet50/training/update/schedules.py"
 AUGMENTATION = "resnet50/pixels/augmentation.py"
-INPUTS = "resnet50/network/inputs.py"
 PILLOW_NUMPY = "resnet50/pixels/pillow_numpy.py"
 RESAMPLING = "resnet50/pixels/resampling.py"
 KERNELS = "resnet50/pixels/kernels.py"
@@ -365,12 +364,12 @@ MUTATIONS = (
     ),
     Mutation(
         "256 levels between 0 and 1 on the device",
-        INPUTS,
+        LAYERS,
         "1 / (255 * std)",
         "1 / (256 * std)",
         (
-            "network/test_inputs.py"
-            "::test_normalizing_on_the_device_is_normalizing_in_the_preprocessor",
+            f"{_LAYERS}"
+            "test_normalizing_on_the_device_is_normalizing_in_the_preprocessor",
         ),
     ),
     Mutation(

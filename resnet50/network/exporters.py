@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from resnet50.atomic_io import atomic_file
 from resnet50.errors import UserError
-from resnet50.network.inputs import normalize_on_device
+from resnet50.network.layers import normalize_on_device
 from resnet50.network.model import ResNet50
 from resnet50.network.tracing import traced
 from resnet50.pixels.augmentation import ChannelStatistics

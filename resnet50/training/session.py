@@ -21,7 +21,7 @@ from resnet50.signals import StopRequest
 from resnet50.training import description, resume
 from resnet50.training.checkpoint import checkpoint_bytes
 from resnet50.training.devices import hosts, meeting, selection
-from resnet50.training.devices.protocol import Devices
+from resnet50.training.devices.one import Devices
 from resnet50.training.loop import Loop
 from resnet50.training.per_step import PerStepNumbers
 from resnet50.training.run_files import Run

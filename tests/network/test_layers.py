@@ -1,15 +1,25 @@
 """Proves that each layer computes what its docstring says, forward and backward.
 
 Convolutions equal a loop over pixels in float64 and their gradients equal numeric ones,
-within the rounding of products and sums in any order.
+within the rounding of products and sums in any order. Images are normalized as in the
+preprocessor.
 """
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from resnet50.network.layers import Convolution, Dense, max_pool
+from resnet50.network.layers import (
+    Convolution,
+    Dense,
+    max_pool,
+    normalize_on_device,
+)
+from resnet50.pixels import augmentation
 from tests.training.tolerances import sum_bound
+
+STATISTICS = augmentation.ChannelStatistics((0.48, 0.45, 0.40), (0.27, 0.26, 0.28))
+BOUND = sum_bound(8, 4)  # Eight roundings of numbers up to 4.
 
 
 def convolve_by_loop(x, kernel, stride):
@@ -131,3 +141,24 @@ def test_pooling_by_slices_is_pooling(size):
     assert results[0].shape == [2, -(-size[0] // 2), -(-size[1] // 2), 3]
     np.testing.assert_array_equal(*results)
     np.testing.assert_array_equal(*(tape.gradient(loss, x) for loss in losses))
+
+
+def all_levels():
+    """uint8 [2, 16, 16, 3]: each level in each channel, and a shift for each image."""
+    images = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, axis=3)
+    shifts = np.array([[0.1, -0.2, 0.05], [0, 0, 0]], np.float32)
+    return np.concatenate([images, images[:, ::-1]]), shifts
+
+
+def test_normalizing_on_the_device_is_normalizing_in_the_preprocessor():
+    images, shifts = all_levels()
+    expected = augmentation.normalize_crops(images, shifts, STATISTICS)
+    found = normalize_on_device(tf.constant(images), tf.constant(shifts), STATISTICS)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=BOUND)
+
+
+def test_no_shifts_are_shifts_of_zero():
+    images, shifts = all_levels()
+    found = normalize_on_device(tf.constant(images), None, STATISTICS)
+    expected = augmentation.normalize_crops(images, 0 * shifts, STATISTICS)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=BOUND)

@@ -18,11 +18,11 @@ import numpy as np
 import tensorflow as tf
 
 from resnet50.network.tracing import traced
-from resnet50.training.devices.one import ONE_DEVICE
+from resnet50.training.devices.one import Devices
 
 
-class MirroredDevices:
-    """Implements ``protocol.Devices`` with a synchronous strategy."""
+class MirroredDevices(Devices):
+    """The replicas of a synchronous strategy."""
 
     def __init__(self, strategy: tf.distribute.Strategy):
         """Takes the strategy; its replicas are the devices."""
@@ -39,7 +39,7 @@ class MirroredDevices:
         By default, the first GPU would get the whole batch.
         """
         with tf.device("CPU:0"):
-            return ONE_DEVICE.to_device(*arrays)
+            return super().to_device(*arrays)
 
     def compile(self, function: Callable, jit_compile: bool) -> Callable:
         """Runs the function on all replicas at once; jit_compile must be false."""

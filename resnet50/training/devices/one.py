@@ -1,7 +1,12 @@
-"""A single GPU, or the CPU.
+"""What a training step needs from the devices that it runs on, and a single one.
 
-Every method passes its arguments through, so the graph of a step is that of a program
-for one device only.
+Three classes have these methods:
+
+    one.Devices                 a single GPU, or the CPU
+    mirrored.MirroredDevices    several GPUs of one host
+    hosts.HostDevices           the devices of several hosts
+
+With several devices, each one is a replica: it trains on its part of every batch.
 """
 
 import contextlib
@@ -13,37 +18,52 @@ import tensorflow as tf
 from resnet50.network.tracing import traced
 
 
-class OneDevice:
-    """Implements ``protocol.Devices`` for one device."""
+class Devices:
+    """The devices that share each batch; ``count`` is their number.
+
+    Only a function that ``compile`` has received may call the last four methods.
+
+    This class is for one device. It passes tensors through, so the graph of a step is
+    that of a program without replicas. Its subclasses override all methods.
+    """
 
     count = 1
 
     def scope(self) -> contextlib.AbstractContextManager:
-        """No scope is needed."""
+        """The context in which all variables must be created."""
         return contextlib.nullcontext()
 
     def to_device(self, *arrays: np.ndarray | None) -> tuple[tf.Tensor | None, ...]:
-        """Copies the arrays to TensorFlow's default device."""
+        """Turns a batch into tensors for compiled functions; keeps None."""
         return tuple(None if array is None else tf.constant(array) for array in arrays)
 
     def compile(self, function: Callable, jit_compile: bool) -> Callable:
-        """Makes the function a tf.function."""
+        """Returns a tf.function that runs a function on all replicas.
+
+        Args:
+            function: Takes images, labels, shifts or None, and the step's numbers. Each
+                replica gets its part of the first three.
+            jit_compile: Whether XLA compiles it; impossible with several devices.
+
+        Returns:
+            Takes whole batches; returns the result of this host's first replica.
+        """
         return traced(function, jit_compile=jit_compile)
 
     def share(self, loss: tf.Tensor) -> tf.Tensor:
-        """The loss itself."""
+        """Scales the mean over this replica's part; the sum is the batch's mean."""
         return loss
 
     def sum(self, tensors: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
-        """The tensors themselves."""
+        """Sums tensors of one type over all replicas."""
         return tensors
 
     def sum_counts(self, counts: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
-        """The counts themselves."""
+        """Sums integer scalars that count images over all replicas."""
         return counts
 
     def average(self, variables: Sequence[tf.Variable]) -> None:
-        """Does nothing: there is one copy."""
+        """Replaces float variables whose copies differ by the mean of the copies."""
 
 
-ONE_DEVICE = OneDevice()
+ONE_DEVICE = Devices()

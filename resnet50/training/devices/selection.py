@@ -14,8 +14,7 @@ from resnet50.errors import UserError
 from resnet50.training.devices.hosts import HostDevices
 from resnet50.training.devices.meeting import Cluster
 from resnet50.training.devices.mirrored import MirroredDevices
-from resnet50.training.devices.one import ONE_DEVICE
-from resnet50.training.devices.protocol import Devices
+from resnet50.training.devices.one import ONE_DEVICE, Devices
 
 # The lowest compute capabilities with Tensor Cores for a type:
 # https://docs.nvidia.com/cuda/cuda-c-programming-guide, "arithmetic instructions".
@@ -194,9 +193,7 @@ def _dotted(capability: tuple[int, int]) -> str:
     return ".".join(map(str, capability))
 
 
-def create_devices(
-    device: Device, cluster: Cluster, batch_size: int
-) -> Devices | HostDevices:
+def create_devices(device: Device, cluster: Cluster, batch_size: int) -> Devices:
     """Creates the devices that share each batch; HostDevices if there are other hosts.
 
     Raises:

@@ -15,12 +15,11 @@ import numpy as np
 import tensorflow as tf
 
 from resnet50.config.settings import ModelConfig, TrainConfig
-from resnet50.network.inputs import normalize_on_device
+from resnet50.network.layers import normalize_on_device
 from resnet50.network.model import STAGES, ResNet50, Stage
 from resnet50.network.tracing import traced
 from resnet50.pixels.augmentation import ChannelStatistics
-from resnet50.training.devices.one import ONE_DEVICE
-from resnet50.training.devices.protocol import Devices
+from resnet50.training.devices.one import ONE_DEVICE, Devices
 from resnet50.training.update.accumulation import Accumulation
 from resnet50.training.update.averaging import WeightAverage
 from resnet50.training.update.loss import ForwardPass, l2_loss, mixed_cross_entropy

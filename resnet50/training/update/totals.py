@@ -2,8 +2,7 @@
 
 import tensorflow as tf
 
-from resnet50.training.devices.one import ONE_DEVICE
-from resnet50.training.devices.protocol import Devices
+from resnet50.training.devices.one import ONE_DEVICE, Devices
 from resnet50.training.update.loss import ForwardPass
 
 
