@@ -25,7 +25,7 @@ from resnet50.training.update.averaging import WeightAverage
 from resnet50.training.update.loss import ForwardPass, l2_loss, mixed_cross_entropy
 from resnet50.training.update.loss_scale import LossScale
 from resnet50.training.update.mixup import blend, dominant_labels
-from resnet50.training.update.optimizer import SGDMomentum
+from resnet50.training.update.optimizer import create_optimizer
 from resnet50.training.update.schedules import StepNumbers
 from resnet50.training.update.totals import Totals
 
@@ -37,7 +37,7 @@ class Training(tf.Module):
 
     Attributes:
         model: The network.
-        optimizer: Its SGDMomentum.
+        optimizer: See ``create_optimizer``.
         totals: The Totals of the epoch so far.
         loss_scale: In float16; otherwise None.
         accumulation: With gradient accumulation; otherwise None.
@@ -57,10 +57,9 @@ class Training(tf.Module):
         Args:
             model: The network, created in the replicas' scope.
             train: [train] of config.txt.
-            statistics: The training set's, to normalize uint8 images.
+            statistics: To normalize uint8 images.
             replicas: The devices that share each batch.
-            averaged: A second network of the same kind, which becomes the average of
-                the first; None for no average.
+            averaged: A second network, which becomes the average of the first, or None.
         """
         super().__init__(name="training")
         self.model = model
@@ -70,7 +69,7 @@ class Training(tf.Module):
         variables = model.trainable_variables
         self.loss_scale = self.accumulation = self.average = None
         with replicas.scope():
-            self.optimizer = SGDMomentum(variables, train.momentum, train.nesterov)
+            self.optimizer = create_optimizer(train, variables)
             self.totals = Totals()
             if train.precision == "float16":
                 self.loss_scale = LossScale()
