@@ -57,7 +57,6 @@ class Mutation(NamedTuple):
 
 LAYERS = "resnet50/network/layers.py"
 NORMALIZATION = "resnet50/network/normalization.py"
-SYNCHRONIZED = "resnet50/network/synchronized.py"
 BOTTLENECK = "resnet50/network/bottleneck.py"
 MODEL = "resnet50/network/model.py"
 STEP = "resnet50/training/update/step.py"
@@ -157,7 +156,7 @@ MUTATIONS = (
     ),
     Mutation(
         "synchronized normalization: epsilon 1.001e-5",
-        SYNCHRONIZED,
+        NORMALIZATION,
         "tf.math.rsqrt(variance + self.epsilon)",
         "tf.math.rsqrt(variance + 1.001 * self.epsilon)",
         _EPSILON,
@@ -176,13 +175,13 @@ MUTATIONS = (
     Mutation(
         "batch renormalization: the moving variance is of biased ones",
         NORMALIZATION,
-        "self._move_statistics(mean, unbiased_variance)",
-        "self._move_statistics(mean, biased_variance)",
+        "limits)\n        self._move_statistics(mean, unbiased_variance)",
+        "limits)\n        self._move_statistics(mean, biased_variance)",
         _MOVING,
     ),
     Mutation(
         "synchronized normalization: the moving variance is of biased ones",
-        SYNCHRONIZED,
+        NORMALIZATION,
         "variance * count / (count - 1)",
         "variance",
         _MOVING,
@@ -220,7 +219,7 @@ MUTATIONS = (
     ),
     Mutation(
         "synchronized normalization: moments in float16",
-        SYNCHRONIZED,
+        NORMALIZATION,
         "tf.nn.moments(x, [0, 1, 2])",
         "(tf.cast(m, tf.float32)\n"
         "            for m in tf.nn.moments(tf.cast(x, tf.float16), [0, 1, 2]))",

@@ -1,4 +1,4 @@
-"""Batch normalization and batch renormalization on raw TensorFlow ops.
+"""Batch normalization and renormalization on raw ops, on one device or over several.
 
 The input may be float32, float16 or bfloat16; the output has the same type. All
 variables are float32, and every statistic is computed in float32.
@@ -53,13 +53,8 @@ class BatchNormalization(tf.Module):
     ):
         """Creates the variables.
 
-        Args:
-            channels: C.
-            epsilon: Added to the variance before its square root.
-            moving_average_decay: Share of the old moving statistics that a step keeps,
-                0..1 (exclusive). PyTorch's "momentum" is 1 minus this.
-            initial_gamma: Start value of gamma.
-            name: The prefix of the variables' names.
+        epsilon is added to the variance before its square root. moving_average_decay,
+        0..1 (exclusive), is 1 minus PyTorch's "momentum".
         """
         super().__init__(name=name)
         assert 0 < moving_average_decay < 1, moving_average_decay
@@ -80,10 +75,8 @@ class BatchNormalization(tf.Module):
     ) -> tf.Tensor:
         """Normalizes a batch, [N, H, W, C]; in training updates the moving statistics.
 
-        Args:
-            x: float32, float16 or bfloat16; so is the result.
-            is_training: Whether to use the batch's own statistics.
-            limits: r_max and d_max, for batch renormalization in training.
+        x is float32, float16 or bfloat16; so is the result. Only batch renormalization
+        in training uses the limits.
         """
         if is_training:
             return self._normalize_in_training(x, limits)
@@ -175,3 +168,54 @@ class BatchRenormalization(BatchNormalization):
         r = tf.clip_by_value(batch_sigma / sigma, 1 / r_max, r_max)
         d = tf.clip_by_value((batch_mean - self.moving_mean) / sigma, -d_max, d_max)
         return tf.stop_gradient(r), tf.stop_gradient(d)
+
+
+class _Synchronized(BatchNormalization):
+    """Uses in training the statistics of the whole batch, over all replicas.
+
+    At inference it is the layer that it derives from, with the same variables. A single
+    device does not need it.
+    """
+
+    def _standardize(self, x: tf.Tensor) -> Standardized:
+        """Normalizes with the whole batch's statistics; gradients flow through them.
+
+        The mean and the variance follow from sums over the replicas of each part's
+        mean m and variance v:
+
+            mean = s + sum(m - s) / count
+            variance = sum(v + (m - s)^2) / count - (mean - s)^2
+
+        where s, the moving mean, is near all m, so little cancels. This replica's part
+        x is float32, float16 or bfloat16 [n, H, W, C].
+        """
+        context = tf.distribute.get_replica_context()
+        num_replicas = context.num_replicas_in_sync
+        x = tf.cast(x, tf.float32)
+        part_mean, part_variance = tf.nn.moments(x, [0, 1, 2])
+        distance = part_mean - self.moving_mean
+        sums = context.all_reduce(
+            tf.distribute.ReduceOp.SUM,
+            tf.stack([distance, part_variance + tf.square(distance)]),
+        )
+        distance, square = tf.unstack(sums / num_replicas)
+        mean, variance = self.moving_mean + distance, square - tf.square(distance)
+        # Rounding must not make a constant channel's variance negative.
+        variance = tf.maximum(variance, 0.0)
+        normalized = (x - mean) * tf.math.rsqrt(variance + self.epsilon)
+        count = tf.size(x) / tf.size(self.gamma) * num_replicas
+        count = tf.cast(count, tf.float32)  # N H W
+        return Standardized(normalized, mean, variance, variance * count / (count - 1))
+
+
+class SynchronizedBatchNormalization(_Synchronized):
+    """Batch normalization with the mean and the variance of all replicas' images."""
+
+    def _normalize_in_training(self, x: tf.Tensor, limits: RenormLimits) -> tf.Tensor:
+        normalized, mean, _, unbiased_variance = self._standardize(x)
+        self._move_statistics(mean, unbiased_variance)
+        return tf.cast(normalized * self.gamma + self.beta, x.dtype)
+
+
+class SynchronizedBatchRenormalization(_Synchronized, BatchRenormalization):
+    """Batch renormalization with the mean and the variance of all replicas' images."""

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from resnet50.network.normalization import BatchNormalization, BatchRenormalization
-from resnet50.network.synchronized import (
+from resnet50.network.normalization import (
+    BatchNormalization,
+    BatchRenormalization,
     SynchronizedBatchNormalization,
     SynchronizedBatchRenormalization,
 )

@@ -40,13 +40,9 @@ class Devices:
     def compile(self, function: Callable, jit_compile: bool) -> Callable:
         """Returns a tf.function that runs a function on all replicas.
 
-        Args:
-            function: Takes images, labels, shifts or None, and the step's numbers. Each
-                replica gets its part of the first three.
-            jit_compile: Whether XLA compiles it; impossible with several devices.
-
-        Returns:
-            Takes whole batches; returns the result of this host's first replica.
+        Both take images, labels, shifts or None, and the step's numbers. Each replica
+        gets its part of the first three. The result is that of this host's first
+        replica. jit_compile lets XLA compile it; impossible with several devices.
         """
         return traced(function, jit_compile=jit_compile)
 

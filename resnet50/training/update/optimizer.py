@@ -57,7 +57,7 @@ class SGDMomentum(tf.Module):
         """Makes one step with the gradients, in the order of the variables.
 
         Args:
-            gradients: Of the loss; float32.
+            gradients: The gradients of the loss, float32.
             learning_rate: float32 scalar; inside a tf.function a tensor, so that a new
                 value does not trace it again.
             is_finite: bool scalar; where it is false, gradients must be zeros, and
