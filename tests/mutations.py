@@ -365,7 +365,7 @@ MUTATIONS = (
     ),
     Mutation(
         "256 levels between 0 and 1 on the device",
-        INPUTS,
+        LAYERS,
         "1 / (255 * std)",
         "1 / (256 * std)",
         (

@@ -32,16 +32,10 @@ class Bottleneck(tf.Module):
     ):
         """Creates the layers.
 
-        Args:
-            in_channels: Channels of the input.
-            channels: Channels of the first two convolutions.
-            strides: Strides of the first 1x1 and of the 3x3 convolution.
-            create_convolution: Takes (in_channels, out_channels, kernel_size, stride,
-                name=...) and returns a layer.
-            create_normalization: Takes (channels, name=...) and returns a layer.
-            last_gamma: Start value of the last normalization's gamma; with 0 the block
-                starts as its shortcut alone (Goyal et al. 2017, section 5.1).
-            name: The prefix of the variables' names.
+        ``channels`` are those of the first two convolutions, ``strides`` those of the
+        first 1x1 and of the 3x3 convolution. The last normalization's gamma starts as
+        last_gamma; with 0 the block starts as its shortcut alone (Goyal et al. 2017,
+        section 5.1).
         """
         super().__init__(name=name)
         out_channels = EXPANSION * channels
@@ -73,16 +67,11 @@ class Bottleneck(tf.Module):
     def __call__(
         self, x: tf.Tensor, is_training: bool, limits: RenormLimits
     ) -> tf.Tensor:
-        """Maps a batch of feature maps to the next.
+        """Maps a batch of feature maps to the next; see ``ResNet50.__call__``.
 
-        Args:
-            x: float32, float16 or bfloat16 [N, H, W, in_channels].
-            is_training: Whether to normalize with the batch's own statistics.
-            limits: r_max and d_max of batch renormalization.
-
-        Returns:
-            [N, ceil(H / stride), ceil(W / stride), EXPANSION * channels] of x's type,
-            not negative.
+        x is float32, float16 or bfloat16 [N, H, W, in_channels]. The result is [N,
+        ceil(H / stride), ceil(W / stride), EXPANSION * channels] of the same type, not
+        negative.
         """
         shortcut = x
         if self.has_projection:

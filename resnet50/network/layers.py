@@ -18,13 +18,8 @@ def normalize_on_device(
 ) -> tf.Tensor:
     """Steps 4 and 6 of the preprocessing; the same as normalize_crops, on tensors.
 
-    Args:
-        images: uint8 [N, H, W, 3], RGB.
-        shifts: float32 [N, 3], colour shifts; None for no shifts.
-        statistics: The channel statistics of the training set.
-
-    Returns:
-        float32 [N, H, W, 3].
+    Maps images, uint8 [N, H, W, 3], RGB, to float32 [N, H, W, 3]. The colour shifts are
+    float32 [N, 3]; None for no shifts.
     """
     # One product and one sum per value: level / (255 std) + (shift - mean / std).
     std = np.array(statistics.std)
@@ -74,13 +69,9 @@ class Convolution(tf.Module):
             self.kernel = tf.Variable(_draw_normal(rng, shape, stddev), name="kernel")
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        """Convolves a batch.
+        """Maps float32, float16 or bfloat16 [N, H, W, in_channels] to the same type.
 
-        Args:
-            x: float32, float16 or bfloat16 [N, H, W, in_channels].
-
-        Returns:
-            [N, ceil(H / stride), ceil(W / stride), out_channels] of x's type.
+        The result is [N, ceil(H / stride), ceil(W / stride), out_channels].
         """
         kernel = tf.cast(self.kernel, x.dtype)
         margin = kernel.shape[0] // 2
@@ -99,14 +90,10 @@ class Convolution(tf.Module):
 def max_pool(x: tf.Tensor, *, by_slices: bool = False) -> tf.Tensor:
     """Returns the maximum of each 3 x 3 window, at stride 2, padded by 1 on each side.
 
-    Args:
-        x: float32, float16 or bfloat16 [N, H, W, C], not negative.
-        by_slices: Whether to compute it as a maximum of slices, because XLA has no
-            deterministic gradient of the pooling op. Where a window has several equal
-            maxima, the gradient may then go to another one of them.
-
-    Returns:
-        [N, ceil(H / 2), ceil(W / 2), C] of x's type.
+    Maps float32, float16 or bfloat16 [N, H, W, C], not negative, to [N, ceil(H / 2),
+    ceil(W / 2), C] of the same type. With by_slices it is a maximum of slices, because
+    XLA has no deterministic gradient of the pooling op. Where a window has several
+    equal maxima, the gradient may then go to another one of them.
     """
     # Padding with zeros is right, because the values are not negative. The op's own
     # padding would do as well, but XLA refuses it.
@@ -128,10 +115,7 @@ class Dense(tf.Module):
     def __init__(
         self, in_features: int, out_features: int, rng: np.random.Generator, name: str
     ):
-        """Draws the kernel as in Goyal et al. 2017 (arXiv 1706.02677), section 5.1.
-
-        It is normal with standard deviation 0.01; rng draws it.
-        """
+        """Draws the kernel as in Goyal et al. 2017 (arXiv 1706.02677), section 5.1."""
         super().__init__(name=name)
         shape = (in_features, out_features)
         with self.name_scope:

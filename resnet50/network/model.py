@@ -43,18 +43,11 @@ from resnet50.network.synchronized import (
 
 
 class Stage(NamedTuple):
-    """One row of the stage table.
-
-    Attributes:
-        num_blocks: Number of bottlenecks.
-        channels: Channels of each block's first two convolutions; a block's output has
-            EXPANSION times as many.
-        stride: Stride of the first block; the others have stride 1.
-    """
+    """One row of the stage table."""
 
     num_blocks: int
-    channels: int
-    stride: int
+    channels: int  # of a block's first two convolutions; EXPANSION times in its output
+    stride: int  # of the first block; the others have stride 1
 
 
 STAGES = (
@@ -85,10 +78,7 @@ class ResNet50(tf.Module):
     """Maps images to logits.
 
     Attributes:
-        stem_convolution: The 7x7 convolution.
-        stem_normalization: The normalization after it.
         stages: For each stage, the list of its Bottlenecks.
-        classifier: The dense layer after the average pooling.
     """
 
     def __init__(
@@ -202,6 +192,4 @@ class ResNet50(tf.Module):
     @property
     def num_parameters(self) -> int:
         """The number of trained values."""
-        return sum(
-            variable.shape.num_elements() for variable in self.trainable_variables
-        )
+        return sum(v.shape.num_elements() for v in self.trainable_variables)

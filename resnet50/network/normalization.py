@@ -42,13 +42,8 @@ class BatchNormalization(tf.Module):
     ):
         """Creates the variables.
 
-        Args:
-            channels: C.
-            epsilon: Added to the variance before its square root.
-            moving_average_decay: Share of the old moving statistics that a step keeps,
-                0..1 (exclusive). PyTorch's "momentum" is 1 minus this.
-            initial_gamma: Start value of gamma.
-            name: The prefix of the variables' names.
+        epsilon is added to the variance before its square root. moving_average_decay,
+        0..1 (exclusive), is 1 minus PyTorch's "momentum".
         """
         super().__init__(name=name)
         assert 0 < moving_average_decay < 1, moving_average_decay
@@ -69,10 +64,8 @@ class BatchNormalization(tf.Module):
     ) -> tf.Tensor:
         """Normalizes a batch, [N, H, W, C]; in training updates the moving statistics.
 
-        Args:
-            x: float32, float16 or bfloat16; so is the result.
-            is_training: Whether to use the batch's own statistics.
-            limits: r_max and d_max, for batch renormalization in training.
+        x is float32, float16 or bfloat16; so is the result. Only batch renormalization
+        in training uses the limits.
         """
         if is_training:
             return self._normalize_in_training(x, limits)

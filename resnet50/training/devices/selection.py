@@ -69,10 +69,7 @@ def prepare_device(
 ) -> Device:
     """Sets TensorFlow up; must be called before its first use.
 
-    Args:
-        deterministic: Whether to make steps bitwise reproducible.
-        notify: Takes a line about each device for the user.
-        gpus: See ``select_gpus``.
+    deterministic makes steps bitwise reproducible; for gpus see ``select_gpus``.
 
     Returns:
         The device; of several GPUs, the one with the lowest compute capability.
@@ -157,12 +154,8 @@ def can_use_xla(
     On a card that is newer than the installed TensorFlow, XLA does not raise an error
     but ends the process (tensorflow issue 111958).
 
-    Args:
-        device: The result of ``prepare_device``.
-        num_devices: Number of devices that share a batch.
-        notify: Takes the line for the user.
-        built_for: The targets of the TensorFlow build, such as "sm_80" and
-            "compute_90"; None reads them from the installed one.
+    built_for has the targets of the TensorFlow build, such as "sm_80" and "compute_90";
+    None reads them from the installed one.
     """
     if num_devices > 1:
         notify(
@@ -193,9 +186,7 @@ def _dotted(capability: tuple[int, int]) -> str:
     return ".".join(map(str, capability))
 
 
-def create_devices(
-    device: Device, cluster: Cluster, batch_size: int
-) -> Devices | HostDevices:
+def create_devices(device: Device, cluster: Cluster, batch_size: int) -> Devices:
     """Creates the devices that share each batch; HostDevices if there are other hosts.
 
     Raises:

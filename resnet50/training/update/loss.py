@@ -10,17 +10,11 @@ from resnet50.training.vectors import join, split_like
 
 
 class ForwardPass(NamedTuple):
-    """What a forward pass of a batch, or of one replica's part of it, gives.
+    """The results for a batch, or for one replica's part of it."""
 
-    Attributes:
-        logits: float32 [N, K].
-        labels: int32 [N]; top-1 and top-5 are counted against these.
-        cross_entropy: float32 scalar, the mean over the images.
-    """
-
-    logits: tf.Tensor
-    labels: tf.Tensor
-    cross_entropy: tf.Tensor
+    logits: tf.Tensor  # float32 [N, K]
+    labels: tf.Tensor  # int32 [N], for top-1 and top-5
+    cross_entropy: tf.Tensor  # float32 scalar, the mean over the images
 
 
 def cross_entropy(
@@ -31,13 +25,7 @@ def cross_entropy(
     Szegedy et al. 2015, section 7: the target is 1 - label_smoothing for the label plus
     label_smoothing / K for each of the K classes.
 
-    Args:
-        logits: float32 [N, K].
-        labels: int32 [N].
-        label_smoothing: 0 for the plain cross-entropy.
-
-    Returns:
-        float32 scalar.
+    Maps logits, float32 [N, K], and labels, int32 [N], to a float32 scalar.
     """
     num_classes = logits.shape[-1]
     spread = label_smoothing / num_classes

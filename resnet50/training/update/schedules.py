@@ -9,6 +9,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from resnet50.config.settings import BatchRenormConfig
+
 SCHEDULES = ("constant", "step", "cosine")
 
 
@@ -50,16 +52,8 @@ def learning_rate_at(
                     progress = (step - warmup_steps) / (total_steps - warmup_steps)
 
     The cosine (Loshchilov and Hutter 2016, arXiv 1608.03983, without restarts) is 0 at
-    total_steps, one step after the last.
-
-    Args:
-        step: From 0.
-        base_learning_rate: The learning rate at the end of the warm-up.
-        schedule: One of SCHEDULES.
-        total_steps: Steps of the whole training; only cosine uses it.
-        warmup_steps: 0 for no warm-up.
-        decay_steps: The first step of each lower rate; only step uses it.
-        decay_factor: Factor at each of decay_steps; only step uses it.
+    total_steps, one step after the last. Each of decay_steps is the first step of a
+    lower rate.
     """
     assert schedule in SCHEDULES, schedule
     if step < warmup_steps:
@@ -73,35 +67,17 @@ def learning_rate_at(
     return base_learning_rate
 
 
-def renorm_limits_at(
-    step: int,
-    *,
-    r_max: float,
-    r_start_step: int,
-    r_end_step: int,
-    d_max: float,
-    d_start_step: int,
-    d_end_step: int,
-) -> tuple[float, float]:
+def renorm_limits_at(step: int, renorm: BatchRenormConfig) -> tuple[float, float]:
     """Returns batch renormalization's limits (r_max, d_max) of a step.
 
     Until its start step each limit is that of plain batch normalization, 1 and 0. It
     then rises linearly to its final value, which it has from its end step on. Ioffe
     2017 (arXiv 1702.03275, section 4): r_max from 1 to 3 between steps 5,000 and
     40,000, d_max from 0 to 5 between steps 5,000 and 25,000.
-
-    Args:
-        step: From 0.
-        r_max: Final limit of r, at least 1.
-        r_start_step: Last step at which r is 1.
-        r_end_step: First step of the final r_max.
-        d_max: Final limit of d, at least 0.
-        d_start_step: Last step at which d is 0.
-        d_end_step: First step of the final d_max.
     """
     return (
-        1 + (r_max - 1) * _ramp(step, r_start_step, r_end_step),
-        d_max * _ramp(step, d_start_step, d_end_step),
+        1 + (renorm.r_max - 1) * _ramp(step, renorm.r_start_step, renorm.r_end_step),
+        renorm.d_max * _ramp(step, renorm.d_start_step, renorm.d_end_step),
     )
 
 
@@ -111,11 +87,6 @@ def is_update_at(step: int, *, batches_per_epoch: int, accumulate_batches: int) 
     With k = accumulate_batches, the groups are each epoch's batches 0 to k-1, k to 2k-1
     and so on. The last group of an epoch may be smaller, so nothing is pending between
     two epochs.
-
-    Args:
-        step: From 0.
-        batches_per_epoch: Steps of an epoch.
-        accumulate_batches: Batches in a group, at least 1.
     """
     end = step % batches_per_epoch + 1
     return end % accumulate_batches == 0 or end == batches_per_epoch

@@ -37,9 +37,6 @@ class Training(tf.Module):
     """A network in training: model, optimizer, totals, and the step.
 
     Attributes:
-        model: The network.
-        optimizer: Its SGDMomentum.
-        totals: The Totals of the epoch so far.
         loss_scale: In float16; otherwise None.
         accumulation: With gradient accumulation; otherwise None.
         average: The WeightAverage of the model; without one None.
@@ -55,13 +52,9 @@ class Training(tf.Module):
     ):
         """Creates all variables but the network's.
 
-        Args:
-            model: The network, created in the replicas' scope.
-            train: [train] of config.txt.
-            statistics: The training set's, to normalize uint8 images.
-            replicas: The devices that share each batch.
-            averaged: A second network of the same kind, which becomes the average of
-                the first; None for no average.
+        The networks were created in the replicas' scope. ``averaged``, a second network
+        of the same kind, becomes the average of the first; None for no average. The
+        statistics are the training set's, to normalize uint8 images.
         """
         super().__init__(name="training")
         self.model = model
