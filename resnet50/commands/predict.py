@@ -54,9 +54,9 @@ def list_images(
         walk = FolderWalk(remedy="name a folder that may be read")
         inside = list(walk.images_below(folder))
         if not inside:
-            reason = "; ".join(["holds no images", *walk.passed_over.remarks()])
+            reason = "; ".join(["holds no images", *walk.remarks()])
             raise PredictError(f"{folder}: {reason}")
-        for remark in walk.passed_over.remarks():
+        for remark in walk.remarks():
             notify(f"{folder}: {remark}")
         images += [ImageSource(f"{folder}/{path}") for path in inside]
     return images

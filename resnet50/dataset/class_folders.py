@@ -1,6 +1,8 @@
 """Images in class folders: n01440764/n01440764_10026.JPEG.
 
-A class's label is the rank of its folder's name.
+A class's label is the rank of its folder's name. A file whose name says that it is no
+image is skipped; any other is decoded by its content, whether it has an image's ending,
+an unknown one (``.JPEG_2``, ``.bin``), or none.
 """
 
 import contextlib
@@ -12,7 +14,32 @@ from pathlib import Path
 import numpy as np
 
 from resnet50.dataset.images import Dataset, DatasetError, PackedNames, class_ranks
-from resnet50.dataset.passed_over import PassedOver, why_no_image
+
+# Endings of files that nobody takes for images, by kind. Pillow reads none of them.
+_ENDINGS_OF = {
+    "a text": ".txt .md .rst .log .nfo .pdf .doc .docx .odt .rtf .tex .html .htm .css",
+    "a table, labels or settings": (
+        ".csv .tsv .xls .xlsx .json .jsonl .xml .yaml .yml .toml .ini .cfg .db .sqlite"
+    ),
+    "a drawing without pixels": ".svg .svgz",
+    "an archive": ".zip .tar .gz .tgz .bz2 .xz .zst .7z .rar",
+    "data": ".npy .npz .mat .pkl .pickle .parquet .arrow .tfrecord .lmdb .mdb .pt .pth",
+    "a program": ".py .pyc .ipynb .js .sh .bat .exe",
+    "a film or sound": ".mp4 .m4v .avi .mov .mkv .webm .wmv .mp3 .wav .flac .ogg",
+    "a checksum": ".md5 .sha1 .sha256 .sha512",
+    "a shortcut": ".lnk .url",
+}
+_KIND_OF = {end: kind for kind, ends in _ENDINGS_OF.items() for end in ends.split()}
+
+_FILES = "files that are no images: {:,} skipped; the first is {}"
+_FOLDERS = "folders that links lead to again: {:,} skipped; the first is {}"
+
+
+def why_no_image(name: str) -> str:
+    """Says why a file of some name is skipped; "" if it may be an image."""
+    if name[:1] == ".":
+        return "hidden"
+    return _KIND_OF.get(name[name.rfind(".") :].lower(), "")
 
 
 def stamp_of(status: os.stat_result) -> tuple[int, int]:
@@ -70,7 +97,8 @@ class FolderWalk:
     """Lists folders, and remembers when each was modified before it was listed.
 
     ``notify`` is called with a line for the user before what may take minutes;
-    ``stamps`` has the stamp of each folder that was listed and each file that was read.
+    ``remedy`` is the advice about an unreadable folder; ``stamps`` has the stamp of
+    each folder that was listed and each file that was read.
     """
 
     def __init__(
@@ -79,11 +107,21 @@ class FolderWalk:
         *,
         remedy: str = "see [dataset] in config.txt",
     ):
-        """Takes ``notify``, and a remedy to suggest for an unreadable folder."""
         self.notify = notify
         self._remedy = remedy
         self.stamps: dict[str, tuple[int, int]] = {}
-        self.passed_over = PassedOver()
+        self._skipped: dict[str, list] = {}  # number and first of each kind
+
+    def _skip(self, kind: str, path: str) -> None:
+        self._skipped.setdefault(kind, [0, path])[0] += 1
+
+    def skip_file(self, path: str, why: str) -> None:
+        """Counts a file that is no image; see ``why_no_image``."""
+        self._skip(_FILES, f"{path} ({why})")
+
+    def remarks(self) -> tuple[str, ...]:
+        """Returns a line for the user about each kind of what was skipped."""
+        return tuple(x.format(*found) for x, found in sorted(self._skipped.items()))
 
     def _unreadable(self, path: str | Path, error: OSError) -> DatasetError:
         return DatasetError(
@@ -119,18 +157,14 @@ class FolderWalk:
         above = _folders_above(folder / "class") if links else set()
         circles = [entry for entry in links if _identity(entry.stat()) in above]
         for entry in circles:
-            self.passed_over.add_folder(entry.path)
+            self._skip(_FOLDERS, entry.path)
         return [entry.name for entry in found if entry not in circles]
 
     def images_below(self, folder: str | Path, prefix: str = "") -> Iterator[str]:
         """Yields relative paths of possible images in a folder and its subfolders.
 
         Links to folders are followed, but each real folder counts once, and the folders
-        above do not count.
-
-        Args:
-            folder: The folder.
-            prefix: Prefix of the relative paths.
+        above do not count. ``prefix`` begins each path.
         """
         yield from self._images_below(str(folder), prefix, _Visited(Path(folder)))
 
@@ -139,7 +173,7 @@ class FolderWalk:
     ) -> Iterator[str]:
         status = self._stat(folder)
         if not visited.add(status, is_link=is_link):
-            self.passed_over.add_folder(folder)
+            self._skip(_FOLDERS, folder)
             return
         self.stamps[folder] = stamp_of(status)
         for entry in self._sorted_entries(folder):
@@ -151,7 +185,7 @@ class FolderWalk:
                         entry.path, inner, visited, is_link=entry.is_symlink()
                     )
             elif why := why_no_image(name):
-                self.passed_over.add_file(entry.path, why)
+                self.skip_file(entry.path, why)
             else:
                 yield f"{prefix}{name}"
 
@@ -161,9 +195,11 @@ def list_class_folders(
 ) -> Dataset:
     """Lists a folder with one subfolder of images per class.
 
+    Hidden entries, loose files and links back up are ignored; folders inside a class
+    folder belong to the class.
+
     Args:
-        folder: Holds the class folders. Hidden entries, loose files and links back up
-            are ignored; folders inside a class folder belong to the class.
+        folder: Holds the class folders.
         class_names: Classes of the training set, if this is the validation set. It may
             lack a class, but must have no other.
         walk: Lists the folders.

@@ -71,7 +71,7 @@ class Dataset:
         locations: Where the images are in archives; None if each is a file.
         layout: How the images are laid out, for messages.
         class_words: What each class is called; its name if that is unknown.
-        remarks: What was passed over, one line each, for messages.
+        remarks: What was skipped, one line each, for messages.
         fingerprint: Changes with any relative path, label or class name.
     """
 

@@ -109,7 +109,7 @@ def open_dataset(
         class_names: Classes of the training set, if this is the validation set.
         index_folder: Folder for the index file, or None for no index.
         notify: Called with a line for the user, before what may take minutes and about
-            what was passed over.
+            what was skipped.
 
     Raises:
         DatasetError: The images cannot be used.

@@ -132,12 +132,12 @@ def test_what_is_missing_is_named(config, monkeypatch):
     (empty / "notes.txt").touch()
     with pytest.raises(
         PredictError,
-        match=r"images; files that are no images: 1 passed over.*/notes\.txt \(a",
+        match=r"images; files that are no images: 1 skipped.*/notes\.txt \(a",
     ):
         list_images([str(empty)], print)
 
 
-def test_a_folder_s_files_that_are_no_images_are_passed_over(tmp_path):
+def test_a_folder_s_files_that_are_no_images_are_skipped(tmp_path):
     for name in ("b.png", "a/1", "notes.txt", ".DS_Store", "a/._1"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -148,8 +148,8 @@ def test_a_folder_s_files_that_are_no_images_are_passed_over(tmp_path):
     found = list_images([notes, str(tmp_path)], said.append)
     assert [*map(str, found)] == [notes, f"{tmp_path}/a/1", f"{tmp_path}/b.png"]
     assert said == [
-        f"{tmp_path}: files that are no images: 3 passed over; the first is "
+        f"{tmp_path}: files that are no images: 3 skipped; the first is "
         f"{tmp_path}/.DS_Store (hidden)",
-        f"{tmp_path}: folders that links lead to again: 1 passed over; the first is "
+        f"{tmp_path}: folders that links lead to again: 1 skipped; the first is "
         f"{tmp_path}/a/loop",
     ]

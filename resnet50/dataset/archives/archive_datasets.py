@@ -12,7 +12,7 @@ import numpy as np
 
 from resnet50.dataset.archives.parquet_index import read_shard
 from resnet50.dataset.archives.tar_index import tar_files
-from resnet50.dataset.class_folders import FolderWalk
+from resnet50.dataset.class_folders import FolderWalk, why_no_image
 from resnet50.dataset.images import (
     Dataset,
     DatasetError,
@@ -21,7 +21,6 @@ from resnet50.dataset.images import (
     class_ranks,
 )
 from resnet50.dataset.lists import labels_beside, missing_image, read_list
-from resnet50.dataset.passed_over import why_no_image
 from resnet50.dataset.sources import Locations
 
 # All headers of an archive, or all pages of a shard, are read.
@@ -104,7 +103,7 @@ def _add_tar(
                 "WebDataset, not a class (unpack all of them into class folders)"
             )
         if why := why_no_image(name.rpartition("/")[2]):
-            walk.passed_over.add_file(f"{path}/{entry.name}", why)
+            walk.skip_file(f"{path}/{entry.name}", why)
             others.add(name[: name.rfind("/") + 1])
         else:
             found.add(name, index, entry.offset, entry.size)
