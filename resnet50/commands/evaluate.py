@@ -18,7 +18,7 @@ from resnet50.dataset.listing import (
 )
 from resnet50.handoff import locks
 from resnet50.observer import Observer
-from resnet50.pixels.evaluation_crops import NUM_CROPS
+from resnet50.pixels.resampling import NUM_CROPS
 from resnet50.reports.tables import WEIGHTS
 from resnet50.terminal import progress_bar, say
 

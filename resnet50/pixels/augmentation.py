@@ -25,8 +25,7 @@ import numpy as np
 from PIL import Image
 
 from resnet50.config.settings import AugmentationConfig, DatasetConfig
-from resnet50.pixels import backend
-from resnet50.pixels.resampling import crop_of_resized, image_size, resized_size
+from resnet50.pixels import resampling
 
 
 class AugmentationParams(NamedTuple):
@@ -92,9 +91,11 @@ def resize_and_crop(
 
     See ``crop_of_resized``, with what ``params`` says.
     """
-    resized = resized_size(*image_size(image), params.shorter_side)
+    resized = resampling.resized_size(
+        *resampling.image_size(image), params.shorter_side
+    )
     corner = crop_corner(*resized, crop_size, params.crop_fractions)
-    return crop_of_resized(
+    return resampling.crop_of_resized(
         image, resized, corner, crop_size, is_flipped=params.is_flipped, out=out
     )
 
@@ -166,7 +167,7 @@ def colour_shift(
         float32 [3], to be added to each normalized channel.
     """
     num_pixels = crop.size // 3
-    sums, products = backend.get().sums_and_products(crop)
+    sums, products = resampling.pixel_loops().sums_and_products(crop)
     covariance = (products - np.outer(sums, sums) / num_pixels) / num_pixels
     scale = 255 * np.asarray(std)
     axes = principal_axes((covariance / np.outer(scale, scale)).tolist())
@@ -203,7 +204,7 @@ def augment(
     shift = colour_shift(crop, statistics.std, params.colour_weights)
     if not is_raw:
         table = normalization_table(statistics) + shift[:, None]
-        backend.get().look_up(table.astype(out.dtype), crop, out)
+        resampling.pixel_loops().look_up(table.astype(out.dtype), crop, out)
     return shift
 
 

@@ -17,7 +17,7 @@ from resnet50.network.model import ResNet50
 from resnet50.network.tracing import traced
 from resnet50.ordered_map import map_in_order
 from resnet50.pixels.augmentation import ChannelStatistics, normalization_table
-from resnet50.pixels.evaluation_crops import views
+from resnet50.pixels.resampling import views
 from resnet50.training.update.totals import count_correct
 
 
@@ -61,7 +61,7 @@ class Evaluator:
             model: The network.
             config: config.txt; batches have at most [evaluation] batch_size crops, but
                 at least those of one image.
-            num_crops: Crops per image, 1 or 10; see pixels.evaluation_crops.views.
+            num_crops: Crops per image, 1 or 10; see pixels.resampling.views.
         """
         self._model = model
         self._settings = config.evaluation
