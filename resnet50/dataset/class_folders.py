@@ -69,30 +69,6 @@ def _folders_above(folder: Path) -> set[tuple[int, int]]:
     return identities
 
 
-class _Visited:
-    """The folders of a class, so that none counts twice.
-
-    They are compared only if there are links, because some file systems give several
-    folders the same number.
-    """
-
-    def __init__(self, root: Path):
-        self._root = root
-        self._identities: set[tuple[int, int]] = set()
-        self._has_links = False
-
-    def add(self, status: os.stat_result, *, is_link: bool) -> bool:
-        """Adds a folder; returns False if it counts already or leads back up."""
-        if is_link and not self._has_links:
-            self._has_links = True
-            self._identities |= _folders_above(self._root)
-        identity = _identity(status)
-        if self._has_links and identity in self._identities:
-            return False
-        self._identities.add(identity)
-        return True
-
-
 class FolderWalk:
     """Lists folders, and remembers when each was modified before it was listed.
 
@@ -123,16 +99,18 @@ class FolderWalk:
         """Returns a line for the user about each kind of what was skipped."""
         return tuple(x.format(*found) for x, found in sorted(self._skipped.items()))
 
-    def _unreadable(self, path: str | Path, error: OSError) -> DatasetError:
-        return DatasetError(
-            f"{path}: cannot be read: {error.strerror} ({self._remedy})"
-        )
+    @contextlib.contextmanager
+    def _reading(self, path: str | Path) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise DatasetError(
+                f"{path}: cannot be read: {error.strerror} ({self._remedy})"
+            ) from None
 
     def _stat(self, path: str | Path) -> os.stat_result:
-        try:
+        with self._reading(path):
             return os.stat(path)  # noqa: PTH116 - half the time of Path's.
-        except OSError as error:
-            raise self._unreadable(path, error) from None
 
     def note(self, path: str | Path) -> None:
         """Remembers the stamp of a file or folder that is about to be read."""
@@ -144,11 +122,8 @@ class FolderWalk:
         return [e for e in self._sorted_entries(folder) if e.name[0] != "."]
 
     def _sorted_entries(self, folder: str) -> list[os.DirEntry]:
-        try:
-            with os.scandir(folder) as entries:
-                return sorted(entries, key=lambda entry: os.fsencode(entry.name))
-        except OSError as error:
-            raise self._unreadable(folder, error) from None
+        with self._reading(folder), os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: os.fsencode(entry.name))
 
     def class_folders(self, folder: Path) -> list[str]:
         """Names of the folders in a folder, without links that lead back up."""
@@ -166,28 +141,32 @@ class FolderWalk:
         Links to folders are followed, but each real folder counts once, and the folders
         above do not count. ``prefix`` begins each path.
         """
-        yield from self._images_below(str(folder), prefix, _Visited(Path(folder)))
+        root, counted, has_links = Path(folder), set(), False
 
-    def _images_below(
-        self, folder: str, prefix: str, visited: _Visited, *, is_link: bool = False
-    ) -> Iterator[str]:
-        status = self._stat(folder)
-        if not visited.add(status, is_link=is_link):
-            self._skip(_FOLDERS, folder)
-            return
-        self.stamps[folder] = stamp_of(status)
-        for entry in self._sorted_entries(folder):
-            name = entry.name
-            if is_folder(entry):
-                if name[0] != ".":
-                    inner = f"{prefix}{name}/"
-                    yield from self._images_below(
-                        entry.path, inner, visited, is_link=entry.is_symlink()
-                    )
-            elif why := why_no_image(name):
-                self.skip_file(entry.path, why)
-            else:
-                yield f"{prefix}{name}"
+        def walk(folder: str, prefix: str, *, is_link: bool) -> Iterator[str]:
+            nonlocal has_links
+            if is_link and not has_links:
+                has_links = True
+                counted.update(_folders_above(root))
+            status = self._stat(folder)
+            # Not without links: some file systems give several folders one number.
+            if has_links and _identity(status) in counted:
+                self._skip(_FOLDERS, folder)
+                return
+            counted.add(_identity(status))
+            self.stamps[folder] = stamp_of(status)
+            for entry in self._sorted_entries(folder):
+                name = entry.name
+                if is_folder(entry):
+                    if name[0] != ".":
+                        inner = f"{prefix}{name}/"
+                        yield from walk(entry.path, inner, is_link=entry.is_symlink())
+                elif why := why_no_image(name):
+                    self.skip_file(entry.path, why)
+                else:
+                    yield f"{prefix}{name}"
+
+        return walk(str(folder), prefix, is_link=False)
 
 
 def list_class_folders(
@@ -198,11 +177,8 @@ def list_class_folders(
     Hidden entries, loose files and links back up are ignored; folders inside a class
     folder belong to the class.
 
-    Args:
-        folder: Holds the class folders.
-        class_names: Classes of the training set, if this is the validation set. It may
-            lack a class, but must have no other.
-        walk: Lists the folders.
+    ``class_names`` has the classes of the training set, if this is the validation set.
+    It may lack a class, but must have no other.
 
     Raises:
         DatasetError: The folder is unreadable, or holds no class, an empty class or an

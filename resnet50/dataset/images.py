@@ -42,20 +42,10 @@ class PackedNames:
         return cls(bytes(block), np.frombuffer(ends, np.int64))
 
     def __len__(self) -> int:
-        """Returns the number of names."""
         return len(self.ends) - 1
 
     def __getitem__(self, index: int) -> str:
-        """Returns one name."""
         return os.fsdecode(self.block[self.ends[index] : self.ends[index + 1]])
-
-
-def class_order(names: Sequence[str], labels: Sequence[int]) -> list[int]:
-    """Returns the images' indices by label, then by name as folders are listed."""
-    # A folder's files stay together.
-    paths = [os.fsencode(name).replace(b"/", b"\0") for name in names]
-    keys = list(zip(labels, paths))
-    return sorted(range(len(keys)), key=keys.__getitem__)
 
 
 @dataclasses.dataclass(eq=False)
@@ -97,6 +87,30 @@ class Dataset:
             digest.update(len(part).to_bytes(8, "little"))
             digest.update(part)
         self.fingerprint = digest.hexdigest()[:16]
+
+    @classmethod
+    def in_order(
+        cls,
+        folder: Path,
+        names: Sequence[str],
+        labels: Sequence[int],
+        class_names: tuple[str, ...],
+        locations: Locations | None = None,
+        **more,
+    ) -> "Dataset":
+        """Sorts images by label, then by name as folders are listed."""
+        # A folder's files stay together.
+        paths = [os.fsencode(name).replace(b"/", b"\0") for name in names]
+        keys = list(zip(labels, paths))
+        order = sorted(range(len(keys)), key=keys.__getitem__)
+        return cls(
+            folder,
+            PackedNames.pack(names[index] for index in order),
+            np.array([labels[index] for index in order], np.int32),
+            class_names,
+            locations and locations.in_order(order),
+            **more,
+        )
 
     @property
     def num_images(self) -> int:
@@ -143,10 +157,7 @@ class Dataset:
 
 
 def epoch_order(num_images: int, seed: int, epoch: int) -> np.ndarray:
-    """Returns an epoch's order of the images: int64 [num_images], a permutation.
-
-    It is a pure function of the arguments.
-    """
+    """Returns an epoch's order of the images: int64 [num_images], a permutation."""
     return np.random.default_rng([seed, EPOCH_ORDER, epoch]).permutation(num_images)
 
 

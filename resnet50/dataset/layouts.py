@@ -119,9 +119,6 @@ def _are_classes(
 
     Beside images, shards or a list, an archive without a WordNet id as its name holds
     the same images in another form.
-
-    Raises:
-        DatasetError: There are class folders beside them.
     """
     tars = content.tars
     have_ids = bool(tars and _WORDNET_ID.match(tars[0].stem))

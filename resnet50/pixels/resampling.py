@@ -111,14 +111,8 @@ def views(
     One crop is the centre. Ten are the four corners and the centre, and the same five
     mirrored (Krizhevsky et al. 2012, section 4.1).
 
-    Args:
-        image: RGB, any size. Not modified.
-        shorter_side: Of the resized image, pixels, at least crop_size.
-        crop_size: Side of a crop, pixels.
-        num_crops: One of ``NUM_CROPS``.
-
-    Returns:
-        uint8 [num_crops, crop_size, crop_size, 3], RGB.
+    The resized image's shorter side, pixels, must be at least ``crop_size``. Returns
+    RGB, uint8 [num_crops, crop_size, crop_size, 3].
     """
     resized = resized_size(*image.size, shorter_side)
     right, bottom = (side - crop_size for side in resized)

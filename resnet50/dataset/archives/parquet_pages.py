@@ -122,12 +122,7 @@ class _Reader:
 
 
 def _fragments(stream) -> list[int]:
-    """Returns where the fragments of a Snappy stream begin, and where it ends.
-
-    Raises:
-        ValueError: An element crosses a fragment's border, or the stream does not
-            inflate to the length that it gives.
-    """
+    """Returns where the fragments of a Snappy stream begin, and where it ends."""
     reader = _Reader(stream)
     size, position = reader.varint(), reader.position
     starts, inflated = [], 0
