@@ -91,10 +91,8 @@ def crop_of_resized(
         corner: The crop's upper left corner in it: left, top.
         crop_size: Side of the crop, pixels.
         is_flipped: Whether to swap left and right of the crop.
-        out: uint8 [crop_size, crop_size, 3], contiguous; overwritten. None: a new one.
-
-    Returns:
-        uint8 [crop_size, crop_size, 3]: ``out``, if it was given.
+        out: uint8 [crop_size, crop_size, 3], contiguous; overwritten and returned.
+            None: a new one.
     """
     if out is None:
         out = np.empty((crop_size, crop_size, 3), np.uint8)

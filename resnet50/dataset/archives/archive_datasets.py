@@ -39,14 +39,6 @@ class _Found:
         table = np.frombuffer(self._table, np.int64).reshape(len(self.names), -1)
         return Locations(self._archives, table)
 
-    def with_labels(
-        self, labels: list[int], class_names: tuple[str, ...], **more
-    ) -> Dataset:
-        """Gives the images labels, and the order that class folders have."""
-        return Dataset.in_order(
-            self.folder, self.names, labels, class_names, self.locations(), **more
-        )
-
     def with_list(
         self, list_path: Path, class_names: tuple[str, ...], layout: str
     ) -> Dataset:
@@ -139,7 +131,11 @@ def open_tars(
         )
     class_names = class_names or tuple(sorted(set(classes), key=os.fsencode))
     rank = class_ranks(folder, classes, class_names)
-    return found.with_labels([rank[x] for x in classes], class_names, layout=layout)
+    labels = [rank[name] for name in classes]
+    locations = found.locations()
+    return Dataset.in_order(
+        folder, found.names, labels, class_names, locations, layout=layout
+    )
 
 
 def _name_classes(
@@ -196,10 +192,12 @@ def open_shards(
     names = _name_classes(folder, ids, class_names)
     class_names = class_names or tuple(names[label] for label in sorted(names))
     rank = class_ranks(folder, names.values(), class_names)
-    found.names = [f"{names[x]}/{name}" for x, name in zip(labels, found.names)]
-    return found.with_labels(
+    return Dataset.in_order(
+        folder,
+        [f"{names[label]}/{name}" for label, name in zip(labels, found.names)],
         [rank[names[label]] for label in labels],
         class_names,
+        found.locations(),
         layout="Hugging Face's Parquet shards, in place",
         class_words=words if len(words) == len(class_names) else (),
     )
