@@ -139,7 +139,7 @@ class FolderWalk:
         """Yields relative paths of possible images in a folder and its subfolders.
 
         Links to folders are followed, but each real folder counts once, and the folders
-        above do not count. ``prefix`` begins each path.
+        above do not count. Each path begins with ``prefix``.
         """
         root, counted, has_links = Path(folder), set(), False
 
@@ -149,7 +149,7 @@ class FolderWalk:
                 has_links = True
                 counted.update(_folders_above(root))
             status = self._stat(folder)
-            # Not without links: some file systems give several folders one number.
+            # Only with links: some file systems give several folders the same number.
             if has_links and _identity(status) in counted:
                 self._skip(_FOLDERS, folder)
                 return

@@ -48,6 +48,13 @@ class PackedNames:
         return os.fsdecode(self.block[self.ends[index] : self.ends[index + 1]])
 
 
+def _class_order(names: Sequence[str], labels: Sequence[int]) -> list[int]:
+    # A folder's files stay together.
+    paths = [os.fsencode(name).replace(b"/", b"\0") for name in names]
+    keys = list(zip(labels, paths))
+    return sorted(range(len(keys)), key=keys.__getitem__)
+
+
 @dataclasses.dataclass(eq=False)
 class Dataset:
     """Where the images are, and their labels.
@@ -99,10 +106,7 @@ class Dataset:
         **more,
     ) -> "Dataset":
         """Sorts images by label, then by name as folders are listed."""
-        # A folder's files stay together.
-        paths = [os.fsencode(name).replace(b"/", b"\0") for name in names]
-        keys = list(zip(labels, paths))
-        order = sorted(range(len(keys)), key=keys.__getitem__)
+        order = _class_order(names, labels)
         return cls(
             folder,
             PackedNames.pack(names[index] for index in order),

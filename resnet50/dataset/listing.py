@@ -128,8 +128,7 @@ def open_dataset(
     for remark in dataset.remarks:
         notify(remark)
     if dataset.class_words == dataset.class_names:
-        words = class_words(dataset.folder, dataset.class_names)
-        dataset.class_words = words or dataset.class_names
+        dataset.class_words = class_words(dataset.folder, dataset.class_names)
     return dataset
 
 

@@ -170,11 +170,11 @@ def missing_image(list_path: Path, name: str, where: Path) -> DatasetError:
 def class_words(start: Path, class_names: tuple[str, ...]) -> tuple[str, ...]:
     """Reads what the classes are called from a file in or above a folder.
 
-    Returns the name of a class without a line in it, and () if there is no file.
+    Returns a class's own name if the file has no line for it, or if there is no file.
     """
     path = _find_above(start, *_WORDS_FILES)
     if path is None:
-        return ()
+        return class_names
     lines = [os.fsdecode(line).strip() for _, line in _numbered_lines(path)]
     words = {name: text.strip() for name, _, text in (x.partition(" ") for x in lines)}
     return tuple(words.get(name) or name for name in class_names)

@@ -1,8 +1,8 @@
 """Makes crops of a resized image without resizing the rest of it.
 
 ``crop_of_resized`` applies steps 2, 3 and 5; ``views`` makes the crops of a validation
-image, without randomness. ``pixel_loops`` chooses who computes the pixels, here and in
-the other modules.
+image, without randomness. ``pixel_loops`` chooses the implementation of all loops over
+pixels.
 """
 
 import functools

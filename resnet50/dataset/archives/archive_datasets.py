@@ -131,8 +131,7 @@ def open_tars(
         )
     class_names = class_names or tuple(sorted(set(classes), key=os.fsencode))
     rank = class_ranks(folder, classes, class_names)
-    labels = [rank[name] for name in classes]
-    locations = found.locations()
+    labels, locations = [rank[name] for name in classes], found.locations()
     return Dataset.in_order(
         folder, found.names, labels, class_names, locations, layout=layout
     )
@@ -192,9 +191,11 @@ def open_shards(
     names = _name_classes(folder, ids, class_names)
     class_names = class_names or tuple(names[label] for label in sorted(names))
     rank = class_ranks(folder, names.values(), class_names)
+    # Each replaces the shorter name: there may be millions.
+    found.names = [f"{names[x]}/{name}" for x, name in zip(labels, found.names)]
     return Dataset.in_order(
         folder,
-        [f"{names[label]}/{name}" for label, name in zip(labels, found.names)],
+        found.names,
         [rank[names[label]] for label in labels],
         class_names,
         found.locations(),

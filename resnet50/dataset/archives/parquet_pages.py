@@ -221,7 +221,7 @@ def column_locations(
         header = _PageHeader.parse(reader.struct())
         start, size = reader.position, header.compressed_size
         if not 0 <= size <= len(data) - start:
-            raise ValueError("a page ends behind its column")
+            raise ValueError("a page ends after its column")
         # Checked before so many numbers are made.
         if header.num_values > chunk.num_values:
             raise ValueError("a page claims more values than its column has")
