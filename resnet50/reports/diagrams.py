@@ -114,7 +114,6 @@ class CurveStyles:
 
 
 def _plot(axes: Axes, panel: Panel, runs: list[RunRecord], styles: CurveStyles) -> None:
-    """Plots one panel."""
     curves = [(run.name, curve) for run in runs for curve in run.curves(panel.column)]
     # The curve "if batches were never late" goes behind the actual speed.
     for name, curve in sorted(curves, key=lambda pair: pair[1].kind != NEVER_LATE):
@@ -136,7 +135,6 @@ def _plot(axes: Axes, panel: Panel, runs: list[RunRecord], styles: CurveStyles) 
 
 
 def _scale(axes: Axes, panel: Panel, values: list[float]) -> None:
-    """Sets the vertical axis."""
     lowest, highest = min(values), max(values)
     if panel.is_logarithmic and 0 < 10 * lowest < highest:
         axes.set_yscale("log")
@@ -183,9 +181,7 @@ def write_picture(path: Path, runs: list[RunRecord]) -> None:
 def _svg(figure: Figure, name: str) -> str:
     """A figure as an <svg> element that adapts to any width.
 
-    Args:
-        figure: The figure.
-        name: Unique in a page, so that ids are unique.
+    The name is unique in a page, so that ids are unique.
     """
     text = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": name, "svg.id": name}):

@@ -117,11 +117,10 @@ class PairStatus(NamedTuple):
         folder = self.buffer.folder
         if folder.is_dir():
             log = UnreadableLog(folder)
-            lines.append(disk_line(folder))
-            lines.append(f"bad images  {len(log)} so far, named in {log.path}")
+            bad = f"bad images  {len(log)} so far, named in {log.path}"
+            lines += [disk_line(folder), bad]
         if self.run_folder is not None:
-            lines.append(disk_line(self.run_folder))
-            lines += self._last_epoch()
+            lines += [disk_line(self.run_folder), *self._last_epoch()]
         return lines
 
     def _program(self, role: str) -> str:

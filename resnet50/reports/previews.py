@@ -44,22 +44,18 @@ class PreviewError(UserError):
     """A batch or an image cannot be shown, or a batch is not what it should be."""
 
 
-def denormalize(images: np.ndarray, statistics: ChannelStatistics) -> np.ndarray:
-    """Undoes step 4, and clips what the colour jitter moved out of range.
-
-    Takes float16 or float32 [N, H, W, 3], RGB, normalized; returns uint8 [N, H, W, 3].
-    """
-    levels = 255 * (images.astype(np.float32) * statistics.std + statistics.mean)
-    return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
-
-
 def visible(
     images: np.ndarray, shifts: np.ndarray | None, statistics: ChannelStatistics
 ) -> np.ndarray:
-    """A batch's images as the network sees them, de-normalized; uint8 [N, H, W, 3]."""
+    """A batch's images as the network sees them, de-normalized: uint8 [N, H, W, 3].
+
+    Undoes step 4, and clips what the colour jitter moved out of range. The images are
+    normalized float16 or float32 [N, H, W, 3], RGB; or uint8, with shifts.
+    """
     if shifts is not None:
         images = normalize_crops(images, shifts, statistics)
-    return denormalize(images, statistics)
+    levels = 255 * (images.astype(np.float32) * statistics.std + statistics.mean)
+    return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
 
 
 def read_stored(
@@ -191,12 +187,13 @@ def comparison_sheet(
     Raises:
         PreviewError: The batch has no such index, or the image cannot be read.
     """
-    last = settings.batch_size - 1
-    if not 0 <= first.index <= last:
-        known = f"a batch has the indices 0 to {last}"
-        raise PreviewError(f"--compare = {first.index} ({known})")
+    size = settings.batch_size
+    if not 0 <= first.index < size:
+        raise PreviewError(
+            f"--compare = {first.index} (a batch has the indices 0 to {size - 1})"
+        )
     order = epoch_order(dataset.num_images, settings.seed, first.position.epoch)
-    rank = first.position.batch_index * settings.batch_size + first.index
+    rank = first.position.batch_index * size + first.index
     image_index = int(order[rank])
     (source,) = dataset.sources([image_index])
     try:
@@ -204,9 +201,7 @@ def comparison_sheet(
     except UndecodableImageError as error:
         raise PreviewError(f"{source}: cannot be read: {error}") from None
     times = showings(image_index, first.position.epoch, dataset, settings)
-    tiles = [
-        showing_tile(original, showing, settings)
-        for showing in itertools.islice(times, _NUM_COMPARED)
-    ]
+    compared = itertools.islice(times, _NUM_COMPARED)
+    tiles = [showing_tile(original, showing, settings) for showing in compared]
     title = dataset.class_titles[dataset.labels[image_index]]
     return str(source), contact_sheet(f"{title}: {source}", tiles)

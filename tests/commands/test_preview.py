@@ -32,7 +32,7 @@ def test_denormalizing_gives_the_levels_back():
     statistics = ChannelStatistics((0.48, 0.45, 0.40), (0.27, 0.26, 0.28))
     levels = np.arange(256).repeat(3).reshape(1, 16, 16, 3)
     normalized = (levels / 255 - statistics.mean) / statistics.std
-    shown = previews.denormalize(normalized.astype(np.float16), statistics)
+    shown = previews.visible(normalized.astype(np.float16), None, statistics)
     np.testing.assert_array_equal(shown, levels)
 
 
