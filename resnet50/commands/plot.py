@@ -20,6 +20,7 @@ from pathlib import Path
 from PIL import Image
 
 from resnet50 import command_line
+from resnet50.atomic_io import atomic_file
 from resnet50.dataset.listing import open_training_set
 from resnet50.errors import UserError
 from resnet50.preprocessing.batches import BatchSettings
@@ -105,8 +106,8 @@ class Plot:
         self._reloads = args.follow
         with needing("matplotlib", "plots"):
             from resnet50.reports.diagrams import write_picture
-            from resnet50.reports.page import write_page
-        self._write_picture, self._write_page = write_picture, write_page
+            from resnet50.reports.page import build_page
+        self._write_picture, self._build_page = write_picture, build_page
         self._write_events = None
         if args.tensorboard:
             with needing("tensorboard", "tensorboard"):
@@ -124,7 +125,9 @@ class Plot:
         runs = distinguish([read_run(folder) for folder in self.folders])
         try:
             self._write_picture(self.picture_path, runs)
-            self._write_page(self.page_path, runs, reloads=self._reloads)
+            page = self._build_page(runs, reloads=self._reloads)
+            with atomic_file(self.page_path) as file:
+                file.write(page.encode())
             for run in runs if self._write_events else ():
                 self._write_events(run, self._first_batch)
         except OSError as error:

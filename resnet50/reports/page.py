@@ -3,9 +3,7 @@
 import html
 import math
 import time
-from pathlib import Path
 
-from resnet50.atomic_io import atomic_file
 from resnet50.reports.curves import PANELS, RunRecord, number
 from resnet50.reports.diagrams import legend_svgs, panel_svg
 
@@ -151,13 +149,3 @@ def build_page(runs: list[RunRecord], *, reloads: bool) -> str:
 </body>
 </html>
 """
-
-
-def write_page(path: Path, runs: list[RunRecord], *, reloads: bool) -> None:
-    """Writes the page; see ``build_page``.
-
-    Raises:
-        OSError: It cannot be written.
-    """
-    with atomic_file(path) as file:
-        file.write(build_page(runs, reloads=reloads).encode())
