@@ -73,22 +73,18 @@ class PairStatus:
     """Reads the status of the programs that share a buffer."""
 
     def __init__(self, train: TrainConfig, run_folder: Path | None, epoch_end: int):
-        """Reads nothing yet; without a run's folder, the run is unknown."""
+        """Reads the buffer's manifest; without a run's folder, the run is unknown."""
         self.buffer = BatchBuffer(train.buffer_folder)
+        # Read once: the buffer may be emptied while the trainer is watched.
+        self._manifest = read_manifest(train.buffer_folder) or {}
         self.buffer_size, self.epoch_end = train.buffer_size, epoch_end
         self.run_folder = run_folder
 
     @property
-    def manifest(self) -> dict:
-        """The buffer's manifest; empty if no preprocessor has run there."""
-        return read_manifest(self.buffer.folder) or {}
-
-    @property
     def batches_per_epoch(self) -> int | None:
         """From the buffer's manifest; None if that does not say."""
-        manifest = self.manifest
         try:
-            return manifest["num_images"] // manifest["batch_size"] or None
+            return self._manifest["num_images"] // self._manifest["batch_size"] or None
         except (KeyError, TypeError, ZeroDivisionError):
             return None
 
@@ -114,12 +110,17 @@ class PairStatus:
 
     def lines(self, watch_seconds: float) -> list[str]:
         """The whole status; watches the trainer for some seconds for its speed."""
-        lines = [self._program(role) for role in (locks.TRAINER, locks.PREPROCESSOR)]
+        folder = self.buffer.folder
+        lines = [
+            f"{role}.py runs, process {locks.owner(folder, role)}"
+            if locks.is_alive(folder, role)
+            else f"{role}.py does not run"
+            for role in (locks.TRAINER, locks.PREPROCESSOR)
+        ]
         try:
             lines += self._progress(self.read_step(), watch_seconds)
         except ProgressError as error:
             lines.append(f"position    unknown: {error}")
-        folder = self.buffer.folder
         if folder.is_dir():
             log = UnreadableLog(folder)
             bad = f"bad images  {len(log)} so far, named in {log.path}"
@@ -127,12 +128,6 @@ class PairStatus:
         if self.run_folder is not None:
             lines += [disk_line(self.run_folder), *self._last_epoch()]
         return lines
-
-    def _program(self, role: str) -> str:
-        folder = self.buffer.folder
-        if locks.is_alive(folder, role):
-            return f"{role}.py runs, process {locks.owner(folder, role)}"
-        return f"{role}.py does not run"
 
     def _progress(self, step: int, watch_seconds: float) -> list[str]:
         """Position, fill, speed and time left."""
@@ -155,7 +150,7 @@ class PairStatus:
         if not locks.is_alive(self.buffer.folder, locks.TRAINER):
             return ["time left   unknown, nothing is being trained"]
         speed = steps_per_second(self._step_or_none, watch_seconds)
-        batch_size = self.manifest["batch_size"]
+        batch_size = self._manifest["batch_size"]
         source = f"in the last {watch_seconds:g} s"
         if speed <= 0:  # The trainer waits, or a step takes seconds.
             speed = number(self._last_row(), "images_per_second") / batch_size

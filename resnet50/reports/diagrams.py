@@ -61,8 +61,7 @@ class CurveStyle(NamedTuple):
         """A line with a marker at each point, or at some of many points."""
         line = Line2D(x, y, color=self.colour, linewidth=self.width, label=label)
         line.set_linestyle((0, self.dashes) if self.dashes else "-")
-        line.set_marker(self.marker)
-        line.set_markersize(3.4 + self.width)
+        line.set(marker=self.marker, markersize=3.4 + self.width)
         line.set_clip_on(False)  # Shows markers at the edge in full.
         if len(x) > _MOST_MARKERS:
             step = len(x) // _SOME_MARKERS

@@ -81,7 +81,7 @@ def read_stored(
 
 
 def require_equal(path: Path, stored: StoredBatch, made: MadeBatch) -> None:
-    """Compares a stored batch with the same batch made again, bit by bit.
+    """Compares a stored batch with the same batch created again, bit by bit.
 
     Raises:
         PreviewError: An image, a label or a colour shift differs.
@@ -97,9 +97,9 @@ def require_equal(path: Path, stored: StoredBatch, made: MadeBatch) -> None:
     ]
     if different:
         raise PreviewError(
-            f"{path}: differs from the same batch made again in {len(different)} of "
+            f"{path}: differs from the same batch created again in {len(different)} of "
             f"{size} images, first at index {different[0]} (has an image file changed? "
-            "delete the batch's two files, and they are made again)"
+            "delete the batch's two files, and they are created again)"
         )
 
 

@@ -92,6 +92,18 @@ def test_a_running_pair_has_a_speed_and_a_time_left(
     assert f"disk        {runs[1]}: " in output  # The one that is being trained.
 
 
+def test_the_buffer_may_be_emptied_while_the_trainer_is_watched(
+    run_status, buffer, monkeypatch
+):
+    def empty_the_buffer(read_step, seconds):
+        (buffer.folder / "manifest.json").unlink()
+        return 2.0
+
+    monkeypatch.setattr(status, "steps_per_second", empty_the_buffer)
+    with locks.exclusive_role(buffer.folder, locks.TRAINER):
+        assert "speed       8.0 images/s, 2.00 batches/s" in run_status()
+
+
 def test_without_two_steps_to_see_the_last_epoch_has_the_speed(
     tmp_path, run_status, buffer
 ):
