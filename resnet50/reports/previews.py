@@ -69,8 +69,7 @@ def read_stored(
     manifest = read_manifest(buffer.folder)
     if manifest is None:
         raise PreviewError("the buffer is empty")
-    changed = differences(manifest, settings.manifest(dataset))
-    if changed:
+    if changed := differences(manifest, settings.manifest(dataset)):
         raise PreviewError(f"the buffer has other settings: {changed[0]}")
     try:
         return buffer.read(position, settings.spec(dataset))
@@ -89,17 +88,16 @@ def require_equal(path: Path, stored: StoredBatch, made: MadeBatch) -> None:
     pairs = [(stored.images, made.images), (stored.labels, made.labels)]
     if made.shifts is not None:
         pairs.append((stored.shifts, made.shifts))
-    size = len(made.labels)
     different = [
         index
-        for index in range(size)
+        for index in range(len(made.labels))
         if any(a[index].tobytes() != b[index].tobytes() for a, b in pairs)
     ]
     if different:
         raise PreviewError(
             f"{path}: differs from the same batch created again in {len(different)} of "
-            f"{size} images, first at index {different[0]} (has an image file changed? "
-            "delete the batch's two files, and they are created again)"
+            f"{len(made.labels)} images, first at index {different[0]} (has an image "
+            "file changed? delete the batch's two files, and they are created again)"
         )
 
 
@@ -167,12 +165,12 @@ def showing_tile(
     original: Image.Image, showing: Showing, settings: BatchSettings
 ) -> Tile:
     """Renders an image as one epoch shows it."""
-    size, statistics = settings.augmentation.crop_size, settings.statistics
+    size = settings.crop_size_at(showing.position.epoch)
     params = batch_params(settings, showing.position)[showing.index]
     images = np.empty((1, size, size, 3), settings.dtype)
-    shift = augment(original, params, size, statistics, out=images[0])
+    shift = augment(original, params, size, settings.statistics, out=images[0])
     shifts = shift[None] if batch_format(settings.dtype).has_shifts else None
-    (crop,) = visible(images, shifts, statistics)
+    (crop,) = visible(images, shifts, settings.statistics)
     return _tile(original, params, crop, f"{showing.position}, #{showing.index}")
 
 
