@@ -42,7 +42,7 @@ def find_run(word: str, args: argparse.Namespace) -> Path:
 
     Raises:
         RunError: There is no such run.
-        ConfigError: It is no folder, and config.txt cannot be read.
+        ConfigError: It is not a folder, and config.txt cannot be read.
     """
     if (Path(word) / METRICS_FILE).exists():
         return Path(word)

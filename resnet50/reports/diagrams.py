@@ -152,11 +152,7 @@ def _shortened(name: str) -> str:
 
 
 def write_picture(path: Path, runs: list[RunRecord]) -> None:
-    """Plots all panels into one PNG file.
-
-    Raises:
-        OSError: It cannot be written.
-    """
+    """Plots all panels into one PNG file; raises OSError if it cannot be written."""
     styles = CurveStyles(runs)
     entries = styles.legend()
     handles = [

@@ -87,10 +87,7 @@ def _replace_file(folder: Path, events: list[Event]) -> None:
 
 
 def write_events(run: RunRecord, first_batch: Image.Image | None) -> Path:
-    """Writes a run's event files, with or without a picture of the first batch.
-
-    Returns:
-        The folder of the files.
+    """Writes a run's event files, and returns their folder.
 
     Raises:
         OSError: They cannot be written.

@@ -103,7 +103,7 @@ def _table(rows: list[dict[str, str]]) -> str:
 
 
 def build_page(runs: list[RunRecord], *, reloads: bool) -> str:
-    """The page as HTML; if it reloads, it does so itself while it is shown."""
+    """The page as HTML; with ``reloads``, the browser loads it again periodically."""
     title = html.escape(", ".join(run.name for run in runs))
     legend = "\n".join(
         f"<li>{svg}<span>{html.escape(text)}</span></li>"

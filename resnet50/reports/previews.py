@@ -148,7 +148,7 @@ class Showing(NamedTuple):
 def showings(
     image_index: int, first_epoch: int, dataset: Dataset, settings: BatchSettings
 ) -> Iterator[Showing]:
-    """Yields, without end, when the network sees an image from an epoch on.
+    """Yields endlessly when the network sees an image, starting at an epoch.
 
     An epoch that drops the image with its incomplete last batch is left out.
     """
@@ -177,7 +177,7 @@ def showing_tile(
 def comparison_sheet(
     first: Showing, dataset: Dataset, settings: BatchSettings
 ) -> tuple[str, Image.Image]:
-    """Renders an image as the epochs from its first showing on show it.
+    """Renders an image as 25 epochs show it, starting at its first showing.
 
     Returns:
         The name of the image, and the sheet.
