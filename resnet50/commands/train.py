@@ -91,8 +91,7 @@ class _Terminal(TrainingObserver):
         )
 
     def advise(self, speed: Speed) -> str:
-        settings = self._config.runtime_preprocessing
-        return limit(speed, self._config.train, settings, os.cpu_count() or 1)
+        return limit(speed, self._config, os.cpu_count() or 1)
 
     def describe(self, position: Position) -> str:
         batch_size = self._config.train.batch_size

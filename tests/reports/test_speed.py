@@ -23,12 +23,15 @@ IN_TIME = Speed(
 
 
 def limit(figures, num_cores=16, preprocessing=None, **train):
-    return speed.limit(
-        figures,
-        dataclasses.replace(SETTINGS.train, **train),
-        dataclasses.replace(SETTINGS.runtime_preprocessing, **(preprocessing or {})),
-        num_cores,
+    section = dataclasses.replace(
+        SETTINGS.runtime_preprocessing, **(preprocessing or {})
     )
+    config = dataclasses.replace(
+        SETTINGS,
+        train=dataclasses.replace(SETTINGS.train, **train),
+        runtime_preprocessing=section,
+    )
+    return speed.limit(figures, config, num_cores)
 
 
 def test_the_figures():
