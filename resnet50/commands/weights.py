@@ -111,8 +111,7 @@ def import_weights(args, config: Config, dataset: Dataset, run_folder: Path) -> 
     assign_state_dict(training.model, weights.tensors)
     if training.average is not None:
         training.average.start()
-    batches_per_epoch = dataset.batches_per_epoch(config.train.batch_size)
-    description = describe(config, dataset, batches_per_epoch)
+    description = describe(config, dataset)
     path = checkpoint.save(training, run_folder, Position(0, 0), description)
     print(f"{path}: holds the weights of {args.file}; evaluate or train them with:")
     for script, flag in ("-m resnet50 evaluate", "imported"), ("train.py", "resume"):

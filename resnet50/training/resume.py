@@ -9,7 +9,6 @@ from resnet50.handoff.progress import Position
 from resnet50.network.model import ResNet50
 from resnet50.training import checkpoint
 from resnet50.training import checkpoint_folders as folders
-from resnet50.training.checkpoint import DamagedCheckpointError
 from resnet50.training.checkpoint_folders import Checkpoint, list_checkpoints
 from resnet50.training.description import CheckpointError, describe_model
 from resnet50.training.update.step import Training
@@ -47,7 +46,11 @@ def load_network(
 
 
 def _candidates(run_folder: Path, epoch_start: int | None) -> list[Checkpoint]:
-    """The checkpoints to try, best first; none for a new training."""
+    """The checkpoints to try, best first; none for a new training.
+
+    Raises:
+        CheckpointError: There is none to resume, or a new training would overwrite one.
+    """
     checkpoints = list_checkpoints(run_folder)
     if epoch_start is None:
         if not checkpoints:
@@ -68,23 +71,6 @@ def _candidates(run_folder: Path, epoch_start: int | None) -> list[Checkpoint]:
     return [Checkpoint(folders.checkpoint_path(run_folder, position), position)]
 
 
-def _load_first_whole(
-    training: Training,
-    candidates: list[Checkpoint],
-    description: dict,
-    notify: Callable[[str], None],
-) -> Checkpoint:
-    for candidate in candidates:
-        try:
-            checkpoint.load(training, candidate, description)
-            return candidate
-        except DamagedCheckpointError as error:
-            if candidate == candidates[-1]:
-                raise
-            notify(f"{error}; trying the one before it")
-    raise AssertionError("no candidates")
-
-
 def restore(
     training: Training,
     run_folder: Path,
@@ -95,13 +81,9 @@ def restore(
 ) -> Position:
     """Restores the checkpoint that a training starts from.
 
-    Args:
-        training: Overwritten, unless the training is new.
-        run_folder: The run's folder; this process is its only trainer.
-        description: See ``description.describe``.
-        epoch_start: 0 for a new training, N for the checkpoint after epoch N-1, None
-            for the newest undamaged one. Checkpoints after it are set aside.
-        notify: Takes a line for the user.
+    This process is the run's only trainer. ``epoch_start`` is 0 for a new training, N
+    for the checkpoint after epoch N-1, or None for the newest undamaged one. Later
+    checkpoints are set aside.
 
     Returns:
         The position of the next batch.
@@ -112,15 +94,18 @@ def restore(
     """
     folders.remove_unfinished(run_folder)
     candidates = _candidates(run_folder, epoch_start)
-    if not candidates:
+    for found in candidates:
+        try:
+            checkpoint.load(training, found, description)
+            break
+        except checkpoint.DamagedCheckpointError as error:
+            if found == candidates[-1]:
+                raise
+            notify(f"{error}; trying the one before it")
+    else:
         return Position(0, 0)
-    found = _load_first_whole(training, candidates, description, notify)
     notify(f"{found.path}: resumed; next is {found.position}")
-    later = [
-        other
-        for other in list_checkpoints(run_folder)
-        if other.position > found.position
-    ]
+    later = [c for c in list_checkpoints(run_folder) if c.position > found.position]
     if later:
         folder = folders.set_aside(run_folder, later)
         notify(f"{folder}: holds the {len(later)} later checkpoints now")

@@ -117,6 +117,7 @@ class RunFiles:
             self._restore_folder()
             checkpoint.save(self._training, run.folder, position, run.description)
             self._note_saved(position)
+        # Apart from saving: an old one that stays is no reason to save again.
         with self._clock.saving(), self._errors_reported("deleting old checkpoints"):
             prune(run.folder, run.keep_checkpoints)
         return self.saved == position

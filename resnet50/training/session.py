@@ -59,7 +59,7 @@ class Session:
     @property
     def description(self) -> dict:
         """What identifies this training."""
-        return description.describe(self.config, self.dataset, self.batches_per_epoch)
+        return description.describe(self.config, self.dataset)
 
 
 def run_session(session: Session, observer: TrainingObserver) -> Position:

@@ -45,7 +45,7 @@ def save_checkpoint(config_path, run, *, without=()):
     dataset.class_words = ("fire engine", "lawn", "sky, heaven")
     training = TinyTraining()
     training.model.kernel.assign(10 * np.eye(3))
-    description = describe(config, dataset, 1)
+    description = describe(config, dataset)
     for key in without:
         del description[key]
     folder = config.train.saved_models_folder / run
