@@ -55,13 +55,9 @@ class Evaluator:
     """Evaluates a network, whose weights may change between evaluations."""
 
     def __init__(self, model: ResNet50, config: Config, num_crops: int):
-        """Prepares.
+        """Prepares to take 1 or 10 crops of an image; see ``evaluation_crops.views``.
 
-        Args:
-            model: The network.
-            config: config.txt; batches have at most [evaluation] batch_size crops, but
-                at least those of one image.
-            num_crops: Crops per image, 1 or 10; see pixels.evaluation_crops.views.
+        Batches have at most [evaluation] batch_size crops, or those of one image.
         """
         self._model = model
         self._settings = config.evaluation
@@ -147,9 +143,7 @@ class Evaluator:
     def evaluate(self, dataset: Dataset, show: Callable[[int], None]) -> Accuracy:
         """Evaluates the network on all images of a dataset.
 
-        Args:
-            dataset: The validation images.
-            show: Takes, after each batch, the number of images so far.
+        ``show`` takes, after each batch, the number of images so far.
 
         Raises:
             EvaluationError: No image can be read.

@@ -43,18 +43,10 @@ class PerStepNumbers:
 
     def at(self, step: int) -> StepNumbers:
         """All numbers of a step."""
-        train, renorm, share = self._train, self._renorm, 1.0
+        train, share = self._train, 1.0
         if train.mixup_alpha:
             share = mixing_share_at(step, seed=train.seed, alpha=train.mixup_alpha)
-        r_max, d_max = renorm_limits_at(
-            step,
-            r_max=renorm.r_max,
-            r_start_step=renorm.r_start_step,
-            r_end_step=renorm.r_end_step,
-            d_max=renorm.d_max,
-            d_start_step=renorm.d_start_step,
-            d_end_step=renorm.d_end_step,
-        )
+        r_max, d_max = renorm_limits_at(step, **vars(self._renorm))
         return StepNumbers(self.learning_rate(step), r_max, d_max, share)
 
     def _to_steps(self, epochs: float) -> int:

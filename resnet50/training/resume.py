@@ -4,9 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from resnet50.config.settings import Config
-from resnet50.dataset.images import Dataset
+from resnet50.dataset.images import Dataset, DatasetError
+from resnet50.dataset.listing import open_training_set
 from resnet50.handoff.progress import Position
 from resnet50.network.model import ResNet50
+from resnet50.reports.answers import Classes
 from resnet50.training import checkpoint
 from resnet50.training import checkpoint_folders as folders
 from resnet50.training.checkpoint_folders import Checkpoint, list_checkpoints
@@ -43,6 +45,42 @@ def load_network(
     model = ResNet50(dataset.num_classes, config.model)
     checkpoint.load_model(model, path, describe_model(config, dataset), weights=None)
     return model, path
+
+
+def _classes_of(path: Path, description: dict, config: Config) -> Classes:
+    """The classes of a checkpoint; those of an old one come from the dataset."""
+    if "class_names" in description:
+        return Classes(description["class_names"], description.get("class_words", []))
+    try:
+        dataset = open_training_set(config.dataset, config.train.buffer_folder)
+    except DatasetError as error:
+        raise CheckpointError(
+            f"{path}: is too old to name its classes, and the training images cannot "
+            f"be asked: {error}"
+        ) from None
+    if dataset.num_classes != description["num_classes"]:
+        raise CheckpointError(
+            f"{path}: was trained with num_classes = {description['num_classes']}, "
+            f"[dataset] in config.txt has {dataset.num_classes}"
+        )
+    return Classes(list(dataset.class_names), list(dataset.class_words))
+
+
+def load_classifier(config: Config, path: Path) -> tuple[ResNet50, Classes]:
+    """Loads a checkpoint's network and its classes, without the training images.
+
+    Raises:
+        CheckpointError: It is missing, damaged, or does not fit [model] in config.txt;
+            or it is old and the training images, which then name the classes, do not.
+    """
+    classes = _classes_of(path, checkpoint.read_description(path), config)
+    model = ResNet50(len(classes.names), config.model)
+    settings = {
+        "variant": config.model.variant,
+        "normalization": config.model.normalization,
+    }
+    checkpoint.load_model(model, path, settings, weights=None)
+    return model, classes
 
 
 def _candidates(run_folder: Path, epoch_start: int | None) -> list[Checkpoint]:

@@ -17,8 +17,8 @@ from resnet50.reports.tables import METRICS_FILE, TableError, record_epoch
 from resnet50.signals import stop_signals_handled
 from resnet50.training import checkpoint
 from resnet50.training.checkpoint_folders import prune
-from resnet50.training.clock import Clock
 from resnet50.training.devices.meeting import ALONE, Cluster
+from resnet50.training.training_observer import Clock
 from resnet50.training.update.step import Training
 
 # How soon a checkpoint that could not be saved is tried again.
