@@ -160,7 +160,8 @@ def run(main: Callable[[], None]) -> None:
     """Runs a program's main function and exits with its status.
 
     A UserError ends it with one line on stderr and status 1; a stop signal with status
-    130 (see ``resnet50.signals``). Anything else keeps its traceback.
+    130 (see ``resnet50.signals``). If a reader of stdout, such as head, ends early, it
+    ends silently with status 141. Anything else keeps its traceback.
     """
     # The name of a file may contain bytes that are no text; stderr can show them.
     sys.stdout.reconfigure(errors="backslashreplace")
@@ -174,4 +175,13 @@ def run(main: Callable[[], None]) -> None:
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
             status = 130
+        except BrokenPipeError:
+            try:
+                sys.stdout.flush()
+            except BrokenPipeError:
+                # Its reader has ended. Python flushes stdout once more at the end.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                status = 128 + signal.SIGPIPE
+            else:
+                raise  # Another pipe is broken.
         sys.exit(status)

@@ -40,7 +40,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     command_line.add_epoch_flags(parser)
     parser.add_argument(
-        "--resume", action="store_true", help="go on from the newest checkpoint"
+        "--resume", action="store_true", help="continue from the newest checkpoint"
     )
     parser.add_argument(
         "--profile",

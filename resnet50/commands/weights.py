@@ -100,11 +100,9 @@ def import_weights(args, config: Config, dataset: Dataset, run_folder: Path) -> 
         raise CheckpointError(
             f"{run_folder}: already holds a training (import into another --run_folder)"
         )
-    here = origin_of(config, dataset)
+    here, num_classes = origin_of(config, dataset), dataset.num_classes
     statistics = ChannelStatistics.from_config(config.dataset)
-    training = create_training(
-        dataset.num_classes, config.model, config.train, statistics
-    )
+    training = create_training(num_classes, config.model, config.train, statistics)
     weights = read_weights(args.file, training.model)
     require_same_network(weights, here.variant, here.epsilon)
     report_differences(weights, here)

@@ -60,9 +60,7 @@ def _require_equal(path: Path, key: str, theirs: Any, ours: Any) -> None:
         )
 
 
-def _require_same_classes(
-    path: Path, key: str, theirs: list[str], ours: list[str]
-) -> None:
+def _require_same_classes(path: Path, key: str, theirs: list, ours: list) -> None:
     for label, (there, here) in enumerate(zip(theirs, ours)):
         # In a list file, the name of a class may be its number.
         if there != here and str(label) not in (there, here):

@@ -87,16 +87,12 @@ class Evaluator:
         Logarithms do not underflow to 0.
         """
         crops = tf.reshape(images, (-1, *images.shape[2:]))
-        logits = self._model(crops, is_training=False)
-        logs = tf.reshape(
-            tf.nn.log_softmax(logits), (-1, self._num_crops, logits.shape[-1])
-        )
+        logs = tf.nn.log_softmax(self._model(crops, is_training=False))
+        logs = tf.reshape(logs, (-1, self._num_crops, logs.shape[-1]))
         return tf.reduce_logsumexp(logs, axis=1) - np.log(self._num_crops)
 
-    def _count_hits(
-        self, images: tf.Tensor, labels: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Counts top-1 hits and top-5 hits, and sums the losses."""
+    def _count_hits(self, images: tf.Tensor, labels: tf.Tensor) -> tuple:
+        """Counts top-1 hits and top-5 hits, and sums the losses; three scalars."""
         means = self._mean_logs(images)
         loss = -tf.reduce_sum(tf.gather(means, labels, axis=1, batch_dims=1))
         return count_correct(means, labels, 1), count_correct(means, labels, 5), loss
@@ -167,10 +163,5 @@ class Evaluator:
                 f"{dataset.folder}: none of the {dataset.num_images} validation images "
                 f"can be read; the first is {name}: {reason}"
             )
-        return Accuracy(
-            top1 / num_images,
-            top5 / num_images,
-            loss / num_images,
-            num_images,
-            unreadable,
-        )
+        shares = top1 / num_images, top5 / num_images
+        return Accuracy(*shares, loss / num_images, num_images, unreadable)

@@ -6,18 +6,16 @@ from typing import NoReturn
 import numpy as np
 import tensorflow as tf
 
+from resnet50.config.settings import BatchRenormConfig, TrainConfig
 from resnet50.errors import UserError
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.progress import Position, to_position, to_step
 from resnet50.handoff.reader import Batch, BatchReader
 from resnet50.reports.speed import Speed
-from resnet50.training.per_step import PerStepNumbers
 from resnet50.training.run_files import Run, RunFiles
-from resnet50.training.training_observer import (
-    Clock,
-    TrainingObserver,
-    TrainingStatus,
-)
+from resnet50.training.training_observer import Clock, TrainingObserver, TrainingStatus
+from resnet50.training.update import schedules
+from resnet50.training.update.mixup import mixing_share_at
 from resnet50.training.update.step import Training
 
 # How often the loop checks the losses and the preprocessor.
@@ -26,6 +24,50 @@ _POLL_SECONDS = 1.0
 
 class LossError(UserError):
     """The loss or a weight is infinite or not a number, so the weights are lost."""
+
+
+class PerStepNumbers:
+    """Computes the numbers that change from step to step from config.txt."""
+
+    def __init__(
+        self, train: TrainConfig, renorm: BatchRenormConfig, batches_per_epoch: int
+    ):
+        """Converts the configuration's epochs to steps."""
+        self._train, self._renorm = train, renorm
+        self._batches_per_epoch = batches_per_epoch
+
+    def is_update(self, step: int) -> bool:
+        """Whether a step ends a group of batches and updates the weights."""
+        return schedules.is_update_at(
+            step,
+            batches_per_epoch=self._batches_per_epoch,
+            accumulate_batches=self._train.accumulate_batches,
+        )
+
+    def learning_rate(self, step: int) -> float:
+        """The learning rate of a step."""
+        train = self._train
+        return schedules.learning_rate_at(
+            step,
+            base_learning_rate=train.learning_rate,
+            schedule=train.schedule,
+            total_steps=self._to_steps(train.epochs),
+            warmup_steps=self._to_steps(train.warmup_epochs),
+            decay_steps=[self._to_steps(epoch) for epoch in train.decay_epochs],
+            decay_factor=train.decay_factor,
+        )
+
+    def at(self, step: int) -> schedules.StepNumbers:
+        """All numbers of a step."""
+        train, share = self._train, 1.0
+        if train.mixup_alpha:
+            share = mixing_share_at(step, seed=train.seed, alpha=train.mixup_alpha)
+        r_max, d_max = schedules.renorm_limits_at(step, **vars(self._renorm))
+        rate = self.learning_rate(step)
+        return schedules.StepNumbers(rate, r_max, d_max, share)
+
+    def _to_steps(self, epochs: float) -> int:
+        return round(epochs * self._batches_per_epoch)
 
 
 class Loop:

@@ -33,10 +33,7 @@ def choose_checkpoint(run_folder: Path, epoch: int | None) -> Path:
 def load_network(
     config: Config, dataset: Dataset, run_folder: Path, epoch: int | None
 ) -> tuple[ResNet50, Path]:
-    """Loads the network of a run, for programs that do not train it.
-
-    Returns:
-        The network, and its checkpoint; see ``choose_checkpoint``.
+    """Loads the network of the checkpoint that ``choose_checkpoint`` returns.
 
     Raises:
         CheckpointError: The checkpoint is missing, damaged, or of another network.

@@ -20,8 +20,7 @@ from resnet50.training import resume
 from resnet50.training.checkpoint import checkpoint_bytes
 from resnet50.training.devices import hosts, meeting, selection
 from resnet50.training.devices.protocol import Devices
-from resnet50.training.loop import Loop
-from resnet50.training.per_step import PerStepNumbers
+from resnet50.training.loop import Loop, PerStepNumbers
 from resnet50.training.run_files import Run
 from resnet50.training.training_observer import TrainingObserver
 from resnet50.training.update.step import Training, create_training

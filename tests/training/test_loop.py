@@ -29,8 +29,7 @@ from resnet50.training import checkpoint, checkpoint_folders, loop, run_files
 from resnet50.training.checkpoint import SaveError
 from resnet50.training.checkpoint_folders import list_checkpoints, prune
 from resnet50.training.devices.meeting import Cluster
-from resnet50.training.loop import Loop, LossError
-from resnet50.training.per_step import PerStepNumbers
+from resnet50.training.loop import Loop, LossError, PerStepNumbers
 from resnet50.training.run_files import Run
 from resnet50.training.training_observer import TrainingObserver
 from resnet50.training.update.mixup import mixing_share_at
