@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import importlib
 import os
+import select
 import shlex
 import signal
 import sys
@@ -176,12 +177,11 @@ def run(main: Callable[[], None]) -> None:
             print("stopped", file=sys.stderr)
             status = 130
         except BrokenPipeError:
-            try:
-                sys.stdout.flush()
-            except BrokenPipeError:
-                # Its reader has ended. Python flushes stdout once more at the end.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                status = 128 + signal.SIGPIPE
-            else:
-                raise  # Another pipe is broken.
+            stdout = select.poll()
+            stdout.register(sys.stdout.fileno(), 0)
+            if not stdout.poll(0):
+                raise  # Its reader is there, so another pipe is broken.
+            # Python flushes stdout once more at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            status = 128 + signal.SIGPIPE
         sys.exit(status)
