@@ -200,5 +200,5 @@ def main() -> None:
         position = session.train()
     if position < Position(epochs.stop, 0):
         command = _continue_command(args, config, position, epochs.stop)
-        say(f"stopped before {position}; go on with:\n    {command}")
+        say(f"stopped before {position}; resume with:\n    {command}")
         raise KeyboardInterrupt

@@ -103,10 +103,9 @@ class Loop:
         self._steps_in_profile = -1
 
     def run(self, start: Position) -> Position:
-        """Trains from a position until the reader ends.
+        """Trains from a position until the reader ends; returns the next position.
 
-        Returns:
-            The position of the next batch. Its checkpoint is on the disk.
+        A checkpoint of that position is on the disk.
 
         Raises:
             LossError: The loss or a weight is no longer finite.
@@ -206,7 +205,7 @@ class Loop:
     def _raise_lost(self, position: Position, what: str) -> NoReturn:
         step = to_step(position, self._run.batches_per_epoch)
         raise LossError(
-            f"{position} (step {step}): {what} (go on from the last checkpoint with "
+            f"{position} (step {step}): {what} (resume from the last checkpoint with "
             "--resume, or from an earlier one with --epoch_start, and a lower "
             "--learning_rate)\n" + self._observer.describe(position)
         )

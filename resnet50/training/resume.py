@@ -1,4 +1,4 @@
-"""Chooses the checkpoint that a program starts from."""
+"""Chooses the checkpoint that a program starts from, and loads it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -71,21 +71,15 @@ def load_classifier(config: Config, path: Path) -> tuple[ResNet50, Classes]:
             or it is old and the training images, which then name the classes, do not.
     """
     classes = _classes_of(path, checkpoint.read_description(path), config)
-    model = ResNet50(len(classes.names), config.model)
-    settings = {
-        "variant": config.model.variant,
-        "normalization": config.model.normalization,
-    }
+    kind = config.model
+    model = ResNet50(len(classes.names), kind)
+    settings = {"variant": kind.variant, "normalization": kind.normalization}
     checkpoint.load_model(model, path, settings, weights=None)
     return model, classes
 
 
 def _candidates(run_folder: Path, epoch_start: int | None) -> list[Checkpoint]:
-    """The checkpoints to try, best first; none for a new training.
-
-    Raises:
-        CheckpointError: There is none to resume, or a new training would overwrite one.
-    """
+    """The checkpoints to try, best first; none for a new training."""
     checkpoints = list_checkpoints(run_folder)
     if epoch_start is None:
         if not checkpoints:
@@ -98,7 +92,7 @@ def _candidates(run_folder: Path, epoch_start: int | None) -> list[Checkpoint]:
         if checkpoints:
             raise CheckpointError(
                 f"{run_folder}: already holds a training, up to "
-                f"{checkpoints[-1].position} (go on with --resume, or start another "
+                f"{checkpoints[-1].position} (continue with --resume, or start another "
                 "--run_folder)"
             )
         return []
@@ -114,14 +108,11 @@ def restore(
     epoch_start: int | None,
     notify: Callable[[str], None],
 ) -> Position:
-    """Restores the checkpoint that a training starts from.
+    """Restores the checkpoint of a training's start; returns the next batch's position.
 
     This process is the run's only trainer. ``epoch_start`` is 0 for a new training, N
     for the checkpoint after epoch N-1, or None for the newest undamaged one. Later
     checkpoints are set aside.
-
-    Returns:
-        The position of the next batch.
 
     Raises:
         CheckpointError: The checkpoint is missing, damaged, or of another training; or

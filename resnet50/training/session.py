@@ -47,10 +47,7 @@ class Session:
     observer: TrainingObserver
 
     def train(self) -> Position:
-        """Trains up to the last epoch or a stop signal.
-
-        Returns:
-            The position of the next batch.
+        """Trains up to the last epoch or a stop signal; returns the next position.
 
         Raises:
             UserError: The training cannot start or continue.
@@ -156,7 +153,7 @@ class Session:
         start: Position,
         end: Position,
     ) -> Position:
-        """Returns the position of the next batch."""
+        """Trains from a position; returns the next one."""
         run, observer, stop = self.run, self.observer, StopRequest()
         config, train, cluster = self.config, self.config.train, run.cluster
         command = observer.preprocessor_command(range(start.epoch, end.epoch))
