@@ -30,8 +30,7 @@ from resnet50.handoff.progress import Position, StepRange, write_progress
 from resnet50.handoff.reader import Batch, BatchReader, BatchSource, ReaderSettings
 from resnet50.observer import Observer
 from resnet50.preprocessing.batches import BatchSettings
-from resnet50.training.loop import Loop
-from resnet50.training.per_step import PerStepNumbers
+from resnet50.training.loop import Loop, PerStepNumbers
 from resnet50.training.run_files import Run
 from resnet50.training.training_observer import TrainingObserver
 from tests.images import make_class_folders

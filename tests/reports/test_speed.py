@@ -6,8 +6,8 @@ import pytest
 
 from resnet50.reports import speed
 from resnet50.reports.speed import Speed
-from resnet50.training import clock
-from resnet50.training.clock import Clock
+from resnet50.training import training_observer
+from resnet50.training.training_observer import Clock
 from tests.settings import SETTINGS
 
 # 1000 s with 6400 images; the settings as shipped have batches of 64 and 4 workers.
@@ -121,7 +121,7 @@ class FakeReader:
 
 def test_the_clock_counts_between_marks(monkeypatch):
     now = iter([100.0, 110.0, 112.0, 115.0, 120.0, 130.0])
-    monkeypatch.setattr(clock.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(training_observer.time, "monotonic", lambda: next(now))
     reader = FakeReader()
     subject = Clock(reader)  # At 100.
     subject.num_images += 5
