@@ -36,7 +36,7 @@ from resnet50.dataset import decoding
 from resnet50.dataset.sources import ImageSource
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.progress import Position
-from resnet50.pixels import backend, pillow_numpy
+from resnet50.pixels import pillow_numpy, resampling
 from resnet50.preprocessing.batches import (
     Assignment,
     BatchSettings,
@@ -129,7 +129,7 @@ def _with_pillow_and_numpy(make: MakeBatch) -> MakeBatch:
     def run(epoch: int, batch_index: int) -> None:
         with (
             mock.patch.object(decoding, "simplejpeg", None),
-            mock.patch.object(backend, "get", lambda: pillow_numpy),
+            mock.patch.object(resampling, "pixel_loops", lambda: pillow_numpy),
         ):
             make(epoch, batch_index)
 
@@ -139,7 +139,7 @@ def _with_pillow_and_numpy(make: MakeBatch) -> MakeBatch:
 def our_variants(workload: Workload) -> dict[str, MakeBatch]:
     """This project as installed, and with Pillow and numpy alone."""
     make, write = _make_without_write(workload), _make_and_write(workload)
-    if backend.get() is pillow_numpy or decoding.simplejpeg is None:
+    if resampling.pixel_loops() is pillow_numpy or decoding.simplejpeg is None:
         sys.exit("numba or simplejpeg is missing (pip install -e . installs them)")
     return {
         OURS: write,

@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import importlib
 import os
+import select
 import shlex
 import signal
 import sys
@@ -160,7 +161,8 @@ def run(main: Callable[[], None]) -> None:
     """Runs a program's main function and exits with its status.
 
     A UserError ends it with one line on stderr and status 1; a stop signal with status
-    130 (see ``resnet50.signals``). Anything else keeps its traceback.
+    130 (see ``resnet50.signals``). If a reader of stdout, such as head, ends early, it
+    ends silently with status 141. Anything else keeps its traceback.
     """
     # The name of a file may contain bytes that are no text; stderr can show them.
     sys.stdout.reconfigure(errors="backslashreplace")
@@ -174,4 +176,12 @@ def run(main: Callable[[], None]) -> None:
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
             status = 130
+        except BrokenPipeError:
+            stdout = select.poll()
+            stdout.register(sys.stdout.fileno(), 0)
+            if not stdout.poll(0):
+                raise  # Its reader is there, so another pipe is broken.
+            # Python flushes stdout once more at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            status = 128 + signal.SIGPIPE
         sys.exit(status)

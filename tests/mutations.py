@@ -74,7 +74,6 @@ PILLOW_NUMPY = "resnet50/pixels/pillow_numpy.py"
 RESAMPLING = "resnet50/pixels/resampling.py"
 KERNELS = "resnet50/pixels/kernels.py"
 CHANNEL_STATS = "resnet50/preprocessing/channel_stats.py"
-VALIDATION = "resnet50/pixels/evaluation_crops.py"
 
 _LAYERS = "network/test_layers.py::"
 _CONVOLUTION = (f"{_LAYERS}test_convolution_equals_a_loop_over_pixels",)
@@ -540,14 +539,14 @@ MUTATIONS = (
     ),
     Mutation(
         "a validation crop whose odd margin is rounded down",
-        VALIDATION,
+        RESAMPLING,
         "round(0.5 * right), round(0.5 * bottom)",
         "int(0.5 * right), int(0.5 * bottom)",
         ("training/test_evaluation.py::test_the_one_crop_is_the_centre",),
     ),
     Mutation(
         "validation crops mirrored upside down",
-        VALIDATION,
+        RESAMPLING,
         "crop[:, ::-1] for crop in crops",
         "crop[::-1] for crop in crops",
         (

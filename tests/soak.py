@@ -31,9 +31,9 @@ from resnet50.handoff.reader import Batch, BatchReader, BatchSource, ReaderSetti
 from resnet50.observer import Observer
 from resnet50.preprocessing.batches import BatchSettings
 from resnet50.training.loop import Loop
-from resnet50.training.per_step import PerStepNumbers
 from resnet50.training.run_files import Run
 from resnet50.training.training_observer import TrainingObserver
+from resnet50.training.update.schedules import PerStepNumbers
 from tests.images import make_class_folders
 from tests.settings import PROJECT, write_small_config
 from tests.training.tiny import TinyTraining

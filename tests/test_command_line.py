@@ -100,11 +100,14 @@ def test_ends_with_one_line_and_a_status(capsys, error, status, line):
     assert capsys.readouterr().err == line
 
 
-def test_unexpected_errors_keep_their_traceback():
-    def main():
-        raise ZeroDivisionError
+@pytest.mark.parametrize("error", [ZeroDivisionError, BrokenPipeError])
+def test_unexpected_errors_keep_their_traceback(error):
+    """A broken pipe too, if it is not that of stdout."""
 
-    with pytest.raises(ZeroDivisionError):
+    def main():
+        raise error
+
+    with pytest.raises(error):
         command_line.run(main)
 
 
@@ -117,3 +120,20 @@ def test_a_program_needs_no_open_stdout_or_stderr(closed):
     )
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
+
+
+def test_a_reader_of_stdout_that_ends_early_ends_the_program(tmp_path):
+    """Such as head. It ends as silently as a program that SIGPIPE kills."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from resnet50 import command_line\n"
+        "def main():\n"
+        "    while True:\n"
+        "        print('epoch 0: top-1 50.00%', flush=True)\n"
+        "command_line.run(main)\n"
+    )
+    command = f"{shlex.quote(sys.executable)} {shlex.quote(str(program))} | head -1"
+    result = subprocess.run(
+        command, shell=True, cwd=PROJECT, capture_output=True, text=True
+    )
+    assert (result.stdout, result.stderr) == ("epoch 0: top-1 50.00%\n", "")

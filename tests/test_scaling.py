@@ -100,7 +100,7 @@ def test_figures_in_the_text():
         ("V100", 8, "take 30 workers"),
         ("A100", 8, "take 56 cores and 5.72 GB/s"),
         ("H100", 8, "take 102 cores"),
-        ("A100", 64, "want 45.76 GB/s"),
+        ("A100", 64, "need 45.76 GB/s"),
     ):
         assert what in text
         row = next(row for row in rows_of(card, 11) if row[1] == str(gpus))

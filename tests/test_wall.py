@@ -14,11 +14,7 @@ from tests.processes import ROOT, python_process
 
 # Which may load TensorFlow: these rooms and these commands.
 HEAVY_ROOMS = ("resnet50.network", "resnet50.training")
-HEAVY_COMMANDS = {
-    "resnet50.commands.export",
-    "resnet50.commands.predict",
-    "resnet50.commands.weights",
-}
+HEAVY_COMMANDS = {"resnet50.commands.weights"}
 
 # The rooms whose modules each room may import, besides its own and the modules that
 # stand alone in resnet50/.

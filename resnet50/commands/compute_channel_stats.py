@@ -9,16 +9,12 @@ into the one that --config names.
 from resnet50 import command_line
 from resnet50.config.settings import ConfigError
 from resnet50.config.toml_file import write_channel_statistics
+from resnet50.dataset.images import DatasetError
 from resnet50.dataset.listing import open_training_set
-from resnet50.errors import UserError
 from resnet50.pixels.augmentation import ChannelStatistics
 from resnet50.preprocessing.channel_stats import statistics_of, sum_dataset
 from resnet50.preprocessing.process_pool import worker_pool
 from resnet50.terminal import progress_bar, say
-
-
-class NoImageReadableError(UserError):
-    """None of the training images can be read."""
 
 
 def main() -> None:
@@ -39,7 +35,7 @@ def main() -> None:
         total = sum_dataset(dataset, pool, num_workers=num_workers, advance=bar.update)
     if len(total.unreadable) == dataset.num_images:
         path, reason = total.unreadable[0]
-        raise NoImageReadableError(
+        raise DatasetError(
             f"{dataset.folder}: none of the {dataset.num_images} images can be read; "
             f"the first is {path}: {reason}"
         )

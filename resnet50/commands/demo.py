@@ -64,8 +64,9 @@ def prepare_folder(folder: Path) -> Path:
         DemoError: The folder contains something else, or the scripts are missing.
     """
     if not (PROJECT / "train.py").exists():
-        remedy = "run the demo in a clone of the project"
-        raise DemoError(f"{PROJECT}: train.py is not here ({remedy})")
+        raise DemoError(
+            f"{PROJECT}: train.py is not here (run the demo in a clone of the project)"
+        )
     marker = folder / ".made-by-demo"
     if folder.exists() and not marker.exists():
         raise DemoError(
@@ -74,10 +75,10 @@ def prepare_folder(folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     marker.touch()
-    counts = {"train": TRAINING_PER_CLASS, "val": VALIDATION_PER_CLASS}
-    for seed, (name, per_class) in enumerate(counts.items(), start=1):
-        images, is_odd = folder / "images" / name, name == "train"
-        count = make_images(images, per_class, seed, with_odd_files=is_odd)
+    counts = ("train", TRAINING_PER_CLASS), ("val", VALIDATION_PER_CLASS)
+    for seed, (name, per_class) in enumerate(counts, start=1):
+        images = folder / "images" / name
+        count = make_images(images, per_class, seed, with_odd_files=name == "train")
         show(f"{count} images of {len(PATTERNS)} classes in {images}")
     path = folder / "config.txt"
     write_config(path, _CHANGES)
@@ -127,9 +128,9 @@ def main() -> None:
     ProgramProcess("stats", "compute_channel_stats.py", flag, "--write").wait()
     run_both(config_path)
     evaluation = ["-m", "resnet50", "evaluate", flag, f"--run_folder={RUN}"]
-    last = [f"--epoch_start={EPOCHS - 1}", f"--epoch_end={EPOCHS}"]
-    ProgramProcess("eval", *evaluation, *last).wait()
-    ProgramProcess("eval", *evaluation, *last, "--crops=10").wait()
+    evaluation += [f"--epoch_start={EPOCHS - 1}", f"--epoch_end={EPOCHS}"]
+    ProgramProcess("eval", *evaluation).wait()
+    ProgramProcess("eval", *evaluation, "--crops=10").wait()
     is_plotted = importlib.util.find_spec("matplotlib") is not None
     if is_plotted:
         ProgramProcess("plot", "-m", "resnet50", "plot", flag, RUN).wait()

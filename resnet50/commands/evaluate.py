@@ -10,27 +10,13 @@ it can run beside a training, on another GPU.
 import argparse
 
 from resnet50 import command_line
-from resnet50.config.settings import Config, ConfigError
-from resnet50.dataset.images import Dataset
-from resnet50.dataset.listing import (
-    open_training_set,
-    open_validation_set,
-)
+from resnet50.config.settings import ConfigError
+from resnet50.dataset.listing import open_training_set, open_validation_set
 from resnet50.handoff import locks
 from resnet50.observer import Observer
-from resnet50.pixels.evaluation_crops import NUM_CROPS
+from resnet50.pixels.resampling import NUM_CROPS
 from resnet50.reports.tables import WEIGHTS
 from resnet50.terminal import progress_bar, say
-
-
-def open_datasets(config: Config) -> tuple[Dataset, Dataset]:
-    """The training images, which define the classes, and the validation images."""
-    index_folder = config.train.buffer_folder
-    training = open_training_set(config.dataset, index_folder)
-    validation = open_validation_set(
-        config.dataset, training.class_names, index_folder, say
-    )
-    return training, validation
 
 
 def add_crops_flag(parser: argparse.ArgumentParser) -> None:
@@ -73,15 +59,17 @@ class _Terminal(Observer):
     """Shows a bar for each checkpoint."""
 
     notify = staticmethod(say)
-    _bar = None
 
-    def show(self, status) -> None:
+    def __init__(self, num_images: int):
+        self._num_images = num_images
+        self._bar = None
+
+    def show(self, num_done: int) -> None:
         if self._bar is None:
-            self._bar = progress_bar(
-                total=status.num_images, unit=" images", leave=False
-            )
-        self._bar.update(status.num_done - self._bar.n)
-        if status.num_done == status.num_images:
+            total = self._num_images
+            self._bar = progress_bar(total=total, unit=" images", leave=False)
+        self._bar.update(num_done - self._bar.n)
+        if num_done == self._num_images:
             self._bar.close()
             self._bar = None
 
@@ -92,8 +80,11 @@ def main() -> None:
     config = command_line.load_config(args)
     epochs = command_line.epoch_range(args, config)
     run_folder = command_line.run_folder(args, config)
-    datasets = open_datasets(config)
-    say(datasets[1].summary)
+    index_folder = config.train.buffer_folder
+    training = open_training_set(config.dataset, index_folder)
+    names = training.class_names
+    validation = open_validation_set(config.dataset, names, index_folder, say)
+    say(validation.summary)
     if args.wait:
         # The training may not have begun.
         command_line.make_folder(run_folder, "[train] saved_models_folder")
@@ -107,14 +98,13 @@ def main() -> None:
                 EvaluationRequest,
                 evaluate_run,
             )
+        if args.imported:
+            epochs = IMPORTED
         request = EvaluationRequest(
-            run_folder,
-            IMPORTED if args.imported else epochs,
-            args.crops,
-            args.weights,
-            args.wait,
+            run_folder, epochs, args.crops, args.weights, args.wait
         )
-        for result in evaluate_run(config, datasets, request, _Terminal()):
+        observer = _Terminal(validation.num_images)
+        for result in evaluate_run(config, (training, validation), request, observer):
             print(result.line(), flush=True)
             for path, reason in result.accuracy.unreadable:
                 say(f"{path}: unreadable, does not count: {reason}")

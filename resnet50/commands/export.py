@@ -11,10 +11,7 @@ from pathlib import Path
 
 from resnet50 import command_line
 from resnet50.dataset.listing import open_training_set
-from resnet50.network.exporters import Classifier, write_onnx, write_saved_model
 from resnet50.pixels.augmentation import ChannelStatistics
-from resnet50.training.devices.selection import leave_gpus_alone
-from resnet50.training.resume import load_network
 
 
 def main() -> None:
@@ -30,8 +27,13 @@ def main() -> None:
     args = parser.parse_args()
     config = command_line.load_config(args)
     run_folder = command_line.run_folder(args, config)
-    leave_gpus_alone()
     dataset = open_training_set(config.dataset, config.train.buffer_folder)
+    with command_line.loading():
+        # TensorFlow takes seconds; everything else has been checked before.
+        from resnet50.network.exporters import Classifier, write_onnx, write_saved_model
+        from resnet50.training.devices.selection import leave_gpus_alone
+        from resnet50.training.resume import load_network
+    leave_gpus_alone()
     model, path = load_network(config, dataset, run_folder, args.epoch)
     classifier = Classifier(
         model,

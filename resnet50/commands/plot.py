@@ -12,17 +12,19 @@ training, because it reads only files that the two programs write atomically.
 """
 
 import argparse
+import contextlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
 
 from resnet50 import command_line
+from resnet50.atomic_io import atomic_file
 from resnet50.dataset.listing import open_training_set
 from resnet50.errors import UserError
 from resnet50.preprocessing.batches import BatchSettings
-from resnet50.reports.curves import RunError
-from resnet50.reports.plotting import Plot
+from resnet50.reports.curves import RunError, RunRecord, distinguish, read_run
 from resnet50.reports.previews import first_batch_sheet
 from resnet50.reports.tables import EVALUATION_FILE, METRICS_FILE
 from resnet50.terminal import say
@@ -31,12 +33,16 @@ from resnet50.terminal import say
 _POLL_SECONDS = 5.0
 
 
+class PlotError(UserError):
+    """The curves cannot be plotted or written."""
+
+
 def find_run(word: str, args: argparse.Namespace) -> Path:
     """The folder of a run, given by its name or folder.
 
     Raises:
         RunError: There is no such run.
-        ConfigError: It is no folder, and config.txt cannot be read.
+        ConfigError: It is not a folder, and config.txt cannot be read.
     """
     if (Path(word) / METRICS_FILE).exists():
         return Path(word)
@@ -49,6 +55,92 @@ def find_run(word: str, args: argparse.Namespace) -> Path:
             f"{', '.join(known) or 'none yet'})"
         )
     return folder
+
+
+def render_first_batch(args: argparse.Namespace) -> Image.Image | None:
+    """Renders the first batch of config.txt; reports it if there is none."""
+    try:
+        config = command_line.load_config(args)
+        dataset = open_training_set(config.dataset, None)
+        return first_batch_sheet(dataset, BatchSettings.from_config(config))
+    except UserError as error:
+        say(f"no picture of the first batch: {error}")
+        return None
+
+
+@contextlib.contextmanager
+def needing(package: str, extra: str) -> Iterator[None]:
+    """Imports in this block need a package of an extra.
+
+    Raises:
+        PlotError: The package is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != package:
+            raise
+        raise PlotError(
+            f"{package} is not installed (pip install -e '.[{extra}]')"
+        ) from None
+
+
+class Plot:
+    """The files with the curves of some runs."""
+
+    def __init__(self, args: argparse.Namespace):
+        """Finds the runs, and imports the modules that render the curves.
+
+        Raises:
+            RunError, ConfigError: See ``find_run``.
+            PlotError: A package is not installed.
+        """
+        self.folders = [find_run(word, args) for word in args.runs]
+        path = self.folders[0] / "curves"
+        if args.output:
+            path = args.output.removesuffix(".png").removesuffix(".html")
+        elif len(self.folders) > 1:
+            path = self.folders[0].parent / "comparison"
+        # Not with_suffix: a run's name may contain a full stop.
+        self.picture_path, self.page_path = Path(f"{path}.png"), Path(f"{path}.html")
+        self._reloads = args.follow
+        with needing("matplotlib", "plots"):
+            from resnet50.reports.diagrams import write_picture
+            from resnet50.reports.page import build_page
+        self._write_picture, self._build_page = write_picture, build_page
+        self._write_events = None
+        if args.tensorboard:
+            with needing("tensorboard", "tensorboard"):
+                from resnet50.reports.events import write_events
+            self._write_events = write_events
+            self._first_batch = render_first_batch(args)
+
+    def write(self) -> list[RunRecord]:
+        """Writes the files from the current tables; returns the tables.
+
+        Raises:
+            RunError: A run has no tables yet.
+            PlotError: A file cannot be written.
+        """
+        runs = distinguish([read_run(folder) for folder in self.folders])
+        try:
+            self._write_picture(self.picture_path, runs)
+            page = self._build_page(runs, reloads=self._reloads)
+            with atomic_file(self.page_path) as file:
+                file.write(page.encode())
+            for run in runs if self._write_events else ():
+                self._write_events(run, self._first_batch)
+        except OSError as error:
+            raise PlotError(
+                f"{self.page_path}: cannot be written: {error} (see --output)"
+            ) from None
+        return runs
+
+    def table_times(self) -> list[float]:
+        """When the tables were last written; changes if one is written again."""
+        names = METRICS_FILE, EVALUATION_FILE
+        paths = [folder / name for folder in self.folders for name in names]
+        return [path.stat().st_mtime for path in paths if path.exists()]
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -69,29 +161,15 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def render_first_batch(args: argparse.Namespace) -> Image.Image | None:
-    """Renders the first batch of config.txt; says so if there is none."""
-    try:
-        config = command_line.load_config(args)
-        dataset = open_training_set(config.dataset, None)
-        return first_batch_sheet(dataset, BatchSettings.from_config(config))
-    except UserError as error:
-        say(f"no picture of the first batch: {error}")
-        return None
-
-
 def main() -> None:
     """Plots, once or again and again."""
     args = parse_arguments()
-    folders = [find_run(word, args) for word in args.runs]
-    plot = Plot(folders, args.output, has_events=args.tensorboard)
-    if args.tensorboard:
-        plot.first_batch = render_first_batch(args)
+    plot = Plot(args)
     last_times = plot.table_times()
-    runs = plot.write(reloads=args.follow)
+    runs = plot.write()
     print(plot.picture_path, plot.page_path, sep="\n")
     if args.tensorboard:
-        say(f"see the event files with: tensorboard --logdir={folders[0].parent}")
+        say(f"see the event files with: tensorboard --logdir={plot.folders[0].parent}")
     for run in runs:
         if run.num_superseded:
             say(
@@ -102,4 +180,4 @@ def main() -> None:
         time.sleep(_POLL_SECONDS)
         if (times := plot.table_times()) != last_times:
             last_times = times
-            plot.write(reloads=True)
+            plot.write()

@@ -13,23 +13,11 @@ from pathlib import Path
 
 from resnet50 import command_line
 from resnet50.commands.evaluate import add_crops_flag
-from resnet50.config.settings import Config
 from resnet50.dataset.class_folders import FolderWalk
-from resnet50.dataset.images import DatasetError
-from resnet50.dataset.listing import open_training_set
 from resnet50.dataset.sources import ImageSource
 from resnet50.errors import UserError
-from resnet50.network.model import ResNet50
-from resnet50.reports.answers import Classes, as_json, as_table
+from resnet50.reports.answers import as_json, as_table
 from resnet50.terminal import say
-from resnet50.training.checkpoint import (
-    CheckpointError,
-    load_model,
-    read_description,
-)
-from resnet50.training.devices.selection import prepare_device
-from resnet50.training.evaluation import Evaluator
-from resnet50.training.resume import choose_checkpoint
 
 
 class PredictError(UserError):
@@ -54,53 +42,12 @@ def list_images(
         walk = FolderWalk(remedy="name a folder that may be read")
         inside = list(walk.images_below(folder))
         if not inside:
-            reason = "; ".join(["holds no images", *walk.passed_over.remarks()])
+            reason = "; ".join(["holds no images", *walk.remarks()])
             raise PredictError(f"{folder}: {reason}")
-        for remark in walk.passed_over.remarks():
+        for remark in walk.remarks():
             notify(f"{folder}: {remark}")
         images += [ImageSource(f"{folder}/{path}") for path in inside]
     return images
-
-
-def classes_of(path: Path, description: dict, config: Config) -> Classes:
-    """The classes of a checkpoint; those of an old one come from the dataset.
-
-    Raises:
-        CheckpointError: It does not name them, and the dataset has others or is gone.
-    """
-    if "class_names" in description:
-        return Classes(description["class_names"], description.get("class_words", []))
-    try:
-        dataset = open_training_set(config.dataset, config.train.buffer_folder)
-    except DatasetError as error:
-        raise CheckpointError(
-            f"{path}: is too old to name its classes, and the training images cannot "
-            f"be asked: {error}"
-        ) from None
-    if dataset.num_classes != description["num_classes"]:
-        raise CheckpointError(
-            f"{path}: was trained with num_classes = {description['num_classes']}, "
-            f"[dataset] in config.txt has {dataset.num_classes}"
-        )
-    return Classes(list(dataset.class_names), list(dataset.class_words))
-
-
-def load_classifier(
-    config: Config, path: Path, num_crops: int
-) -> tuple[Evaluator, Classes]:
-    """Loads a checkpoint's network and its classes.
-
-    Raises:
-        CheckpointError: It is missing, damaged, or does not fit [model] in config.txt.
-    """
-    classes = classes_of(path, read_description(path), config)
-    model = ResNet50(len(classes.names), config.model)
-    settings = {
-        "variant": config.model.variant,
-        "normalization": config.model.normalization,
-    }
-    load_model(model, path, settings, weights=None)
-    return Evaluator(model, config, num_crops), classes
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -123,12 +70,18 @@ def main() -> None:
     args = parse_arguments()
     config = command_line.load_config(args)
     images = list_images(args.images, say)
-    path = choose_checkpoint(command_line.run_folder(args, config), args.epoch)
+    run_folder = command_line.run_folder(args, config)
+    with command_line.loading():
+        # TensorFlow takes seconds; everything else has been checked before.
+        from resnet50.training.devices.selection import prepare_device
+        from resnet50.training.evaluation import Evaluator
+        from resnet50.training.resume import choose_checkpoint, load_classifier
+    path = choose_checkpoint(run_folder, args.epoch)
     prepare_device(deterministic=False, notify=say)
-    evaluator, classes = load_classifier(config, path, args.crops)
+    model, classes = load_classifier(config, path)
     say(f"{path}: {len(classes.names):,} classes")
     num_unreadable = 0
-    for prediction in evaluator.predict(images):
+    for prediction in Evaluator(model, config, args.crops).predict(images):
         image, answers = str(prediction.source), None
         if prediction.probabilities is None:
             num_unreadable += 1

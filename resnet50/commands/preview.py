@@ -10,7 +10,7 @@ whether it is flipped.
     python -m resnet50 preview --epoch=3 --batch=17 --check
     python -m resnet50 preview --epoch=3 --batch=17 --compare=5
 
---check makes the batch again and compares it with the buffer's, bit by bit.
+--check creates the batch again and compares it with the buffer's, bit by bit.
 --compare shows the image at one index of the batch in this epoch and the next ones.
 """
 
@@ -56,14 +56,13 @@ def show_batch(
         origin = f"read from {path}"
     except PreviewError as reason:
         if check:
-            raise PreviewError(
-                f"{path}: --check has nothing to check, {reason}"
-            ) from None
+            message = f"{path}: --check has nothing to check, {reason}"
+            raise PreviewError(message) from None
         batch = make_batch(settings, assignment)
         origin = f"made from its address: {reason}"
     if check:
         require_equal(path, batch, make_batch(settings, assignment))
-        origin += ", bitwise equal to the same batch made again"
+        origin += ", bitwise equal to the same batch created again"
     heading = f"{position}: {origin}"
     print(heading)
     reasons: dict[int, str] = {}
@@ -83,12 +82,8 @@ def main() -> None:
     what.add_argument(
         "--check", action="store_true", help="compare the buffer's batch, bit by bit"
     )
-    what.add_argument(
-        "--compare",
-        type=int,
-        metavar="INDEX",
-        help="show the image at this index of the batch in 25 epochs instead",
-    )
+    compare_help = "show the image at this index of the batch in 25 epochs instead"
+    what.add_argument("--compare", type=int, metavar="INDEX", help=compare_help)
     args = parser.parse_args()
     config = command_line.load_config(args)
     dataset = open_training_set(config.dataset, config.train.buffer_folder)
@@ -106,8 +101,8 @@ def main() -> None:
         sheet = show_batch(position, dataset, settings, buffer, check=args.check)
     else:
         name += f"_{args.compare}"
-        showing = Showing(position, args.compare)
-        source, sheet = comparison_sheet(showing, dataset, settings)
+        first = Showing(position, args.compare)
+        source, sheet = comparison_sheet(first, dataset, settings)
         print(source)
     output = Path(args.output or f"{name}.png")
     try:

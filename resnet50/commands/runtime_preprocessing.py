@@ -99,6 +99,7 @@ def main() -> None:
         "an epoch"
     )
     start, end = Position(epochs.start, 0), Position(epochs.stop, 0)
+    steps = StepRange.between(start, end, batches_per_epoch)
     section, manifest = config.runtime_preprocessing, settings.manifest(dataset)
     if section.executor == "dask":
         buffer = SharedBuffer(buffer.folder, manifest)
@@ -114,16 +115,11 @@ def main() -> None:
         )
         with StatusBar(bar_width=20) as bar:
             observer = BufferBar(bar)
-            follower = ProgressFollower(
-                buffer.folder,
-                StepRange.between(start, end, batches_per_epoch),
-                observer,
-            )
             Refill(
                 buffer,
                 PreprocessorFiles(role, buffer, manifest, observer),
                 Assignments(dataset, settings),
-                follower,
+                ProgressFollower(buffer.folder, steps, observer),
                 RefillSettings(buffer_size, section.refill_below, section.sleep_time),
                 _pool_opener(section, buffer, dataset, observer),
                 observer,

@@ -25,6 +25,7 @@ from resnet50.handoff.reader import BatchSource
 from resnet50.preprocessing.batches import Assignments, BatchSettings
 from resnet50.reports.speed import Speed, limit
 from resnet50.terminal import StatusBar, say
+from resnet50.training.description import describe
 from resnet50.training.devices import meeting
 from resnet50.training.training_observer import TrainingObserver, TrainingStatus
 
@@ -39,7 +40,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     command_line.add_epoch_flags(parser)
     parser.add_argument(
-        "--resume", action="store_true", help="go on from the newest checkpoint"
+        "--resume", action="store_true", help="continue from the newest checkpoint"
     )
     parser.add_argument(
         "--profile",
@@ -91,8 +92,7 @@ class _Terminal(TrainingObserver):
         )
 
     def advise(self, speed: Speed) -> str:
-        settings = self._config.runtime_preprocessing
-        return limit(speed, self._config.train, settings, os.cpu_count() or 1)
+        return limit(speed, self._config, os.cpu_count() or 1)
 
     def describe(self, position: Position) -> str:
         batch_size = self._config.train.batch_size
@@ -174,24 +174,30 @@ def main() -> None:
         require_same(buffer.folder, manifest)
         with command_line.loading():
             # TensorFlow takes seconds; everything else has been checked before.
-            from resnet50.training.session import Session, run_session
-        source = BatchSource(buffer, settings.spec(dataset), manifest)
-        observer = _Terminal(args, config, dataset, bar)
+            from resnet50.training.session import Run, Session
+        run = Run(
+            run_folder,
+            describe(config, dataset),
+            dataset.batches_per_epoch(config.train.batch_size),
+            config.train.checkpoint_minutes,
+            config.train.keep_checkpoints,
+            args.profile,
+            cluster,
+            run_role,
+        )
         session = Session(
-            config=config,
-            dataset=dataset,
-            epochs=epochs,
+            config,
+            dataset,
+            epochs,
             is_resumed=args.resume,
             gpus=args.gpus,
-            profile_steps=args.profile,
-            source=source,
-            run_folder=run_folder,
-            cluster=cluster,
+            source=BatchSource(buffer, settings.spec(dataset), manifest),
             roles=roles,
-            run_role=run_role,
+            run=run,
+            observer=_Terminal(args, config, dataset, bar),
         )
-        position = run_session(session, observer)
+        position = session.train()
     if position < Position(epochs.stop, 0):
         command = _continue_command(args, config, position, epochs.stop)
-        say(f"stopped before {position}; go on with:\n    {command}")
+        say(f"stopped before {position}; resume with:\n    {command}")
         raise KeyboardInterrupt

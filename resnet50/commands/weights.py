@@ -100,19 +100,16 @@ def import_weights(args, config: Config, dataset: Dataset, run_folder: Path) -> 
         raise CheckpointError(
             f"{run_folder}: already holds a training (import into another --run_folder)"
         )
-    here = origin_of(config, dataset)
+    here, num_classes = origin_of(config, dataset), dataset.num_classes
     statistics = ChannelStatistics.from_config(config.dataset)
-    training = create_training(
-        dataset.num_classes, config.model, config.train, statistics
-    )
+    training = create_training(num_classes, config.model, config.train, statistics)
     weights = read_weights(args.file, training.model)
     require_same_network(weights, here.variant, here.epsilon)
     report_differences(weights, here)
     assign_state_dict(training.model, weights.tensors)
     if training.average is not None:
         training.average.start()
-    batches_per_epoch = dataset.batches_per_epoch(config.train.batch_size)
-    description = describe(config, dataset, batches_per_epoch)
+    description = describe(config, dataset)
     path = checkpoint.save(training, run_folder, Position(0, 0), description)
     print(f"{path}: holds the weights of {args.file}; evaluate or train them with:")
     for script, flag in ("-m resnet50 evaluate", "imported"), ("train.py", "resume"):

@@ -1,6 +1,8 @@
 """Images in class folders: n01440764/n01440764_10026.JPEG.
 
-A class's label is the rank of its folder's name.
+A class's label is the rank of its folder's name. A file whose name says that it is no
+image is skipped; any other is decoded by its content, whether it has an image's ending,
+an unknown one (``.JPEG_2``, ``.bin``), or none.
 """
 
 import contextlib
@@ -12,7 +14,32 @@ from pathlib import Path
 import numpy as np
 
 from resnet50.dataset.images import Dataset, DatasetError, PackedNames, class_ranks
-from resnet50.dataset.passed_over import PassedOver, why_no_image
+
+# Endings of files that nobody takes for images, by kind. Pillow reads none of them.
+_ENDINGS_OF = {
+    "a text": ".txt .md .rst .log .nfo .pdf .doc .docx .odt .rtf .tex .html .htm .css",
+    "a table, labels or settings": (
+        ".csv .tsv .xls .xlsx .json .jsonl .xml .yaml .yml .toml .ini .cfg .db .sqlite"
+    ),
+    "a drawing without pixels": ".svg .svgz",
+    "an archive": ".zip .tar .gz .tgz .bz2 .xz .zst .7z .rar",
+    "data": ".npy .npz .mat .pkl .pickle .parquet .arrow .tfrecord .lmdb .mdb .pt .pth",
+    "a program": ".py .pyc .ipynb .js .sh .bat .exe",
+    "a film or sound": ".mp4 .m4v .avi .mov .mkv .webm .wmv .mp3 .wav .flac .ogg",
+    "a checksum": ".md5 .sha1 .sha256 .sha512",
+    "a shortcut": ".lnk .url",
+}
+_KIND_OF = {end: kind for kind, ends in _ENDINGS_OF.items() for end in ends.split()}
+
+_FILES = "files that are no images: {:,} skipped; the first is {}"
+_FOLDERS = "folders that links lead to again: {:,} skipped; the first is {}"
+
+
+def why_no_image(name: str) -> str:
+    """Says why a file of some name is skipped; "" if it may be an image."""
+    if name[:1] == ".":
+        return "hidden"
+    return _KIND_OF.get(name[name.rfind(".") :].lower(), "")
 
 
 def stamp_of(status: os.stat_result) -> tuple[int, int]:
@@ -42,35 +69,12 @@ def _folders_above(folder: Path) -> set[tuple[int, int]]:
     return identities
 
 
-class _Visited:
-    """The folders of a class, so that none counts twice.
-
-    They are compared only if there are links, because some file systems give several
-    folders the same number.
-    """
-
-    def __init__(self, root: Path):
-        self._root = root
-        self._identities: set[tuple[int, int]] = set()
-        self._has_links = False
-
-    def add(self, status: os.stat_result, *, is_link: bool) -> bool:
-        """Adds a folder; returns False if it counts already or leads back up."""
-        if is_link and not self._has_links:
-            self._has_links = True
-            self._identities |= _folders_above(self._root)
-        identity = _identity(status)
-        if self._has_links and identity in self._identities:
-            return False
-        self._identities.add(identity)
-        return True
-
-
 class FolderWalk:
     """Lists folders, and remembers when each was modified before it was listed.
 
     ``notify`` is called with a line for the user before what may take minutes;
-    ``stamps`` has the stamp of each folder that was listed and each file that was read.
+    ``remedy`` is the advice about an unreadable folder; ``stamps`` has the stamp of
+    each folder that was listed and each file that was read.
     """
 
     def __init__(
@@ -79,22 +83,34 @@ class FolderWalk:
         *,
         remedy: str = "see [dataset] in config.txt",
     ):
-        """Takes ``notify``, and a remedy to suggest for an unreadable folder."""
         self.notify = notify
         self._remedy = remedy
         self.stamps: dict[str, tuple[int, int]] = {}
-        self.passed_over = PassedOver()
+        self._skipped: dict[str, list] = {}  # number and first of each kind
 
-    def _unreadable(self, path: str | Path, error: OSError) -> DatasetError:
-        return DatasetError(
-            f"{path}: cannot be read: {error.strerror} ({self._remedy})"
-        )
+    def _skip(self, kind: str, path: str) -> None:
+        self._skipped.setdefault(kind, [0, path])[0] += 1
+
+    def skip_file(self, path: str, why: str) -> None:
+        """Counts a file that is no image; see ``why_no_image``."""
+        self._skip(_FILES, f"{path} ({why})")
+
+    def remarks(self) -> tuple[str, ...]:
+        """Returns a line for the user about each kind of what was skipped."""
+        return tuple(x.format(*found) for x, found in sorted(self._skipped.items()))
+
+    @contextlib.contextmanager
+    def _reading(self, path: str | Path) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise DatasetError(
+                f"{path}: cannot be read: {error.strerror} ({self._remedy})"
+            ) from None
 
     def _stat(self, path: str | Path) -> os.stat_result:
-        try:
+        with self._reading(path):
             return os.stat(path)  # noqa: PTH116 - half the time of Path's.
-        except OSError as error:
-            raise self._unreadable(path, error) from None
 
     def note(self, path: str | Path) -> None:
         """Remembers the stamp of a file or folder that is about to be read."""
@@ -106,11 +122,8 @@ class FolderWalk:
         return [e for e in self._sorted_entries(folder) if e.name[0] != "."]
 
     def _sorted_entries(self, folder: str) -> list[os.DirEntry]:
-        try:
-            with os.scandir(folder) as entries:
-                return sorted(entries, key=lambda entry: os.fsencode(entry.name))
-        except OSError as error:
-            raise self._unreadable(folder, error) from None
+        with self._reading(folder), os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: os.fsencode(entry.name))
 
     def class_folders(self, folder: Path) -> list[str]:
         """Names of the folders in a folder, without links that lead back up."""
@@ -119,41 +132,41 @@ class FolderWalk:
         above = _folders_above(folder / "class") if links else set()
         circles = [entry for entry in links if _identity(entry.stat()) in above]
         for entry in circles:
-            self.passed_over.add_folder(entry.path)
+            self._skip(_FOLDERS, entry.path)
         return [entry.name for entry in found if entry not in circles]
 
     def images_below(self, folder: str | Path, prefix: str = "") -> Iterator[str]:
         """Yields relative paths of possible images in a folder and its subfolders.
 
         Links to folders are followed, but each real folder counts once, and the folders
-        above do not count.
-
-        Args:
-            folder: The folder.
-            prefix: Prefix of the relative paths.
+        above do not count. Each path begins with ``prefix``.
         """
-        yield from self._images_below(str(folder), prefix, _Visited(Path(folder)))
+        root, counted, has_links = Path(folder), set(), False
 
-    def _images_below(
-        self, folder: str, prefix: str, visited: _Visited, *, is_link: bool = False
-    ) -> Iterator[str]:
-        status = self._stat(folder)
-        if not visited.add(status, is_link=is_link):
-            self.passed_over.add_folder(folder)
-            return
-        self.stamps[folder] = stamp_of(status)
-        for entry in self._sorted_entries(folder):
-            name = entry.name
-            if is_folder(entry):
-                if name[0] != ".":
-                    inner = f"{prefix}{name}/"
-                    yield from self._images_below(
-                        entry.path, inner, visited, is_link=entry.is_symlink()
-                    )
-            elif why := why_no_image(name):
-                self.passed_over.add_file(entry.path, why)
-            else:
-                yield f"{prefix}{name}"
+        def walk(folder: str, prefix: str, *, is_link: bool) -> Iterator[str]:
+            nonlocal has_links
+            if is_link and not has_links:
+                has_links = True
+                counted.update(_folders_above(root))
+            status = self._stat(folder)
+            # Only with links: some file systems give several folders the same number.
+            if has_links and _identity(status) in counted:
+                self._skip(_FOLDERS, folder)
+                return
+            counted.add(_identity(status))
+            self.stamps[folder] = stamp_of(status)
+            for entry in self._sorted_entries(folder):
+                name = entry.name
+                if is_folder(entry):
+                    if name[0] != ".":
+                        inner = f"{prefix}{name}/"
+                        yield from walk(entry.path, inner, is_link=entry.is_symlink())
+                elif why := why_no_image(name):
+                    self.skip_file(entry.path, why)
+                else:
+                    yield f"{prefix}{name}"
+
+        return walk(str(folder), prefix, is_link=False)
 
 
 def list_class_folders(
@@ -161,12 +174,11 @@ def list_class_folders(
 ) -> Dataset:
     """Lists a folder with one subfolder of images per class.
 
-    Args:
-        folder: Holds the class folders. Hidden entries, loose files and links back up
-            are ignored; folders inside a class folder belong to the class.
-        class_names: Classes of the training set, if this is the validation set. It may
-            lack a class, but must have no other.
-        walk: Lists the folders.
+    Hidden entries, loose files and links back up are ignored; folders inside a class
+    folder belong to the class.
+
+    ``class_names`` has the classes of the training set, if this is the validation set.
+    It may lack a class, but must have no other.
 
     Raises:
         DatasetError: The folder is unreadable, or holds no class, an empty class or an

@@ -44,15 +44,15 @@ def read_image(source: ImageSource) -> bytes:
     Raises:
         UndecodableImageError: They cannot be read; the text is the reason alone.
     """
-    for pause in (*_RETRY_SECONDS, None):
+    pauses = list(_RETRY_SECONDS)
+    while True:
         try:
             return source.read()
         except OSError as error:
-            if error.errno in _PERMANENT_ERRORS or pause is None:
+            if error.errno in _PERMANENT_ERRORS or not pauses:
                 reason = error.strerror or type(error).__name__
                 raise UndecodableImageError(reason) from None
-            time.sleep(pause)
-    raise AssertionError("the last pause is None")
+            time.sleep(pauses.pop(0))
 
 
 def decoder_versions() -> dict[str, str]:
@@ -64,15 +64,12 @@ def decoder_versions() -> dict[str, str]:
 
 
 def decode_rgb(source: ImageSource) -> Image.Image:
-    """Decodes an image of any format that Pillow opens.
+    """Decodes an image of any format that Pillow opens; loads it as mode "RGB".
 
     Greyscale is repeated, CMYK converted, a palette applied, an alpha channel dropped,
     16 bits cut to the upper 8; of several frames, the first is taken. EXIF rotation is
     ignored, as is usual with ImageNet (but Pillow applies a TIFF's orientation).
     Pillow's guard against decompression bombs stays on.
-
-    Returns:
-        A loaded image of mode "RGB".
 
     Raises:
         UndecodableImageError: It cannot be decoded; the text is the reason alone.
@@ -83,8 +80,7 @@ def decode_rgb(source: ImageSource) -> Image.Image:
 def decode_pixels(source: ImageSource) -> Image.Image | np.ndarray:
     """Decodes like ``decode_rgb``, with the fastest decoder that accepts the image.
 
-    Returns:
-        The same pixels, as a loaded image of mode "RGB" or as uint8 [H, W, 3].
+    Returns the same pixels, perhaps as uint8 [H, W, 3].
     """
     data = read_image(source)
     pixels = None if simplejpeg is None else _decode_with_simplejpeg(data)

@@ -34,25 +34,21 @@ def _contents(path: Path) -> tuple[bytes, bytes]:
     return found[TRUTH], found[_META]
 
 
-def _wordnet_ids(meta: bytes) -> dict[int, str]:
-    """Returns the WordNet id of each ILSVRC2012_ID."""
-    import scipy.io
-
-    synsets = scipy.io.loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]
-    return dict(zip(synsets["ILSVRC2012_ID"].tolist(), synsets["WNID"].tolist()))
-
-
 def read_devkit(path: Path) -> list[tuple[str, str]]:
     """Reads the names and WordNet ids of the validation images.
 
-    ``path`` is the kit's archive, or the ground truth file beside meta.mat.
+    ``path`` is the kit's archive, or the ground truth file next to meta.mat.
 
     Raises:
         DatasetError: scipy is not installed, or the kit is incomplete or damaged.
     """
     try:
+        import scipy.io
+
         truth, meta = _contents(path)
-        wordnet_ids = _wordnet_ids(meta)
+        synsets = scipy.io.loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]
+        numbers, names = synsets["ILSVRC2012_ID"].tolist(), synsets["WNID"].tolist()
+        wordnet_ids = dict(zip(numbers, names))
         return [
             (f"ILSVRC2012_val_{number:08d}.JPEG", wordnet_ids[int(line)])
             for number, line in enumerate(truth.split(), 1)

@@ -42,16 +42,13 @@ class PackedNames:
         return cls(bytes(block), np.frombuffer(ends, np.int64))
 
     def __len__(self) -> int:
-        """Returns the number of names."""
         return len(self.ends) - 1
 
     def __getitem__(self, index: int) -> str:
-        """Returns one name."""
         return os.fsdecode(self.block[self.ends[index] : self.ends[index + 1]])
 
 
-def class_order(names: Sequence[str], labels: Sequence[int]) -> list[int]:
-    """Returns the images' indices by label, then by name as folders are listed."""
+def _class_order(names: Sequence[str], labels: Sequence[int]) -> list[int]:
     # A folder's files stay together.
     paths = [os.fsencode(name).replace(b"/", b"\0") for name in names]
     keys = list(zip(labels, paths))
@@ -71,7 +68,7 @@ class Dataset:
         locations: Where the images are in archives; None if each is a file.
         layout: How the images are laid out, for messages.
         class_words: What each class is called; its name if that is unknown.
-        remarks: What was passed over, one line each, for messages.
+        remarks: What was skipped, one line each, for messages.
         fingerprint: Changes with any relative path, label or class name.
     """
 
@@ -97,6 +94,27 @@ class Dataset:
             digest.update(len(part).to_bytes(8, "little"))
             digest.update(part)
         self.fingerprint = digest.hexdigest()[:16]
+
+    @classmethod
+    def in_order(
+        cls,
+        folder: Path,
+        names: Sequence[str],
+        labels: Sequence[int],
+        class_names: tuple[str, ...],
+        locations: Locations | None = None,
+        **more,
+    ) -> "Dataset":
+        """Sorts images by label, then by name as folders are listed."""
+        order = _class_order(names, labels)
+        return cls(
+            folder,
+            PackedNames.pack(names[index] for index in order),
+            np.array([labels[index] for index in order], np.int32),
+            class_names,
+            locations and locations.in_order(order),
+            **more,
+        )
 
     @property
     def num_images(self) -> int:
@@ -143,10 +161,7 @@ class Dataset:
 
 
 def epoch_order(num_images: int, seed: int, epoch: int) -> np.ndarray:
-    """Returns an epoch's order of the images: int64 [num_images], a permutation.
-
-    It is a pure function of the arguments.
-    """
+    """Returns an epoch's order of the images: int64 [num_images], a permutation."""
     return np.random.default_rng([seed, EPOCH_ORDER, epoch]).permutation(num_images)
 
 

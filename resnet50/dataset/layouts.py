@@ -119,9 +119,6 @@ def _are_classes(
 
     Beside images, shards or a list, an archive without a WordNet id as its name holds
     the same images in another form.
-
-    Raises:
-        DatasetError: There are class folders beside them.
     """
     tars = content.tars
     have_ids = bool(tars and _WORDNET_ID.match(tars[0].stem))
@@ -154,7 +151,7 @@ def _open(
         )
     if _are_classes(content, path, list_path, class_names):
         for other in content.other_archives:
-            walk.passed_over.add_file(str(other), "an archive that is no class")
+            walk.skip_file(str(other), "an archive that is no class")
         return open_tars(
             path, content.tars, list_path, class_names, walk, are_classes=True
         )
@@ -197,7 +194,7 @@ def find_images(
     split = "val" if class_names else "train"
     path = _split_folder(images, split, is_listed=list_path is not None)
     dataset = _open(path, list_path, class_names, walk, split)
-    dataset.remarks = walk.passed_over.remarks()
+    dataset.remarks = walk.remarks()
     if path.parts[-3:-1] == ("Data", "CLS-LOC"):
         dataset.layout = f"Kaggle's ILSVRC tree, {dataset.layout}"
     return dataset

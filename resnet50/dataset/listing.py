@@ -105,19 +105,17 @@ def open_dataset(
 
     Args:
         images: [dataset] training_images or validation_images: a folder or an archive.
-        list_path: [dataset] training_list or validation_list, or None.
+        list_path: [dataset] training_list or validation_list.
         class_names: Classes of the training set, if this is the validation set.
-        index_folder: Folder for the index file, or None for no index.
-        notify: Called with a line for the user, before what may take minutes and about
-            what was passed over.
+        index_folder: Where the index file is, or will be; None for no index.
+        notify: Called with a line before what may take minutes, and about what was
+            skipped.
 
     Raises:
         DatasetError: The images cannot be used.
     """
     walk = FolderWalk(notify)
-    path = None
-    if index_folder is not None and index_folder.is_dir():
-        path = _index_path(index_folder, images, list_path, *class_names)
+    path = index_folder and _index_path(index_folder, images, list_path, *class_names)
     dataset = _load(path) if path else None
     if dataset is None:
         dataset = find_images(images, list_path, class_names, walk)
@@ -130,8 +128,7 @@ def open_dataset(
     for remark in dataset.remarks:
         notify(remark)
     if dataset.class_words == dataset.class_names:
-        words = class_words(dataset.folder, dataset.class_names)
-        dataset.class_words = words or dataset.class_names
+        dataset.class_words = class_words(dataset.folder, dataset.class_names)
     return dataset
 
 

@@ -11,13 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from resnet50.dataset import devkit
-from resnet50.dataset.images import (
-    Dataset,
-    DatasetError,
-    PackedNames,
-    class_order,
-    class_ranks,
-)
+from resnet50.dataset.images import Dataset, DatasetError, class_ranks
 
 _SOLUTION_HEADER = b"ImageId,PredictionString"
 _SOLUTION_FILE, _CAFFE_FILE = "LOC_val_solution.csv", "val.txt"
@@ -69,14 +63,12 @@ def _numbered_lines(path: Path) -> list[tuple[str, bytes]]:
     return [(f"{path}, line {i}", x) for i, x in enumerate(lines, 1) if x.strip()]
 
 
-def _class_names_of(
-    names: list[str], labels: np.ndarray, path: Path
-) -> tuple[str, ...]:
+def _class_names_of(images: list[tuple[str, int]], path: Path) -> tuple[str, ...]:
     """Returns the classes of a training list: its folders if they are the classes.
 
     They are if each label has its own folder and both have the same order.
     """
-    used = np.unique(labels)
+    used = np.unique([label for _, label in images])
     if len(used) != used[-1] + 1:
         gap = int(np.argmax(used != np.arange(len(used))))
         raise DatasetError(
@@ -84,8 +76,7 @@ def _class_names_of(
             "(labels must be 0, 1, 2, ... without a gap)"
         )
     pairs = {
-        (label, name.rpartition("/")[0].rpartition("/")[2])
-        for name, label in zip(names, labels.tolist())
+        (label, name.rpartition("/")[0].rpartition("/")[2]) for name, label in images
     }
     folders = [folder for _, folder in sorted(pairs)]
     is_ranked = folders == sorted(set(folders), key=os.fsencode) and all(folders)
@@ -117,16 +108,13 @@ def _labelled_images(
 def read_list(
     list_path: Path, folder: Path, class_names: tuple[str, ...] = ()
 ) -> Dataset:
-    """Reads a list of images and labels of any kind.
+    """Reads a list of any kind; returns its images by label, then by path.
 
     Args:
         list_path: The text file, or the development kit's archive or ground truth.
             Empty lines are ignored; a path may hold spaces.
         folder: Folder that the list's paths are relative to.
         class_names: Classes of the training set, if this is the validation set.
-
-    Returns:
-        The images by label, then by path, whatever the order of the list.
 
     Raises:
         DatasetError: The file or a line is unusable, a label is out of range, or (in a
@@ -136,11 +124,9 @@ def read_list(
     if not images:
         raise DatasetError(f"{list_path}: lists no images")
     names, labels = zip(*images)
-    order = class_order(names, labels)
-    names, labels = [names[i] for i in order], np.array(labels, np.int32)[order]
-    class_names = class_names or _class_names_of(names, labels, list_path)
+    class_names = class_names or _class_names_of(images, list_path)
     layout = f"the images of {list_path.name}"
-    return Dataset(folder, PackedNames.pack(names), labels, class_names, layout=layout)
+    return Dataset.in_order(folder, names, labels, class_names, layout=layout)
 
 
 def _find_above(start: Path, *names: str, levels: int = _MAX_LEVELS_UP) -> Path | None:
@@ -151,15 +137,11 @@ def _find_above(start: Path, *names: str, levels: int = _MAX_LEVELS_UP) -> Path 
 
 
 def labels_beside(path: Path, class_names: tuple[str, ...]) -> Path:
-    """Finds the list of the labels of images without class folders.
-
-    Args:
-        path: Folder or archive of the images.
-        class_names: Classes of the training set; empty if this is the training set,
-            which needs a list named in the settings.
+    """Finds the list of the labels of a folder or archive without class folders.
 
     Raises:
-        DatasetError: There is none.
+        DatasetError: There is none, or these are training images (``class_names`` is
+            empty), whose list must be named in the settings.
     """
     if not class_names:
         raise DatasetError(
@@ -188,13 +170,11 @@ def missing_image(list_path: Path, name: str, where: Path) -> DatasetError:
 def class_words(start: Path, class_names: tuple[str, ...]) -> tuple[str, ...]:
     """Reads what the classes are called from a file in or above a folder.
 
-    Returns:
-        Words of each class, or its name if the file has no line for it; nothing if
-        there is no such file.
+    Returns a class's own name if the file has no line for it, or if there is no file.
     """
     path = _find_above(start, *_WORDS_FILES)
     if path is None:
-        return ()
+        return class_names
     lines = [os.fsdecode(line).strip() for _, line in _numbered_lines(path)]
     words = {name: text.strip() for name, _, text in (x.partition(" ") for x in lines)}
     return tuple(words.get(name) or name for name in class_names)

@@ -5,9 +5,8 @@ by one positioned read. In a shard compressed by Snappy the range holds the comp
 image and up to 64 KiB before and after it. tar_index.py and parquet_index.py find the
 ranges.
 
-A dataset keeps the locations of its images in a table, ``Locations``, and makes an
-image's source on demand. A source can be sent to any process on any host that has the
-same files at the same paths.
+A source can be sent to any process on any host that has the same files at the same
+paths.
 """
 
 import dataclasses
@@ -124,6 +123,10 @@ class Locations(NamedTuple):
     # int64 [num_images, 3]: index of the archive, offset, size. For Parquet shards
     # [num_images, 6]: also SnappyRange, with an inflated size of 0 if not compressed.
     table: np.ndarray
+
+    def in_order(self, order: list[int]) -> "Locations":
+        """Returns the locations of the images with the given indices."""
+        return self._replace(table=self.table[order])
 
     def source(self, index: int, name: str) -> ImageSource:
         """Returns where an image is."""

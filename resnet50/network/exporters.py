@@ -56,7 +56,7 @@ def resampling_weights(
 def centre_crops(images: tf.Tensor, shorter_side: int, crop_size: int) -> tf.Tensor:
     """Resizes the shorter side of images and returns their centres.
 
-    The same as pixels.evaluation_crops.views, on tensors, to 2 of 255 levels; on
+    The same as pixels.resampling.views, on tensors, to 2 of 255 levels; on
     average 99 % of the values are equal. Both resize x, round to whole levels, and
     resize y.
 

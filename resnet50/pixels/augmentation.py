@@ -25,8 +25,7 @@ import numpy as np
 from PIL import Image
 
 from resnet50.config.settings import AugmentationConfig, DatasetConfig
-from resnet50.pixels import backend
-from resnet50.pixels.resampling import crop_of_resized, image_size, resized_size
+from resnet50.pixels import resampling
 
 
 class AugmentationParams(NamedTuple):
@@ -88,13 +87,12 @@ def resize_and_crop(
     crop_size: int,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Steps 2, 3 and 5: resizes an image, crops it, and flips the crop or not.
-
-    See ``crop_of_resized``, with what ``params`` says.
-    """
-    resized = resized_size(*image_size(image), params.shorter_side)
+    """Steps 2, 3 and 5 with the choices in ``params``; see ``crop_of_resized``."""
+    resized = resampling.resized_size(
+        *resampling.image_size(image), params.shorter_side
+    )
     corner = crop_corner(*resized, crop_size, params.crop_fractions)
-    return crop_of_resized(
+    return resampling.crop_of_resized(
         image, resized, corner, crop_size, is_flipped=params.is_flipped, out=out
     )
 
@@ -166,7 +164,7 @@ def colour_shift(
         float32 [3], to be added to each normalized channel.
     """
     num_pixels = crop.size // 3
-    sums, products = backend.get().sums_and_products(crop)
+    sums, products = resampling.pixel_loops().sums_and_products(crop)
     covariance = (products - np.outer(sums, sums) / num_pixels) / num_pixels
     scale = 255 * np.asarray(std)
     axes = principal_axes((covariance / np.outer(scale, scale)).tolist())
@@ -186,14 +184,9 @@ def augment(
 ) -> np.ndarray:
     """All six steps of one image, written straight into the batch.
 
-    With a uint8 batch, whoever reads it does steps 4 and 6; see ``normalize_crops``.
-
-    Args:
-        image: RGB, any size, or uint8 [H, W, 3]. Not modified.
-        params: The random choices for this image.
-        crop_size: Side of the crop, pixels.
-        statistics: Mean and standard deviation of the training set.
-        out: uint8, float16 or float32 [crop_size, crop_size, 3]; overwritten.
+    ``image`` is RGB of any size, or uint8 [H, W, 3]; it is not modified. ``out`` is
+    uint8, float16 or float32 [crop_size, crop_size, 3]. If it is uint8, its reader does
+    steps 4 and 6; see ``normalize_crops``.
 
     Returns:
         float32 [3], the colour shift of step 6.
@@ -203,22 +196,16 @@ def augment(
     shift = colour_shift(crop, statistics.std, params.colour_weights)
     if not is_raw:
         table = normalization_table(statistics) + shift[:, None]
-        backend.get().look_up(table.astype(out.dtype), crop, out)
+        resampling.pixel_loops().look_up(table.astype(out.dtype), crop, out)
     return shift
 
 
 def normalize_crops(
     crops: np.ndarray, shifts: np.ndarray, statistics: ChannelStatistics
 ) -> np.ndarray:
-    """Steps 4 and 6 for crops that ``augment`` has left as uint8.
+    """Steps 4 and 6 for crops that ``augment`` has left as uint8 [N, H, W, 3].
 
-    Args:
-        crops: uint8 [N, H, W, 3], RGB.
-        shifts: float32 [N, 3].
-        statistics: Mean and standard deviation of the training set.
-
-    Returns:
-        float32 [N, H, W, 3].
+    ``shifts``, float32 [N, 3], are what it returned. Returns float32 [N, H, W, 3].
     """
     values = normalization_table(statistics)[range(3), crops]
     return (values + shifts[:, None, None, :]).astype(np.float32)

@@ -43,13 +43,8 @@ def resample(image, x, y, is_flipped: bool, out: np.ndarray) -> None:
 def sums_and_products(crop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sums over the pixels of each channel and of each product of two channels.
 
-    The sums are exact whole numbers, so the order of summation cannot change them.
-
-    Args:
-        crop: uint8 [H, W, 3].
-
-    Returns:
-        float64 [3] and float64 [3, 3].
+    The sums, float64 [3] and [3, 3], are exact whole numbers, so the order of summation
+    cannot change them. ``crop`` is uint8 [H, W, 3].
     """
     num_blocks = -(-crop.size // (3 * _BLOCK))
     padded = np.zeros(num_blocks * _BLOCK * 3, np.float32)
@@ -77,13 +72,9 @@ def look_up(table: np.ndarray, crop: np.ndarray, out: np.ndarray) -> None:
 
 
 def level_sums(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sums of each channel's levels and of their squares.
+    """Sums of each channel's levels and of their squares in uint8 [H, W, 3].
 
-    Args:
-        pixels: uint8 [H, W, 3].
-
-    Returns:
-        Two int64 [3].
+    Returns two int64 [3].
     """
     counts = np.array(Image.fromarray(pixels).histogram()).reshape(3, 256)
     levels = np.arange(256)

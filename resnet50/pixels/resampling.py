@@ -1,12 +1,38 @@
-"""Makes a crop of a resized image without resizing the rest of it: steps 2, 3 and 5."""
+"""Makes crops of a resized image without resizing the rest of it.
 
+``crop_of_resized`` applies steps 2, 3 and 5; ``views`` makes the crops of a validation
+image, without randomness. ``pixel_loops`` chooses the implementation of all loops over
+pixels.
+"""
+
+import functools
 import math
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from resnet50.pixels import backend
+NUM_CROPS = (1, 10)
+
+
+@functools.cache
+def pixel_loops() -> ModuleType:
+    """Returns ``kernels``, compiled by numba, or ``pillow_numpy`` if numba is unusable.
+
+    Both modules have the same functions and give the same results, bit by bit. The
+    first call loads them, so only a process that makes crops pays for it.
+    """
+    from resnet50.pixels import pillow_numpy
+
+    try:
+        import numba
+
+        from resnet50.pixels import kernels
+    except ImportError:  # Numba also raises it if numpy is too new for it.
+        return pillow_numpy
+    # With NUMBA_DISABLE_JIT the loops would run in Python, value by value.
+    return pillow_numpy if numba.config.DISABLE_JIT else kernels
 
 
 def image_size(image: Image.Image | np.ndarray) -> tuple[int, int]:
@@ -65,13 +91,34 @@ def crop_of_resized(
         corner: The crop's upper left corner in it: left, top.
         crop_size: Side of the crop, pixels.
         is_flipped: Whether to swap left and right of the crop.
-        out: uint8 [crop_size, crop_size, 3], contiguous; overwritten. None: a new one.
-
-    Returns:
-        uint8 [crop_size, crop_size, 3]: ``out``, if it was given.
+        out: uint8 [crop_size, crop_size, 3], contiguous; overwritten and returned.
+            None: a new one.
     """
     if out is None:
         out = np.empty((crop_size, crop_size, 3), np.uint8)
     x, y = map(_span, corner, (crop_size, crop_size), image_size(image), resized)
-    backend.get().resample(image, x, y, is_flipped, out)
+    pixel_loops().resample(image, x, y, is_flipped, out)
     return out
+
+
+def views(
+    image: Image.Image, *, shorter_side: int, crop_size: int, num_crops: int
+) -> np.ndarray:
+    """Resizes a validation image and crops it.
+
+    One crop is the centre. Ten are the four corners and the centre, and the same five
+    mirrored (Krizhevsky et al. 2012, section 4.1).
+
+    The resized image's shorter side, pixels, must be at least ``crop_size``. Returns
+    RGB, uint8 [num_crops, crop_size, crop_size, 3].
+    """
+    resized = resized_size(*image.size, shorter_side)
+    right, bottom = (side - crop_size for side in resized)
+    # Half of an odd margin is rounded as in torchvision's CenterCrop.
+    corners = [(round(0.5 * right), round(0.5 * bottom))]
+    if num_crops == 10:
+        corners = [(0, 0), (right, 0), (0, bottom), (right, bottom), *corners]
+    crops = [crop_of_resized(image, resized, c, crop_size) for c in corners]
+    if num_crops == 10:
+        crops += [crop[:, ::-1] for crop in crops]
+    return np.stack(crops)

@@ -19,7 +19,7 @@ from resnet50.dataset.images import Dataset
 from resnet50.dataset.sources import ImageSource
 from resnet50.errors import UserError
 from resnet50.ordered_map import map_in_order
-from resnet50.pixels import backend
+from resnet50.pixels import resampling
 from resnet50.pixels.augmentation import ChannelStatistics
 
 # Images per task: a second of work, so the bar moves and the overhead is small.
@@ -50,7 +50,8 @@ def _sum_image(source: ImageSource) -> LevelSums:
         pixels = np.asarray(decode_pixels(source))
     except UndecodableImageError as error:
         return LevelSums(1, 0, zeros, zeros, [(str(source), str(error))])
-    return LevelSums(1, pixels.size // 3, *backend.get().level_sums(pixels), [])
+    sums, squares = resampling.pixel_loops().level_sums(pixels)
+    return LevelSums(1, pixels.size // 3, sums, squares, [])
 
 
 def sum_levels(sources: list[ImageSource]) -> LevelSums:

@@ -25,8 +25,7 @@ class Classes(NamedTuple):
     def best(self, probabilities: np.ndarray) -> list[Answer]:
         """The five most probable classes; of equal ones the first comes first.
 
-        Args:
-            probabilities: float32 [K].
+        ``probabilities`` is float32 [K].
         """
         labels = np.argsort(-probabilities, kind="stable")[:_NUM_ANSWERS]
         words = self.words or self.names
@@ -49,10 +48,7 @@ def as_table(image: str, answers: list[Answer]) -> str:
 def as_json(image: str, answers: list[Answer] | None, reason: str) -> str:
     """One line for programs: a JSON object.
 
-    Args:
-        image: Name of the image.
-        answers: The most probable classes; None if the image is unreadable.
-        reason: Why it is unreadable.
+    An image without answers is unreadable, for the given reason.
     """
     if answers is None:
         return json.dumps({"image": image, "error": reason})

@@ -39,16 +39,10 @@ def crop_box(
     Returns:
         (left, top, right, bottom) in pixels of the image, before the resize.
     """
-    width, height = size
-    resized = resized_size(width, height, params.shorter_side)
+    resized = resized_size(*size, params.shorter_side)
     left, top = crop_corner(*resized, crop_size, params.crop_fractions)
-    x_scale, y_scale = width / resized[0], height / resized[1]
-    return (
-        left * x_scale,
-        top * y_scale,
-        (left + crop_size) * x_scale,
-        (top + crop_size) * y_scale,
-    )
+    x, y = size[0] / resized[0], size[1] / resized[1]
+    return left * x, top * y, (left + crop_size) * x, (top + crop_size) * y
 
 
 def small_with_box(

@@ -51,8 +51,8 @@ def number(row: dict[str, str], column: str) -> float:
     return value if math.isfinite(value) else math.nan
 
 
-def _never_late(row: dict[str, str]) -> float:
-    """Images per second, without the time spent waiting."""
+def never_late(row: dict[str, str]) -> float:
+    """Images per second without the time spent waiting; NaN if a row has none."""
     waiting = number(row, "waiting")
     return number(row, "images_per_second") / (1 - waiting) if waiting < 1 else math.nan
 
@@ -89,7 +89,7 @@ class RunRecord(NamedTuple):
             for kind, rows in groups.items()
         ]
         if column == "images_per_second":
-            values = [_never_late(row) for row in self.metrics]
+            values = [never_late(row) for row in self.metrics]
             curves.append(Curve(NEVER_LATE, _epochs(self.metrics), values))
         return [c for c in curves if not all(map(math.isnan, c.values))]
 

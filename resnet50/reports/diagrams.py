@@ -61,8 +61,7 @@ class CurveStyle(NamedTuple):
         """A line with a marker at each point, or at some of many points."""
         line = Line2D(x, y, color=self.colour, linewidth=self.width, label=label)
         line.set_linestyle((0, self.dashes) if self.dashes else "-")
-        line.set_marker(self.marker)
-        line.set_markersize(3.4 + self.width)
+        line.set(marker=self.marker, markersize=3.4 + self.width)
         line.set_clip_on(False)  # Shows markers at the edge in full.
         if len(x) > _MOST_MARKERS:
             step = len(x) // _SOME_MARKERS
@@ -114,7 +113,6 @@ class CurveStyles:
 
 
 def _plot(axes: Axes, panel: Panel, runs: list[RunRecord], styles: CurveStyles) -> None:
-    """Plots one panel."""
     curves = [(run.name, curve) for run in runs for curve in run.curves(panel.column)]
     # The curve "if batches were never late" goes behind the actual speed.
     for name, curve in sorted(curves, key=lambda pair: pair[1].kind != NEVER_LATE):
@@ -136,7 +134,6 @@ def _plot(axes: Axes, panel: Panel, runs: list[RunRecord], styles: CurveStyles) 
 
 
 def _scale(axes: Axes, panel: Panel, values: list[float]) -> None:
-    """Sets the vertical axis."""
     lowest, highest = min(values), max(values)
     if panel.is_logarithmic and 0 < 10 * lowest < highest:
         axes.set_yscale("log")
@@ -155,11 +152,7 @@ def _shortened(name: str) -> str:
 
 
 def write_picture(path: Path, runs: list[RunRecord]) -> None:
-    """Plots all panels into one PNG file.
-
-    Raises:
-        OSError: It cannot be written.
-    """
+    """Plots all panels into one PNG file; raises OSError if it cannot be written."""
     styles = CurveStyles(runs)
     entries = styles.legend()
     handles = [
@@ -183,9 +176,7 @@ def write_picture(path: Path, runs: list[RunRecord]) -> None:
 def _svg(figure: Figure, name: str) -> str:
     """A figure as an <svg> element that adapts to any width.
 
-    Args:
-        figure: The figure.
-        name: Unique in a page, so that ids are unique.
+    The name is unique in a page, so that ids are unique.
     """
     text = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": name, "svg.id": name}):

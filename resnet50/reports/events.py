@@ -19,7 +19,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from resnet50.atomic_io import atomic_file
-from resnet50.reports.curves import NEVER_LATE, TRAINING, RunRecord, number
+from resnet50.reports.curves import TRAINING, RunRecord, never_late, number
 from resnet50.reports.tables import METRICS_FILE
 
 FOLDER = "tensorboard"
@@ -44,13 +44,14 @@ def _clock_times(run: RunRecord) -> dict[int, float]:
     return times
 
 
-def _scalars(rows: list[dict[str, str]]) -> list[tuple[int, str, float]]:
-    """(epoch, column, value) of every number of a table."""
+def _scalars(row: dict[str, str]) -> list[Summary.Value]:
+    """Every number of a table's row."""
+    numbers = {column: number(row, column) for column in row if column not in _KEYS}
+    numbers["images_per_second_if_never_late"] = never_late(row)
     return [
-        (int(row["epoch"]), column, value)
-        for row in rows
-        for column in row
-        if column not in _KEYS and not math.isnan(value := number(row, column))
+        Summary.Value(tag=tag, simple_value=value)
+        for tag, value in numbers.items()
+        if not math.isnan(value)
     ]
 
 
@@ -66,55 +67,40 @@ def _picture(image: Image.Image) -> Summary.Value:
     return Summary.Value(tag="first batch", image=picture)
 
 
-def _write(
-    folder: Path, events: list[tuple[int, Summary.Value]], times: dict[int, float]
-) -> None:
-    """Replaces the event file of a folder by one with these epochs and values."""
+def _replace_file(folder: Path, events: list[Event]) -> None:
+    """Replaces the event file of a folder by one with these events."""
     folder.mkdir(parents=True, exist_ok=True)
     before = list(folder.glob("events.out.tfevents.*"))
     now = time.time()
-    first = min((epoch for epoch, _ in events), default=0)
+    first = min((event.step for event in events), default=0)
+    start = SessionLog(status=SessionLog.START)
+    head = [
+        Event(wall_time=now, file_version="brain.Event:2"),
+        Event(wall_time=now, step=first, session_log=start),
+    ]
     with atomic_file(folder / f"events.out.tfevents.{time.time_ns()}") as file:
         writer = RecordWriter(file)
-        start = SessionLog(status=SessionLog.START)
-        all_events = [
-            Event(wall_time=now, file_version="brain.Event:2"),
-            Event(wall_time=now, step=first, session_log=start),
-        ]
-        for epoch, value in events:
-            at, summary = times.get(epoch, now), Summary(value=[value])
-            all_events.append(Event(wall_time=at, step=epoch, summary=summary))
-        for event in all_events:
+        for event in head + events:
             writer.write(event.SerializeToString())
     for path in before:
         path.unlink()
 
 
 def write_events(run: RunRecord, first_batch: Image.Image | None) -> Path:
-    """Writes a run's event files, with a picture of the first batch or without.
-
-    Returns:
-        The folder of the files.
+    """Writes a run's event files, and returns their folder.
 
     Raises:
         OSError: They cannot be written.
     """
-    tables = {TRAINING: run.metrics, **run.evaluations_by_kind}
-    scalars = {kind: _scalars(rows) for kind, rows in tables.items()}
-    for curve in run.curves("images_per_second"):
-        if curve.kind == NEVER_LATE:
-            scalars[TRAINING] += [
-                (epoch, "images_per_second_if_never_late", value)
-                for epoch, value in zip(curve.epochs, curve.values)
-                if not math.isnan(value)
-            ]
-    times = _clock_times(run)
-    for kind, rows in scalars.items():
-        events = [
-            (epoch, Summary.Value(tag=column, simple_value=value))
-            for epoch, column, value in rows
-        ]
+    times, now = _clock_times(run), time.time()
+
+    def event(epoch: int, values: list[Summary.Value]) -> Event:
+        at = times.get(epoch, now)
+        return Event(wall_time=at, step=epoch, summary=Summary(value=values))
+
+    for kind, rows in {TRAINING: run.metrics, **run.evaluations_by_kind}.items():
+        events = [event(int(row["epoch"]), _scalars(row)) for row in rows]
         if first_batch is not None and kind == TRAINING:
-            events.insert(0, (0, _picture(first_batch)))
-        _write(run.folder / FOLDER / kind, events, times)
+            events.insert(0, event(0, [_picture(first_batch)]))
+        _replace_file(run.folder / FOLDER / kind, events)
     return run.folder / FOLDER

@@ -3,17 +3,15 @@
 import html
 import math
 import time
-from pathlib import Path
 
-from resnet50.atomic_io import atomic_file
 from resnet50.reports.curves import PANELS, RunRecord, number
 from resnet50.reports.diagrams import legend_svgs, panel_svg
+from resnet50.reports.tables import EVALUATION_FILE, METRICS_FILE
 
 # How often a page reloads itself while it is being rewritten.
 _RELOAD_SECONDS = 60
 
-# Shown if there is no number.
-_NOTHING = "-"
+_FILES = METRICS_FILE, EVALUATION_FILE
 
 _CSS = """
 :root { color-scheme: light; }
@@ -48,7 +46,7 @@ _EXPLANATION = (
 
 
 def _percent(share: float) -> str:
-    return _NOTHING if math.isnan(share) else f"{share:.1%}"
+    return "-" if math.isnan(share) else f"{share:.1%}"
 
 
 def _mean_over_time(run: RunRecord, column: str) -> float:
@@ -80,11 +78,11 @@ def _summary(run: RunRecord) -> dict[str, str]:
     speed = _mean_over_time(run, "images_per_second")
     return {
         "run": run.name,
-        "last epoch": last.get("epoch", _NOTHING),
-        "its training loss": last.get("loss") or _NOTHING,
+        "last epoch": last.get("epoch", "-"),
+        "its training loss": last.get("loss") or "-",
         "its training top-1": _percent(number(last, "top1")),
         "best validation top-1": _best(run),
-        "images/s, mean": _NOTHING if math.isnan(speed) else f"{speed:.1f}",
+        "images/s, mean": "-" if math.isnan(speed) else f"{speed:.1f}",
         "waiting, mean": _percent(_mean_over_time(run, "waiting")),
     }
 
@@ -104,15 +102,8 @@ def _table(rows: list[dict[str, str]]) -> str:
     )
 
 
-def _numbers(title: str, rows: list[dict[str, str]]) -> str:
-    """All numbers of a table, folded away."""
-    if not rows:
-        return ""
-    return f"<details><summary>{html.escape(title)}</summary>{_table(rows)}</details>"
-
-
 def build_page(runs: list[RunRecord], *, reloads: bool) -> str:
-    """The page as HTML; if it reloads, it does so itself while it is shown."""
+    """The page as HTML; with ``reloads``, the browser loads it again periodically."""
     title = html.escape(", ".join(run.name for run in runs))
     legend = "\n".join(
         f"<li>{svg}<span>{html.escape(text)}</span></li>"
@@ -122,10 +113,13 @@ def build_page(runs: list[RunRecord], *, reloads: bool) -> str:
         f'<div role="img" aria-label="{panel.title}">{panel_svg(panel, runs)}</div>'
         for panel in PANELS
     )
+    # All numbers of each table, folded away.
     numbers = "\n".join(
-        _numbers(f"{run.name}: metrics.csv", run.metrics)
-        + _numbers(f"{run.name}: evaluation.csv", run.evaluations)
+        f"<details><summary>{html.escape(run.name)}: {file}</summary>{_table(rows)}"
+        "</details>"
         for run in runs
+        for file, rows in zip(_FILES, (run.metrics, run.evaluations))
+        if rows
     )
     reload = f'<meta http-equiv="refresh" content="{_RELOAD_SECONDS}">'
     return f"""<!DOCTYPE html>
@@ -151,13 +145,3 @@ def build_page(runs: list[RunRecord], *, reloads: bool) -> str:
 </body>
 </html>
 """
-
-
-def write_page(path: Path, runs: list[RunRecord], *, reloads: bool) -> None:
-    """Writes the page; see ``build_page``.
-
-    Raises:
-        OSError: It cannot be written.
-    """
-    with atomic_file(path) as file:
-        file.write(build_page(runs, reloads=reloads).encode())

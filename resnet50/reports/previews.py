@@ -44,22 +44,18 @@ class PreviewError(UserError):
     """A batch or an image cannot be shown, or a batch is not what it should be."""
 
 
-def denormalize(images: np.ndarray, statistics: ChannelStatistics) -> np.ndarray:
-    """Undoes step 4, and clips what the colour jitter moved out of range.
-
-    Takes float16 or float32 [N, H, W, 3], RGB, normalized; returns uint8 [N, H, W, 3].
-    """
-    levels = 255 * (images.astype(np.float32) * statistics.std + statistics.mean)
-    return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
-
-
 def visible(
     images: np.ndarray, shifts: np.ndarray | None, statistics: ChannelStatistics
 ) -> np.ndarray:
-    """A batch's images as the network sees them, de-normalized; uint8 [N, H, W, 3]."""
+    """A batch's images as the network sees them, de-normalized: uint8 [N, H, W, 3].
+
+    Undoes step 4, and clips what the colour jitter moved out of range. The images are
+    normalized float16 or float32 [N, H, W, 3], RGB; or uint8, with shifts.
+    """
     if shifts is not None:
         images = normalize_crops(images, shifts, statistics)
-    return denormalize(images, statistics)
+    levels = 255 * (images.astype(np.float32) * statistics.std + statistics.mean)
+    return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
 
 
 def read_stored(
@@ -73,8 +69,7 @@ def read_stored(
     manifest = read_manifest(buffer.folder)
     if manifest is None:
         raise PreviewError("the buffer is empty")
-    changed = differences(manifest, settings.manifest(dataset))
-    if changed:
+    if changed := differences(manifest, settings.manifest(dataset)):
         raise PreviewError(f"the buffer has other settings: {changed[0]}")
     try:
         return buffer.read(position, settings.spec(dataset))
@@ -85,7 +80,7 @@ def read_stored(
 
 
 def require_equal(path: Path, stored: StoredBatch, made: MadeBatch) -> None:
-    """Compares a stored batch with the same batch made again, bit by bit.
+    """Compares a stored batch with the same batch created again, bit by bit.
 
     Raises:
         PreviewError: An image, a label or a colour shift differs.
@@ -93,17 +88,16 @@ def require_equal(path: Path, stored: StoredBatch, made: MadeBatch) -> None:
     pairs = [(stored.images, made.images), (stored.labels, made.labels)]
     if made.shifts is not None:
         pairs.append((stored.shifts, made.shifts))
-    size = len(made.labels)
     different = [
         index
-        for index in range(size)
+        for index in range(len(made.labels))
         if any(a[index].tobytes() != b[index].tobytes() for a, b in pairs)
     ]
     if different:
         raise PreviewError(
-            f"{path}: differs from the same batch made again in {len(different)} of "
-            f"{size} images, first at index {different[0]} (has an image file changed? "
-            "delete the batch's two files, and they are made again)"
+            f"{path}: differs from the same batch created again in {len(different)} of "
+            f"{len(made.labels)} images, first at index {different[0]} (has an image "
+            "file changed? delete the batch's two files, and they are created again)"
         )
 
 
@@ -154,7 +148,7 @@ class Showing(NamedTuple):
 def showings(
     image_index: int, first_epoch: int, dataset: Dataset, settings: BatchSettings
 ) -> Iterator[Showing]:
-    """Yields, without end, when the network sees an image from an epoch on.
+    """Yields endlessly when the network sees an image, starting at an epoch.
 
     An epoch that drops the image with its incomplete last batch is left out.
     """
@@ -171,19 +165,19 @@ def showing_tile(
     original: Image.Image, showing: Showing, settings: BatchSettings
 ) -> Tile:
     """Renders an image as one epoch shows it."""
-    size, statistics = settings.augmentation.crop_size, settings.statistics
+    size = settings.crop_size_at(showing.position.epoch)
     params = batch_params(settings, showing.position)[showing.index]
     images = np.empty((1, size, size, 3), settings.dtype)
-    shift = augment(original, params, size, statistics, out=images[0])
+    shift = augment(original, params, size, settings.statistics, out=images[0])
     shifts = shift[None] if batch_format(settings.dtype).has_shifts else None
-    (crop,) = visible(images, shifts, statistics)
+    (crop,) = visible(images, shifts, settings.statistics)
     return _tile(original, params, crop, f"{showing.position}, #{showing.index}")
 
 
 def comparison_sheet(
     first: Showing, dataset: Dataset, settings: BatchSettings
 ) -> tuple[str, Image.Image]:
-    """Renders an image as the epochs from its first showing on show it.
+    """Renders an image as 25 epochs show it, starting at its first showing.
 
     Returns:
         The name of the image, and the sheet.
@@ -191,12 +185,13 @@ def comparison_sheet(
     Raises:
         PreviewError: The batch has no such index, or the image cannot be read.
     """
-    last = settings.batch_size - 1
-    if not 0 <= first.index <= last:
-        known = f"a batch has the indices 0 to {last}"
-        raise PreviewError(f"--compare = {first.index} ({known})")
+    size = settings.batch_size
+    if not 0 <= first.index < size:
+        raise PreviewError(
+            f"--compare = {first.index} (a batch has the indices 0 to {size - 1})"
+        )
     order = epoch_order(dataset.num_images, settings.seed, first.position.epoch)
-    rank = first.position.batch_index * settings.batch_size + first.index
+    rank = first.position.batch_index * size + first.index
     image_index = int(order[rank])
     (source,) = dataset.sources([image_index])
     try:
@@ -204,9 +199,7 @@ def comparison_sheet(
     except UndecodableImageError as error:
         raise PreviewError(f"{source}: cannot be read: {error}") from None
     times = showings(image_index, first.position.epoch, dataset, settings)
-    tiles = [
-        showing_tile(original, showing, settings)
-        for showing in itertools.islice(times, _NUM_COMPARED)
-    ]
+    compared = itertools.islice(times, _NUM_COMPARED)
+    tiles = [showing_tile(original, showing, settings) for showing in compared]
     title = dataset.class_titles[dataset.labels[image_index]]
     return str(source), contact_sheet(f"{title}: {source}", tiles)

@@ -12,7 +12,7 @@ The thread's seconds overlap with the phases; only waiting slows the training.
 
 from typing import NamedTuple
 
-from resnet50.config.settings import RuntimePreprocessingConfig, TrainConfig
+from resnet50.config.settings import Config, TrainConfig
 
 # A smaller share of the time is not worth changing a setting for.
 _WORTH_A_CHANGE = 0.05
@@ -55,19 +55,14 @@ class Speed(NamedTuple):
         )
 
 
-def limit(
-    speed: Speed,
-    train: TrainConfig,
-    preprocessing: RuntimePreprocessingConfig,
-    num_cores: int,
-) -> str:
+def limit(speed: Speed, config: Config, num_cores: int) -> str:
     """One sentence: which program limits, and which key of config.txt to change.
 
-    The speed is that of a period that is long enough, such as an epoch.
+    The speed should cover a long period, such as an epoch.
     """
     if speed.share(speed.waiting) > _WORTH_A_CHANGE:
-        return _limit_of_preprocessing(speed, train, preprocessing, num_cores)
-    return _limit_of_trainer(speed, train)
+        return _limit_of_preprocessing(speed, config, num_cores)
+    return _limit_of_trainer(speed, config.train)
 
 
 def _limit_of_trainer(speed: Speed, train: TrainConfig) -> str:
@@ -88,12 +83,8 @@ def _limit_of_trainer(speed: Speed, train: TrainConfig) -> str:
     return f"{start}; {remedy}, more num_workers would not help."
 
 
-def _limit_of_preprocessing(
-    speed: Speed,
-    train: TrainConfig,
-    preprocessing: RuntimePreprocessingConfig,
-    num_cores: int,
-) -> str:
+def _limit_of_preprocessing(speed: Speed, config: Config, num_cores: int) -> str:
+    train, preprocessing = config.train, config.runtime_preprocessing
     cause = max(speed.absent, speed.unattended, speed.reading)
     if cause == speed.unattended:
         return (

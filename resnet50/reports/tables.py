@@ -1,6 +1,7 @@
 """CSV tables of a run: metrics.csv and evaluation.csv, one row per epoch.
 
-Every function that reads a table raises TableError if the table is damaged.
+Every function that reads a table raises TableError if the file is no table, or a cell
+of _KINDS is no number.
 
 A table is replaced atomically, so a reader never sees half a row. An epoch that is
 trained or evaluated again replaces its row.
@@ -27,11 +28,7 @@ class TableError(UserError):
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows of a table, by column name; none if there is no file.
-
-    Raises:
-        TableError: The file is no table, or a cell of _KINDS is no number.
-    """
+    """The rows of a table, by column name; none if there is no file."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))

@@ -8,8 +8,8 @@ A checkpoint is a folder with these files; ``checkpoint_folders`` has its names.
     state.json                            the position, the training's description, and
                                           the SHA-256 of the other files
 
-It is written into a temporary folder, flushed to the disk and renamed, so it appears
-whole or not at all.
+It is written into a temporary folder, flushed and renamed, so it appears whole or not
+at all.
 """
 
 import hashlib
@@ -45,16 +45,7 @@ class SaveError(UserError):
 def save(
     training: Training, run_folder: Path, position: Position, description: dict
 ) -> Path:
-    """Saves a checkpoint and deletes earlier ones inside an epoch.
-
-    Args:
-        training: What to save.
-        run_folder: The run's folder; created if missing.
-        position: The position of the next batch.
-        description: See ``description.describe``.
-
-    Returns:
-        The checkpoint's folder.
+    """Saves a checkpoint before the batch of a position, and returns its folder.
 
     Raises:
         SaveError: The disk is full or broken. Checkpoints of other positions are
@@ -85,7 +76,6 @@ def save(
     finally:
         # It exists only if something went wrong.
         shutil.rmtree(temporary, ignore_errors=True)
-    folders.delete_inside_epochs(run_folder, before=position)
     return path
 
 
@@ -145,13 +135,29 @@ def load(training: Training, checkpoint: folders.Checkpoint, description: dict) 
             f"{path}: holds {has} average of the weights (set [train] "
             f"weight_average_decay {remedy}, or use another --run_folder)"
         )
-    variables = str(path / _VARIABLES)
     if has_same_variables(theirs, description):
-        tf.train.Checkpoint(training=training).read(variables).assert_consumed()
+        _read_variables(path, tf.train.Checkpoint(training=training), is_whole=True)
     else:
         # Between epochs no gradients are pending, and a new loss scale may start.
-        status = tf.train.Checkpoint(training=training.transferable).read(variables)
-        status.assert_existing_objects_matched().expect_partial()
+        _read_variables(path, tf.train.Checkpoint(training=training.transferable))
+
+
+def _read_variables(
+    path: Path, holder: tf.train.Checkpoint, *, is_whole: bool = False
+) -> None:
+    """Restores all variables of a holder; a whole one has all of the checkpoint's."""
+    try:
+        status = holder.read(str(path / _VARIABLES))
+        if is_whole:
+            status.assert_consumed()
+        else:
+            status.assert_existing_objects_matched().expect_partial()
+    except (AssertionError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"{path}: has other variables than the network here (continue it with the "
+            f"version of this program that saved it): {reason}"
+        ) from None
 
 
 def has_average(path: Path) -> bool:
@@ -165,11 +171,8 @@ def load_model(
 ) -> str:
     """Restores only the network's weights and moving statistics.
 
-    Args:
-        model: Overwritten.
-        path: The checkpoint's folder.
-        description: Must agree with the checkpoint's; see ``describe_model``.
-        weights: One of tables.WEIGHTS; None for the averaged ones if there are any.
+    The description, that of ``describe_model``, must agree with the checkpoint's.
+    ``weights`` is one of tables.WEIGHTS; None takes the averaged ones if there are any.
 
     Returns:
         Which of tables.WEIGHTS were restored.
@@ -189,7 +192,5 @@ def load_model(
                 "weight_average_decay = 0; evaluate the trained ones)"
             )
         holder = tf.train.Checkpoint(average=holder)
-    reader = tf.train.Checkpoint(training=holder)
-    status = reader.read(str(path / _VARIABLES))
-    status.assert_existing_objects_matched().expect_partial()
+    _read_variables(path, tf.train.Checkpoint(training=holder))
     return weights

@@ -46,12 +46,9 @@ def list_checkpoints(run_folder: Path) -> list[Checkpoint]:
         match = _NAME.fullmatch(path.name)
         if match and path.is_dir():
             epoch, batch_index = int(match[1]), match[2]
-            position = (
-                Position(epoch + 1, 0)
-                if batch_index is None
-                else Position(epoch, int(batch_index))
-            )
-            found.append(Checkpoint(path, position))
+            if batch_index is None:
+                epoch, batch_index = epoch + 1, 0
+            found.append(Checkpoint(path, Position(epoch, int(batch_index))))
     return sorted(found, key=lambda checkpoint: checkpoint.position)
 
 
@@ -61,40 +58,40 @@ def temporary_folder(run_folder: Path) -> Path:
 
 
 def delete_checkpoint(path: Path) -> None:
-    """Renames a checkpoint's folder, so that no half of it counts, and deletes it."""
+    """Renames a checkpoint's folder, so that no half of it counts, and deletes it.
+
+    Raises:
+        OSError: It cannot be renamed; it is still there.
+    """
     doomed = temporary_folder(path.parent)
     path.rename(doomed)
     shutil.rmtree(doomed, ignore_errors=True)
 
 
-def delete_inside_epochs(run_folder: Path, before: Position) -> None:
-    """Deletes the checkpoints inside an epoch that precede a position."""
-    for checkpoint in list_checkpoints(run_folder):
-        if not checkpoint.is_after_epoch and checkpoint.position < before:
-            delete_checkpoint(checkpoint.path)
-
-
 def prune(run_folder: Path, keep_checkpoints: int) -> None:
-    """Deletes old checkpoints of whole epochs.
+    """Deletes old checkpoints: inside an epoch all but the newest checkpoint.
 
-    Args:
-        run_folder: The run's folder.
-        keep_checkpoints: Number of newest ones to keep; 0 keeps all. For each number of
-            crops, the one with the highest top-1 in evaluation.csv is kept too.
+    Of those after an epoch, it keeps the ``keep_checkpoints`` newest, or all if that is
+    0, and for each number of crops the one with the highest top-1 in evaluation.csv.
+
+    Raises:
+        OSError: One cannot be deleted.
+        TableError: evaluation.csv is damaged.
     """
-    if not keep_checkpoints:
-        return
-    best = best_epochs(run_folder / EVALUATION_FILE)
-    after_epochs = [c for c in list_checkpoints(run_folder) if c.is_after_epoch]
-    for checkpoint in after_epochs[:-keep_checkpoints]:
-        if checkpoint.position.epoch - 1 not in best:
-            delete_checkpoint(checkpoint.path)
+    checkpoints = list_checkpoints(run_folder)
+    old = [c for c in checkpoints[:-1] if not c.is_after_epoch]
+    if keep_checkpoints:
+        best = best_epochs(run_folder / EVALUATION_FILE)
+        after_epochs = [c for c in checkpoints if c.is_after_epoch][:-keep_checkpoints]
+        old += [c for c in after_epochs if c.position.epoch - 1 not in best]
+    for checkpoint in old:
+        delete_checkpoint(checkpoint.path)
 
 
 def remove_unfinished(run_folder: Path) -> None:
-    """Deletes what a killed trainer left; only the run's one trainer may call it."""
+    """Deletes what a killed trainer left, if possible; only the run's trainer may."""
     for path in run_folder.glob(f"{_TEMPORARY_PREFIX}*"):
-        shutil.rmtree(path)
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def set_aside(run_folder: Path, checkpoints: list[Checkpoint]) -> Path:

@@ -28,7 +28,7 @@ def describe_model(config: Config, dataset: Dataset) -> dict:
     }
 
 
-def describe(config: Config, dataset: Dataset, batches_per_epoch: int) -> dict:
+def describe(config: Config, dataset: Dataset) -> dict:
     """Describes a training.
 
     The names and words of the classes make a checkpoint usable without its images.
@@ -38,7 +38,7 @@ def describe(config: Config, dataset: Dataset, batches_per_epoch: int) -> dict:
         "class_words": list(dataset.class_words),
         "dataset_fingerprint": dataset.fingerprint,
         "seed": config.train.seed,
-        "batches_per_epoch": batches_per_epoch,
+        "batches_per_epoch": dataset.batches_per_epoch(config.train.batch_size),
         "precision": config.train.precision,
         "accumulate_batches": config.train.accumulate_batches,
     }
@@ -60,9 +60,7 @@ def _require_equal(path: Path, key: str, theirs: Any, ours: Any) -> None:
         )
 
 
-def _require_same_classes(
-    path: Path, key: str, theirs: list[str], ours: list[str]
-) -> None:
+def _require_same_classes(path: Path, key: str, theirs: list, ours: list) -> None:
     for label, (there, here) in enumerate(zip(theirs, ours)):
         # In a list file, the name of a class may be its number.
         if there != here and str(label) not in (there, here):

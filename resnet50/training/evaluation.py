@@ -17,7 +17,7 @@ from resnet50.network.model import ResNet50
 from resnet50.network.tracing import traced
 from resnet50.ordered_map import map_in_order
 from resnet50.pixels.augmentation import ChannelStatistics, normalization_table
-from resnet50.pixels.evaluation_crops import views
+from resnet50.pixels.resampling import views
 from resnet50.training.update.totals import count_correct
 
 
@@ -55,13 +55,9 @@ class Evaluator:
     """Evaluates a network, whose weights may change between evaluations."""
 
     def __init__(self, model: ResNet50, config: Config, num_crops: int):
-        """Prepares.
+        """Prepares to take 1 or 10 crops of an image; see ``resampling.views``.
 
-        Args:
-            model: The network.
-            config: config.txt; batches have at most [evaluation] batch_size crops, but
-                at least those of one image.
-            num_crops: Crops per image, 1 or 10; see pixels.evaluation_crops.views.
+        Batches have at most [evaluation] batch_size crops, or those of one image.
         """
         self._model = model
         self._settings = config.evaluation
@@ -91,16 +87,12 @@ class Evaluator:
         Logarithms do not underflow to 0.
         """
         crops = tf.reshape(images, (-1, *images.shape[2:]))
-        logits = self._model(crops, is_training=False)
-        logs = tf.reshape(
-            tf.nn.log_softmax(logits), (-1, self._num_crops, logits.shape[-1])
-        )
+        logs = tf.nn.log_softmax(self._model(crops, is_training=False))
+        logs = tf.reshape(logs, (-1, self._num_crops, logs.shape[-1]))
         return tf.reduce_logsumexp(logs, axis=1) - np.log(self._num_crops)
 
-    def _count_hits(
-        self, images: tf.Tensor, labels: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Counts top-1 hits and top-5 hits, and sums the losses."""
+    def _count_hits(self, images: tf.Tensor, labels: tf.Tensor) -> tuple:
+        """Counts top-1 hits and top-5 hits, and sums the losses; three scalars."""
         means = self._mean_logs(images)
         loss = -tf.reduce_sum(tf.gather(means, labels, axis=1, batch_dims=1))
         return count_correct(means, labels, 1), count_correct(means, labels, 5), loss
@@ -147,9 +139,7 @@ class Evaluator:
     def evaluate(self, dataset: Dataset, show: Callable[[int], None]) -> Accuracy:
         """Evaluates the network on all images of a dataset.
 
-        Args:
-            dataset: The validation images.
-            show: Takes, after each batch, the number of images so far.
+        ``show`` takes, after each batch, the number of images so far.
 
         Raises:
             EvaluationError: No image can be read.
@@ -173,10 +163,5 @@ class Evaluator:
                 f"{dataset.folder}: none of the {dataset.num_images} validation images "
                 f"can be read; the first is {name}: {reason}"
             )
-        return Accuracy(
-            top1 / num_images,
-            top5 / num_images,
-            loss / num_images,
-            num_images,
-            unreadable,
-        )
+        shares = top1 / num_images, top5 / num_images
+        return Accuracy(*shares, loss / num_images, num_images, unreadable)

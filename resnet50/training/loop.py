@@ -11,10 +11,9 @@ from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.progress import Position, to_position, to_step
 from resnet50.handoff.reader import Batch, BatchReader
 from resnet50.reports.speed import Speed
-from resnet50.training.clock import Clock
-from resnet50.training.per_step import PerStepNumbers
 from resnet50.training.run_files import Run, RunFiles
-from resnet50.training.training_observer import TrainingObserver, TrainingStatus
+from resnet50.training.training_observer import Clock, TrainingObserver, TrainingStatus
+from resnet50.training.update.schedules import PerStepNumbers
 from resnet50.training.update.step import Training
 
 # How often the loop checks the losses and the preprocessor.
@@ -37,15 +36,9 @@ class Loop:
         numbers: PerStepNumbers,
         observer: TrainingObserver,
     ):
-        """Prepares.
+        """Takes the buffer to write the progress into and to count ready batches in.
 
-        Args:
-            training: What is trained.
-            reader: Delivers the batches in order; ends early if a stop is requested.
-            buffer: Where the progress is written and ready batches are counted.
-            run: Where checkpoints and metrics are written.
-            numbers: The numbers that change from step to step.
-            observer: Receives the news.
+        The reader delivers the batches in order; it ends early if a stop is requested.
         """
         self._training = training
         self._reader = reader
@@ -64,10 +57,9 @@ class Loop:
         self._steps_in_profile = -1
 
     def run(self, start: Position) -> Position:
-        """Trains from a position until the reader ends.
+        """Trains from a position until the reader ends; returns the next position.
 
-        Returns:
-            The position of the next batch. Its checkpoint is on the disk.
+        A checkpoint of that position is on the disk.
 
         Raises:
             LossError: The loss or a weight is no longer finite.
@@ -167,7 +159,7 @@ class Loop:
     def _raise_lost(self, position: Position, what: str) -> NoReturn:
         step = to_step(position, self._run.batches_per_epoch)
         raise LossError(
-            f"{position} (step {step}): {what} (go on from the last checkpoint with "
+            f"{position} (step {step}): {what} (resume from the last checkpoint with "
             "--resume, or from an earlier one with --epoch_start, and a lower "
             "--learning_rate)\n" + self._observer.describe(position)
         )
@@ -181,8 +173,17 @@ class Loop:
         totals, scale = self._training.totals, self._training.loss_scale
         means, speed = totals.means(), self._clock.speed()
         num_steps = to_step(position, self._run.batches_per_epoch)
-        learning_rate = self._numbers.learning_rate(num_steps - 1)
-        row = metrics_row(epoch, num_steps, means, learning_rate, speed)
+        row = {
+            "epoch": epoch,
+            "steps": num_steps,  # since the training's start
+            **{name: f"{value:.6g}" for name, value in means.items()},
+            "learning_rate": f"{self._numbers.learning_rate(num_steps - 1):.6g}",
+            "images_per_second": f"{speed.images_per_second:.2f}",
+            "waiting": f"{speed.share(speed.waiting):.4f}",
+            "saving": f"{speed.share(speed.saving):.4f}",
+            "reading": f"{speed.share(speed.reading):.4f}",
+            "seconds": f"{speed.seconds:.1f}",
+        }
         line = (
             f"epoch {epoch}: loss {means['loss']:.3f}, top-1 {means['top1']:.1%}, "
             f"top-5 {means['top5']:.1%}, {speed.images_per_second:.1f} images/s, "
@@ -201,24 +202,3 @@ class Loop:
         # Before the checkpoint, so that its time counts in the next epoch.
         self._clock.restart()
         self._save(position)
-
-
-def metrics_row(
-    epoch: int,
-    num_steps: int,
-    means: dict[str, float],
-    learning_rate: float,
-    speed: Speed,
-) -> dict:
-    """An epoch's row in metrics.csv; num_steps counts from the training's start."""
-    return {
-        "epoch": epoch,
-        "steps": num_steps,
-        **{name: f"{value:.6g}" for name, value in means.items()},
-        "learning_rate": f"{learning_rate:.6g}",
-        "images_per_second": f"{speed.images_per_second:.2f}",
-        "waiting": f"{speed.share(speed.waiting):.4f}",
-        "saving": f"{speed.share(speed.saving):.4f}",
-        "reading": f"{speed.share(speed.reading):.4f}",
-        "seconds": f"{speed.seconds:.1f}",
-    }

@@ -1,15 +1,16 @@
-"""Chooses the checkpoint that a program starts from."""
+"""Chooses the checkpoint that a program starts from, and loads it."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 from resnet50.config.settings import Config
-from resnet50.dataset.images import Dataset
+from resnet50.dataset.images import Dataset, DatasetError
+from resnet50.dataset.listing import open_training_set
 from resnet50.handoff.progress import Position
 from resnet50.network.model import ResNet50
+from resnet50.reports.answers import Classes
 from resnet50.training import checkpoint
 from resnet50.training import checkpoint_folders as folders
-from resnet50.training.checkpoint import DamagedCheckpointError
 from resnet50.training.checkpoint_folders import Checkpoint, list_checkpoints
 from resnet50.training.description import CheckpointError, describe_model
 from resnet50.training.update.step import Training
@@ -32,10 +33,7 @@ def choose_checkpoint(run_folder: Path, epoch: int | None) -> Path:
 def load_network(
     config: Config, dataset: Dataset, run_folder: Path, epoch: int | None
 ) -> tuple[ResNet50, Path]:
-    """Loads the network of a run, for programs that do not train it.
-
-    Returns:
-        The network, and its checkpoint; see ``choose_checkpoint``.
+    """Loads the network of the checkpoint that ``choose_checkpoint`` returns.
 
     Raises:
         CheckpointError: The checkpoint is missing, damaged, or of another network.
@@ -44,6 +42,40 @@ def load_network(
     model = ResNet50(dataset.num_classes, config.model)
     checkpoint.load_model(model, path, describe_model(config, dataset), weights=None)
     return model, path
+
+
+def _classes_of(path: Path, description: dict, config: Config) -> Classes:
+    """The classes of a checkpoint; those of an old one come from the dataset."""
+    if "class_names" in description:
+        return Classes(description["class_names"], description.get("class_words", []))
+    try:
+        dataset = open_training_set(config.dataset, config.train.buffer_folder)
+    except DatasetError as error:
+        raise CheckpointError(
+            f"{path}: is too old to name its classes, and the training images cannot "
+            f"be asked: {error}"
+        ) from None
+    if dataset.num_classes != description["num_classes"]:
+        raise CheckpointError(
+            f"{path}: was trained with num_classes = {description['num_classes']}, "
+            f"[dataset] in config.txt has {dataset.num_classes}"
+        )
+    return Classes(list(dataset.class_names), list(dataset.class_words))
+
+
+def load_classifier(config: Config, path: Path) -> tuple[ResNet50, Classes]:
+    """Loads a checkpoint's network and its classes, without the training images.
+
+    Raises:
+        CheckpointError: It is missing, damaged, or does not fit [model] in config.txt;
+            or it is old and the training images, which then name the classes, do not.
+    """
+    classes = _classes_of(path, checkpoint.read_description(path), config)
+    kind = config.model
+    model = ResNet50(len(classes.names), kind)
+    settings = {"variant": kind.variant, "normalization": kind.normalization}
+    checkpoint.load_model(model, path, settings, weights=None)
+    return model, classes
 
 
 def _candidates(run_folder: Path, epoch_start: int | None) -> list[Checkpoint]:
@@ -60,29 +92,12 @@ def _candidates(run_folder: Path, epoch_start: int | None) -> list[Checkpoint]:
         if checkpoints:
             raise CheckpointError(
                 f"{run_folder}: already holds a training, up to "
-                f"{checkpoints[-1].position} (go on with --resume, or start another "
+                f"{checkpoints[-1].position} (continue with --resume, or start another "
                 "--run_folder)"
             )
         return []
     position = Position(epoch_start, 0)
     return [Checkpoint(folders.checkpoint_path(run_folder, position), position)]
-
-
-def _load_first_whole(
-    training: Training,
-    candidates: list[Checkpoint],
-    description: dict,
-    notify: Callable[[str], None],
-) -> Checkpoint:
-    for candidate in candidates:
-        try:
-            checkpoint.load(training, candidate, description)
-            return candidate
-        except DamagedCheckpointError as error:
-            if candidate == candidates[-1]:
-                raise
-            notify(f"{error}; trying the one before it")
-    raise AssertionError("no candidates")
 
 
 def restore(
@@ -93,18 +108,11 @@ def restore(
     epoch_start: int | None,
     notify: Callable[[str], None],
 ) -> Position:
-    """Restores the checkpoint that a training starts from.
+    """Restores the checkpoint of a training's start; returns the next batch's position.
 
-    Args:
-        training: Overwritten, unless the training is new.
-        run_folder: The run's folder; this process is its only trainer.
-        description: See ``description.describe``.
-        epoch_start: 0 for a new training, N for the checkpoint after epoch N-1, None
-            for the newest undamaged one. Checkpoints after it are set aside.
-        notify: Takes a line for the user.
-
-    Returns:
-        The position of the next batch.
+    This process is the run's only trainer. ``epoch_start`` is 0 for a new training, N
+    for the checkpoint after epoch N-1, or None for the newest undamaged one. Later
+    checkpoints are set aside.
 
     Raises:
         CheckpointError: The checkpoint is missing, damaged, or of another training; or
@@ -112,15 +120,18 @@ def restore(
     """
     folders.remove_unfinished(run_folder)
     candidates = _candidates(run_folder, epoch_start)
-    if not candidates:
+    for found in candidates:
+        try:
+            checkpoint.load(training, found, description)
+            break
+        except checkpoint.DamagedCheckpointError as error:
+            if found == candidates[-1]:
+                raise
+            notify(f"{error}; trying the one before it")
+    else:
         return Position(0, 0)
-    found = _load_first_whole(training, candidates, description, notify)
     notify(f"{found.path}: resumed; next is {found.position}")
-    later = [
-        other
-        for other in list_checkpoints(run_folder)
-        if other.position > found.position
-    ]
+    later = [c for c in list_checkpoints(run_folder) if c.position > found.position]
     if later:
         folder = folders.set_aside(run_folder, later)
         notify(f"{folder}: holds the {len(later)} later checkpoints now")

@@ -35,13 +35,6 @@ class EvaluationRequest(NamedTuple):
     is_waiting: bool  # whether to wait for checkpoints that do not exist yet
 
 
-class EvaluationStatus(NamedTuple):
-    """How far the evaluation of one checkpoint is, in images."""
-
-    num_done: int
-    num_images: int
-
-
 class CheckpointAccuracy(NamedTuple):
     """The accuracy of the checkpoint after an epoch."""
 
@@ -92,25 +85,6 @@ def _find_checkpoint(
     return path
 
 
-def _require_imported(run_folder: Path) -> None:
-    path = checkpoint_path(run_folder, Position(0, 0))
-    if not path.exists():
-        raise CheckpointError(
-            f"{path}: no imported weights (`python -m resnet50 weights import` puts "
-            "them there, a training's first checkpoint replaces them)"
-        )
-
-
-def _record(path: Path, result: CheckpointAccuracy) -> None:
-    try:
-        record_evaluation(path, result.row())
-    except OSError as error:
-        raise TableError(
-            f"{path}: cannot be written: {error.strerror} (the result is not in it: "
-            f"{result.line()})"
-        ) from None
-
-
 def evaluate_run(
     config: Config,
     datasets: tuple[Dataset, Dataset],
@@ -119,12 +93,8 @@ def evaluate_run(
 ) -> Iterator[CheckpointAccuracy]:
     """Evaluates checkpoints one after another; yields each after writing its row.
 
-    Args:
-        config: config.txt.
-        datasets: The training images, which define the classes, and the validation
-            images.
-        request: Which checkpoints to evaluate.
-        observer: Is shown an EvaluationStatus after each batch.
+    The datasets are the training images, which define the classes, and the validation
+    images. The observer gets the number of evaluated images after each batch.
 
     Raises:
         CheckpointError: A checkpoint is damaged or belongs to another network; or, at
@@ -132,15 +102,17 @@ def evaluate_run(
         TableError: evaluation.csv is damaged or cannot be written.
     """
     (training_set, validation_set), epochs = datasets, request.epochs
-    if epochs == IMPORTED:
-        _require_imported(request.run_folder)
+    run_folder, table = request.run_folder, request.run_folder / EVALUATION_FILE
+    imported = checkpoint_path(run_folder, Position(0, 0))
+    if epochs == IMPORTED and not imported.exists():
+        raise CheckpointError(
+            f"{imported}: no imported weights (`python -m resnet50 weights import` "
+            "puts them there, a training's first checkpoint replaces them)"
+        )
     prepare_device(deterministic=False, notify=observer.notify)
     model = ResNet50(training_set.num_classes, config.model)
     evaluator = Evaluator(model, config, request.num_crops)
-    num_missing = 0
-
-    def show(num_done: int) -> None:
-        observer.show(EvaluationStatus(num_done, validation_set.num_images))
+    missing: list[int] = []
 
     def load_weights(epoch: int) -> str | None:
         path = _find_checkpoint(request, epoch, observer)
@@ -157,17 +129,21 @@ def evaluate_run(
     for epoch in epochs:
         weights = load_weights(epoch)
         if weights is None:
-            num_missing += 1
-            observer.notify(
-                f"{request.run_folder}: no checkpoint after epoch {epoch}; passed over"
-            )
+            missing.append(epoch)
             continue
-        accuracy = evaluator.evaluate(validation_set, show)
+        accuracy = evaluator.evaluate(validation_set, observer.show)
         result = CheckpointAccuracy(epoch, request.num_crops, weights, accuracy)
-        _record(request.run_folder / EVALUATION_FILE, result)
+        try:
+            record_evaluation(table, result.row())
+        except OSError as error:
+            raise TableError(
+                f"{table}: cannot be written: {error.strerror} (the result is not in "
+                f"it: {result.line()})"
+            ) from None
         yield result
-    if num_missing:
+    if missing:
         raise CheckpointError(
-            f"{request.run_folder}: {num_missing} of the epochs {epochs.start} to "
-            f"{epochs.stop - 1} have no checkpoint (--wait waits for those to come)"
+            f"{run_folder}: {len(missing)} of the epochs {epochs.start} to "
+            f"{epochs.stop - 1} have no checkpoint: {', '.join(map(str, missing))} "
+            "(--wait waits for those to come)"
         )

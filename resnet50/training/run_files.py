@@ -17,8 +17,8 @@ from resnet50.reports.tables import METRICS_FILE, TableError, record_epoch
 from resnet50.signals import stop_signals_handled
 from resnet50.training import checkpoint
 from resnet50.training.checkpoint_folders import prune
-from resnet50.training.clock import Clock
 from resnet50.training.devices.meeting import ALONE, Cluster
+from resnet50.training.training_observer import Clock
 from resnet50.training.update.step import Training
 
 # How soon a checkpoint that could not be saved is tried again.
@@ -117,6 +117,7 @@ class RunFiles:
             self._restore_folder()
             checkpoint.save(self._training, run.folder, position, run.description)
             self._note_saved(position)
+        # Apart from saving: an old one that stays is no reason to save again.
         with self._clock.saving(), self._errors_reported("deleting old checkpoints"):
             prune(run.folder, run.keep_checkpoints)
         return self.saved == position

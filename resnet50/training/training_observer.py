@@ -1,8 +1,12 @@
-"""The observer of a training, and the status that it shows."""
+"""What a training reports: its speed, its status, and lines for its user."""
 
+import contextlib
+import time
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from resnet50.handoff.progress import Position
+from resnet50.handoff.reader import BatchReader
 from resnet50.observer import Observer
 from resnet50.reports.speed import Speed
 
@@ -30,3 +34,55 @@ class TrainingObserver(Observer):
     def preprocessor_command(self, epochs: range) -> str:
         """The command that starts the preprocessor for some epochs."""
         return ""
+
+
+class Clock:
+    """Counts images and seconds; the difference of two marks is a stretch of time.
+
+    The host runs ahead of the device, so a mark is exact only right after the host has
+    read a result. A wait for a batch counts as waiting even while the device still
+    computes, which takes at most one step.
+
+    Attributes:
+        num_images: Number of trained images; the loop increases it.
+    """
+
+    def __init__(self, reader: BatchReader):
+        """Starts to count."""
+        self._reader = reader
+        self._saving_seconds = 0.0
+        self.num_images = 0
+        self.restart()
+
+    def mark(self) -> Speed:
+        """All counts now; the seconds have an arbitrary origin."""
+        return Speed(
+            num_images=self.num_images,
+            seconds=time.monotonic(),
+            waiting=self._reader.waited_seconds,
+            saving=self._saving_seconds,
+            reading=self._reader.reading_seconds,
+            absent=self._reader.absent_seconds,
+            unattended=self._reader.unattended_seconds,
+        )
+
+    def since(self, mark: Speed) -> Speed:
+        """The counts since a mark."""
+        return Speed(*(now - then for now, then in zip(self.mark(), mark)))
+
+    def restart(self) -> None:
+        """Starts an epoch, or this process's part of one."""
+        self._restarted = self.mark()
+
+    def speed(self) -> Speed:
+        """The counts since the last restart."""
+        return self.since(self._restarted)
+
+    @contextlib.contextmanager
+    def saving(self) -> Iterator[None]:
+        """Counts the block's time as saving, even if it fails."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self._saving_seconds += time.monotonic() - started

@@ -31,7 +31,7 @@ def test_files_that_are_no_images_are_named(tmp_path):
     (tmp_path / "class_000" / "notes.txt").touch()
     (finding,) = data.check_passed_over(open_dataset(tmp_path, None))
     assert finding.status == OK
-    assert "files that are no images: 1 passed over; the first is" in finding.what
+    assert "files that are no images: 1 skipped; the first is" in finding.what
 
 
 def test_classes_without_validation_images_are_warned_of(tmp_path):

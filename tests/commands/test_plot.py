@@ -8,7 +8,6 @@ from PIL import Image
 
 from resnet50.commands import plot
 from resnet50.reports.curves import RunError
-from resnet50.reports.plotting import PlotError
 from resnet50.reports.tables import METRICS_FILE, write_table
 from tests.images import make_class_folders
 from tests.reports.runs import make_run, metrics_row
@@ -49,7 +48,7 @@ def test_the_output_may_be_elsewhere(tmp_path, run_plot):
     run_plot("run", f"--output={tmp_path / 'of v1.5.png'}")
     assert (tmp_path / "of v1.5.png").exists()
     assert (tmp_path / "of v1.5.html").exists()
-    with pytest.raises(PlotError, match=r"cannot be written.*see --output"):
+    with pytest.raises(plot.PlotError, match=r"cannot be written.*see --output"):
         run_plot("run", f"--output={tmp_path / 'none' / 'curves'}")
 
 
@@ -78,7 +77,7 @@ def test_a_missing_package_is_named_with_its_command(
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
     message = rf"{package} is not installed \(pip install -e '\.\[{extra}\]'\)"
-    with pytest.raises(PlotError, match=message):
+    with pytest.raises(plot.PlotError, match=message):
         run_plot("run", *flags)
 
 

@@ -16,7 +16,7 @@ from resnet50.config.toml_file import read_config
 from resnet50.dataset.class_folders import list_class_folders
 from resnet50.handoff.progress import Position
 from resnet50.reports.answers import Classes
-from resnet50.training import checkpoint
+from resnet50.training import checkpoint, resume
 from resnet50.training.checkpoint import CheckpointError
 from resnet50.training.description import describe
 from tests.images import make_class_folders
@@ -29,7 +29,7 @@ COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 @pytest.fixture
 def config(tmp_path, monkeypatch):
     """A run with a checkpoint, whose training images are gone."""
-    monkeypatch.setattr(predict, "ResNet50", lambda *args: TinyNetwork(0))
+    monkeypatch.setattr(resume, "ResNet50", lambda *args: TinyNetwork(0))
     path = write_small_config(tmp_path)
     make_class_folders(tmp_path / "images" / "train", 3, 2)
     save_checkpoint(path, "run")
@@ -45,7 +45,7 @@ def save_checkpoint(config_path, run, *, without=()):
     dataset.class_words = ("fire engine", "lawn", "sky, heaven")
     training = TinyTraining()
     training.model.kernel.assign(10 * np.eye(3))
-    description = describe(config, dataset, 1)
+    description = describe(config, dataset)
     for key in without:
         del description[key]
     folder = config.train.saved_models_folder / run
@@ -132,12 +132,12 @@ def test_what_is_missing_is_named(config, monkeypatch):
     (empty / "notes.txt").touch()
     with pytest.raises(
         PredictError,
-        match=r"images; files that are no images: 1 passed over.*/notes\.txt \(a",
+        match=r"images; files that are no images: 1 skipped.*/notes\.txt \(a",
     ):
         list_images([str(empty)], print)
 
 
-def test_a_folder_s_files_that_are_no_images_are_passed_over(tmp_path):
+def test_a_folder_s_files_that_are_no_images_are_skipped(tmp_path):
     for name in ("b.png", "a/1", "notes.txt", ".DS_Store", "a/._1"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -148,8 +148,8 @@ def test_a_folder_s_files_that_are_no_images_are_passed_over(tmp_path):
     found = list_images([notes, str(tmp_path)], said.append)
     assert [*map(str, found)] == [notes, f"{tmp_path}/a/1", f"{tmp_path}/b.png"]
     assert said == [
-        f"{tmp_path}: files that are no images: 3 passed over; the first is "
+        f"{tmp_path}: files that are no images: 3 skipped; the first is "
         f"{tmp_path}/.DS_Store (hidden)",
-        f"{tmp_path}: folders that links lead to again: 1 passed over; the first is "
+        f"{tmp_path}: folders that links lead to again: 1 skipped; the first is "
         f"{tmp_path}/a/loop",
     ]

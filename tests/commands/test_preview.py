@@ -32,7 +32,7 @@ def test_denormalizing_gives_the_levels_back():
     statistics = ChannelStatistics((0.48, 0.45, 0.40), (0.27, 0.26, 0.28))
     levels = np.arange(256).repeat(3).reshape(1, 16, 16, 3)
     normalized = (levels / 255 - statistics.mean) / statistics.std
-    shown = previews.denormalize(normalized.astype(np.float16), statistics)
+    shown = previews.visible(normalized.astype(np.float16), None, statistics)
     np.testing.assert_array_equal(shown, levels)
 
 
@@ -98,7 +98,7 @@ def test_a_full_sheet_fits_a_laptop(tmp_path, config, monkeypatch):
 
 
 def test_the_buffers_batch_is_shown(tmp_path, config, monkeypatch, capsys):
-    """The buffer's batch is black, unlike the same batch made again."""
+    """The buffer's batch is black, unlike the same batch created again."""
     position = Position(0, 1)
     buffer, batch = fill(config, position)
     black = (0 - np.array([0.4818, 0.44969, 0.39839])) / [0.27336, 0.26435, 0.27563]
@@ -125,7 +125,7 @@ def test_check_proves_the_batch_and_finds_a_changed_bit(
     output = tmp_path / "sheet.png"
     flags = ["--epoch=1", "--batch=2", "--check", f"--output={output}"]
     run(monkeypatch, config, *flags)
-    assert "bitwise equal to the same batch made again" in capsys.readouterr().out
+    assert "bitwise equal to the same batch created again" in capsys.readouterr().out
     batch.images[2].reshape(-1).view(np.uint8)[100] ^= 1
     buffer.write(position, batch.images, batch.labels, batch.shifts)
     with pytest.raises(PreviewError, match="in 1 of 4 images, first at index 2"):
@@ -139,7 +139,7 @@ def test_a_buffer_with_other_settings_is_not_believed(config, monkeypatch):
         run(monkeypatch, config, *flags)
 
 
-def test_a_damaged_file_is_named_and_the_batch_made_anew(
+def test_a_damaged_file_is_named_and_the_batch_created_again(
     tmp_path, config, monkeypatch, capsys
 ):
     buffer, _ = fill(config, Position(0, 0))
@@ -152,8 +152,16 @@ def test_a_damaged_file_is_named_and_the_batch_made_anew(
     assert "torn?" in printed
 
 
-def test_an_image_is_followed_through_the_epochs_as_its_batches_show_it(config):
+@pytest.mark.parametrize("schedule", [[], [[4, 32]]])
+def test_an_image_is_followed_through_the_epochs_as_its_batches_show_it(
+    tmp_path, schedule
+):
     """In the batches themselves, a colour encodes an image's index."""
+    sizes = {"shorter_side_min": 68, "shorter_side_max": 82, "crop_size": 64}
+    changes = {"colour_jitter_stddev": 0.0, "crop_size_schedule": schedule, **sizes}
+    make_class_folders(tmp_path / "images" / "train", 3, 4)
+    evaluation = {"shorter_side": 72}
+    config = write_small_config(tmp_path, augmentation=changes, evaluation=evaluation)
     dataset, settings, _ = settings_of(config)
     assignments = Assignments(dataset, settings)
     times = previews.showings(5, 3, dataset, settings)

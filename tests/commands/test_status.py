@@ -12,7 +12,6 @@ from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.manifest import write_manifest
 from resnet50.handoff.progress import Position, write_progress
 from resnet50.preprocessing.unreadable import UnreadableLog
-from resnet50.reports import pair_status
 from tests.reports.runs import make_run
 from tests.settings import write_small_config
 
@@ -79,7 +78,7 @@ def test_a_running_pair_has_a_speed_and_a_time_left(
     tmp_path, run_status, buffer, monkeypatch
 ):
     runs = [make_run(tmp_path / "saved_models" / name, 1) for name in ("other", "run")]
-    monkeypatch.setattr(pair_status, "steps_per_second", lambda read, seconds: 2.0)
+    monkeypatch.setattr(status, "steps_per_second", lambda read, seconds: 2.0)
     with (
         locks.exclusive_role(buffer.folder, locks.TRAINER),
         locks.exclusive_role(buffer.folder, locks.PREPROCESSOR),
@@ -91,6 +90,18 @@ def test_a_running_pair_has_a_speed_and_a_time_left(
     assert "speed       8.0 images/s, 2.00 batches/s (in the last 0.01 s)\n" in output
     assert "time left   4 s at this speed\n" in output  # 8 batches.
     assert f"disk        {runs[1]}: " in output  # The one that is being trained.
+
+
+def test_the_buffer_may_be_emptied_while_the_trainer_is_watched(
+    run_status, buffer, monkeypatch
+):
+    def empty_the_buffer(read_step, seconds):
+        (buffer.folder / "manifest.json").unlink()
+        return 2.0
+
+    monkeypatch.setattr(status, "steps_per_second", empty_the_buffer)
+    with locks.exclusive_role(buffer.folder, locks.TRAINER):
+        assert "speed       8.0 images/s, 2.00 batches/s" in run_status()
 
 
 def test_without_two_steps_to_see_the_last_epoch_has_the_speed(
@@ -139,15 +150,15 @@ def test_wrong_flags(run_status, flag):
 
 def test_speed_is_that_between_the_first_and_the_last_change(monkeypatch):
     clock = iter(np.arange(0, 20, 0.5))
-    monkeypatch.setattr(pair_status.time, "monotonic", lambda: next(clock))
-    monkeypatch.setattr(pair_status.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(status.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(status.time, "sleep", lambda seconds: None)
     # Seen first at 1.5 s: 8. Then unreadable, 10 at 2.5 s, and 14 at 3.5 s.
     steps = iter([7, 7, 7, 8, None, 10, 10, 14, 14, 14, 14])
     # Polled at 0.5, 1.0, ..., after the start at 0.
-    assert pair_status.steps_per_second(lambda: next(steps), 4.6) == (14 - 8) / 2.0
-    assert pair_status.steps_per_second(lambda: 5, 2.0) == 0
+    assert status.steps_per_second(lambda: next(steps), 4.6) == (14 - 8) / 2.0
+    assert status.steps_per_second(lambda: 5, 2.0) == 0
     steps = iter([5, 6, 6, 6, 6, 6])  # One change has no duration.
-    assert pair_status.steps_per_second(lambda: next(steps), 2.0) == 0
+    assert status.steps_per_second(lambda: next(steps), 2.0) == 0
 
 
 @pytest.mark.parametrize(
@@ -155,4 +166,4 @@ def test_speed_is_that_between_the_first_and_the_last_change(monkeypatch):
     [(3.4, "3 s"), (60, "0 h 01 min"), (7260, "2 h 01 min"), (180000, "2 d 2 h")],
 )
 def test_durations(seconds, text):
-    assert pair_status.duration(seconds) == text
+    assert status.duration(seconds) == text

@@ -81,7 +81,21 @@ def test_an_evaluation_of_no_run_creates_none(config):
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("words", [TRAIN, EVALUATE])
+PREDICT = ("-m", "resnet50", "predict", "--run_folder=run", "images")
+EXPORT = ("-m", "resnet50", "export", "--run_folder=run", "--output=model")
+
+
+@pytest.mark.parametrize("words", [PREDICT, EXPORT])
+def test_wrong_and_missing_flags_are_refused_at_once(config, words):
+    status, line = run(config, *words[:3])
+    assert status == 2
+    assert "the following arguments are required: --run_folder" in line
+    status, line = run(config, *words, "--run_folder=a/b")
+    assert status == 1
+    assert line.startswith("--run_folder = 'a/b' (must be a plain name")
+
+
+@pytest.mark.parametrize("words", [TRAIN, EVALUATE, PREDICT, EXPORT])
 def test_a_sound_project_goes_on_to_tensorflow(config, words):
     """Without this, the tests above would prove nothing."""
     (config.parent / "saved_models" / "run").mkdir(parents=True)

@@ -1,11 +1,13 @@
-"""Proves which images class folders hold, and their labels."""
+"""Proves which images class folders hold, their labels, and which files are skipped."""
 
 import os
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from resnet50.dataset.class_folders import list_class_folders
+from resnet50.dataset import class_folders
+from resnet50.dataset.class_folders import FolderWalk, list_class_folders, why_no_image
 from resnet50.dataset.listing import open_dataset
 from resnet50.dataset.lists import read_list
 from tests.dataset.folders import list_file, message_of, relative_paths, touch
@@ -43,14 +45,14 @@ def remarks_on(folder):
 
 
 @pytest.mark.parametrize("target", [".", "..", "../..", "../../..", "inner", "/"])
-def test_a_link_that_leads_back_up_is_passed_over_and_named(tmp_path, target):
+def test_a_link_that_leads_back_up_is_skipped_and_named(tmp_path, target):
     folder = tmp_path / "images" / "train"
     touch(folder, "a/1.JPEG", "a/inner/2.JPEG", "b/3.JPEG")
     (folder / "a" / "loop").symlink_to(target)
     dataset, said = remarks_on(folder)
     assert relative_paths(dataset) == ["a/1.JPEG", "a/inner/2.JPEG", "b/3.JPEG"]
     assert said == [
-        "folders that links lead to again: 1 passed over; the first is "
+        "folders that links lead to again: 1 skipped; the first is "
         f"{folder / 'a' / 'loop'}"
     ]
 
@@ -83,7 +85,7 @@ def test_links_that_do_not_lead_back_are_followed(tmp_path):
     assert len(said) == 1
 
 
-def test_files_that_are_no_images_are_passed_over(tmp_path):
+def test_files_that_are_no_images_are_skipped(tmp_path):
     images = ["a/1.JPEG", "a/2.JPEG_2", "a/3", "a/4.bin", "a/txt", "b/5.jpg", "b/x.PNG"]
     others = ["a/notes.txt", "a/Thumbs.db", "a/deep/label.JSON", "a/pic.svg", "b/t.csv"]
     touch(tmp_path, *images, *others, "b/desktop.ini", "b/._5.jpg", "b/.DS_Store")
@@ -91,7 +93,7 @@ def test_files_that_are_no_images_are_passed_over(tmp_path):
     assert relative_paths(dataset) == images
     first = tmp_path / "a" / "Thumbs.db"
     assert said == [
-        f"files that are no images: 8 passed over; the first is {first} (a table, "
+        f"files that are no images: 8 skipped; the first is {first} (a table, "
         "labels or settings)"
     ]
     touch(tmp_path, "c/notes.txt", "c/.DS_Store")
@@ -158,3 +160,38 @@ def test_classes_are_sorted_by_their_bytes(tmp_path):
     touch(tmp_path, *(f"{name}/1" for name in reversed(names)))
     assert list_class_folders(tmp_path).class_names == tuple(names)
     assert sorted(names) != names
+
+
+def test_whatever_pillow_reads_is_taken():
+    endings = Image.registered_extensions()
+    assert endings[".jpg"] in Image.OPEN
+    readable = {ending for ending, kind in endings.items() if kind in Image.OPEN}
+    assert not readable & set(class_folders._KIND_OF)
+
+
+def test_every_ending_has_a_dot_and_is_lower_case():
+    endings = class_folders._KIND_OF
+    assert ".txt" in endings
+    assert all(e[0] == "." and e == e.lower() and e.count(".") == 1 for e in endings)
+
+
+def test_reasons_to_skip_a_file():
+    assert why_no_image("notes.TXT") == "a text"
+    assert why_no_image("a.jpg.txt") == "a text"
+    assert why_no_image("._photo.jpg") == "hidden"
+    names = "a.jpg a.txt.jpg a txt a. a.JPEG_2 a.bin a.tif a.jpg~"
+    assert not any(map(why_no_image, names.split()))
+
+
+def test_remarks_count_and_name_the_first(tmp_path):
+    walk = FolderWalk()
+    assert walk.remarks() == ()
+    for index in range(1_234):
+        walk.skip_file(f"{index}.txt", "a text")
+    touch(tmp_path, "1.JPEG")
+    (tmp_path / "loop").symlink_to(".")
+    assert list(walk.images_below(tmp_path)) == ["1.JPEG"]
+    assert walk.remarks() == (
+        "files that are no images: 1,234 skipped; the first is 0.txt (a text)",
+        f"folders that links lead to again: 1 skipped; the first is {tmp_path}/loop",
+    )

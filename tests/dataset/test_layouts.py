@@ -610,7 +610,7 @@ def test_archives_that_are_no_class(tmp_path):
     dataset = open_dataset(tmp_path, None)
     assert dataset.class_names == CLASSES[:2]
     assert dataset.remarks == (
-        f"files that are no images: 1 passed over; the first is {copy} (an archive "
+        f"files that are no images: 1 skipped; the first is {copy} (an archive "
         "that is no class)",
     )
 
@@ -667,8 +667,7 @@ def test_files_in_archives_that_are_no_images(tmp_path):
     dataset = open_dataset(path, None)
     assert list(dataset.names) == ["a/1.JPEG", "b/2"]
     assert dataset.remarks == (
-        f"files that are no images: 3 passed over; the first is {path}/readme.txt (a "
-        "text)",
+        f"files that are no images: 3 skipped; the first is {path}/readme.txt (a text)",
     )
     write_tar(path, "a/1.JPEG", "b/2", "c/notes.txt")
     assert message_of(path, None) == (

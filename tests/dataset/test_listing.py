@@ -53,7 +53,7 @@ def listing_counted(monkeypatch):
     return calls
 
 
-def test_each_opening_reports_what_was_passed_over(folders):
+def test_each_opening_reports_what_was_skipped(folders):
     images, index = folders
     (images / "a" / "notes.txt").touch()
     age(images)

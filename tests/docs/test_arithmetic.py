@@ -76,7 +76,7 @@ def test_batches_of_an_epoch():
     assert f"{IMAGENET_IMAGES // 64:,} batches of 64" in PROSE
     assert f"{IMAGENET_IMAGES // 256:,} of 256" in PROSE
     # The last update of accumulate_batches = 4.
-    assert IMAGENET_IMAGES // 64 % 4 == 2 and "the last update is of two" in PROSE
+    assert IMAGENET_IMAGES // 64 % 4 == 2 and "the last update averages two" in PROSE
 
 
 @pytest.mark.parametrize("card", CARDS)

@@ -23,7 +23,7 @@ from resnet50.network.exporters import (
     write_saved_model,
 )
 from resnet50.pixels.augmentation import ChannelStatistics, normalization_table
-from resnet50.pixels.evaluation_crops import views
+from resnet50.pixels.resampling import views
 from tests.network import parity
 
 STATISTICS = ChannelStatistics((0.48, 0.45, 0.40), (0.27, 0.26, 0.28))

@@ -14,7 +14,7 @@ from PIL import Image
 from resnet50.config.toml_file import read_config
 from resnet50.dataset.decoding import decode_rgb
 from resnet50.dataset.sources import ImageSource
-from resnet50.pixels import backend, pillow_numpy
+from resnet50.pixels import pillow_numpy, resampling
 from resnet50.pixels.augmentation import (
     AugmentationParams,
     ChannelStatistics,
@@ -36,8 +36,8 @@ from tests.preprocessing.batch_settings import AUGMENTATION, STATISTICS
 def implementation(request, monkeypatch):
     """Runs every test with each of the two implementations."""
     if request.param == "Pillow and numpy":
-        monkeypatch.setattr(backend, "get", lambda: pillow_numpy)
-    elif backend.get() is pillow_numpy:
+        monkeypatch.setattr(resampling, "pixel_loops", lambda: pillow_numpy)
+    elif resampling.pixel_loops() is pillow_numpy:
         pytest.skip("numba is absent or switched off")
 
 

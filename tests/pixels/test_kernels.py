@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from resnet50.dataset.sources import ImageSource
-from resnet50.pixels import backend, pillow_numpy
+from resnet50.pixels import pillow_numpy, resampling
 from resnet50.pixels.augmentation import (
     AugmentationParams,
     augment,
@@ -26,7 +26,7 @@ from resnet50.preprocessing.channel_stats import sum_levels
 from tests.images import photograph
 from tests.preprocessing.batch_settings import STATISTICS
 
-if backend.get() is pillow_numpy:
+if resampling.pixel_loops() is pillow_numpy:
     pytest.skip("numba is absent or switched off", allow_module_level=True)
 
 from resnet50.pixels import kernels
@@ -39,7 +39,7 @@ def both_ways(make):
     """What a function returns with the compiled loops, and with Pillow and numpy."""
     with pytest.MonkeyPatch.context() as patch:
         fast = make()
-        patch.setattr(backend, "get", lambda: pillow_numpy)
+        patch.setattr(resampling, "pixel_loops", lambda: pillow_numpy)
         return fast, make()
 
 
@@ -269,7 +269,9 @@ print(*found)
     assert int(kibibytes) < 10_000
 
 
-WHICH = "from resnet50.pixels import backend; print(backend.get().__name__)"
+WHICH = (
+    "from resnet50.pixels import resampling; print(resampling.pixel_loops().__name__)"
+)
 
 
 def test_switched_off_numba_leaves_pillow_and_numpy():

@@ -6,8 +6,8 @@ import pytest
 
 from resnet50.reports import speed
 from resnet50.reports.speed import Speed
-from resnet50.training import clock
-from resnet50.training.clock import Clock
+from resnet50.training import training_observer
+from resnet50.training.training_observer import Clock
 from tests.settings import SETTINGS
 
 # 1000 s with 6400 images; the settings as shipped have batches of 64 and 4 workers.
@@ -23,12 +23,15 @@ IN_TIME = Speed(
 
 
 def limit(figures, num_cores=16, preprocessing=None, **train):
-    return speed.limit(
-        figures,
-        dataclasses.replace(SETTINGS.train, **train),
-        dataclasses.replace(SETTINGS.runtime_preprocessing, **(preprocessing or {})),
-        num_cores,
+    section = dataclasses.replace(
+        SETTINGS.runtime_preprocessing, **(preprocessing or {})
     )
+    config = dataclasses.replace(
+        SETTINGS,
+        train=dataclasses.replace(SETTINGS.train, **train),
+        runtime_preprocessing=section,
+    )
+    return speed.limit(figures, config, num_cores)
 
 
 def test_the_figures():
@@ -118,7 +121,7 @@ class FakeReader:
 
 def test_the_clock_counts_between_marks(monkeypatch):
     now = iter([100.0, 110.0, 112.0, 115.0, 120.0, 130.0])
-    monkeypatch.setattr(clock.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(training_observer.time, "monotonic", lambda: next(now))
     reader = FakeReader()
     subject = Clock(reader)  # At 100.
     subject.num_images += 5

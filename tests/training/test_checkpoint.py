@@ -120,7 +120,8 @@ def test_names_and_order(tmp_path):
     training = TinyTraining()
     for position in ((1, 0), (1, 3), (2, 0), (10, 0), (10, 2), (10, 5)):
         checkpoint.save(training, tmp_path, Position(*position), DESCRIPTION)
-    # Checkpoints inside an epoch are deleted after a later one is saved.
+    checkpoint_folders.prune(tmp_path, keep_checkpoints=0)
+    # Checkpoints inside an epoch are deleted once there is a later one.
     assert found(tmp_path) == [
         ("0", (1, 0)),
         ("1", (2, 0)),
@@ -197,6 +198,19 @@ def test_what_a_killed_trainer_left_is_no_checkpoint_and_is_deleted(tmp_path):
     assert found(tmp_path) == []
     checkpoint_folders.remove_unfinished(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_training_starts_though_what_is_left_cannot_be_deleted(tmp_path, monkeypatch):
+    left = tmp_path / ".writing-0123"
+    left.mkdir()
+    (left / "variables.index").touch()
+
+    def fail(*arguments, **settings):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "unlink", fail)
+    assert restore(tmp_path, 0) == ((0, 0), [])
+    assert left.exists()
 
 
 @pytest.fixture
@@ -349,6 +363,23 @@ def test_size_is_that_on_the_disk(saved):
     assert 0 < checkpoint.checkpoint_bytes(TinyTraining()) < size
 
 
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_other_variables_are_one_line(saved, is_whole):
+    """Of another version of the program, which described the training alike."""
+    training = TinyTraining()
+    if is_whole:
+        training.added = tf.Variable(0.0)
+    else:
+        training.model.kernel = tf.Variable(tf.zeros((4, 3)))
+    with pytest.raises(CheckpointError, match="0: has other variables") as caught:
+        if is_whole:
+            checkpoint.load(training, saved, DESCRIPTION)
+        else:
+            model = training.model
+            checkpoint.load_model(model, saved.path, {"num_classes": 3})
+    assert "\n" not in str(caught.value)
+
+
 CLASSES = {"class_names": ["n1", "n2", "n3"], "class_words": ["ant", "bee", "cow"]}
 
 
@@ -391,12 +422,13 @@ def test_imported_weights_are_before_the_first_batch(tmp_path):
     checkpoint.load(training, start, {"batches_per_epoch": 7})
     np.testing.assert_array_equal(training.model.kernel, imported.model.kernel)
     checkpoint.save(training, tmp_path, Position(0, 1), {"batches_per_epoch": 7})
+    checkpoint_folders.prune(tmp_path, keep_checkpoints=0)
     assert found(tmp_path) == [("0_00001", (0, 1))]
 
 
 def test_every_key_of_a_description_has_a_rule():
     dataset = mock.Mock(num_classes=3, class_names=(), class_words=(), fingerprint="")
-    assert list(description.describe(SETTINGS, dataset, 7)) == list(RULES)
+    assert list(description.describe(SETTINGS, dataset)) == list(RULES)
     assert {key for key, rule in RULES.items() if rule.changes_variables} == {
         "precision",
         "accumulate_batches",

@@ -9,7 +9,7 @@ from PIL import Image
 
 from resnet50.config.settings import EvaluationConfig
 from resnet50.dataset.class_folders import list_class_folders
-from resnet50.pixels.evaluation_crops import views
+from resnet50.pixels.resampling import views
 from resnet50.training.evaluation import EvaluationError, Evaluator
 from tests.settings import SETTINGS
 

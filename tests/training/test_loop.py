@@ -25,15 +25,15 @@ from resnet50.reports.tables import (
     record_evaluation,
 )
 from resnet50.signals import StopRequest
-from resnet50.training import checkpoint, loop, run_files
+from resnet50.training import checkpoint, checkpoint_folders, loop, run_files
 from resnet50.training.checkpoint import SaveError
 from resnet50.training.checkpoint_folders import list_checkpoints, prune
 from resnet50.training.devices.meeting import Cluster
 from resnet50.training.loop import Loop, LossError
-from resnet50.training.per_step import PerStepNumbers
 from resnet50.training.run_files import Run
 from resnet50.training.training_observer import TrainingObserver
 from resnet50.training.update.mixup import mixing_share_at
+from resnet50.training.update.schedules import PerStepNumbers
 from tests.doubles import NoFiles, RecordingObserver
 from tests.processes import in_own_process
 from tests.settings import SETTINGS
@@ -531,6 +531,26 @@ def do_after_first_step(session, action):
         return after_step()
 
     session.after_step = act
+
+
+def test_a_checkpoint_is_saved_though_older_ones_cannot_be_deleted(folder, monkeypatch):
+    def fail(*arguments):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def wait(seconds):
+        raise AssertionError("the last checkpoint is saved again")
+
+    monkeypatch.setattr(checkpoint_folders, "delete_checkpoint", fail)
+    monkeypatch.setattr(run_files.time, "sleep", wait)
+    session = Session(folder, minutes=1e-9)
+    assert session.train(Position(0, 0), Position(1, 0)) == (1, 0)
+    assert session.checkpoints == ["0_00001", "0_00002", "0"]
+    assert (
+        "deleting old checkpoints failed, trying again later: "
+        + str(OSError(errno.EIO, os.strerror(errno.EIO)))
+        in session.lines
+    )
+    assert not any("saving a checkpoint" in line for line in session.lines)
 
 
 def test_a_run_folder_that_is_deleted_is_made_again(session_in_a_run):

@@ -45,9 +45,7 @@ def evaluate(tmp_path, monkeypatch):
     return evaluate
 
 
-def test_a_checkpoint_that_is_deleted_while_it_is_loaded_is_passed_over(
-    evaluate, tmp_path
-):
+def test_a_checkpoint_that_is_deleted_while_it_is_loaded_is_skipped(evaluate, tmp_path):
     """By a training beside the evaluation, with keep_checkpoints."""
 
     def load_model(model, path, *arguments, **options):
@@ -59,10 +57,26 @@ def test_a_checkpoint_that_is_deleted_while_it_is_loaded_is_passed_over(
     observer = RecordingObserver()
     results = evaluate(load_model, observer)
     assert [next(results).epoch for _ in range(2)] == [0, 2]
-    with pytest.raises(CheckpointError, match="1 of the epochs 0 to 2 have no"):
+    with pytest.raises(CheckpointError, match=r"epochs 0 to 2 have no checkpoint: 1 "):
         next(results)
-    assert observer.lines == [f"{tmp_path}: no checkpoint after epoch 1; passed over"]
+    assert observer.lines == []
     assert len(read_table(tmp_path / EVALUATION_FILE)) == 2
+
+
+def test_the_epochs_that_are_still_to_come_are_one_line(evaluate, tmp_path):
+    """For example, of an evaluation in the middle of a training."""
+    for epoch in 0, 2:
+        (tmp_path / str(epoch)).rmdir()
+    observer = RecordingObserver()
+    results = evaluate(lambda *arguments, **options: "trained", observer)
+    assert next(results).epoch == 1
+    with pytest.raises(CheckpointError) as caught:
+        next(results)
+    assert observer.lines == []
+    assert str(caught.value) == (
+        f"{tmp_path}: 2 of the epochs 0 to 2 have no checkpoint: 0, 2 (--wait waits "
+        "for those to come)"
+    )
 
 
 def test_a_damaged_checkpoint_ends_the_evaluation(evaluate):

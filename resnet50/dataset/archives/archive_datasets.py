@@ -12,16 +12,9 @@ import numpy as np
 
 from resnet50.dataset.archives.parquet_index import read_shard
 from resnet50.dataset.archives.tar_index import tar_files
-from resnet50.dataset.class_folders import FolderWalk
-from resnet50.dataset.images import (
-    Dataset,
-    DatasetError,
-    PackedNames,
-    class_order,
-    class_ranks,
-)
+from resnet50.dataset.class_folders import FolderWalk, why_no_image
+from resnet50.dataset.images import Dataset, DatasetError, class_ranks
 from resnet50.dataset.lists import labels_beside, missing_image, read_list
-from resnet50.dataset.passed_over import why_no_image
 from resnet50.dataset.sources import Locations
 
 # All headers of an archive, or all pages of a shard, are read.
@@ -42,24 +35,9 @@ class _Found:
         self.names.append(name)
         self._table.extend(location)
 
-    def locations(self, order: list[int]) -> Locations:
-        """Returns the locations of the images in the given order."""
+    def locations(self) -> Locations:
         table = np.frombuffer(self._table, np.int64).reshape(len(self.names), -1)
-        return Locations(self._archives, table[order])
-
-    def with_labels(
-        self, labels: list[int], class_names: tuple[str, ...], **more
-    ) -> Dataset:
-        """Orders the images by label, then by name, as class folders have them."""
-        order = class_order(self.names, labels)
-        return Dataset(
-            self.folder,
-            PackedNames.pack(self.names[index] for index in order),
-            np.array([labels[index] for index in order], np.int32),
-            class_names,
-            self.locations(order),
-            **more,
-        )
+        return Locations(self._archives, table)
 
     def with_list(
         self, list_path: Path, class_names: tuple[str, ...], layout: str
@@ -71,7 +49,7 @@ class _Found:
             order = [index[name] for name in dataset.names]
         except KeyError as error:
             raise missing_image(list_path, error.args[0], self.folder) from None
-        dataset.locations = self.locations(order)
+        dataset.locations = self.locations().in_order(order)
         dataset.layout = f"{layout}, labels of {list_path.name}"
         return dataset
 
@@ -84,9 +62,8 @@ def _class_of(name: str) -> str:
 def _outer_folder(names: list[str], class_names: tuple[str, ...]) -> str:
     """The folder of all class folders, such as "train/"; "" if there is none."""
     outer = _class_of(names[0]) + "/"
-    is_outer = all(
-        name.startswith(outer) and "/" in name[len(outer) :] for name in names
-    )
+    inner = [name[len(outer) :] for name in names if name.startswith(outer)]
+    is_outer = len(inner) == len(names) and all("/" in name for name in inner)
     return outer if is_outer and outer[:-1] not in class_names else ""
 
 
@@ -104,7 +81,7 @@ def _add_tar(
                 "WebDataset, not a class (unpack all of them into class folders)"
             )
         if why := why_no_image(name.rpartition("/")[2]):
-            walk.passed_over.add_file(f"{path}/{entry.name}", why)
+            walk.skip_file(f"{path}/{entry.name}", why)
             others.add(name[: name.rfind("/") + 1])
         else:
             found.add(name, index, entry.offset, entry.size)
@@ -123,7 +100,6 @@ def open_tars(
     """Opens the images in tar archives, which ``folder`` holds or is the only one of.
 
     If ``are_classes``, each archive is a class, like those in ILSVRC2012_img_train.tar.
-    For the other arguments see ``listing.open_dataset``.
 
     Raises:
         DatasetError: An archive cannot be used, or the labels are unknown.
@@ -136,10 +112,9 @@ def open_tars(
         folders |= _add_tar(found, index, path, walk, is_class=are_classes)
     if not found.names:
         raise DatasetError(f"{folder}: holds no images")
-    layout = (
-        "archives of one class each, in place" if are_classes else "archive in place"
-    )
-    outer = "" if are_classes else _outer_folder(found.names, class_names)
+    layout, outer = "archives of one class each, in place", ""
+    if not are_classes:
+        layout, outer = "archive in place", _outer_folder(found.names, class_names)
     classes = [_class_of(name.removeprefix(outer)) for name in found.names]
     if list_path is None and not any(classes):
         list_path = labels_beside(folder, class_names)
@@ -156,7 +131,10 @@ def open_tars(
         )
     class_names = class_names or tuple(sorted(set(classes), key=os.fsencode))
     rank = class_ranks(folder, classes, class_names)
-    return found.with_labels([rank[x] for x in classes], class_names, layout=layout)
+    labels, locations = [rank[name] for name in classes], found.locations()
+    return Dataset.in_order(
+        folder, found.names, labels, class_names, locations, layout=layout
+    )
 
 
 def _name_classes(
@@ -201,9 +179,9 @@ def open_shards(
     labels = array.array("q")
     for index, path in enumerate(paths):
         walk.note(path)
-        shard = read_shard(path)
-        words = words or shard.words
-        for row in shard.rows:
+        rows, class_words = read_shard(path)
+        words = words or tuple(class_words)
+        for row in rows:
             found.add(row.name, index, *row.location)
             labels.append(row.label)
             if ids.setdefault(row.label, row.class_name) != row.class_name:
@@ -213,10 +191,14 @@ def open_shards(
     names = _name_classes(folder, ids, class_names)
     class_names = class_names or tuple(names[label] for label in sorted(names))
     rank = class_ranks(folder, names.values(), class_names)
+    # Each replaces the shorter name: there may be millions.
     found.names = [f"{names[x]}/{name}" for x, name in zip(labels, found.names)]
-    return found.with_labels(
+    return Dataset.in_order(
+        folder,
+        found.names,
         [rank[names[label]] for label in labels],
         class_names,
+        found.locations(),
         layout="Hugging Face's Parquet shards, in place",
         class_words=words if len(words) == len(class_names) else (),
     )

@@ -34,13 +34,6 @@ class Row(NamedTuple):
     location: PageLocation
 
 
-class Shard(NamedTuple):
-    """The contents of a shard."""
-
-    rows: list[Row]
-    words: tuple[str, ...]  # what its metadata calls the classes
-
-
 def _locations(path: Path, metadata) -> list[PageLocation]:
     """Returns the locations of all images of a shard."""
     import pyarrow
@@ -74,7 +67,7 @@ def _locations(path: Path, metadata) -> list[PageLocation]:
     return locations
 
 
-def _read_shard(path: Path) -> Shard:
+def _read_shard(path: Path) -> tuple[list[Row], list[str]]:
     import pyarrow.parquet
 
     with pyarrow.parquet.ParquetFile(path) as shard:
@@ -92,11 +85,11 @@ def _read_shard(path: Path) -> Shard:
         name = _CLASS_IN_NAME.sub("", name)
         rows.append(Row(wordnet_id, name, labels[index], locations[index]))
     features = described.get("info", {}).get("features", {})
-    return Shard(rows, tuple(features.get(_LABEL, {}).get("names", ())))
+    return rows, features.get(_LABEL, {}).get("names", [])
 
 
-def read_shard(path: Path) -> Shard:
-    """Reads the locations of a shard's images, with their names and labels.
+def read_shard(path: Path) -> tuple[list[Row], list[str]]:
+    """Reads a shard's images, and what its metadata calls the classes.
 
     Raises:
         DatasetError: pyarrow is not installed, the shard cannot be read or is damaged,

@@ -122,12 +122,7 @@ class _Reader:
 
 
 def _fragments(stream) -> list[int]:
-    """Returns where the fragments of a Snappy stream begin, and where it ends.
-
-    Raises:
-        ValueError: An element crosses a fragment's border, or the stream does not
-            inflate to the length that it gives.
-    """
+    """Returns where the fragments of a Snappy stream begin, and where it ends."""
     reader = _Reader(stream)
     size, position = reader.varint(), reader.position
     starts, inflated = [], 0
@@ -226,7 +221,7 @@ def column_locations(
         header = _PageHeader.parse(reader.struct())
         start, size = reader.position, header.compressed_size
         if not 0 <= size <= len(data) - start:
-            raise ValueError("a page ends behind its column")
+            raise ValueError("a page ends after its column")
         # Checked before so many numbers are made.
         if header.num_values > chunk.num_values:
             raise ValueError("a page claims more values than its column has")

@@ -23,7 +23,7 @@ from resnet50.dataset.decoding import (
 from resnet50.dataset.sources import ImageSource
 from resnet50.handoff.manifest import differences
 from resnet50.handoff.shared_folder import SharedBuffer
-from resnet50.pixels import backend
+from resnet50.pixels import resampling
 
 
 def code_digest(package: Path) -> str:
@@ -42,7 +42,7 @@ def worker_versions() -> dict[str, str]:
         "python_version": ".".join(platform.python_version_tuple()[:2]),
         "numpy_version": np.__version__,
         **decoder_versions(),
-        "numba_version": backend.get().NUMBA_VERSION,
+        "numba_version": resampling.pixel_loops().NUMBA_VERSION,
         "distributed_version": importlib.metadata.version("distributed"),
         "resnet50_code": code_digest(Path(resnet50.__file__).parent),
     }

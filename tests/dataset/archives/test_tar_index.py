@@ -76,7 +76,7 @@ def test_an_inner_archive_without_an_end_is_cut_off(path):
     assert message_of(path, content) == cut_off(1536, 1536)
 
 
-def test_a_file_that_ends_behind_the_archive_is_cut_off(path):
+def test_a_file_that_ends_after_the_archive_is_cut_off(path):
     assert message_of(path, member("1.JPEG", b"one", size=10_000) + END) == (
         "is cut off: 1.JPEG ends at byte 10,512, the archive at byte 2,048 (copy or "
         "download it again)"
