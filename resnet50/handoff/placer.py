@@ -53,7 +53,8 @@ class Placer:
             read, placed = request
             try:
                 batch = read.result()
-                self._room.acquire()
+                if not self._is_stopped:
+                    self._room.acquire()
                 placed.set_result(None if self._is_stopped else self._place(batch))
             except Exception as error:  # The trainer raises it.
                 placed.set_exception(error)

@@ -4,10 +4,11 @@ The trainer's time is the sum of three phases:
 
     waiting     no batch is there
     saving      a checkpoint is written
-    computing   everything else: the network, and the copies to the device
+    computing   everything else
 
-Meanwhile its reading thread reads batch files ahead, or waits for one that is missing.
-The thread's seconds overlap with the phases; only waiting slows the training.
+Meanwhile its reading thread reads batch files ahead, or waits for one that is missing,
+and another thread copies them to the device. These overlap with the phases; only
+waiting slows the training.
 """
 
 from typing import NamedTuple

@@ -1,7 +1,7 @@
 """The training loop: takes batches from a reader and makes a step with each."""
 
 import time
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 import tensorflow as tf
@@ -24,6 +24,22 @@ class LossError(UserError):
     """The loss or a weight is infinite or not a number, so the weights are lost."""
 
 
+class PlacedBatch(NamedTuple):
+    """A batch on the device."""
+
+    step: int
+    position: Position
+    arguments: tuple[tf.Tensor | None, ...]  # of ``Training.step``
+
+
+def place(training: Training, numbers: PerStepNumbers, batch: Batch) -> PlacedBatch:
+    """Copies a batch and the numbers of its step to the device."""
+    arguments = training.place(
+        batch.images, batch.labels, batch.shifts, numbers.at(batch.step)
+    )
+    return PlacedBatch(batch.step, batch.position, arguments)
+
+
 class Loop:
     """Trains on the batches of a reader until the reader ends."""
 
@@ -38,7 +54,8 @@ class Loop:
     ):
         """Takes the buffer to write the progress into and to count ready batches in.
 
-        The reader delivers the batches in order; it ends early if a stop is requested.
+        The reader delivers PlacedBatches in order; it ends early if a stop is
+        requested.
         """
         self._training = training
         self._reader = reader
@@ -80,14 +97,14 @@ class Loop:
             self._files.save_at_end(self._position)
         return self._position
 
-    def _train(self, batch: Batch) -> None:
+    def _train(self, batch: PlacedBatch) -> None:
         """Makes one step and everything due after it."""
-        numbers = self._numbers.at(batch.step)
         is_update = self._numbers.is_update(batch.step)
         train = self._training.step if is_update else self._training.accumulate
-        loss = train(batch.images, batch.labels, batch.shifts, numbers)
+        loss = train(*batch.arguments)
         self._unchecked.append((batch.position, loss))
-        self._clock.num_images += len(batch.labels)
+        _, labels, *_ = batch.arguments
+        self._clock.num_images += len(labels)
         # At once: if something below fails, the step is part of what is saved.
         position = to_position(batch.step + 1, self._run.batches_per_epoch)
         self._position = position

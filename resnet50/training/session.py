@@ -1,6 +1,7 @@
 """One start of train.py, from TensorFlow's first use to the last checkpoint."""
 
 import dataclasses
+import functools
 import shutil
 
 from resnet50.config.settings import Config
@@ -20,7 +21,7 @@ from resnet50.training import resume
 from resnet50.training.checkpoint import checkpoint_bytes
 from resnet50.training.devices import hosts, meeting, selection
 from resnet50.training.devices.protocol import Devices
-from resnet50.training.loop import Loop
+from resnet50.training.loop import Loop, place
 from resnet50.training.run_files import Run
 from resnet50.training.training_observer import TrainingObserver
 from resnet50.training.update.schedules import PerStepNumbers
@@ -168,6 +169,7 @@ class Session:
                 TrainerFiles(self.roles, observer, writes_progress=cluster.is_chief),
                 observer,
                 should_stop=lambda: stop.is_made,
+                place=functools.partial(place, training, numbers),
             ) as reader,
         ):
             batches = reader if cluster.is_alone else hosts.JointReader(reader, devices)

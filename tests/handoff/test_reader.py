@@ -321,13 +321,14 @@ def test_batch_that_is_damaged_twice_raises_after_what_was_read(buffer):
     assert str(damaged) in str(caught.value)
 
 
+@pytest.mark.parametrize("read_ahead", [1, 8])
 @pytest.mark.parametrize("num_written", [0, 1, 20], ids="{} written".format)
-def test_leaving_the_block_ends_the_thread(buffer, num_written):
-    """While it waits for a batch, and while it has read all that it may."""
+def test_leaving_the_block_ends_the_threads(buffer, num_written, read_ahead):
+    """While they wait for a batch, and while they have read and placed all they may."""
     for step in range(num_written):
         write(buffer, step)
     threads = set(threading.enumerate())
-    with make_reader(buffer, range(20), read_ahead=1) as batches:
+    with make_reader(buffer, range(20), read_ahead=read_ahead) as batches:
         if num_written:
             assert_is(next(batches), 0)
         assert set(threading.enumerate()) > threads
