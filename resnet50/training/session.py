@@ -7,12 +7,7 @@ from resnet50.config.settings import Config
 from resnet50.dataset.images import Dataset
 from resnet50.handoff.locks import Role
 from resnet50.handoff.lost_folder import TrainerFiles
-from resnet50.handoff.progress import (
-    Position,
-    ProgressError,
-    StepRange,
-    write_progress,
-)
+from resnet50.handoff.progress import Position, ProgressError, StepRange, write_progress
 from resnet50.handoff.reader import BatchReader, BatchSource, ReaderSettings
 from resnet50.pixels.augmentation import ChannelStatistics
 from resnet50.signals import StopRequest
