@@ -80,7 +80,7 @@ def _limit_of_trainer(speed: Speed, train: TrainConfig) -> str:
         return f"{start}; [train] deterministic = false makes a GPU faster."
     remedy = f"a larger [train] batch_size (it is {train.batch_size}) uses a GPU better"
     if train.precision == "float32":
-        remedy = '[train] precision = "float16" makes a GPU with tensor cores faster'
+        remedy = '[train] precision = "auto" makes a GPU with Tensor Cores faster'
     return f"{start}; {remedy}, more num_workers would not help."
 
 

@@ -74,9 +74,7 @@ class Loop:
         self._steps_in_profile = -1
 
     def run(self, start: Position) -> Position:
-        """Trains from a position until the reader ends; returns the next position.
-
-        A checkpoint of that position is on the disk.
+        """Trains until the reader ends; returns the next position, which is saved.
 
         Raises:
             LossError: The loss or a weight is no longer finite.
@@ -127,16 +125,14 @@ class Loop:
         self._polled_at = time.monotonic()
         self._check_losses()
         self._reader.check_preprocessor()
-        if self._observer.is_due():
-            self._observer.show(self._status(position))
-
-    def _status(self, position: Position) -> TrainingStatus:
+        if not self._observer.is_due():
+            return
         try:
             num_ready = sum(ready >= position for ready in self._buffer.ready())
         except OSError:  # The reader, which needs the folder, reports this.
             num_ready = None
-        means = self._training.totals.means()
-        return TrainingStatus(position, means, self._clock.speed(), num_ready)
+        means, speed = self._training.totals.means(), self._clock.speed()
+        self._observer.show(TrainingStatus(position, means, speed, num_ready))
 
     def _profile(self) -> None:
         """Counts a step; after every ``profile_steps`` reports their speed."""

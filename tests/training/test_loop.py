@@ -500,7 +500,7 @@ def test_without_the_folder_only_the_number_of_batches_is_missing(folder, monkey
     assert numbers and not any(numbers)
 
 
-def test_training_goes_on_where_progress_cannot_be_written(folder, monkeypatch):
+def test_training_continues_where_progress_cannot_be_written(folder, monkeypatch):
     error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     fail_once(monkeypatch, run_files, "write_progress", error)
     session = Session(folder)
@@ -574,7 +574,7 @@ def test_a_run_folder_that_is_deleted_is_made_again(session_in_a_run):
 
 
 def test_a_run_folder_is_not_made_if_its_disk_is_missing(session_in_a_run, monkeypatch):
-    """The training goes on and waits for the disk at its end."""
+    """The training continues and waits for the disk at its end."""
     session, disk = session_in_a_run, session_in_a_run.run_folder.parent
     unmounted = disk.with_name("unmounted")
 
