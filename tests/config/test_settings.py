@@ -184,7 +184,8 @@ FAULTS = [
     (
         'precision = "auto"',
         'precision = "float64"',
-        '[train] precision = "float64" (must be one of auto, float32, float16, bfloat16)',
+        '[train] precision = "float64" (must be one of auto, float32, float16, '
+        "bfloat16)",
     ),
     (
         'xla = "auto"',

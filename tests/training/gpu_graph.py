@@ -43,7 +43,9 @@ def create_full_training(normalization="batch_norm", **settings) -> Training:
     return create_training(1000, model, train, STATISTICS, OneDevice(has_gpu=True))
 
 
-def trace(training: Training, batch_size=64, dtype="float16", name="step"):
+def trace(
+    training: Training, batch_size=64, dtype="float16", name="step", crop_size=224
+):
     """Returns the graph of ``training.step`` or ``accumulate``, a ConcreteFunction."""
     has_shifts = dtype == "uint8"
     function = {
@@ -51,7 +53,7 @@ def trace(training: Training, batch_size=64, dtype="float16", name="step"):
         "accumulate": training._compiled_accumulate,
     }[name]
     return function.get_concrete_function(
-        tf.TensorSpec([batch_size, 224, 224, 3], dtype),
+        tf.TensorSpec([batch_size, crop_size, crop_size, 3], dtype),
         tf.TensorSpec([batch_size], tf.int32),
         tf.TensorSpec([batch_size, 3], tf.float32) if has_shifts else None,
         tf.TensorSpec([4], tf.float32),
