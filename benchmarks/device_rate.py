@@ -2,18 +2,18 @@
 
     python3 -m benchmarks.device_rate [--seconds 10] [--rates 1200 2500 4300]
 
-Batches of 256 images of 224 pixels lie ready in /dev/shm. The real BatchReader reads and
-checks them, its Placer copies each into memory that stands for the device's, and a
-stand-in for the device takes one every 256 / rate seconds and sleeps meanwhile. The last
-rate of each dtype is as fast as possible. It needs 3 GB in /dev/shm and 1 GB of memory.
+Batches of 256 images of 224 pixels lie ready in /dev/shm. The real BatchReader reads
+and checks them. Its Placer copies each into memory that stands for the device's. A
+stand-in for the device takes one every 256 / rate seconds and sleeps meanwhile; the
+last rate is as fast as possible. Then TensorFlow makes tensors of batches on the CPU,
+which train.py does before a batch crosses PCI Express.
 
-Nothing writes batches, and there is no GPU: a real copy also crosses PCI Express.
+No GPU takes part, and nothing writes batches. It needs 3 GB in /dev/shm.
 """
 
 import argparse
 import math
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -70,9 +70,7 @@ class Memory:
 
     def __init__(self, spec: BatchSpec):
         shape = (NUM_SLOTS, spec.batch_size, spec.crop_size, spec.crop_size, 3)
-        self._slots = np.ones(
-            shape, spec.dtype
-        )  # Touched: a device has no page faults.
+        self._slots = np.ones(shape, spec.dtype)  # Written: a device clears no pages.
         self.busy_seconds = self.cpu_seconds = 0.0
         self.num_placed = 0
 
@@ -127,7 +125,7 @@ def measure(
         ) as reader,
     ):
         next(reader)
-        time.sleep(0.5)  # The first step compiles the network.
+        time.sleep(20 * interval)  # The first step is long: it compiles the network.
         reader.waited_seconds = reader.reading_seconds = memory.busy_seconds = 0.0
         started = is_free_at = time.monotonic()
         num_images = 0
@@ -148,54 +146,59 @@ def measure(
 
 
 def results(
-    scratch: Path, dtype: str, rates: list[float], batch_size: int, seconds: float
+    buffer: BatchBuffer, spec: BatchSpec, rates: list[float], seconds: float
 ) -> Iterator[tuple[float, Result]]:
     """Measures at each rate, the last time as fast as possible."""
-    spec = BatchSpec(batch_size, 224, dtype, NUM_CLASSES)
-    buffer = BatchBuffer(scratch / dtype)
-    buffer.folder.mkdir()
-    most = max(NUM_FILES, math.ceil(seconds * max(rates) / batch_size))
+    most = max(NUM_FILES, math.ceil(seconds * max(rates) / spec.batch_size))
     write_batches(buffer, spec, most)
     for rate in [*rates, math.inf]:
-        num_batches = (
-            min(most, math.ceil(seconds * rate / batch_size))
-            if (math.isfinite(rate))
-            else most
-        )
-        yield rate, measure(buffer, spec, batch_size / rate, num_batches)
-    shutil.rmtree(buffer.folder)
+        num_batches = math.ceil(min(most, seconds * rate / spec.batch_size))
+        yield rate, measure(buffer, spec, spec.batch_size / rate, num_batches)
+
+
+def tensor_seconds(buffer: BatchBuffer, spec: BatchSpec) -> float:
+    """Processor time in which TensorFlow turns a batch into tensors on the CPU."""
+    # Here, as TensorFlow's threads would disturb the other measurements.
+    import tensorflow as tf
+
+    from resnet50.training.devices.protocol import ONE_DEVICE
+
+    tf.config.set_visible_devices([], "GPU")
+    source, times = BatchSource(buffer, spec, MANIFEST), []
+    for index in range(NUM_FILES):
+        batch = source.read(Position(0, index))
+        started = time.process_time()
+        ONE_DEVICE.to_device(*batch)
+        times.append(time.process_time() - started)
+    return sorted(times)[NUM_FILES // 2]
 
 
 def main() -> None:
     """Prints a row for each dtype and rate."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=10, help="of each measurement")
-    parser.add_argument("--batch_size", type=int, default=256)
     parser.add_argument("--rates", type=float, nargs="+", default=[1200, 2500, 4300])
     args = parser.parse_args()
-    print(
-        "| dtype | images/s | reached | waiting | reader busy | placer busy "
-        "| reader, ms | placer, ms |"
-    )
-    print("|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="device_rate-") as name:
+        batches = []
         for dtype in ("float16", "uint8"):
-            for rate, result in results(
-                Path(name), dtype, args.rates, args.batch_size, args.seconds
-            ):
+            buffer = BatchBuffer(Path(name, dtype))
+            buffer.folder.mkdir()
+            batches.append((buffer, BatchSpec(256, 224, dtype, NUM_CLASSES)))
+        print("dtype    images/s  reached  waiting  reader        placer")
+        for buffer, spec in batches:
+            for rate, result in results(buffer, spec, args.rates, args.seconds):
                 reached = result.images_per_second
+                share = f"{reached / rate:.3f}" if rate < math.inf else f"{reached:.0f}"
                 print(
-                    f"| {dtype} | {rate:,.0f} | "
-                    + (
-                        f"{reached / rate:.3f}"
-                        if rate < math.inf
-                        else f"{reached:,.0f}"
-                    )
-                    + f" | {result.waiting:.1%} | {result.reader_busy:.0%} "
-                    f"| {result.placer_busy:.0%} | {1000 * result.reader_cpu:.1f} "
-                    f"| {1000 * result.placer_cpu:.1f} |",
+                    f"{spec.dtype:8} {rate:8.0f}  {share:>7}  {result.waiting:7.1%}  "
+                    f"{result.reader_busy:4.0%} {1000 * result.reader_cpu:5.1f} ms  "
+                    f"{result.placer_busy:4.0%} {1000 * result.placer_cpu:5.1f} ms",
                     flush=True,
                 )
+        for buffer, spec in batches:
+            milliseconds = 1000 * tensor_seconds(buffer, spec)
+            print(f"{spec.dtype:8} tensors on the CPU: {milliseconds:.2f} ms")
 
 
 if __name__ == "__main__":

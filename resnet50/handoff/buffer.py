@@ -17,7 +17,7 @@ both.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -137,8 +137,13 @@ class BatchBuffer:
     def confirm(self, position: Position) -> None:
         """Notes that a worker has written a batch; a local folder lists it at once."""
 
-    def read(self, position: Position, spec: BatchSpec) -> StoredBatch:
-        """Reads and checks a batch.
+    def read(
+        self,
+        position: Position,
+        spec: BatchSpec,
+        empty: Callable[..., np.ndarray] = np.empty,
+    ) -> StoredBatch:
+        """Reads and checks a batch; ``empty`` creates the array of the images.
 
         Raises:
             FileNotFoundError: The batch does not exist (yet).
@@ -149,7 +154,7 @@ class BatchBuffer:
         labels_path = self.labels_path(position)
         size = crop_size_at(position.epoch, spec.crop_size, spec.crop_size_schedule)
         shape = spec.batch_size, size, size, 3
-        images, is_finite = load_array(images_path, shape, spec.dtype)
+        images, is_finite = load_array(images_path, shape, spec.dtype, empty)
         labels, _ = load_array(
             labels_path, (spec.batch_size,), spec.format.labels_dtype
         )

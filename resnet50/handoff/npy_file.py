@@ -4,7 +4,9 @@ Stricter than numpy.load, which trusts the header, allocates what the header say
 also opens archives and pickles.
 """
 
+import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,9 +25,51 @@ _NOT_FINITE = {
 # Read and checked together, while they are in the processor's cache.
 _CHUNK_BYTES = 2**18
 
+# TensorFlow uses an array's memory as it is if its address is a multiple of this.
+_ALIGNMENT = 64
+
 
 class BatchFileError(UserError):
     """A batch file does not match the settings."""
+
+
+class RecycledMemory:
+    """Memory of arrays, used again as soon as no array uses it.
+
+    The kernel clears fresh memory, page by page, which takes a quarter of the time of
+    reading a large file from the page cache.
+    """
+
+    def __init__(self):
+        self._unused: list[np.ndarray] = []
+
+    def empty(self, shape: tuple[int, ...], dtype: str | np.dtype) -> np.ndarray:
+        """Like numpy.empty, aligned for TensorFlow."""
+        num_bytes = math.prod(shape) * np.dtype(dtype).itemsize
+        while self._unused:
+            memory = self._unused.pop()
+            if len(memory) == num_bytes:  # Else the batches of its size are over.
+                break
+        else:
+            memory = np.empty(num_bytes + _ALIGNMENT, np.uint8)
+            start = -memory.ctypes.data % _ALIGNMENT
+            memory = memory[start : start + num_bytes]
+        return np.asarray(_Lease(memory, self._unused)).view(dtype).reshape(shape)
+
+
+class _Lease:
+    """Gives memory back when the last array that uses it is gone.
+
+    numpy keeps the object that an array was made from as long as the array or a view.
+    """
+
+    def __init__(self, memory: np.ndarray, unused: list[np.ndarray]):
+        self.__array_interface__ = memory.__array_interface__
+        self._memory = memory
+        self._unused = unused
+
+    def __del__(self):
+        self._unused.append(self._memory)
 
 
 def _is_finite(values: np.ndarray, dtype: str | np.dtype) -> bool:
@@ -55,9 +99,18 @@ def _require_header(
 
 
 def load_array(
-    path: Path, shape: tuple[int, ...], dtype: str | np.dtype
+    path: Path,
+    shape: tuple[int, ...],
+    dtype: str | np.dtype,
+    empty: Callable[..., np.ndarray] = np.empty,
 ) -> tuple[np.ndarray, bool]:
     """Reads an array; returns it, and whether its float16 or float32 values are finite.
+
+    Args:
+        path: The file.
+        shape: The shape that the array must have.
+        dtype: The dtype that it must have.
+        empty: Creates the array, from shape and dtype.
 
     Raises:
         FileNotFoundError: The file does not exist.
@@ -66,7 +119,7 @@ def load_array(
     with path.open("rb") as file:
         try:
             _require_header(file, path, shape, dtype)
-            array, is_finite, num_bytes = np.empty(shape, dtype), True, 0
+            array, is_finite, num_bytes = empty(shape, dtype), True, 0
             values = array.reshape(-1).view(np.uint8)
             for start in range(0, len(values), _CHUNK_BYTES):
                 chunk = values[start : start + _CHUNK_BYTES]

@@ -18,6 +18,7 @@ from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer, BatchFileError, BatchSpec, StoredBatch
 from resnet50.handoff.lost_folder import TrainerFiles
 from resnet50.handoff.manifest import ManifestCheck
+from resnet50.handoff.npy_file import RecycledMemory
 from resnet50.handoff.placer import Placer
 from resnet50.handoff.progress import Position, StepRange
 from resnet50.observer import Observer
@@ -45,6 +46,7 @@ class BatchSource:
     def __init__(self, buffer: BatchBuffer, spec: BatchSpec, manifest: dict):
         self.buffer = buffer
         self._spec = spec
+        self._memory = RecycledMemory()
         self._manifest = ManifestCheck(buffer.folder, manifest)
 
     def read(self, position: Position) -> StoredBatch:
@@ -56,7 +58,7 @@ class BatchSource:
             BatchFileError: The batch is damaged; see BatchBuffer.read.
         """
         self._require_manifest()
-        batch = self.buffer.read(position, self._spec)
+        batch = self.buffer.read(position, self._spec, self._memory.empty)
         # Again: a preprocessor with other settings replaces the manifest before it
         # makes its first batch.
         self._require_manifest()

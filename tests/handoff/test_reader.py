@@ -29,8 +29,8 @@ class CountingBuffer(BatchBuffer):
 
     num_read = 0
 
-    def read(self, position, spec):
-        batch = super().read(position, spec)
+    def read(self, position, spec, empty):
+        batch = super().read(position, spec, empty)
         self.num_read += 1
         return batch
 

@@ -103,8 +103,9 @@ def _copy(array: np.ndarray | tf.Tensor) -> tf.Tensor:
     if isinstance(array, tf.Tensor):
         return array
     with tf.device("CPU:0"):
-        host = tf.constant(array)
-    # An op, as other threads can run while it copies; tf.constant would stop them.
+        # Shares the array's memory if it is aligned; tf.constant copies it twice.
+        host = tf.raw_ops.Identity(input=array)
+    # An op, as other threads can run while it copies to a GPU.
     return tf.identity(host)
 
 
