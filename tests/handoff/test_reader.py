@@ -112,6 +112,20 @@ def test_reads_ahead_no_more_than_asked(buffer):
             assert buffer.num_read <= batch.step + 1 + 2
 
 
+def test_memory_of_a_batch_that_is_gone_is_used_again(buffer):
+    for step in range(2):
+        write(buffer, step)
+    source = BatchSource(buffer, SPEC, MANIFEST)
+    batch = source.read(to_position(0, BATCHES_PER_EPOCH))
+    address, size = batch.images.ctypes.data, batch.images.shape
+    del batch
+    # Takes the place of memory that was freed.
+    others = [np.zeros(size, np.float32) for _ in range(3)]
+    batch = source.read(to_position(1, BATCHES_PER_EPOCH))
+    assert batch.images.ctypes.data == address
+    assert np.all(batch.images == 1) and not np.any(others)
+
+
 def test_batches_are_placed_in_order_and_at_most_two_ahead(buffer):
     for step in range(12):
         write(buffer, step)
@@ -255,9 +269,9 @@ def test_batch_of_other_settings_is_not_delivered(buffer):
     write(buffer, 0)
     read = buffer.read
 
-    def replace_and_read(position, spec):
+    def replace_and_read(position, spec, empty):
         write_manifest(buffer.folder, {"seed": 9})
-        return read(position, spec)
+        return read(position, spec, empty)
 
     buffer.read = replace_and_read
     with (
