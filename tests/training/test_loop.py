@@ -225,10 +225,10 @@ def test_what_is_trained_is_saved_before_an_error_of_the_reader(folder):
     session = Session(folder)
     read = session.buffer.read
 
-    def replace_manifest_and_read(position, spec):
+    def replace_manifest_and_read(position, spec, empty):
         if position == Position(0, 2):
             write_manifest(session.buffer.folder, {"seed": 99})
-        return read(position, spec)
+        return read(position, spec, empty)
 
     session.buffer.read = replace_manifest_and_read
     with pytest.raises(ManifestError):
