@@ -58,7 +58,7 @@ class ProgressFollower:
 
     def _read(self) -> str:
         """Reads and accepts the step in the file; otherwise returns why not."""
-        # Compared before the file is read, because it may be replaced at any moment.
+        # Compared before the file is read: a later file does not vouch for this one.
         is_old = self._signature() == self._first_seen
         path, steps = self._path, self.steps
         try:
