@@ -74,10 +74,12 @@ def progress_bar(**settings) -> tqdm:
 
 
 class StatusBar:
-    """A bar that may move in both directions, followed by a line of text."""
+    """A bar that may move in both directions, followed by a line of text.
+
+    The bar is ``bar_width`` characters wide.
+    """
 
     def __init__(self, bar_width: int):
-        """Takes the bar's width in characters; shows nothing yet."""
         self._format = (
             f"{{desc}} {{n_fmt}}/{{total_fmt}} |{{bar:{bar_width}}}| {{text}}"
         )
