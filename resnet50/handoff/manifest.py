@@ -49,9 +49,7 @@ def read_manifest(folder: Path) -> dict | None:
 def differences(theirs: dict, ours: dict) -> list[str]:
     """Texts such as "batch_size is 64 there and 32 here", in the order of ours.
 
-    Args:
-        theirs: The manifest in the folder.
-        ours: The manifest of this process's settings. May hold tuples for lists.
+    ``theirs`` is from a file; ``ours`` may hold tuples for lists.
     """
     ours = json.loads(json.dumps(ours))
     return [
@@ -97,7 +95,7 @@ def replace_stale(
     folder = buffer.folder
     found = read_manifest(folder)
     # Without a manifest nobody knows how the batches were made.
-    changed = differences({} if found is None else found, manifest)
+    changed = differences(found or {}, manifest)
     if not changed:
         return
     if found and locks.is_alive(folder, locks.TRAINER):

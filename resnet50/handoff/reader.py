@@ -237,7 +237,7 @@ class BatchReader:
             self._source.buffer.delete(position)
         except OSError as error:
             return f"{damage}; cannot be deleted, trying again: {error}"
-        self._observer.notify(f"{damage}; deleted, to be made again")
+        self._observer.notify(f"{damage}; deleted, to be created again")
         return ""
 
     def _sleep_until_made(self) -> None:

@@ -11,12 +11,7 @@ from PIL import Image
 from resnet50.dataset.decoding import UndecodableImageError, decode_rgb
 from resnet50.dataset.images import Dataset, epoch_order
 from resnet50.errors import UserError
-from resnet50.handoff.buffer import (
-    BatchBuffer,
-    BatchFileError,
-    StoredBatch,
-    has_shifts,
-)
+from resnet50.handoff.buffer import BatchBuffer, BatchFileError, StoredBatch, has_shifts
 from resnet50.handoff.manifest import differences, read_manifest
 from resnet50.handoff.progress import Position
 from resnet50.pixels.augmentation import (
