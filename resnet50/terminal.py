@@ -73,7 +73,7 @@ def progress_bar(**settings) -> tqdm:
     )
 
 
-class StatusBar:
+class StatusBar(contextlib.AbstractContextManager):
     """A bar that may move in both directions, followed by a line of text.
 
     The bar is ``bar_width`` characters wide.
@@ -85,9 +85,6 @@ class StatusBar:
         )
         self._bar: tqdm | None = None
         self._shown_at = float("-inf")
-
-    def __enter__(self) -> "StatusBar":
-        return self
 
     def __exit__(self, *exception) -> None:
         if self._bar is not None:

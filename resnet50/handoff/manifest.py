@@ -143,20 +143,18 @@ class ManifestCheck:
         with file:
             status = os.fstat(file.fileno())
             signature = status.st_ino, status.st_mtime_ns, status.st_size
-            if signature != self._checked:
-                self._compare(_parse(file.read()))
-                is_settled = time.time_ns() - status.st_mtime_ns > _TICK_NS
-                self._checked = signature if is_settled else None
-        return True
-
-    def _compare(self, found: dict) -> None:
-        changed = differences(found, self._manifest)
+            if signature == self._checked:
+                return True
+            changed = differences(_parse(file.read()), self._manifest)
         if changed:
             raise ManifestError(
                 f"{self._folder}: {'; '.join(changed)} (there: the batches of "
                 "runtime_preprocessing.py; restart that one with the settings of this "
                 "terminal, and it replaces them, or this one with those)"
             )
+        is_settled = time.time_ns() - status.st_mtime_ns > _TICK_NS
+        self._checked = signature if is_settled else None
+        return True
 
 
 def require_same(folder: Path, manifest: dict) -> bool:

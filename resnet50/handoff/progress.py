@@ -75,9 +75,6 @@ def write_progress(folder: Path, position: Position) -> None:
 
     Not durable, because it is written at each step. A reader that finds it empty after
     a power cut gets the position from elsewhere.
-
-    Raises:
-        OSError: It cannot be written.
     """
     content = _content(position)
     path = folder / FILE_NAME

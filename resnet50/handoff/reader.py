@@ -77,8 +77,11 @@ class ReaderSettings(NamedTuple):
 class BatchReader:
     """Iterates over the batches of some steps, in order, reading ahead.
 
-    Use it as a context manager, so that its thread ends. Errors of the thread, such as
-    BatchFileError, are raised by the iteration.
+    Use it as a context manager, which starts and ends its thread. Errors of the thread,
+    such as BatchFileError, are raised by the iteration. ``should_stop`` is polled before
+    each batch and while waiting, and ends the iteration. While waiting, the reader
+    restores the trainer's files, and notifies the observer when a long wait starts and
+    ends and when the preprocessor is gone.
     """
 
     def __init__(
@@ -90,17 +93,6 @@ class BatchReader:
         observer: Observer,
         should_stop: Callable[[], bool],
     ):
-        """Prepares to read; the thread starts with the ``with`` block.
-
-        Args:
-            source: Has the batches.
-            steps: The steps to deliver.
-            settings: How to wait.
-            files: The trainer's files in the buffer folder, restored while it waits.
-            observer: Is notified when a long wait starts and ends, and when the
-                preprocessor is gone.
-            should_stop: Polled before each batch and while waiting; ends the iteration.
-        """
         self._source = source
         self._steps = steps
         self._settings = settings
