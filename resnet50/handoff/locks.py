@@ -47,10 +47,7 @@ def _lock_path(folder: Path, role: str) -> Path:
 
 
 class Role:
-    """A role that this process holds in a folder; see ``exclusive_role``.
-
-    The constructor raises AlreadyRunningError, or OSError if there is no lock file.
-    """
+    """A role that this process holds in a folder; see ``exclusive_role``."""
 
     def __init__(self, folder: Path, name: str):
         self.folder = folder

@@ -9,6 +9,7 @@ import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from resnet50.handoff import manifest as manifests
 from resnet50.handoff import progress
@@ -18,24 +19,21 @@ from resnet50.handoff.progress import Position
 from resnet50.observer import Observer
 
 
-class PreprocessorFiles:
+class PreprocessorFiles(NamedTuple):
     """The buffer folder, with the preprocessor's lock and manifest in it."""
 
-    def __init__(
-        self, role: Role, buffer: BatchBuffer, manifest: dict, observer: Observer
-    ):
-        self._role = role
-        self._buffer = buffer
-        self._manifest = manifest
-        self._observer = observer
+    role: Role
+    buffer: BatchBuffer
+    manifest: dict
+    observer: Observer
 
     def missing(self) -> Path | None:
         """What was deleted: the manifest, the lock file, the folder, or nothing."""
-        path = self._role.folder / manifests.FILE_NAME
+        path = self.role.folder / manifests.FILE_NAME
         has_manifest = os.access(path, os.F_OK)  # Path.exists raises if the disk fails.
-        if self._role.is_held():
+        if self.role.is_held():
             return None if has_manifest else path
-        return self._role.path if has_manifest else self._role.folder
+        return self.role.path if has_manifest else self.role.folder
 
     def restore(self) -> bool:
         """Restores what was deleted; returns whether anything was.
@@ -48,9 +46,9 @@ class PreprocessorFiles:
         missing = self.missing()
         if missing is None:
             return False
-        self._role.take_again(make_folder=True)
-        manifests.replace_stale(self._buffer, self._manifest, self._observer.notify)
-        self._observer.notify(f"{missing}: was deleted; created again")
+        self.role.take_again(make_folder=True)
+        manifests.replace_stale(self.buffer, self.manifest, self.observer.notify)
+        self.observer.notify(f"{missing}: was deleted; created again")
         return True
 
 

@@ -78,10 +78,10 @@ class BatchReader:
     """Iterates over the batches of some steps, in order, reading ahead.
 
     Use it as a context manager, which starts and ends its thread. Errors of the thread,
-    such as BatchFileError, are raised by the iteration. ``should_stop`` is polled before
-    each batch and while waiting, and ends the iteration. While waiting, the reader
-    restores the trainer's files, and notifies the observer when a long wait starts and
-    ends and when the preprocessor is gone.
+    such as BatchFileError, are raised by the iteration. ``should_stop`` is polled
+    before each batch and while waiting, and ends the iteration. While waiting, the
+    reader restores the trainer's files. It notifies the observer when a long wait
+    starts and ends, and when the preprocessor is gone.
     """
 
     def __init__(
