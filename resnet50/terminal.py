@@ -37,19 +37,12 @@ class PatientStream:
         return getattr(self._stream, name)
 
 
-class _LogLines:
+class _LogLines(PatientStream):
     """Turns each state of a bar into a line, for a stderr that is a file."""
 
-    def __init__(self, stream: TextIO):
-        self._stream = stream
-
-    def write(self, text: str) -> None:
+    def write(self, text: str) -> int:
         line = text.strip("\r\n ")
-        if line:
-            self._stream.write(line + "\n")
-
-    def flush(self) -> None:
-        self._stream.flush()
+        return super().write(line + "\n") if line else 0
 
 
 class _Bar(tqdm):

@@ -126,9 +126,7 @@ class SharedBuffer(BatchBuffer):
         """The listed files, and those of confirmed batches that are not listed yet."""
         found = super().files()
         oldest = time.monotonic() - _LISTING_LAG_SECONDS
-        for position, deleted_at in list(self._deleted.items()):
-            if deleted_at < oldest:
-                del self._deleted[position]
+        self._deleted = {p: at for p, at in self._deleted.items() if at >= oldest}
         for position, confirmed_at in list(self._confirmed.items()):
             is_listed = found.get(position) == KINDS
             if is_listed or confirmed_at < oldest:
