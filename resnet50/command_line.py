@@ -60,7 +60,7 @@ def add_epoch_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """Reads config.txt and applies the flags that override it; raises ConfigError."""
+    """Reads config.txt, then the flags; raises ConfigError if a value is wrong."""
     config = read_config(args.config)
     for key, (section, _) in _OVERRIDES.items():
         value = getattr(args, key, None)
