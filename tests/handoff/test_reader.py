@@ -287,7 +287,7 @@ def test_damaged_batch_is_deleted_once_to_be_made_again(buffer):
             assert_is(batch, step)
     (line,) = observer.lines
     assert line.startswith(f"{damaged}: ")
-    assert line.endswith("; deleted, to be made again")
+    assert line.endswith("; deleted, to be created again")
 
 
 def test_damaged_batch_that_cannot_be_deleted_is_reported_and_tried_again(buffer):
