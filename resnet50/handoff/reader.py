@@ -82,8 +82,7 @@ class BatchReader:
     batch to the device, in a thread; the iteration returns its results, and raises the
     errors of the threads, such as BatchFileError. ``should_stop`` is polled before each
     batch and while waiting, and ends the iteration. While waiting, the reader restores
-    the trainer's files. It notifies the observer when a long wait starts and ends, and
-    when the preprocessor is gone.
+    the trainer's files, and reports long waits and an absent preprocessor.
     """
 
     def __init__(
