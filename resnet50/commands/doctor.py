@@ -48,7 +48,7 @@ def inspect_images(config: Config) -> Iterator[Finding]:
     """
     dataset = open_training_set(config.dataset, config.train.buffer_folder)
     yield data.check_training_set(dataset, config.train.batch_size)
-    yield from data.check_passed_over(dataset)
+    yield from data.check_skipped(dataset)
     # Only the evaluation needs the validation images.
     validation = partial(inspect_validation_set, config, dataset)
     yield from guarded("validation images", validation, status=WARNING)
@@ -63,7 +63,7 @@ def inspect_validation_set(config: Config, training: Dataset) -> Iterator[Findin
         config.dataset, training.class_names, config.train.buffer_folder
     )
     yield data.check_validation_set(validation)
-    yield from data.check_passed_over(validation)
+    yield from data.check_skipped(validation)
 
 
 def inspect_pair(config: Config, dataset: Dataset) -> Iterator[Finding]:

@@ -27,9 +27,9 @@ def test_counts(tmp_path):
 
 def test_files_that_are_no_images_are_named(tmp_path):
     make_class_folders(tmp_path, 2, 1)
-    assert list(data.check_passed_over(open_dataset(tmp_path, None))) == []
+    assert list(data.check_skipped(open_dataset(tmp_path, None))) == []
     (tmp_path / "class_000" / "notes.txt").touch()
-    (finding,) = data.check_passed_over(open_dataset(tmp_path, None))
+    (finding,) = data.check_skipped(open_dataset(tmp_path, None))
     assert finding.status == OK
     assert "files that are no images: 1 skipped; the first is" in finding.what
 
