@@ -19,7 +19,7 @@ _NETWORK = {
     *("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "lustre", "ceph", "beegfs"),
     *("gpfs", "glusterfs", "fuse.glusterfs", "fuse.sshfs", "fuse.s3fs", "fuse.gcsfuse"),
 }
-_MEMORY = {"tmpfs", "ramfs"}
+RAM_DISKS = {"tmpfs", "ramfs"}
 
 # dataset.listing distrusts a folder's cached listing if the folder changed this shortly
 # before it was listed.
@@ -84,18 +84,13 @@ def file_system_of(folder: Path, mounts: Path = Path("/proc/mounts")) -> str:
     return kind
 
 
-def is_ram_disk(kind: str) -> bool:
-    """Whether a kind of file system keeps its files in memory."""
-    return kind in _MEMORY
-
-
 def check_file_system(folder: Path, kind: str) -> Finding:
     """Checks the file system of the buffer folder."""
     if kind in _NETWORK:
         what = f"buffer: {folder} is on a network file system, {kind}"
         remedy = "set [train] buffer_folder to a local SSD or to /dev/shm/buffer"
         return Finding(WARNING, what, remedy)
-    where = "in memory" if is_ram_disk(kind) else "on a disk"
+    where = "in memory" if kind in RAM_DISKS else "on a disk"
     return Finding(OK, f"buffer: {folder} is {where} ({kind or 'unknown'})")
 
 
@@ -104,8 +99,6 @@ def check_buffer_room(folder: Path, buffer_size: int, batch_bytes: int) -> Findi
 
     The folder need not exist.
     """
-    batches = f"{buffer_size} batches of {batch_bytes / 1e6:.1f} MB"
-    what = f"buffer: {batches} take {buffer_size * batch_bytes / 1e9:.1f} GB"
     buffer = BatchBuffer(existing_part(folder))
     try:
         fitting = fitting_buffer_size(buffer, buffer_size, batch_bytes)
@@ -113,6 +106,8 @@ def check_buffer_room(folder: Path, buffer_size: int, batch_bytes: int) -> Findi
         is_in_shm = Path("/dev/shm") in (folder, *folder.parents)
         hint = "a container's /dev/shm: docker run --shm-size=8g" if is_in_shm else ""
         return Finding(PROBLEM, str(error), hint)
+    what = f"buffer: {buffer_size} batches of {batch_bytes / 1e6:.1f} MB "
+    what += f"take {buffer_size * batch_bytes / 1e9:.1f} GB"
     if fitting == buffer_size:
         return Finding(OK, what)
     what += f", but {folder} has room for {fitting}"
@@ -168,5 +163,4 @@ def free_bytes(folder: Path) -> int:
 
 def is_same_disk(first: Path, second: Path) -> bool:
     """Whether two folders, which need not exist, share their free space."""
-    devices = [existing_part(path).stat().st_dev for path in (first, second)]
-    return devices[0] == devices[1]
+    return existing_part(first).stat().st_dev == existing_part(second).stat().st_dev

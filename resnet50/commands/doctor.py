@@ -101,7 +101,7 @@ def inspect_machine(config: Config) -> Iterator[Finding]:
     train, num_workers = config.train, config.runtime_preprocessing.num_workers
     size, missing = missing_batch_bytes(config)
     kind = disks.file_system_of(train.buffer_folder.resolve())
-    is_in_memory = disks.is_ram_disk(kind)
+    is_in_memory = kind in disks.RAM_DISKS
     memory = machine.available_memory()
     yield machine.check_cores(machine.usable_cores(), num_workers)
     yield machine.check_memory(
