@@ -11,7 +11,6 @@ longer with a GPU, on which it tries a convolution.
 import platform
 import sys
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 from resnet50 import command_line
@@ -50,11 +49,11 @@ def inspect_images(config: Config) -> Iterator[Finding]:
     yield data.check_training_set(dataset, config.train.batch_size)
     yield from data.check_skipped(dataset)
     # Only the evaluation needs the validation images.
-    validation = partial(inspect_validation_set, config, dataset)
+    validation = inspect_validation_set(config, dataset)
     yield from guarded("validation images", validation, status=WARNING)
     yield from data.check_sample(data.read_sample(dataset), config.dataset)
-    yield from guarded("programs", partial(inspect_pair, config, dataset))
-    yield from guarded("checkpoints", partial(inspect_checkpoints, config, dataset))
+    yield from guarded("programs", inspect_pair(config, dataset))
+    yield from guarded("checkpoints", inspect_checkpoints(config, dataset))
 
 
 def inspect_validation_set(config: Config, training: Dataset) -> Iterator[Finding]:
@@ -135,11 +134,8 @@ def inspect_gpu(running: Programs) -> Iterator[Finding]:
         # Imported here so that everything else is printed before TensorFlow loads.
         from resnet50.training.devices import trial
     except ImportError as error:
-        yield Finding(
-            PROBLEM,
-            f"TensorFlow: cannot be imported: {error}",
-            "python3 -m pip install 'tensorflow[and-cuda]'",
-        )
+        what = f"TensorFlow: cannot be imported: {error}"
+        yield Finding(PROBLEM, what, "python3 -m pip install 'tensorflow[and-cuda]'")
         return
     build = trial.find_build()
     yield gpu.check_build(build)
@@ -154,7 +150,7 @@ def inspect_gpu(running: Programs) -> Iterator[Finding]:
 
 def diagnose(args) -> Iterator[Finding]:
     """Yields all findings, the quick ones first."""
-    yield from guarded("Python", inspect_software)
+    yield from guarded("Python", inspect_software())
     running = Programs(None, None)
     try:
         config = command_line.load_config(args)
@@ -163,10 +159,10 @@ def diagnose(args) -> Iterator[Finding]:
     else:
         yield Finding(OK, f"configuration: {args.config} is complete and valid")
         running = agreement.find_programs(config.train.buffer_folder)
-        yield from guarded("machine", partial(inspect_machine, config))
-        yield from guarded("folders", partial(inspect_folders, config))
-        yield from guarded("training images", partial(inspect_images, config))
-    yield from guarded("GPU", partial(inspect_gpu, running), status=WARNING)
+        yield from guarded("machine", inspect_machine(config))
+        yield from guarded("folders", inspect_folders(config))
+        yield from guarded("training images", inspect_images(config))
+    yield from guarded("GPU", inspect_gpu(running), status=WARNING)
 
 
 def main() -> None:

@@ -113,7 +113,7 @@ def test_expected_failures_of_a_check_are_findings(error):
         yield Finding(OK, "fine")
         raise error
 
-    assert list(guarded("subject", check)) == [
+    assert list(guarded("subject", check())) == [
         Finding(OK, "fine"),
         Finding(PROBLEM, "subject: x: wrong"),
     ]
@@ -125,7 +125,7 @@ def test_a_bug_in_a_check_keeps_its_traceback():
         yield
 
     with pytest.raises(ZeroDivisionError):
-        list(guarded("subject", check))
+        list(guarded("subject", check()))
 
 
 def test_the_size_of_a_checkpoint_is_that_of_the_networks_variables():
