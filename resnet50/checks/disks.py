@@ -39,9 +39,7 @@ class Trial(NamedTuple):
 
 def existing_part(path: Path) -> Path:
     """The path, or the nearest folder above it that exists."""
-    while not path.exists():
-        path = path.parent
-    return path
+    return next(part for part in (path, *path.parents) if part.exists())
 
 
 def try_to_write(folder: Path) -> Trial:

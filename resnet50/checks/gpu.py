@@ -10,15 +10,11 @@ from resnet50.checks.findings import OK, PROBLEM, WARNING, Finding
 
 def check_build(build: Build) -> Finding:
     """Says what TensorFlow was built for."""
+    what = f"TensorFlow: {build.tensorflow}"
     if not build.cuda:
-        return Finding(
-            WARNING,
-            f"TensorFlow: {build.tensorflow} is built without GPUs",
-            "python3 -m pip install 'tensorflow[and-cuda]', on Linux",
-        )
-    return Finding(
-        OK, f"TensorFlow: {build.tensorflow}, CUDA {build.cuda}, cuDNN {build.cudnn}"
-    )
+        remedy = "python3 -m pip install 'tensorflow[and-cuda]', on Linux"
+        return Finding(WARNING, f"{what} is built without GPUs", remedy)
+    return Finding(OK, f"{what}, CUDA {build.cuda}, cuDNN {build.cudnn}")
 
 
 def check_driver(driver: Driver, build: Build) -> Finding:
@@ -29,33 +25,25 @@ def check_driver(driver: Driver, build: Build) -> Finding:
     """
     major = int(build.cuda.split(".")[0])
     install = f"install an NVIDIA driver for CUDA {major} or later, and reboot"
-    name = driver.version or "version unknown"
     if driver.obstacle and not driver.version:
         return Finding(WARNING, "driver: there is no NVIDIA driver", install)
+    what = f"driver: {driver.version or 'version unknown'}"
     if driver.obstacle:
-        return Finding(
-            WARNING,
-            f"driver: {name} runs, but its library cannot be loaded: {driver.obstacle}",
-            "in a container: docker run --gpus all; else reinstall the driver",
-        )
+        what += f" runs, but its library cannot be loaded: {driver.obstacle}"
+        remedy = "in a container: docker run --gpus all; else reinstall the driver"
+        return Finding(WARNING, what, remedy)
     if driver.cuda is None:
-        return Finding(OK, f"driver: {name}")
-    supported = ".".join(map(str, driver.cuda))
+        return Finding(OK, what)
+    what += f", for CUDA {'.'.join(map(str, driver.cuda))}"
     if driver.cuda[0] < major:
-        return Finding(
-            WARNING,
-            f"driver: {name}, for CUDA {supported}, is too old for CUDA {build.cuda}",
-            install,
-        )
-    return Finding(OK, f"driver: {name}, for CUDA {supported}")
+        return Finding(WARNING, f"{what}, is too old for CUDA {build.cuda}", install)
+    return Finding(OK, what)
 
 
 def check_libraries(build: Build, reasons: dict[str, str]) -> Finding:
     """Names the libraries of CUDA that TensorFlow needs and cannot load.
 
-    Args:
-        build: A TensorFlow built with CUDA.
-        reasons: For each library, why it cannot be loaded, or "".
+    reasons says for each library why it cannot be loaded, or "".
     """
     if not reasons:
         what = "not checked, this TensorFlow does not name its packages"
@@ -63,29 +51,15 @@ def check_libraries(build: Build, reasons: dict[str, str]) -> Finding:
     missing = {name: reason for name, reason in reasons.items() if reason}
     if not missing:
         return Finding(OK, f"CUDA's libraries: all {len(reasons)} can be loaded")
-    # A reason is shown if it says more than that the library's own file is missing.
-    shown = [
-        f"; {name}: {reason}"
-        for name, reason in missing.items()
-        if not (name in reason and "No such file" in reason)
-    ]
-    return Finding(
-        WARNING,
-        f"CUDA's libraries: {len(missing)} of {len(reasons)} are missing: "
-        f"{', '.join(missing)}{''.join(shown[:1])}",
-        f"python3 -m pip install 'tensorflow[and-cuda]=={build.tensorflow}'",
-    )
-
-
-def check_found(gpus: list[Gpu]) -> Finding:
-    """Names the GPU that will train."""
-    if not gpus:
-        what = "TensorFlow finds none and would train on the CPU, about a hundred "
-        remedy = "see the warnings about driver and libraries"
-        return Finding(WARNING, f"GPU: {what}times slower", remedy)
-    more = f"; {len(gpus) - 1} more are not used" if gpus[1:] else ""
-    major, minor = gpus[0].capability
-    return Finding(OK, f"GPU: {gpus[0].name}, compute capability {major}.{minor}{more}")
+    what = f"CUDA's libraries: {len(missing)} of {len(reasons)} are missing: "
+    what += ", ".join(missing)
+    for name, reason in missing.items():
+        # It says more than that the library's own file is missing.
+        if name not in reason or "No such file" not in reason:
+            what += f"; {name}: {reason}"
+            break
+    remedy = f"python3 -m pip install 'tensorflow[and-cuda]=={build.tensorflow}'"
+    return Finding(WARNING, what, remedy)
 
 
 def _built_for(name: str) -> tuple[int, int]:
@@ -120,18 +94,13 @@ def check_kernels(gpu: Gpu, build: Build) -> Finding:
 
 
 def check_trial(outcome: Outcome, *, with_xla: bool) -> Finding:
-    """Judges a trial of a convolution and its gradient on the GPU.
-
-    A training can do without XLA.
-    """
+    """Judges a trial of a convolution and its gradient; a training needs no XLA."""
     subject = "XLA" if with_xla else "computing"
     if outcome.status == 0:
         return Finding(OK, f"{subject}: a convolution and its gradient work on the GPU")
-    end = (
-        f"killed by {signal.Signals(-outcome.status).name}"
-        if outcome.status < 0
-        else f"exit status {outcome.status}"
-    )
+    end = f"exit status {outcome.status}"
+    if outcome.status < 0:
+        end = f"killed by {signal.Signals(-outcome.status).name}"
     what = f"{subject}: a convolution fails on the GPU, {end}: {outcome.last_line}"
     if with_xla:
         return Finding(WARNING, what, "leave XLA off")
@@ -141,17 +110,19 @@ def check_trial(outcome: Outcome, *, with_xla: bool) -> Finding:
 def check_devices(
     gpus: list[Gpu], build: Build, attempt: Callable[[bool], Outcome] | None
 ) -> Iterator[Finding]:
-    """Checks the GPUs that TensorFlow has found.
+    """Checks the GPUs that TensorFlow has found; the first one will train.
 
-    Args:
-        gpus: All GPUs, the one that will train first.
-        build: The installed TensorFlow.
-        attempt: Computes on the GPU in a process of its own, with XLA or without; None
-            while a training uses the GPU.
+    attempt computes on the GPU in another process, with XLA or without. It is None
+    while a training uses the GPU.
     """
-    yield check_found(gpus)
     if not gpus:
+        what = "GPU: TensorFlow finds none and would train on the CPU, about a hundred "
+        remedy = "see the warnings about driver and libraries"
+        yield Finding(WARNING, f"{what}times slower", remedy)
         return
+    name, (major, minor) = gpus[0]
+    more = f"; {len(gpus) - 1} more are not used" if gpus[1:] else ""
+    yield Finding(OK, f"GPU: {name}, compute capability {major}.{minor}{more}")
     yield check_kernels(gpus[0], build)
     if attempt is None:
         yield Finding(OK, "computing: not tried while train.py runs")

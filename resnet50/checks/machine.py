@@ -85,13 +85,10 @@ def check_memory(
         what = f"memory: {needed / 1e9:.1f} GB needed; how much is free is unknown"
         return Finding(OK, what)
     what = f"memory: {available / 1e9:.1f} GB are free, about {needed / 1e9:.1f} needed"
+    remedy = "lower [runtime_preprocessing] num_workers"
     if ram_disk_bytes:
         what += f", {ram_disk_bytes / 1e9:.1f} of them by the buffer on a RAM disk"
+        remedy = "lower [train] buffer_size, or move buffer_folder to a disk"
     if needed <= available:
         return Finding(OK, what)
-    remedy = (
-        "lower [train] buffer_size, or move buffer_folder to a disk"
-        if ram_disk_bytes
-        else "lower [runtime_preprocessing] num_workers"
-    )
     return Finding(WARNING, what, f"{remedy}; a process may be killed otherwise")

@@ -66,10 +66,9 @@ PATTERNS: dict[str, Pattern] = {
 
 
 def render_picture(pattern: Pattern, rng: np.random.Generator) -> Image.Image:
-    """Renders one picture of a class.
+    """Renders one picture of a class, in RGB.
 
-    Returns:
-        RGB, its shorter side 80 to 160 pixels, its longer side up to 1.5 times that.
+    Its shorter side has 80 to 160 pixels, its longer side up to 1.5 times as many.
     """
     shorter = int(rng.integers(80, 161))
     longer = int(shorter * rng.uniform(1, 1.5))
