@@ -19,7 +19,7 @@ import resnet50.training  # noqa: F401, which makes TensorFlow quiet.
 import tensorflow as tf
 
 from resnet50.pixels.augmentation import ChannelStatistics
-from resnet50.training.update.loss import cross_entropy, l2_loss
+from resnet50.training.update.loss import cross_entropy
 from resnet50.training.update.schedules import StepNumbers
 from resnet50.training.update.step import create_training
 
@@ -75,7 +75,8 @@ def make_keras(images, labels, args: argparse.Namespace) -> Step:
     def step():
         with tf.GradientTape() as tape:
             logits = tf.cast(network(images, training=True), tf.float32)
-            loss = cross_entropy(logits, labels, 0.0) + l2_loss(kernels, L2_PENALTY)
+            penalty = L2_PENALTY * tf.add_n([tf.nn.l2_loss(k) for k in kernels])
+            loss = cross_entropy(logits, labels, 0.0) + penalty
             target = optimizer.scale_loss(loss) if is_scaled else loss
         gradients = tape.gradient(target, [v.value for v in variables])
         optimizer.apply(gradients, variables)

@@ -69,7 +69,7 @@ AVERAGING = "resnet50/training/update/averaging.py"
 MIXUP = "resnet50/training/update/mixup.py"
 SCHEDULES = "resnet50/training/update/schedules.py"
 AUGMENTATION = "resnet50/pixels/augmentation.py"
-INPUTS = "resnet50/network/inputs.py"
+INPUTS = "resnet50/network/layers.py"
 PILLOW_NUMPY = "resnet50/pixels/pillow_numpy.py"
 RESAMPLING = "resnet50/pixels/resampling.py"
 KERNELS = "resnet50/pixels/kernels.py"
@@ -176,8 +176,8 @@ MUTATIONS = (
     Mutation(
         "batch renormalization: the moving variance is of biased ones",
         NORMALIZATION,
-        "self._move_statistics(mean, unbiased_variance)",
-        "self._move_statistics(mean, biased_variance)",
+        "self._move_statistics(measured.batch_mean, unbiased_variance)",
+        "self._move_statistics(measured.batch_mean, biased_variance)",
         _MOVING,
     ),
     Mutation(
@@ -211,8 +211,8 @@ MUTATIONS = (
     Mutation(
         "batch renormalization: factors in float16",
         NORMALIZATION,
-        "tf.cast(normalized, tf.float32) * (self.gamma * r)",
-        "tf.cast(normalized * tf.cast(self.gamma * r, x.dtype), tf.float32)",
+        "(x, self.gamma * r, ",
+        "(x, tf.cast(tf.cast(self.gamma * r, x.dtype), tf.float32), ",
         (
             "training/update/test_precision.py"
             "::test_renormalization_s_factors_are_not_rounded_to_halves",
@@ -288,8 +288,8 @@ MUTATIONS = (
     Mutation(
         "no l2 penalty in what is differentiated",
         STEP,
-        "self._scale(forward.loss)",
-        "self._scale(forward.cross_entropy)",
+        "g + penalties[v.ref()] if",
+        "g if",
         (
             "training/update/test_step.py"
             "::test_the_l2_penalty_may_include_gamma_beta_and_the_bias",
@@ -298,22 +298,22 @@ MUTATIONS = (
     Mutation(
         "no l2 penalty in the loss that is reported",
         STEP,
-        "entropy, penalty, entropy + penalty)",
-        "entropy, penalty, entropy)",
+        "loss = forward.cross_entropy + penalty.loss",
+        "loss = forward.cross_entropy",
         ("training/update/test_step.py::test_the_returned_loss_has_the_l2_penalty",),
     ),
     Mutation(
         "an l2 penalty without its half",
         LOSS,
-        "return l2_penalty * tf.add_n(",
-        "return 2 * l2_penalty * tf.add_n(",
+        "loss = l2_penalty * tf.nn",
+        "loss = 2 * l2_penalty * tf.nn",
         _LOSS,
     ),
     Mutation(
         "an l2 penalty in float16",
         LOSS,
-        "tf.nn.l2_loss(weight)",
-        "tf.cast(tf.nn.l2_loss(tf.cast(weight, tf.float16)), tf.float32)",
+        "tf.nn.l2_loss(vector)",
+        "tf.cast(tf.nn.l2_loss(tf.cast(vector, tf.float16)), tf.float32)",
         _LOSS,
     ),
     Mutation(
@@ -364,19 +364,19 @@ MUTATIONS = (
     ),
     Mutation(
         "256 levels between 0 and 1 on the device",
-        INPUTS,
+        LAYERS,
         "1 / (255 * std)",
         "1 / (256 * std)",
         (
-            "network/test_inputs.py"
+            "network/test_layers.py"
             "::test_normalizing_on_the_device_is_normalizing_in_the_preprocessor",
         ),
     ),
     Mutation(
         "statistics that an overflow leaves behind",
         STEP,
-        "variable.assign(tf.where(is_finite, variable, value))",
-        "pass",
+        "tf.where(is_finite, join(moving), before)",
+        "join(moving)",
         (
             "training/update/test_precision.py::test_a_step_that_overflows_leaves_no_trace",
         ),
@@ -398,16 +398,16 @@ MUTATIONS = (
     Mutation(
         "gradients unscaled in float16",
         LOSS_SCALE,
-        "gradient * factor",
-        "tf.cast(tf.cast(gradient, tf.float16) * tf.cast(factor, tf.float16),"
+        "vector * (1 / self.scale)",
+        "tf.cast(tf.cast(vector, tf.float16) * tf.cast(1 / self.scale, tf.float16),"
         " tf.float32)",
         _DIVISION,
     ),
     Mutation(
         "gradients that stay scaled",
         LOSS_SCALE,
-        "factor = 1 / self.scale",
-        "factor = 0 * self.scale + 1",
+        "vector * (1 / self.scale)",
+        "vector",
         _DIVISION,
     ),
     Mutation(

@@ -11,6 +11,7 @@ leak 14 MB; two of them, as with mixup, 28 MB. In two runs the trainer grew by 0
 """
 
 import dataclasses
+import functools
 import os
 import statistics
 import subprocess
@@ -30,9 +31,10 @@ from resnet50.handoff.progress import Position, StepRange, write_progress
 from resnet50.handoff.reader import Batch, BatchReader, BatchSource, ReaderSettings
 from resnet50.observer import Observer
 from resnet50.preprocessing.batches import BatchSettings
-from resnet50.training.loop import Loop, PerStepNumbers
+from resnet50.training.loop import Loop, place
 from resnet50.training.run_files import Run
 from resnet50.training.training_observer import TrainingObserver
+from resnet50.training.update.schedules import PerStepNumbers
 from tests.images import make_class_folders
 from tests.settings import PROJECT, write_small_config
 from tests.training.tiny import TinyTraining
@@ -149,6 +151,8 @@ def train(config_path: Path, watch: Watch) -> None:
     run_folder = train.saved_models_folder / "soak"
     run_folder.mkdir(parents=True)
     start, end = Position(0, 0), Position(train.epochs, 0)
+    training = TinyTraining(**dataclasses.asdict(train))
+    numbers = PerStepNumbers(train, config.batch_renorm, batches_per_epoch)
     with (
         locks.exclusive_role(buffer.folder, locks.TRAINER) as role,
         BatchReader(
@@ -158,11 +162,12 @@ def train(config_path: Path, watch: Watch) -> None:
             TrainerFiles([role], Observer(), writes_progress=False),
             Observer(),
             should_stop=lambda: False,
+            place=functools.partial(place, training, numbers),
         ) as reader,
     ):
         write_progress(buffer.folder, start)
         Loop(
-            TinyTraining(**dataclasses.asdict(train)),
+            training,
             Stepwise(reader, watch.after_step),
             buffer,
             Run(
@@ -172,7 +177,7 @@ def train(config_path: Path, watch: Watch) -> None:
                 train.checkpoint_minutes,
                 keep_checkpoints=2,
             ),
-            PerStepNumbers(train, config.batch_renorm, batches_per_epoch),
+            numbers,
             AlwaysDue(),
         ).run(start)
 

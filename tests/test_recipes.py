@@ -7,7 +7,7 @@ import tomli
 
 from resnet50.config.toml_file import read_config
 from resnet50.handoff.buffer import crop_size_at
-from resnet50.training.loop import PerStepNumbers
+from resnet50.training.update.schedules import PerStepNumbers
 from tests.settings import PROJECT
 
 RECIPES = {path.stem: path for path in sorted((PROJECT / "recipes").iterdir())}

@@ -23,7 +23,7 @@ from sklearn.datasets import load_digits
 from resnet50.config.settings import Config
 from resnet50.dataset.images import EPOCH_ORDER
 from resnet50.pixels.augmentation import ChannelStatistics
-from resnet50.training.loop import PerStepNumbers
+from resnet50.training.update.schedules import PerStepNumbers
 from resnet50.training.update.step import Training, create_training
 from resnet50.training.update.totals import count_correct
 from tests.network.keras_weights import (

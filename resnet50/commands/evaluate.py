@@ -93,18 +93,16 @@ def main() -> None:
     with locks.exclusive_role(run_folder, locks.EVALUATOR):
         with command_line.loading():
             # TensorFlow takes seconds; everything else has been checked before.
-            from resnet50.training.run_evaluation import (
-                IMPORTED,
-                EvaluationRequest,
-                evaluate_run,
-            )
+            from resnet50.training import run_evaluation
         if args.imported:
-            epochs = IMPORTED
-        request = EvaluationRequest(
+            epochs = run_evaluation.IMPORTED
+        request = run_evaluation.EvaluationRequest(
             run_folder, epochs, args.crops, args.weights, args.wait
         )
         observer = _Terminal(validation.num_images)
-        for result in evaluate_run(config, (training, validation), request, observer):
+        for result in run_evaluation.evaluate_run(
+            config, training, validation, request, observer
+        ):
             print(result.line(), flush=True)
             for path, reason in result.accuracy.unreadable:
                 say(f"{path}: unreadable, does not count: {reason}")

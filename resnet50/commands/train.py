@@ -115,22 +115,20 @@ class _Terminal(TrainingObserver):
             batch_size=self._config.train.batch_size,
         )
 
-
-def _continue_command(
-    args: argparse.Namespace, config: Config, position: Position, end: int
-) -> str:
-    # At the first batch, only imported weights can be resumed from.
-    is_resumable = args.resume or position > Position(0, 0)
-    return command_line.command_for(
-        "train.py",
-        args,
-        run_folder=args.run_folder,
-        **({"resume": None} if is_resumable else {}),
-        **({"gpus": args.gpus} if args.gpus else {}),
-        epoch_end=end,
-        batch_size=config.train.batch_size,
-        learning_rate=config.train.learning_rate,
-    )
+    def resume_command(self, position: Position, end: int) -> str:
+        args, train = self._args, self._config.train
+        # At the first batch, only imported weights can be resumed from.
+        is_resumable = args.resume or position > Position(0, 0)
+        return command_line.command_for(
+            "train.py",
+            args,
+            run_folder=args.run_folder,
+            **({"resume": None} if is_resumable else {}),
+            **({"gpus": args.gpus} if args.gpus else {}),
+            epoch_end=end,
+            batch_size=train.batch_size,
+            learning_rate=train.learning_rate,
+        )
 
 
 @contextlib.contextmanager
@@ -175,6 +173,7 @@ def main() -> None:
         with command_line.loading():
             # TensorFlow takes seconds; everything else has been checked before.
             from resnet50.training.session import Run, Session
+        observer = _Terminal(args, config, dataset, bar)
         run = Run(
             run_folder,
             describe(config, dataset),
@@ -194,10 +193,10 @@ def main() -> None:
             source=BatchSource(buffer, settings.spec(dataset), manifest),
             roles=roles,
             run=run,
-            observer=_Terminal(args, config, dataset, bar),
+            observer=observer,
         )
         position = session.train()
     if position < Position(epochs.stop, 0):
-        command = _continue_command(args, config, position, epochs.stop)
+        command = observer.resume_command(position, epochs.stop)
         say(f"stopped before {position}; resume with:\n    {command}")
         raise KeyboardInterrupt

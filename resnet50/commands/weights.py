@@ -62,21 +62,15 @@ def origin_of(config: Config, dataset: Dataset) -> Origin:
     )
 
 
-def export_weights(args, config: Config, dataset: Dataset, run_folder: Path) -> None:
-    """Writes a checkpoint's weights into the file."""
-    model, path = resume.load_network(config, dataset, run_folder, args.epoch)
-    write_weights(args.file, model, origin_of(config, dataset))
-    print(f"{args.file}: holds the weights of {path}, {dataset.num_classes:,} classes")
-
-
 def report_differences(weights: WeightsFile, here: Origin) -> None:
     """Says how the weights' origin differs from config.txt, and what follows."""
     origin, path = weights.origin, weights.path
     num_classes = len(here.class_names)
     if weights.num_classes != num_classes:
-        images = f"the training images have {num_classes:,}"
-        follows = "the last layer is initialized again"
-        say(f"{path}: has {weights.num_classes:,} classes, {images}: {follows}")
+        say(
+            f"{path}: has {weights.num_classes:,} classes, the training images have "
+            f"{num_classes:,}: the last layer is initialized again"
+        )
     elif origin.class_names not in ((), here.class_names):
         pairs = zip(origin.class_names, here.class_names)
         label = next((i for i, (a, b) in enumerate(pairs) if a != b), 0)
@@ -125,7 +119,10 @@ def main() -> None:
     leave_gpus_alone()
     dataset = open_training_set(config.dataset, config.train.buffer_folder)
     if args.action == "export":
-        export_weights(args, config, dataset, run_folder)
+        model, path = resume.load_network(config, dataset, run_folder, args.epoch)
+        write_weights(args.file, model, origin_of(config, dataset))
+        num_classes = f"{dataset.num_classes:,} classes"
+        print(f"{args.file}: holds the weights of {path}, {num_classes}")
         return
     command_line.make_folder(run_folder, "[train] saved_models_folder")
     with locks.exclusive_role(run_folder, locks.TRAINER):

@@ -78,14 +78,16 @@ def real(
     return setting(check, f"number, {span}")
 
 
-def flag() -> Any:
-    """True or false."""
+def flag(*, or_auto: bool = False) -> Any:
+    """True or false; or "auto", if that is allowed."""
+    expected = 'true, false or "auto"' if or_auto else "true or false"
 
     def check(value, folder):
-        _require(isinstance(value, bool), "must be true or false")
+        is_auto = or_auto and value == "auto"
+        _require(is_auto or isinstance(value, bool), f"must be {expected}")
         return value
 
-    return setting(check, "true or false")
+    return setting(check, expected)
 
 
 def choice(*choices: str) -> Any:

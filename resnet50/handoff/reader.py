@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from queue import SimpleQueue
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer, BatchFileError, BatchSpec, StoredBatch
 from resnet50.handoff.lost_folder import TrainerFiles
 from resnet50.handoff.manifest import ManifestCheck
+from resnet50.handoff.placer import Placer
 from resnet50.handoff.progress import Position, StepRange
 from resnet50.observer import Observer
 
@@ -69,7 +70,7 @@ class BatchSource:
 class ReaderSettings(NamedTuple):
     """How a BatchReader waits."""
 
-    read_ahead: int  # batches to hold in memory
+    read_ahead: int  # batches to hold in memory, with those on the device
     sleep_seconds: float  # between two attempts to read a batch that does not exist
     how_to_start: str  # command that starts the preprocessor, for the user
 
@@ -89,6 +90,7 @@ class BatchReader:
         files: TrainerFiles,
         observer: Observer,
         should_stop: Callable[[], bool],
+        place: Callable[[Batch], Any] = lambda batch: batch,
     ):
         """Prepares to read; the thread starts with the ``with`` block.
 
@@ -100,6 +102,8 @@ class BatchReader:
             observer: Is notified when a long wait starts and ends, and when the
                 preprocessor is gone.
             should_stop: Polled before each batch and while waiting; ends the iteration.
+            place: Copies a batch to the device, in a thread; the iteration returns its
+                results.
         """
         self._source = source
         self._steps = steps
@@ -116,7 +120,9 @@ class BatchReader:
         # The process can end while a read hangs, unlike with a ThreadPoolExecutor.
         self._thread = threading.Thread(target=self._read_requested, daemon=True)
         self._requests: SimpleQueue[tuple[int, Future] | None] = SimpleQueue()
-        self._reads: deque[Future] = deque()  # of the next steps, in order
+        self._placer = Placer(place)
+        # The next steps, in order, and their placed batches.
+        self._batches: deque[tuple[int, Future]] = deque()
         self._stop = threading.Event()
         # How long the trainer has waited for batches.
         self.waited_seconds = 0.0
@@ -126,6 +132,7 @@ class BatchReader:
 
     def __enter__(self) -> "BatchReader":
         self._thread.start()
+        self._placer.start()
         self._read_ahead()
         return self
 
@@ -133,40 +140,43 @@ class BatchReader:
         self._stop.set()
         self._requests.put(None)
         self._thread.join()
+        self._placer.stop()
 
     def __iter__(self) -> "BatchReader":
         return self
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> Any:
         started = time.monotonic()
         try:
-            batch = self._wait_for_batch(started)
+            step, batch = self._wait_for_batch(started)
         except BaseException:  # Nothing is delivered after an error or the end.
-            self._reads.clear()
+            self._batches.clear()
             raise
         finally:
             self.waited_seconds += time.monotonic() - started
-        self._next_step = batch.step + 1
+        self._next_step = step + 1
         self._read_ahead()
         return batch
 
     def _read_ahead(self) -> None:
-        while len(self._reads) < self._settings.read_ahead:
+        while len(self._batches) < self._settings.read_ahead:
             step = next(self._unread, None)
             if step is None:
                 return
             future = Future()
-            self._reads.append(future)
+            self._batches.append((step, self._placer.submit(future)))
             self._requests.put((step, future))
 
-    def _wait_for_batch(self, started: float) -> Batch:
-        """Waits for the next batch; reports when a long wait starts and ends."""
+    def _wait_for_batch(self, started: float) -> tuple[int, Any]:
+        """Waits for the next step's batch; reports when a long wait starts and ends."""
         is_long = False
-        while self._reads and not self._should_stop():
-            if wait([self._reads[0]], timeout=_POLL_SECONDS).done:
+        while self._batches and not self._should_stop():
+            step, placed = self._batches[0]
+            if wait([placed], timeout=_POLL_SECONDS).done:
                 if is_long:
                     self._observer.notify(f"waited {time.monotonic() - started:.1f} s")
-                return self._reads.popleft().result()
+                self._batches.popleft()
+                return step, self._placer.take(placed)
             if not is_long and time.monotonic() - started > _LONG_WAIT_SECONDS:
                 is_long = True
                 self._observer.notify(f"waiting for the next batch in {self._folder}")

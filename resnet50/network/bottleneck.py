@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import numpy as np
 import tensorflow as tf
 
 from resnet50.network.layers import Convolution
@@ -26,45 +25,40 @@ class Bottleneck(tf.Module):
         in_channels: int,
         channels: int,
         strides: tuple[int, int],
+        create_convolution: Callable[..., Convolution],
         create_normalization: Callable[..., BatchNormalization],
         last_gamma: float,
-        rng: np.random.Generator,
         name: str,
     ):
         """Creates the layers.
 
-        Args:
-            in_channels: Channels of the input.
-            channels: Channels of the first two convolutions.
-            strides: Strides of the first 1x1 and of the 3x3 convolution.
-            create_normalization: Takes (channels, name=...) and returns a layer.
-            last_gamma: Start value of the last normalization's gamma; with 0 the block
-                starts as its shortcut alone (Goyal et al. 2017, section 5.1).
-            rng: Draws the kernels.
-            name: The prefix of the variables' names.
+        ``channels`` are those of the first two convolutions, ``strides`` those of the
+        first 1x1 and of the 3x3 convolution. The last normalization's gamma starts as
+        last_gamma; with 0 the block starts as its shortcut alone (Goyal et al. 2017,
+        section 5.1).
         """
         super().__init__(name=name)
         out_channels = EXPANSION * channels
         stride = strides[0] * strides[1]
         with self.name_scope:
-            self.convolution1 = Convolution(
-                in_channels, channels, 1, strides[0], rng, "convolution1"
+            self.convolution1 = create_convolution(
+                in_channels, channels, 1, strides[0], name="convolution1"
             )
             self.normalization1 = create_normalization(channels, name="normalization1")
-            self.convolution2 = Convolution(
-                channels, channels, 3, strides[1], rng, "convolution2"
+            self.convolution2 = create_convolution(
+                channels, channels, 3, strides[1], name="convolution2"
             )
             self.normalization2 = create_normalization(channels, name="normalization2")
-            self.convolution3 = Convolution(
-                channels, out_channels, 1, 1, rng, "convolution3"
+            self.convolution3 = create_convolution(
+                channels, out_channels, 1, 1, name="convolution3"
             )
             self.normalization3 = create_normalization(
                 out_channels, initial_gamma=last_gamma, name="normalization3"
             )
             self.has_projection = stride != 1 or in_channels != out_channels
             if self.has_projection:
-                self.projection = Convolution(
-                    in_channels, out_channels, 1, stride, rng, "projection"
+                self.projection = create_convolution(
+                    in_channels, out_channels, 1, stride, name="projection"
                 )
                 self.projection_normalization = create_normalization(
                     out_channels, name="projection_normalization"
@@ -73,16 +67,11 @@ class Bottleneck(tf.Module):
     def __call__(
         self, x: tf.Tensor, is_training: bool, limits: RenormLimits
     ) -> tf.Tensor:
-        """Maps a batch of feature maps to the next.
+        """Maps a batch of feature maps to the next; see ``ResNet50.__call__``.
 
-        Args:
-            x: float32, float16 or bfloat16 [N, H, W, in_channels].
-            is_training: Whether to normalize with the batch's own statistics.
-            limits: r_max and d_max of batch renormalization.
-
-        Returns:
-            [N, ceil(H / stride), ceil(W / stride), EXPANSION * channels] of x's type,
-            not negative.
+        x is float32, float16 or bfloat16 [N, H, W, in_channels]. The result is [N,
+        ceil(H / stride), ceil(W / stride), EXPANSION * channels] of the same type, not
+        negative.
         """
         shortcut = x
         if self.has_projection:

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from resnet50.atomic_io import atomic_file
 from resnet50.errors import UserError
-from resnet50.network.inputs import normalize_on_device
+from resnet50.network.layers import normalize_on_device
 from resnet50.network.model import ResNet50
 from resnet50.network.tracing import traced
 from resnet50.pixels.augmentation import ChannelStatistics
@@ -27,6 +27,7 @@ except ImportError:
 
 CLASS_NAMES_FILE = "class_names.json"
 _ONNX_OPSET = 17
+_INPUTS = [tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")]
 
 
 class ExportError(UserError):
@@ -41,14 +42,8 @@ def resampling_weights(
     Pillow's bilinear filter is a triangle, as wide as a resized pixel where the line
     shrinks (antialiasing) and as a source pixel where it grows.
 
-    Args:
-        source_size: int32 scalar, pixels.
-        resized_size: int32 scalar, pixels.
-        first: int32 scalar, the first of the resized pixels.
-        length: The number of resized pixels.
-
-    Returns:
-        float32 [length, source_size]; each row sums to 1.
+    Sizes are int32 scalars, in pixels. The weights are those of ``length`` resized
+    pixels from ``first`` on: float32 [length, source_size]; each row sums to 1.
     """
     scale = tf.cast(source_size, tf.float32) / tf.cast(resized_size, tf.float32)
     centres = (tf.cast(tf.range(length) + first, tf.float32) + 0.5) * scale
@@ -65,13 +60,8 @@ def centre_crops(images: tf.Tensor, shorter_side: int, crop_size: int) -> tf.Ten
     average 99 % of the values are equal. Both resize x, round to whole levels, and
     resize y.
 
-    Args:
-        images: uint8 [N, H, W, 3], RGB.
-        shorter_side: Size after the resize, pixels, at least crop_size.
-        crop_size: Height and width of the crop, pixels.
-
-    Returns:
-        float32 [N, crop_size, crop_size, 3], whole numbers in 0..255.
+    Maps uint8 [N, H, W, 3], RGB, to float32 [N, crop_size, crop_size, 3], whole numbers
+    in 0..255. Sizes are in pixels; shorter_side is at least crop_size.
     """
     shape = tf.shape(images)
     height, width = shape[1], shape[2]
@@ -109,9 +99,7 @@ class Classifier(tf.Module):
         self._statistics = statistics
         self._shorter_side, self._crop_size = shorter_side, crop_size
 
-    @traced(
-        input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")]
-    )
+    @traced(input_signature=_INPUTS)
     def __call__(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Maps uint8 [N, H, W, 3], RGB, to "probabilities", float32 [N, K]."""
         crops = centre_crops(images, self._shorter_side, self._crop_size)
@@ -158,9 +146,8 @@ def write_onnx(
             "(pip install 'tf2onnx>=1.17')"
         )
     function = traced(classifier.__call__.python_function)
-    specification = [tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")]
     proto, _ = tf2onnx.convert.from_function(
-        function, input_signature=specification, opset=_ONNX_OPSET
+        function, input_signature=_INPUTS, opset=_ONNX_OPSET
     )
     entry = proto.metadata_props.add()
     entry.key, entry.value = "class_names", json.dumps(class_names)

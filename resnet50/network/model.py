@@ -43,18 +43,11 @@ from resnet50.network.synchronized import (
 
 
 class Stage(NamedTuple):
-    """One row of the stage table.
-
-    Attributes:
-        num_blocks: Number of bottlenecks.
-        channels: Channels of each block's first two convolutions; a block's output has
-            EXPANSION times as many.
-        stride: Stride of the first block; the others have stride 1.
-    """
+    """One row of the stage table."""
 
     num_blocks: int
-    channels: int
-    stride: int
+    channels: int  # of a block's first two convolutions; EXPANSION times in its output
+    stride: int  # of the first block; the others have stride 1
 
 
 STAGES = (
@@ -85,10 +78,7 @@ class ResNet50(tf.Module):
     """Maps images to logits.
 
     Attributes:
-        stem_convolution: The 7x7 convolution.
-        stem_normalization: The normalization after it.
         stages: For each stage, the list of its Bottlenecks.
-        classifier: The dense layer after the average pooling.
     """
 
     def __init__(
@@ -100,6 +90,7 @@ class ResNet50(tf.Module):
         seed: int = 0,
         precision: str = "float32",
         pools_by_slices: bool = False,
+        pads_in_op: bool = False,
         is_synchronized: bool = False,
     ):
         """Creates the layers; the same arguments give bitwise the same weights.
@@ -112,6 +103,7 @@ class ResNet50(tf.Module):
             precision: One of PRECISIONS, the type of the activations from the images
                 to the average pooling. The variables are always float32.
             pools_by_slices: See layers.max_pool; for XLA.
+            pads_in_op: See layers.Convolution; for a GPU without XLA.
             is_synchronized: Whether normalizations in training use the statistics of
                 all replicas' images; only for a model under tf.distribute.
         """
@@ -127,10 +119,13 @@ class ResNet50(tf.Module):
             epsilon=settings.epsilon,
             moving_average_decay=settings.moving_average_decay,
         )
+        create_convolution = functools.partial(
+            Convolution, rng=rng, pads_in_op=pads_in_op
+        )
         last_gamma = 0.0 if settings.zero_init_last_gamma else 1.0
 
-        self.stem_convolution = Convolution(
-            3, STEM_CHANNELS, 7, 2, rng, name="stem_convolution"
+        self.stem_convolution = create_convolution(
+            3, STEM_CHANNELS, 7, 2, name="stem_convolution"
         )
         self.stem_normalization = create_normalization(
             STEM_CHANNELS, name="stem_normalization"
@@ -146,9 +141,9 @@ class ResNet50(tf.Module):
                         channels,
                         stage.channels,
                         (stride, 1) if settings.variant == "v1" else (1, stride),
+                        create_convolution,
                         create_normalization,
                         last_gamma,
-                        rng,
                         name=f"stage{stage_number}_block{block_number}",
                     )
                 )
@@ -197,6 +192,4 @@ class ResNet50(tf.Module):
     @property
     def num_parameters(self) -> int:
         """The number of trained values."""
-        return sum(
-            variable.shape.num_elements() for variable in self.trainable_variables
-        )
+        return sum(v.shape.num_elements() for v in self.trainable_variables)

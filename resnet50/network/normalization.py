@@ -4,8 +4,6 @@ The input may be float32, float16 or bfloat16; the output has the same type. All
 variables are float32, and every statistic is computed in float32.
 """
 
-from typing import NamedTuple
-
 import tensorflow as tf
 
 # A pair (r_max, d_max) of scalars: floats or float32 tensors.
@@ -13,15 +11,6 @@ RenormLimits = tuple[float | tf.Tensor, float | tf.Tensor]
 
 # With these limits batch renormalization is batch normalization.
 NO_RENORMALIZATION = (1.0, 0.0)
-
-
-class Standardized(NamedTuple):
-    """A batch with mean 0 and variance 1, and its statistics before, float32 [C]."""
-
-    x_hat: tf.Tensor  # [N, H, W, C]
-    mean: tf.Tensor
-    biased_variance: tf.Tensor
-    unbiased_variance: tf.Tensor
 
 
 class BatchNormalization(tf.Module):
@@ -53,13 +42,8 @@ class BatchNormalization(tf.Module):
     ):
         """Creates the variables.
 
-        Args:
-            channels: C.
-            epsilon: Added to the variance before its square root.
-            moving_average_decay: Share of the old moving statistics that a step keeps,
-                0..1 (exclusive). PyTorch's "momentum" is 1 minus this.
-            initial_gamma: Start value of gamma.
-            name: The prefix of the variables' names.
+        epsilon is added to the variance before its square root. moving_average_decay,
+        0..1 (exclusive), is 1 minus PyTorch's "momentum".
         """
         super().__init__(name=name)
         assert 0 < moving_average_decay < 1, moving_average_decay
@@ -80,10 +64,8 @@ class BatchNormalization(tf.Module):
     ) -> tf.Tensor:
         """Normalizes a batch, [N, H, W, C]; in training updates the moving statistics.
 
-        Args:
-            x: float32, float16 or bfloat16; so is the result.
-            is_training: Whether to use the batch's own statistics.
-            limits: r_max and d_max, for batch renormalization in training.
+        x is float32, float16 or bfloat16; so is the result. Only batch renormalization
+        in training uses the limits.
         """
         if is_training:
             return self._normalize_in_training(x, limits)
@@ -138,31 +120,28 @@ class BatchRenormalization(BatchNormalization):
     """
 
     def _normalize_in_training(self, x: tf.Tensor, limits: RenormLimits) -> tf.Tensor:
-        normalized, mean, biased_variance, unbiased_variance = self._standardize(x)
-        r, d = self._corrections(mean, biased_variance, limits)
-        self._move_statistics(mean, unbiased_variance)
-        # gamma * (x_hat * r + d) + beta, with one product and one sum per pixel. In
-        # float32, because gamma's gradient is a sum over all pixels, too long for
-        # float16.
-        y = tf.cast(normalized, tf.float32) * (self.gamma * r)
-        return tf.cast(y + (self.gamma * d + self.beta), x.dtype)
+        # The op normalizes twice: to measure the batch, as r and d depend on it, and
+        # then with scale gamma * r and offset gamma * d + beta. So no float32 copy of
+        # a float16 x has to be kept for the gradients.
+        ones, zeros = tf.ones_like(self.gamma), tf.zeros_like(self.beta)
+        measured = self._fused_in_training(tf.stop_gradient(x), ones, zeros)
+        # The op normalizes with the biased variance but returns the unbiased one.
+        unbiased_variance = measured.batch_variance
+        count = tf.cast(tf.size(x) / tf.size(self.gamma), tf.float32)  # N H W
+        biased_variance = unbiased_variance * (count - 1) / count
+        r, d = self._corrections(measured.batch_mean, biased_variance, limits)
+        self._move_statistics(measured.batch_mean, unbiased_variance)
+        return self._fused_in_training(x, self.gamma * r, self.gamma * d + self.beta).y
 
-    def _standardize(self, x: tf.Tensor) -> Standardized:
-        normalized = tf.raw_ops.FusedBatchNormV3(
+    def _fused_in_training(self, x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor):
+        return tf.raw_ops.FusedBatchNormV3(
             x=x,
-            scale=tf.ones_like(self.gamma),
-            offset=tf.zeros_like(self.beta),
+            scale=scale,
+            offset=offset,
             mean=[],
             variance=[],
             epsilon=self.epsilon,
             is_training=True,
-        )
-        # The op normalizes with the biased variance but returns the unbiased one.
-        unbiased_variance = normalized.batch_variance
-        count = tf.cast(tf.size(x) / tf.size(self.gamma), tf.float32)  # N H W
-        biased_variance = unbiased_variance * (count - 1) / count
-        return Standardized(
-            normalized.y, normalized.batch_mean, biased_variance, unbiased_variance
         )
 
     def _corrections(

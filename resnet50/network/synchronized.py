@@ -4,14 +4,24 @@ At inference they are the layers that they derive from, with the same variables.
 single device does not need them.
 """
 
+from typing import NamedTuple
+
 import tensorflow as tf
 
 from resnet50.network.normalization import (
     BatchNormalization,
     BatchRenormalization,
     RenormLimits,
-    Standardized,
 )
+
+
+class Standardized(NamedTuple):
+    """A batch with mean 0 and variance 1, and its statistics before, float32 [C]."""
+
+    x_hat: tf.Tensor  # [N, H, W, C]
+    mean: tf.Tensor
+    biased_variance: tf.Tensor
+    unbiased_variance: tf.Tensor
 
 
 class _Synchronized(BatchNormalization):
@@ -61,3 +71,10 @@ class SynchronizedBatchNormalization(_Synchronized):
 
 class SynchronizedBatchRenormalization(_Synchronized, BatchRenormalization):
     """Batch renormalization with the mean and the variance of all replicas' images."""
+
+    def _normalize_in_training(self, x: tf.Tensor, limits: RenormLimits) -> tf.Tensor:
+        normalized, mean, biased_variance, unbiased_variance = self._standardize(x)
+        r, d = self._corrections(mean, biased_variance, limits)
+        self._move_statistics(mean, unbiased_variance)
+        y = normalized * (self.gamma * r) + (self.gamma * d + self.beta)
+        return tf.cast(y, x.dtype)

@@ -99,9 +99,7 @@ def to_state_dict(model: ResNet50) -> dict[str, np.ndarray]:
 def assign_state_dict(model: ResNet50, tensors: Mapping[str, np.ndarray]) -> None:
     """Assigns tensors to a network's variables, except to a head of another size.
 
-    Args:
-        model: Overwritten.
-        tensors: float32, in torchvision's layouts, by name; counters are not needed.
+    They are float32, in torchvision's layouts, by name; counters are not needed.
     """
     for name, variable in named_variables(model).items():
         value = _transpose(tensors[name], _TO_OURS)

@@ -33,21 +33,13 @@ class ExchangeError(UserError):
 
 
 class Origin(NamedTuple):
-    """What a network's outputs depend on besides its weights.
+    """What a network's outputs depend on besides its weights."""
 
-    Attributes:
-        variant: One of model.VARIANTS.
-        epsilon: Added to variances in the normalizations.
-        channel_mean: Of the training images, to normalize images; three in 0..1.
-        channel_std: Of the training images, to normalize images; three in 0..1.
-        class_names: One for each class; empty if unknown.
-    """
-
-    variant: str
-    epsilon: float
-    channel_mean: tuple[float, ...]
-    channel_std: tuple[float, ...]
-    class_names: tuple[str, ...] = ()
+    variant: str  # one of model.VARIANTS
+    epsilon: float  # added to variances in the normalizations
+    channel_mean: tuple[float, ...]  # of the training images; three in 0..1
+    channel_std: tuple[float, ...]  # the same
+    class_names: tuple[str, ...] = ()  # one for each class; empty if unknown
 
 
 # torchvision's ResNet50_Weights, and most of timm's resnet50 weights.
@@ -82,19 +74,12 @@ def write_weights(path: Path, model: ResNet50, origin: Origin) -> None:
 
 
 class WeightsFile(NamedTuple):
-    """The contents of a weights file.
-
-    Attributes:
-        path: The file.
-        tensors: float32, in torchvision's layouts, by name; without the counters.
-        origin: From the metadata, or PUBLISHED without metadata.
-        is_published: Whether there is no metadata.
-    """
+    """The contents of a weights file."""
 
     path: Path
-    tensors: dict[str, np.ndarray]
-    origin: Origin
-    is_published: bool
+    tensors: dict[str, np.ndarray]  # float32, torchvision's layouts, without counters
+    origin: Origin  # PUBLISHED without metadata
+    is_published: bool  # whether there is no metadata
 
     @property
     def num_classes(self) -> int:
@@ -172,11 +157,8 @@ def _require_shapes(
     if any(faults.values()):
         counts = ", ".join(f"{len(names)} {kind}" for kind, names in faults.items())
         lists = [f"{kind}: {', '.join(n)}" for kind, n in faults.items() if n]
-        raise ExchangeError(
-            "\n".join(
-                [f"{path}: its tensors are not those of a ResNet-50: {counts}", *lists]
-            )
-        )
+        line = f"{path}: its tensors are not those of a ResNet-50: {counts}"
+        raise ExchangeError("\n".join([line, *lists]))
 
 
 def _read_origin(path: Path, metadata: dict[str, str]) -> tuple[Origin, bool]:
@@ -197,8 +179,7 @@ def _read_origin(path: Path, metadata: dict[str, str]) -> tuple[Origin, bool]:
 
 def require_same_network(weights: WeightsFile, variant: str, epsilon: float) -> None:
     """Raises ExchangeError if a file's network has another variant or epsilon."""
-    ours = {"variant": variant, "epsilon": epsilon}
-    for key, value in ours.items():
+    for key, value in (("variant", variant), ("epsilon", epsilon)):
         theirs = getattr(weights.origin, key)
         if theirs != value:
             reason = " (what published ones have)" if weights.is_published else ""

@@ -4,10 +4,11 @@ The trainer's time is the sum of three phases:
 
     waiting     no batch is there
     saving      a checkpoint is written
-    computing   everything else: the network, and the copies to the device
+    computing   everything else
 
-Meanwhile its reading thread reads batch files ahead, or waits for one that is missing.
-The thread's seconds overlap with the phases; only waiting slows the training.
+Meanwhile its reading thread reads batch files ahead, or waits for one that is missing,
+and another thread copies them to the device. These overlap with the phases; only
+waiting slows the training.
 """
 
 from typing import NamedTuple
@@ -79,7 +80,7 @@ def _limit_of_trainer(speed: Speed, train: TrainConfig) -> str:
         return f"{start}; [train] deterministic = false makes a GPU faster."
     remedy = f"a larger [train] batch_size (it is {train.batch_size}) uses a GPU better"
     if train.precision == "float32":
-        remedy = '[train] precision = "float16" makes a GPU with tensor cores faster'
+        remedy = '[train] precision = "auto" makes a GPU with Tensor Cores faster'
     return f"{start}; {remedy}, more num_workers would not help."
 
 

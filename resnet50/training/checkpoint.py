@@ -106,15 +106,15 @@ def read_description(path: Path) -> dict:
     try:
         state = json.loads((path / "state.json").read_bytes())
         checksums, description = dict(state["sha256"]), dict(state["training"])
-        damaged = [
-            name for name in checksums if _sha256(path / name) != checksums[name]
-        ]
+        damaged = sorted(
+            name for name, sha256 in checksums.items() if _sha256(path / name) != sha256
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedCheckpointError(f"{path}: is damaged: {error!r}") from None
     if damaged:
         raise DamagedCheckpointError(
-            f"{path}: is damaged: {', '.join(sorted(damaged))} does not have the "
-            "checksum in state.json (use an older checkpoint)"
+            f"{path}: is damaged: {', '.join(damaged)} does not have the checksum in "
+            "state.json (use an older checkpoint)"
         )
     return description
 
@@ -167,11 +167,11 @@ def has_average(path: Path) -> bool:
 
 
 def load_model(
-    model: ResNet50, path: Path, description: dict, *, weights: str | None = "trained"
+    model: ResNet50, path: Path, description: dict, *, weights: str | None = None
 ) -> str:
     """Restores only the network's weights and moving statistics.
 
-    The description, that of ``describe_model``, must agree with the checkpoint's.
+    The description, all or a part of one, must agree with the checkpoint's.
     ``weights`` is one of tables.WEIGHTS; None takes the averaged ones if there are any.
 
     Returns:

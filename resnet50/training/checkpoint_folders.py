@@ -6,6 +6,7 @@ saved_models/RUN/0_00000/   before the first batch: imported weights
 saved_models/RUN/.writing-* being written or deleted; no checkpoint
 """
 
+import itertools
 import re
 import shutil
 import uuid
@@ -96,10 +97,8 @@ def remove_unfinished(run_folder: Path) -> None:
 
 def set_aside(run_folder: Path, checkpoints: list[Checkpoint]) -> Path:
     """Moves checkpoints into a new folder superseded-N of the run, and returns it."""
-    number = 1
-    while (run_folder / f"superseded-{number}").exists():
-        number += 1
-    folder = run_folder / f"superseded-{number}"
+    candidates = (run_folder / f"superseded-{n}" for n in itertools.count(1))
+    folder = next(path for path in candidates if not path.exists())
     folder.mkdir()
     for checkpoint in checkpoints:
         checkpoint.path.rename(folder / checkpoint.path.name)

@@ -4,12 +4,11 @@ Each checkpoint holds a description. For every key, RULES says when the checkpoi
 value must agree with the value here.
 """
 
-import enum
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from resnet50.config.settings import Config
+from resnet50.config.settings import Config, ModelConfig
 from resnet50.dataset.images import Dataset
 from resnet50.errors import UserError
 
@@ -18,13 +17,17 @@ class CheckpointError(UserError):
     """A checkpoint is missing, damaged, or belongs to another training."""
 
 
+def describe_layers(model: ModelConfig) -> dict:
+    """The part of a description that the layers depend on, without the classes."""
+    return {"variant": model.variant, "normalization": model.normalization}
+
+
 def describe_model(config: Config, dataset: Dataset) -> dict:
     """The part of a description that the network and its outputs depend on."""
     return {
         "num_classes": dataset.num_classes,
         "class_names": list(dataset.class_names),
-        "variant": config.model.variant,
-        "normalization": config.model.normalization,
+        **describe_layers(config.model),
     }
 
 
@@ -40,16 +43,10 @@ def describe(config: Config, dataset: Dataset) -> dict:
         "seed": config.train.seed,
         "batches_per_epoch": dataset.batches_per_epoch(config.train.batch_size),
         "precision": config.train.precision,
+        "tf32": config.train.tf32,
+        "xla": config.train.xla,
         "accumulate_batches": config.train.accumulate_batches,
     }
-
-
-class When(enum.Enum):
-    """For which checkpoints a value must agree."""
-
-    ALWAYS = enum.auto()
-    INSIDE_EPOCHS = enum.auto()
-    NEVER = enum.auto()
 
 
 def _require_equal(path: Path, key: str, theirs: Any, ours: Any) -> None:
@@ -73,9 +70,9 @@ def _require_same_classes(path: Path, key: str, theirs: list, ours: list) -> Non
 class Rule(NamedTuple):
     """When the values of a key must agree, and what to do if they do not."""
 
-    when: When = When.ALWAYS
     remedy: str = "change that back"
-    require: Callable[[Path, str, Any, Any], None] = _require_equal
+    require: Callable[[Path, str, Any, Any], None] | None = _require_equal
+    only_inside_epochs: bool = False  # for checkpoints inside an epoch
     is_optional: bool = False  # the oldest checkpoints lack the key
     changes_variables: bool = False  # another value needs other variables
 
@@ -85,12 +82,14 @@ RULES = {
     "class_names": Rule(require=_require_same_classes, is_optional=True),
     "variant": Rule(),
     "normalization": Rule(),
-    "class_words": Rule(When.NEVER),
+    "class_words": Rule(require=None),
     "dataset_fingerprint": Rule(remedy="restore the list of training images as it was"),
     "seed": Rule(),
-    "batches_per_epoch": Rule(When.INSIDE_EPOCHS),
-    "precision": Rule(When.INSIDE_EPOCHS, changes_variables=True),
-    "accumulate_batches": Rule(When.INSIDE_EPOCHS, changes_variables=True),
+    "batches_per_epoch": Rule(only_inside_epochs=True),
+    "precision": Rule(only_inside_epochs=True, changes_variables=True),
+    "tf32": Rule(require=None),
+    "xla": Rule(require=None),
+    "accumulate_batches": Rule(only_inside_epochs=True, changes_variables=True),
 }
 
 
@@ -106,11 +105,10 @@ def require_agreement(
     """
     for key, value in ours.items():
         rule = RULES[key]
-        if rule.when is When.NEVER or (rule.is_optional and key not in theirs):
-            continue
-        if rule.when is When.INSIDE_EPOCHS and not is_inside_epoch:
-            continue
-        rule.require(path, key, theirs.get(key), value)
+        is_missing = rule.is_optional and key not in theirs
+        is_free = rule.only_inside_epochs and not is_inside_epoch
+        if rule.require and not is_missing and not is_free:
+            rule.require(path, key, theirs.get(key), value)
 
 
 def has_same_variables(theirs: dict, ours: dict) -> bool:

@@ -48,7 +48,7 @@ class _Chunk(NamedTuple):
 
     readable: list[int]  # indices of the readable images
     views: list[np.ndarray]  # their views, float32 [crops, crop, crop, 3]
-    unreadable: list[tuple[ImageSource, str]]  # the others, with the reason
+    unreadable: list[Prediction]  # of the others
 
 
 class Evaluator:
@@ -104,7 +104,7 @@ class Evaluator:
                 chunk.views.append(self._read(source))
                 chunk.readable.append(index)
             except UndecodableImageError as error:
-                chunk.unreadable.append((source, str(error)))
+                chunk.unreadable.append(Prediction(source, None, str(error)))
         return chunk
 
     def _read_chunks(
@@ -115,22 +115,17 @@ class Evaluator:
             range(start, min(start + self._images_at_once, num_images))
             for start in range(0, num_images, self._images_at_once)
         )
+        read = functools.partial(self._read_chunk, sources_of)
         num_workers = self._settings.num_workers
         with ThreadPoolExecutor(num_workers) as pool:  # Decoding releases the GIL.
-            yield from map_in_order(
-                pool,
-                functools.partial(self._read_chunk, sources_of),
-                chunks,
-                num_ahead=num_workers + 1,
-            )
+            yield from map_in_order(pool, read, chunks, num_ahead=num_workers + 1)
 
     def predict(self, sources: Sequence[ImageSource]) -> Iterator[Prediction]:
         """Predicts images in their order; unreadable ones may come a little early."""
         for chunk in self._read_chunks(
             lambda i: sources[i.start : i.stop], len(sources)
         ):
-            for source, reason in chunk.unreadable:
-                yield Prediction(source, None, reason)
+            yield from chunk.unreadable
             if chunk.views:
                 probabilities = np.exp(self._logs(np.stack(chunk.views)))
                 for index, of_image in zip(chunk.readable, probabilities):
@@ -145,17 +140,13 @@ class Evaluator:
             EvaluationError: No image can be read.
         """
         unreadable: list[tuple[str, str]] = []
-        num_images = top1 = top5 = 0
-        loss = 0.0
-
+        num_images, sums = 0, np.zeros(3)  # of top-1 hits, top-5 hits, losses
         for chunk in self._read_chunks(dataset.sources, dataset.num_images):
             if chunk.views:
                 labels = dataset.labels[chunk.readable]
-                hits = self._count(np.stack(chunk.views), labels)
-                top1, top5 = top1 + int(hits[0]), top5 + int(hits[1])
-                loss += float(hits[2])
+                sums += [float(n) for n in self._count(np.stack(chunk.views), labels)]
                 num_images += len(chunk.views)
-            unreadable.extend((str(source), why) for source, why in chunk.unreadable)
+            unreadable.extend((str(p.source), p.reason) for p in chunk.unreadable)
             show(num_images + len(unreadable))
         if not num_images:
             name, reason = unreadable[0]
@@ -163,5 +154,4 @@ class Evaluator:
                 f"{dataset.folder}: none of the {dataset.num_images} validation images "
                 f"can be read; the first is {name}: {reason}"
             )
-        shares = top1 / num_images, top5 / num_images
-        return Accuracy(*shares, loss / num_images, num_images, unreadable)
+        return Accuracy(*(sums / num_images).tolist(), num_images, unreadable)

@@ -1,12 +1,11 @@
 """The training loop: takes batches from a reader and makes a step with each."""
 
 import time
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 import tensorflow as tf
 
-from resnet50.config.settings import BatchRenormConfig, TrainConfig
 from resnet50.errors import UserError
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.progress import Position, to_position, to_step
@@ -14,8 +13,7 @@ from resnet50.handoff.reader import Batch, BatchReader
 from resnet50.reports.speed import Speed
 from resnet50.training.run_files import Run, RunFiles
 from resnet50.training.training_observer import Clock, TrainingObserver, TrainingStatus
-from resnet50.training.update import schedules
-from resnet50.training.update.mixup import mixing_share_at
+from resnet50.training.update.schedules import PerStepNumbers
 from resnet50.training.update.step import Training
 
 # How often the loop checks the losses and the preprocessor.
@@ -26,48 +24,20 @@ class LossError(UserError):
     """The loss or a weight is infinite or not a number, so the weights are lost."""
 
 
-class PerStepNumbers:
-    """Computes the numbers that change from step to step from config.txt."""
+class PlacedBatch(NamedTuple):
+    """A batch on the device."""
 
-    def __init__(
-        self, train: TrainConfig, renorm: BatchRenormConfig, batches_per_epoch: int
-    ):
-        """Converts the configuration's epochs to steps."""
-        self._train, self._renorm = train, renorm
-        self._batches_per_epoch = batches_per_epoch
+    step: int
+    position: Position
+    arguments: tuple[tf.Tensor | None, ...]  # of ``Training.step``
 
-    def is_update(self, step: int) -> bool:
-        """Whether a step ends a group of batches and updates the weights."""
-        return schedules.is_update_at(
-            step,
-            batches_per_epoch=self._batches_per_epoch,
-            accumulate_batches=self._train.accumulate_batches,
-        )
 
-    def learning_rate(self, step: int) -> float:
-        """The learning rate of a step."""
-        train = self._train
-        return schedules.learning_rate_at(
-            step,
-            base_learning_rate=train.learning_rate,
-            schedule=train.schedule,
-            total_steps=self._to_steps(train.epochs),
-            warmup_steps=self._to_steps(train.warmup_epochs),
-            decay_steps=[self._to_steps(epoch) for epoch in train.decay_epochs],
-            decay_factor=train.decay_factor,
-        )
-
-    def at(self, step: int) -> schedules.StepNumbers:
-        """All numbers of a step."""
-        train, share = self._train, 1.0
-        if train.mixup_alpha:
-            share = mixing_share_at(step, seed=train.seed, alpha=train.mixup_alpha)
-        r_max, d_max = schedules.renorm_limits_at(step, **vars(self._renorm))
-        rate = self.learning_rate(step)
-        return schedules.StepNumbers(rate, r_max, d_max, share)
-
-    def _to_steps(self, epochs: float) -> int:
-        return round(epochs * self._batches_per_epoch)
+def place(training: Training, numbers: PerStepNumbers, batch: Batch) -> PlacedBatch:
+    """Copies a batch and the numbers of its step to the device."""
+    arguments = training.place(
+        batch.images, batch.labels, batch.shifts, numbers.at(batch.step)
+    )
+    return PlacedBatch(batch.step, batch.position, arguments)
 
 
 class Loop:
@@ -84,7 +54,8 @@ class Loop:
     ):
         """Takes the buffer to write the progress into and to count ready batches in.
 
-        The reader delivers the batches in order; it ends early if a stop is requested.
+        The reader delivers PlacedBatches in order; it ends early if a stop is
+        requested.
         """
         self._training = training
         self._reader = reader
@@ -103,9 +74,7 @@ class Loop:
         self._steps_in_profile = -1
 
     def run(self, start: Position) -> Position:
-        """Trains from a position until the reader ends; returns the next position.
-
-        A checkpoint of that position is on the disk.
+        """Trains until the reader ends; returns the next position, which is saved.
 
         Raises:
             LossError: The loss or a weight is no longer finite.
@@ -126,14 +95,14 @@ class Loop:
             self._files.save_at_end(self._position)
         return self._position
 
-    def _train(self, batch: Batch) -> None:
+    def _train(self, batch: PlacedBatch) -> None:
         """Makes one step and everything due after it."""
-        numbers = self._numbers.at(batch.step)
         is_update = self._numbers.is_update(batch.step)
         train = self._training.step if is_update else self._training.accumulate
-        loss = train(batch.images, batch.labels, batch.shifts, numbers)
+        loss = train(*batch.arguments)
         self._unchecked.append((batch.position, loss))
-        self._clock.num_images += len(batch.labels)
+        _, labels, *_ = batch.arguments
+        self._clock.num_images += len(labels)
         # At once: if something below fails, the step is part of what is saved.
         position = to_position(batch.step + 1, self._run.batches_per_epoch)
         self._position = position
@@ -156,16 +125,14 @@ class Loop:
         self._polled_at = time.monotonic()
         self._check_losses()
         self._reader.check_preprocessor()
-        if self._observer.is_due():
-            self._observer.show(self._status(position))
-
-    def _status(self, position: Position) -> TrainingStatus:
+        if not self._observer.is_due():
+            return
         try:
             num_ready = sum(ready >= position for ready in self._buffer.ready())
         except OSError:  # The reader, which needs the folder, reports this.
             num_ready = None
-        means = self._training.totals.means()
-        return TrainingStatus(position, means, self._clock.speed(), num_ready)
+        means, speed = self._training.totals.means(), self._clock.speed()
+        self._observer.show(TrainingStatus(position, means, speed, num_ready))
 
     def _profile(self) -> None:
         """Counts a step; after every ``profile_steps`` reports their speed."""

@@ -1,5 +1,6 @@
 """Chooses the checkpoint that a program starts from, and loads it."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,11 @@ from resnet50.reports.answers import Classes
 from resnet50.training import checkpoint
 from resnet50.training import checkpoint_folders as folders
 from resnet50.training.checkpoint_folders import Checkpoint, list_checkpoints
-from resnet50.training.description import CheckpointError, describe_model
+from resnet50.training.description import (
+    CheckpointError,
+    describe_layers,
+    describe_model,
+)
 from resnet50.training.update.step import Training
 
 
@@ -40,12 +45,13 @@ def load_network(
     """
     path = choose_checkpoint(run_folder, epoch)
     model = ResNet50(dataset.num_classes, config.model)
-    checkpoint.load_model(model, path, describe_model(config, dataset), weights=None)
+    checkpoint.load_model(model, path, describe_model(config, dataset))
     return model, path
 
 
-def _classes_of(path: Path, description: dict, config: Config) -> Classes:
+def _classes_of(path: Path, config: Config) -> Classes:
     """The classes of a checkpoint; those of an old one come from the dataset."""
+    description = checkpoint.read_description(path)
     if "class_names" in description:
         return Classes(description["class_names"], description.get("class_words", []))
     try:
@@ -53,7 +59,7 @@ def _classes_of(path: Path, description: dict, config: Config) -> Classes:
     except DatasetError as error:
         raise CheckpointError(
             f"{path}: is too old to name its classes, and the training images cannot "
-            f"be asked: {error}"
+            f"be listed: {error}"
         ) from None
     if dataset.num_classes != description["num_classes"]:
         raise CheckpointError(
@@ -70,34 +76,40 @@ def load_classifier(config: Config, path: Path) -> tuple[ResNet50, Classes]:
         CheckpointError: It is missing, damaged, or does not fit [model] in config.txt;
             or it is old and the training images, which then name the classes, do not.
     """
-    classes = _classes_of(path, checkpoint.read_description(path), config)
-    kind = config.model
-    model = ResNet50(len(classes.names), kind)
-    settings = {"variant": kind.variant, "normalization": kind.normalization}
-    checkpoint.load_model(model, path, settings, weights=None)
+    classes = _classes_of(path, config)
+    model = ResNet50(len(classes.names), config.model)
+    checkpoint.load_model(model, path, describe_layers(config.model))
     return model, classes
 
 
 def _candidates(run_folder: Path, epoch_start: int | None) -> list[Checkpoint]:
     """The checkpoints to try, best first; none for a new training."""
+    if epoch_start:
+        position = Position(epoch_start, 0)
+        return [Checkpoint(folders.checkpoint_path(run_folder, position), position)]
     checkpoints = list_checkpoints(run_folder)
-    if epoch_start is None:
-        if not checkpoints:
-            raise CheckpointError(
-                f"{run_folder}: holds no checkpoint to resume from (start without "
-                "--resume)"
-            )
-        return checkpoints[::-1]
-    if epoch_start == 0:
-        if checkpoints:
-            raise CheckpointError(
-                f"{run_folder}: already holds a training, up to "
-                f"{checkpoints[-1].position} (continue with --resume, or start another "
-                "--run_folder)"
-            )
-        return []
-    position = Position(epoch_start, 0)
-    return [Checkpoint(folders.checkpoint_path(run_folder, position), position)]
+    if epoch_start is None and not checkpoints:
+        raise CheckpointError(
+            f"{run_folder}: holds no checkpoint to resume from (start without --resume)"
+        )
+    if epoch_start == 0 and checkpoints:
+        raise CheckpointError(
+            f"{run_folder}: already holds a training, up to {checkpoints[-1].position} "
+            "(continue with --resume, or start another --run_folder)"
+        )
+    return checkpoints[::-1]
+
+
+def recorded(run_folder: Path, epoch_start: int | None) -> dict:
+    """The description in the checkpoint that ``restore`` would load; {} without one.
+
+    Raises:
+        CheckpointError: As ``restore``, for a checkpoint that is missing.
+    """
+    for found in _candidates(run_folder, epoch_start):
+        with contextlib.suppress(checkpoint.DamagedCheckpointError):
+            return checkpoint.read_description(found.path)
+    return {}
 
 
 def restore(

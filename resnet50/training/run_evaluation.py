@@ -58,13 +58,12 @@ class CheckpointAccuracy(NamedTuple):
 
     def line(self) -> str:
         """The result in one line for the user."""
-        accuracy = self.accuracy
-        is_imported = self.epoch in IMPORTED
+        accuracy, num_crops = self.accuracy, self.num_crops
+        what = "imported weights" if self.epoch in IMPORTED else f"epoch {self.epoch}"
         return (
-            ("imported weights" if is_imported else f"epoch {self.epoch}")
-            + f": top-1 {accuracy.top1:.2%}, top-5 {accuracy.top5:.2%} "
-            f"({accuracy.num_images:,} images, {self.num_crops} "
-            f"{'crop' if self.num_crops == 1 else 'crops'}, {self.weights} weights)"
+            f"{what}: top-1 {accuracy.top1:.2%}, top-5 {accuracy.top5:.2%} "
+            f"({accuracy.num_images:,} images, {num_crops} "
+            f"{'crop' if num_crops == 1 else 'crops'}, {self.weights} weights)"
         )
 
 
@@ -87,22 +86,24 @@ def _find_checkpoint(
 
 def evaluate_run(
     config: Config,
-    datasets: tuple[Dataset, Dataset],
+    training_set: Dataset,
+    validation_set: Dataset,
     request: EvaluationRequest,
     observer: Observer,
 ) -> Iterator[CheckpointAccuracy]:
     """Evaluates checkpoints one after another; yields each after writing its row.
 
-    The datasets are the training images, which define the classes, and the validation
-    images. The observer gets the number of evaluated images after each batch.
+    The training set defines the classes. The observer gets the number of evaluated
+    images after each batch.
 
     Raises:
         CheckpointError: A checkpoint is damaged or belongs to another network; or, at
             the end, one was missing.
         TableError: evaluation.csv is damaged or cannot be written.
     """
-    (training_set, validation_set), epochs = datasets, request.epochs
-    run_folder, table = request.run_folder, request.run_folder / EVALUATION_FILE
+    run_folder, epochs = request.run_folder, request.epochs
+    table = run_folder / EVALUATION_FILE
+    description = describe_model(config, training_set)
     imported = checkpoint_path(run_folder, Position(0, 0))
     if epochs == IMPORTED and not imported.exists():
         raise CheckpointError(
@@ -113,21 +114,14 @@ def evaluate_run(
     model = ResNet50(training_set.num_classes, config.model)
     evaluator = Evaluator(model, config, request.num_crops)
     missing: list[int] = []
-
-    def load_weights(epoch: int) -> str | None:
-        path = _find_checkpoint(request, epoch, observer)
-        if path is None:
-            return None
-        description = describe_model(config, training_set)
+    for epoch in epochs:
+        path, weights = _find_checkpoint(request, epoch, observer), None
         try:
-            return load_model(model, path, description, weights=request.weights)
+            if path is not None:
+                weights = load_model(model, path, description, weights=request.weights)
         except (CheckpointError, tf.errors.OpError):
             if path.exists():
-                raise
-            return None  # The training has just deleted it (keep_checkpoints).
-
-    for epoch in epochs:
-        weights = load_weights(epoch)
+                raise  # Otherwise the training has just deleted it (keep_checkpoints).
         if weights is None:
             missing.append(epoch)
             continue

@@ -1,18 +1,14 @@
 """One start of train.py, from TensorFlow's first use to the last checkpoint."""
 
 import dataclasses
+import functools
 import shutil
 
 from resnet50.config.settings import Config
 from resnet50.dataset.images import Dataset
 from resnet50.handoff.locks import Role
 from resnet50.handoff.lost_folder import TrainerFiles
-from resnet50.handoff.progress import (
-    Position,
-    ProgressError,
-    StepRange,
-    write_progress,
-)
+from resnet50.handoff.progress import Position, ProgressError, StepRange, write_progress
 from resnet50.handoff.reader import BatchReader, BatchSource, ReaderSettings
 from resnet50.pixels.augmentation import ChannelStatistics
 from resnet50.signals import StopRequest
@@ -20,9 +16,10 @@ from resnet50.training import resume
 from resnet50.training.checkpoint import checkpoint_bytes
 from resnet50.training.devices import hosts, meeting, selection
 from resnet50.training.devices.protocol import Devices
-from resnet50.training.loop import Loop, PerStepNumbers
+from resnet50.training.loop import Loop, place
 from resnet50.training.run_files import Run
 from resnet50.training.training_observer import TrainingObserver
+from resnet50.training.update.schedules import PerStepNumbers
 from resnet50.training.update.step import Training, create_training
 
 # How long the hosts of a training wait for each other.
@@ -52,12 +49,40 @@ class Session:
         Raises:
             UserError: The training cannot start or continue.
         """
+        device = selection.prepare_device(
+            deterministic=self.config.train.deterministic,
+            notify=self.observer.notify,
+            gpus=self.gpus,
+        )
+        return self._choose(device)._train_on(device)
+
+    def _choose(self, device: selection.Device) -> "Session":
+        """This session with what [train] leaves to the device or the checkpoint."""
+        run, num_hosts = self.run, max(1, len(self.run.cluster.addresses))
+        recorded = {}
+        if run.cluster.is_chief:
+            recorded = resume.recorded(run.folder, self._epoch_start)
+        train = selection.choose(
+            self.config.train,
+            device,
+            max(1, device.num_gpus) * num_hosts,
+            recorded,
+            self.observer.notify,
+        )
+        choices = {key: getattr(train, key) for key in ("precision", "tf32", "xla")}
+        return dataclasses.replace(
+            self,
+            config=dataclasses.replace(self.config, train=train),
+            run=run._replace(description={**run.description, **choices}),
+        )
+
+    @property
+    def _epoch_start(self) -> int | None:
+        return None if self.is_resumed else self.epochs.start
+
+    def _train_on(self, device: selection.Device) -> Position:
         train, notify = self.config.train, self.observer.notify
         folder, cluster = self.source.buffer.folder, self.run.cluster
-        device = selection.prepare_device(
-            deterministic=train.deterministic, notify=notify, gpus=self.gpus
-        )
-        selection.check_precision(train.precision, device, notify)
         if not cluster.is_alone:
             settings = self._joint_settings(device)
             meeting.meet(
@@ -65,7 +90,7 @@ class Session:
             )
         with hosts.lost_hosts_reported(folder, cluster):
             devices = selection.create_devices(device, cluster, train.batch_size)
-            training = self._create_training(device, devices)
+            training = self._create_training(devices)
             start = self._restore(training, devices)
             end = Position(self.epochs.stop, 0)
             if cluster.is_chief:
@@ -92,13 +117,12 @@ class Session:
             "epoch_end": self.epochs.stop,
         }
 
-    def _create_training(self, device: selection.Device, devices: Devices) -> Training:
+    def _create_training(self, devices: Devices) -> Training:
         config, train, notify = self.config, self.config.train, self.observer.notify
-        uses_xla = train.xla and selection.can_use_xla(device, devices.count, notify)
         training = create_training(
             self.dataset.num_classes,
             config.model,
-            dataclasses.replace(train, xla=uses_xla),
+            train,
             ChannelStatistics.from_config(config.dataset),
             devices,
         )
@@ -108,6 +132,8 @@ class Session:
             f"parameters, {self.dataset.num_classes:,} classes, "
             f"{self.run.batches_per_epoch:,} batches of {train.batch_size} an epoch"
             + (f", {group} to an update" if group > 1 else "")
+            + f", in {train.precision}"
+            + (", compiled by XLA" if train.xla else "")
             + (f", shared by {devices.count} devices" if devices.count > 1 else "")
         )
         if self.run.cluster.is_chief:
@@ -129,7 +155,7 @@ class Session:
                 training,
                 self.run.folder,
                 self.run.description,
-                epoch_start=None if self.is_resumed else self.epochs.start,
+                epoch_start=self._epoch_start,
                 notify=self.observer.notify,
             )
         if self.run.cluster.is_alone:
@@ -167,6 +193,7 @@ class Session:
                 TrainerFiles(self.roles, observer, writes_progress=cluster.is_chief),
                 observer,
                 should_stop=lambda: stop.is_made,
+                place=functools.partial(place, training, numbers),
             ) as reader,
         ):
             batches = reader if cluster.is_alone else hosts.JointReader(reader, devices)

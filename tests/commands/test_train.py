@@ -96,7 +96,7 @@ def test_wrong_and_missing_flags_are_refused_at_once(config, words):
 
 
 @pytest.mark.parametrize("words", [TRAIN, EVALUATE, PREDICT, EXPORT])
-def test_a_sound_project_goes_on_to_tensorflow(config, words):
+def test_a_sound_project_reaches_tensorflow(config, words):
     """Without this, the tests above would prove nothing."""
     (config.parent / "saved_models" / "run").mkdir(parents=True)
     assert run(config, *words) == (1, "RuntimeError: TensorFlow was imported")

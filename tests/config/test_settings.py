@@ -182,14 +182,25 @@ FAULTS = [
         "[train] dtype = [16] (must be one of uint8, float16, float32)",
     ),
     (
-        'precision = "float32"',
+        'precision = "auto"',
         'precision = "float64"',
-        '[train] precision = "float64" (must be one of float32, float16, bfloat16)',
+        '[train] precision = "float64" (must be one of auto, float32, float16, '
+        "bfloat16)",
     ),
     (
-        "xla = false",
+        'xla = "auto"',
         "xla = 1",
-        "[train] xla = 1 (must be true or false)",
+        '[train] xla = 1 (must be true, false or "auto")',
+    ),
+    (
+        'xla = "auto"',
+        'xla = "on"',
+        '[train] xla = "on" (must be true, false or "auto")',
+    ),
+    (
+        "tf32 = true",
+        'tf32 = "auto"',
+        '[train] tf32 = "auto" (must be true or false)',
     ),
     # Ranges, at both ends.
     (

@@ -61,9 +61,10 @@ def test_what_a_key_expects_is_what_its_check_accepts(field):
             assert not accepts(field, limits[1] + max(step, 1e-9 * limits[1]))
         else:
             assert accepts(field, 10**9)
-    elif expects == "true or false":
+    elif expects.startswith("true"):
         assert accepts(field, True) and accepts(field, False)
         assert not accepts(field, 1) and not accepts(field, "true")
+        assert accepts(field, "auto") == expects.endswith('"auto"')
     elif expects.startswith('"" or '):
         (example,) = re.findall(r'"([^"]+)"', expects[2:])
         assert accepts(field, "") and accepts(field, example)

@@ -67,7 +67,14 @@ def patience():
 
 
 def make_reader(
-    buffer, steps, observer=None, *, files=None, read_ahead=2, should_stop=None
+    buffer,
+    steps,
+    observer=None,
+    *,
+    files=None,
+    read_ahead=2,
+    should_stop=None,
+    place=lambda batch: batch,
 ) -> BatchReader:
     return BatchReader(
         BatchSource(buffer, SPEC, MANIFEST),
@@ -76,6 +83,7 @@ def make_reader(
         files or NoFiles(),
         observer or RecordingObserver(),
         should_stop or patience(),
+        place,
     )
 
 
@@ -102,6 +110,46 @@ def test_reads_ahead_no_more_than_asked(buffer):
     with make_reader(buffer, range(12), read_ahead=2) as batches:
         for batch in batches:
             assert buffer.num_read <= batch.step + 1 + 2
+
+
+def test_batches_are_placed_in_order_and_at_most_two_ahead(buffer):
+    for step in range(12):
+        write(buffer, step)
+    placed, threads, change = [], set(), threading.Condition()
+
+    def place(batch):
+        with change:
+            placed.append(batch.step)
+            threads.add(threading.current_thread())
+            change.notify()
+        return batch.step
+
+    with make_reader(buffer, range(12), read_ahead=8, place=place) as batches:
+        for step, batch in enumerate(batches):
+            assert batch == step
+            # The thread continues by itself, but no further.
+            expected = min(step + 3, 12)
+            with change:
+                assert change.wait_for(lambda n=expected: len(placed) >= n, timeout=60)
+                assert len(placed) == expected
+    assert placed == list(range(12))
+    assert threads.isdisjoint({threading.main_thread()})
+
+
+def test_an_error_of_placing_is_raised_after_what_was_placed(buffer):
+    for step in range(4):
+        write(buffer, step)
+
+    def place(batch):
+        if batch.step == 2:
+            raise MemoryError("no room for batch 2")
+        return batch
+
+    with make_reader(buffer, range(4), place=place) as batches:
+        assert [next(batches).step, next(batches).step] == [0, 1]
+        with pytest.raises(MemoryError, match="batch 2"):
+            next(batches)
+        assert list(batches) == []
 
 
 def test_no_steps_no_batches(buffer):
@@ -273,13 +321,14 @@ def test_batch_that_is_damaged_twice_raises_after_what_was_read(buffer):
     assert str(damaged) in str(caught.value)
 
 
+@pytest.mark.parametrize("read_ahead", [1, 8])
 @pytest.mark.parametrize("num_written", [0, 1, 20], ids="{} written".format)
-def test_leaving_the_block_ends_the_thread(buffer, num_written):
-    """While it waits for a batch, and while it has read all that it may."""
+def test_leaving_the_block_ends_the_threads(buffer, num_written, read_ahead):
+    """While they wait for a batch, and while they have read and placed all they may."""
     for step in range(num_written):
         write(buffer, step)
     threads = set(threading.enumerate())
-    with make_reader(buffer, range(20), read_ahead=1) as batches:
+    with make_reader(buffer, range(20), read_ahead=read_ahead) as batches:
         if num_written:
             assert_is(next(batches), 0)
         assert set(threading.enumerate()) > threads

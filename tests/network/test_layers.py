@@ -1,15 +1,26 @@
 """Proves that each layer computes what its docstring says, forward and backward.
 
 Convolutions equal a loop over pixels in float64 and their gradients equal numeric ones,
-within the rounding of products and sums in any order.
+within the rounding of products and sums in any order. Images are normalized on the
+device as in the preprocessor.
 """
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from resnet50.network.layers import Convolution, Dense, max_pool
+from resnet50.network.layers import (
+    Convolution,
+    Dense,
+    max_pool,
+    normalize_on_device,
+)
+from resnet50.pixels import augmentation
 from tests.training.tolerances import sum_bound
+
+STATISTICS = augmentation.ChannelStatistics((0.48, 0.45, 0.40), (0.27, 0.26, 0.28))
+# Of normalized images: eight roundings of numbers up to 4.
+BOUND = sum_bound(8, 4)
 
 
 def convolve_by_loop(x, kernel, stride):
@@ -39,9 +50,12 @@ def assert_equal_sums(found, expected, num_terms, magnitudes):
 @pytest.mark.parametrize(
     ("kernel_size", "stride"), [(1, 1), (1, 2), (3, 1), (3, 2), (7, 2)]
 )
-def test_convolution_equals_a_loop_over_pixels(size, kernel_size, stride):
+@pytest.mark.parametrize("pads_in_op", [False, True])
+def test_convolution_equals_a_loop_over_pixels(size, kernel_size, stride, pads_in_op):
     rng = np.random.default_rng(1)
-    convolution = Convolution(3, 4, kernel_size, stride, rng, name="convolution")
+    convolution = Convolution(
+        3, 4, kernel_size, stride, rng=rng, pads_in_op=pads_in_op, name="convolution"
+    )
     x = rng.standard_normal((2, *size, 3), dtype=np.float32)
     kernel = convolution.kernel.numpy()
     expected = convolve_by_loop(x, kernel, stride)
@@ -51,7 +65,10 @@ def test_convolution_equals_a_loop_over_pixels(size, kernel_size, stride):
 
 @pytest.mark.parametrize("size", [7, 8])
 @pytest.mark.parametrize(("kernel_size", "stride"), [(1, 2), (3, 1), (3, 2), (7, 2)])
-def test_convolution_gradients_equal_numeric_ones(size, kernel_size, stride):
+@pytest.mark.parametrize("pads_in_op", [False, True])
+def test_convolution_gradients_equal_numeric_ones(
+    size, kernel_size, stride, pads_in_op
+):
     # The loss is linear in x and in the kernel, so that a large difference quotient is
     # exact: for each single input, loss(x + unit) - loss(x), from the loop in float64.
     # Of 8 channels, as the network's numbers are multiples of 8: for others, oneDNN on
@@ -59,7 +76,13 @@ def test_convolution_gradients_equal_numeric_ones(size, kernel_size, stride):
     channels = 8
     rng = np.random.default_rng(2)
     convolution = Convolution(
-        channels, channels, kernel_size, stride, rng, name="convolution"
+        channels,
+        channels,
+        kernel_size,
+        stride,
+        rng=rng,
+        pads_in_op=pads_in_op,
+        name="convolution",
     )
     kernel = convolution.kernel.numpy()
     x = rng.standard_normal((1, size, size, channels), dtype=np.float32)
@@ -94,7 +117,7 @@ def test_convolution_gradients_equal_numeric_ones(size, kernel_size, stride):
 
 def test_convolution_kernel_has_he_deviation_of_the_fan_out():
     rng = np.random.default_rng(3)
-    convolution = Convolution(16, 64, 3, 1, rng, name="convolution")
+    convolution = Convolution(16, 64, 3, 1, rng=rng, name="convolution")
     kernel = convolution.kernel.numpy()
     assert kernel.shape == (3, 3, 16, 64)
     assert kernel.dtype == np.float32
@@ -131,3 +154,24 @@ def test_pooling_by_slices_is_pooling(size):
     assert results[0].shape == [2, -(-size[0] // 2), -(-size[1] // 2), 3]
     np.testing.assert_array_equal(*results)
     np.testing.assert_array_equal(*(tape.gradient(loss, x) for loss in losses))
+
+
+def all_levels():
+    """uint8 [2, 16, 16, 3]: each level in each channel, and a shift for each image."""
+    images = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, axis=3)
+    shifts = np.array([[0.1, -0.2, 0.05], [0, 0, 0]], np.float32)
+    return np.concatenate([images, images[:, ::-1]]), shifts
+
+
+def test_normalizing_on_the_device_is_normalizing_in_the_preprocessor():
+    images, shifts = all_levels()
+    expected = augmentation.normalize_crops(images, shifts, STATISTICS)
+    found = normalize_on_device(tf.constant(images), tf.constant(shifts), STATISTICS)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=BOUND)
+
+
+def test_no_shifts_are_shifts_of_zero():
+    images, shifts = all_levels()
+    found = normalize_on_device(tf.constant(images), None, STATISTICS)
+    expected = augmentation.normalize_crops(images, 0 * shifts, STATISTICS)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=BOUND)

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from resnet50.network.normalization import BatchNormalization, BatchRenormalization
+from resnet50.network.normalization import (
+    BatchNormalization,
+    BatchRenormalization,
+)
 from resnet50.network.synchronized import (
     SynchronizedBatchNormalization,
     SynchronizedBatchRenormalization,

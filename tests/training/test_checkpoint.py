@@ -438,7 +438,7 @@ def test_every_key_of_a_description_has_a_rule():
 @pytest.mark.parametrize("key", RULES)
 @pytest.mark.parametrize("is_inside_epoch", [False, True])
 def test_a_rule_says_when_a_key_must_agree(key, is_inside_epoch):
-    is_free = key == "class_words" or (
+    is_free = key in ("class_words", "tf32", "xla") or (
         not is_inside_epoch
         and key in ("batches_per_epoch", "precision", "accumulate_batches")
     )

@@ -29,10 +29,11 @@ from resnet50.training import checkpoint, checkpoint_folders, loop, run_files
 from resnet50.training.checkpoint import SaveError
 from resnet50.training.checkpoint_folders import list_checkpoints, prune
 from resnet50.training.devices.meeting import Cluster
-from resnet50.training.loop import Loop, LossError, PerStepNumbers
+from resnet50.training.loop import Loop, LossError, place
 from resnet50.training.run_files import Run
 from resnet50.training.training_observer import TrainingObserver
 from resnet50.training.update.mixup import mixing_share_at
+from resnet50.training.update.schedules import PerStepNumbers
 from tests.doubles import NoFiles, RecordingObserver
 from tests.processes import in_own_process
 from tests.settings import SETTINGS
@@ -94,8 +95,16 @@ class Session:
             NoFiles(),
             self.observer,
             should_stop=lambda: False,
+            place=self.place,
         ) as reader:
             return self.train_on(reader, start)
+
+    @property
+    def numbers(self):
+        return PerStepNumbers(self._train, SETTINGS.batch_renorm, BATCHES_PER_EPOCH)
+
+    def place(self, batch):
+        return place(self.training, self.numbers, batch)
 
     def train_on(self, reader, start):
         return Loop(
@@ -109,7 +118,7 @@ class Session:
                 self._minutes,
                 **self.run_settings,
             ),
-            PerStepNumbers(self._train, SETTINGS.batch_renorm, BATCHES_PER_EPOCH),
+            self.numbers,
             self.observer,
         ).run(start)
 
@@ -331,15 +340,16 @@ class ManyBatches:
 
     waited_seconds = reading_seconds = absent_seconds = unattended_seconds = 0.0
 
-    def __init__(self):
+    def __init__(self, place):
         self.bytes_in_use = []
+        self.place = place
 
     def __iter__(self):
         images, labels = np.zeros((2, 4, 4, 3), np.float16), np.zeros(2, np.int32)
         for step in range(11_000):
             if step >= 1_000:
                 self.bytes_in_use.append(resident_bytes(os.getpid()))
-            yield Batch(step, Position(0, step), images, labels, None)
+            yield self.place(Batch(step, Position(0, step), images, labels, None))
 
     def check_preprocessor(self):
         pass
@@ -352,7 +362,7 @@ def grow_by_many_steps(folder):
     session = Session(folder, schedule="cosine", mixup_alpha=0.2)
     session.training._compiled_step = lambda *batch: np.float32(1)
     session.after_step = lambda: False
-    batches = ManyBatches()
+    batches = ManyBatches(session.place)
     session.train_on(batches, Position(0, 0))
     return batches.bytes_in_use[-1] - batches.bytes_in_use[0]
 
@@ -490,7 +500,7 @@ def test_without_the_folder_only_the_number_of_batches_is_missing(folder, monkey
     assert numbers and not any(numbers)
 
 
-def test_training_goes_on_where_progress_cannot_be_written(folder, monkeypatch):
+def test_training_continues_where_progress_cannot_be_written(folder, monkeypatch):
     error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     fail_once(monkeypatch, run_files, "write_progress", error)
     session = Session(folder)
@@ -564,7 +574,7 @@ def test_a_run_folder_that_is_deleted_is_made_again(session_in_a_run):
 
 
 def test_a_run_folder_is_not_made_if_its_disk_is_missing(session_in_a_run, monkeypatch):
-    """The training goes on and waits for the disk at its end."""
+    """The training continues and waits for the disk at its end."""
     session, disk = session_in_a_run, session_in_a_run.run_folder.parent
     unmounted = disk.with_name("unmounted")
 

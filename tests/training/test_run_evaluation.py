@@ -40,13 +40,13 @@ def evaluate(tmp_path, monkeypatch):
         dataset = types.SimpleNamespace(num_classes=3, num_images=10)
         request = EvaluationRequest(tmp_path, range(3), 1, None, False)
         observer = observer or RecordingObserver()
-        return evaluate_run(SETTINGS, (dataset, dataset), request, observer)
+        return evaluate_run(SETTINGS, dataset, dataset, request, observer)
 
     return evaluate
 
 
 def test_a_checkpoint_that_is_deleted_while_it_is_loaded_is_skipped(evaluate, tmp_path):
-    """By a training beside the evaluation, with keep_checkpoints."""
+    """By a training that runs at the same time, with keep_checkpoints."""
 
     def load_model(model, path, *arguments, **options):
         if path.name == "1":

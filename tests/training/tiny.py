@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from resnet50.network.model import Stage
 from resnet50.pixels.augmentation import ChannelStatistics
-from resnet50.training.devices.one import ONE_DEVICE
+from resnet50.training.devices.protocol import ONE_DEVICE
 from resnet50.training.update.step import Training, create_training
 from tests.settings import SETTINGS
 from tests.training.halves import skip_where_hidden

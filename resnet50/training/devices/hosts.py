@@ -60,11 +60,8 @@ class HostDevices(MirroredDevices):
 
         @traced
         def run_all():
-            results = self.strategy.run(run_one)
-            return [
-                self.strategy.experimental_local_results(result)[0]
-                for result in results
-            ]
+            local = self.strategy.experimental_local_results
+            return [local(result)[0] for result in self.strategy.run(run_one)]
 
         def run_one():
             values = [tf.identity(value) for value in (*numbers, *variables)]

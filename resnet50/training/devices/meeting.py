@@ -165,12 +165,8 @@ def meet(
 ) -> None:
     """Waits until all hosts are there, and compares what they are going to train.
 
-    Args:
-        folder: The buffer folder, in which the caller has its ``membership``.
-        cluster: The hosts, and which one this is.
-        description: JSON values, by name, that must be equal on all hosts.
-        seconds: How long to wait.
-        notify: Takes a line for the user.
+    The caller has its ``membership`` in the folder. The description has JSON values, by
+    name, that must be equal on all hosts.
 
     Raises:
         MeetingError: A host has not come, or differs.

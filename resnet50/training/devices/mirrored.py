@@ -18,7 +18,8 @@ import numpy as np
 import tensorflow as tf
 
 from resnet50.network.tracing import traced
-from resnet50.training.devices.one import ONE_DEVICE
+from resnet50.training.devices.protocol import ONE_DEVICE
+from resnet50.training.vectors import join, split_like
 
 
 class MirroredDevices:
@@ -28,6 +29,7 @@ class MirroredDevices:
         """Takes the strategy; its replicas are the devices."""
         self.strategy = strategy
         self.count = strategy.num_replicas_in_sync
+        self.has_gpu = "GPU" in strategy.extended.worker_devices[0]
 
     def scope(self) -> contextlib.AbstractContextManager:
         """The strategy's scope."""
@@ -86,12 +88,9 @@ class MirroredDevices:
         """Assigns the mean on each replica."""
         if not variables:
             return
-        # Joined into one tensor, as a ResNet-50 has 106 small ones.
-        values = tf.concat([tf.reshape(v, [-1]) for v in variables], 0)
-        [means] = self.sum([values / self.count])
-        sizes = [v.shape.num_elements() for v in variables]
-        for variable, mean in zip(variables, tf.split(means, sizes)):
-            variable.assign(tf.reshape(mean, variable.shape))
+        [means] = self.sum([join(variables) / self.count])
+        for variable, mean in zip(variables, split_like(means, variables)):
+            variable.assign(mean)
 
 
 def _context() -> tf.distribute.ReplicaContext:

@@ -3,24 +3,24 @@
 Programs that only copy weights from file to file leave the GPU to others.
 """
 
+import dataclasses
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from resnet50.config.settings import ConfigError
+from resnet50.config.settings import ConfigError, TrainConfig
 from resnet50.errors import UserError
 from resnet50.training.devices.hosts import HostDevices
 from resnet50.training.devices.meeting import Cluster
 from resnet50.training.devices.mirrored import MirroredDevices
-from resnet50.training.devices.one import ONE_DEVICE
-from resnet50.training.devices.protocol import Devices
+from resnet50.training.devices.protocol import Devices, OneDevice
 
 # The lowest compute capabilities with Tensor Cores for a type:
 # https://docs.nvidia.com/cuda/cuda-c-programming-guide, "arithmetic instructions".
 # Below them float16 still works, but bfloat16 has no convolutions.
-_TENSOR_CORES = {"float16": (7, 0), "bfloat16": (8, 0)}
+_TENSOR_CORES = {"bfloat16": (8, 0), "float16": (7, 0)}
 
 
 class DeviceError(UserError):
@@ -70,10 +70,7 @@ def prepare_device(
 ) -> Device:
     """Sets TensorFlow up; must be called before its first use.
 
-    Args:
-        deterministic: Whether to make steps bitwise reproducible.
-        notify: Takes a line about each device for the user.
-        gpus: See ``select_gpus``.
+    deterministic makes steps bitwise reproducible; for gpus see ``select_gpus``.
 
     Returns:
         The device; of several GPUs, the one with the lowest compute capability.
@@ -112,6 +109,46 @@ def _prepare_gpu(gpu: tf.config.PhysicalDevice, num_gpus: int) -> Device:
 def library_versions() -> dict[str, str]:
     """Versions of the libraries that affect a step's result."""
     return {"TensorFlow": tf.__version__, "numpy": np.__version__}
+
+
+def choose(
+    train: TrainConfig,
+    device: Device,
+    num_devices: int,
+    recorded: dict,
+    notify: Callable[[str], None],
+    built_for: Collection[str] | None = None,
+) -> TrainConfig:
+    """Replaces "auto", and an xla that cannot be, by what the device is best at.
+
+    Args:
+        train: [train] of config.txt.
+        device: The result of ``prepare_device``.
+        num_devices: Number of devices that share a batch.
+        recorded: Of the checkpoint to resume from: its choices take the place of new
+            ones.
+        notify: Takes a line for the user.
+        built_for: See ``can_use_xla``.
+
+    Raises:
+        DeviceError: The device has no convolutions of this precision.
+    """
+    precision, xla = train.precision, train.xla
+    if precision == "auto":
+        precision = recorded.get("precision", "auto")
+    if precision == "auto":
+        capability = device.compute_capability or (0, 0)
+        able = [kind for kind in _TENSOR_CORES if capability >= _TENSOR_CORES[kind]]
+        precision = able[0] if able else "float32"
+    if xla == "auto":
+        xla = recorded.get("xla", "auto")
+    if xla == "auto":
+        has_gpu = device.compute_capability is not None
+        xla = has_gpu and can_use_xla(device, num_devices, lambda line: None, built_for)
+    check_precision(precision, device, notify)
+    xla = xla and can_use_xla(device, num_devices, notify, built_for)
+    tf.config.experimental.enable_tensor_float_32_execution(train.tf32)
+    return dataclasses.replace(train, precision=precision, xla=xla)
 
 
 def check_precision(
@@ -158,12 +195,8 @@ def can_use_xla(
     On a card that is newer than the installed TensorFlow, XLA does not raise an error
     but ends the process (tensorflow issue 111958).
 
-    Args:
-        device: The result of ``prepare_device``.
-        num_devices: Number of devices that share a batch.
-        notify: Takes the line for the user.
-        built_for: The targets of the TensorFlow build, such as "sm_80" and
-            "compute_90"; None reads them from the installed one.
+    built_for has the targets of the TensorFlow build, such as "sm_80" and "compute_90";
+    None reads them from the installed one.
     """
     if num_devices > 1:
         notify(
@@ -194,9 +227,7 @@ def _dotted(capability: tuple[int, int]) -> str:
     return ".".join(map(str, capability))
 
 
-def create_devices(
-    device: Device, cluster: Cluster, batch_size: int
-) -> Devices | HostDevices:
+def create_devices(device: Device, cluster: Cluster, batch_size: int) -> Devices:
     """Creates the devices that share each batch; HostDevices if there are other hosts.
 
     Raises:
@@ -208,7 +239,7 @@ def create_devices(
         gpus = [f"GPU:{index}" for index in range(device.num_gpus)]
         devices = MirroredDevices(tf.distribute.MirroredStrategy(gpus))
     else:
-        devices = ONE_DEVICE
+        devices = OneDevice(has_gpu=device.num_gpus > 0)
     check_batch_size(batch_size, devices.count)
     return devices
 

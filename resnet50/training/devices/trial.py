@@ -35,13 +35,8 @@ def compute(*, with_xla: bool) -> float:
 
     On a card without kernels this may end the process, so call it in a separate one.
 
-    Args:
-        with_xla: Whether XLA compiles it.
-
-    Returns:
-        The sum of the gradient. Each of the 9 elements of a 3 x 3 kernel gets the
-        number of the image's 4 x 4 ones that it is multiplied with:
-        (3 + 4 + 3)^2 = 100 in all.
+    Returns the sum of the gradient. Each of the 9 elements of a 3 x 3 kernel gets the
+    number of the image's 4 x 4 ones that it is multiplied with: (3 + 4 + 3)^2 = 100.
     """
 
     @traced(jit_compile=with_xla)

@@ -29,12 +29,10 @@ class WeightAverage(tf.Module):
     def __init__(
         self, model: tf.Module, variables: Sequence[tf.Variable], decay: float
     ):
-        """Starts as a copy of the variables.
+        """Starts as a copy of the variables, which its checkpoint does not contain.
 
-        Args:
-            model: A network of the same kind; overwritten, it becomes the average.
-            variables: The variables to average. Not part of this module's checkpoint.
-            decay: Share of the average that an update keeps, above 0, below 1.
+        model is a network of the same kind; overwritten, it becomes the average. decay
+        is the share of the average that an update keeps, above 0, below 1.
         """
         super().__init__(name="weight_average")
         assert 0 < decay < 1, decay

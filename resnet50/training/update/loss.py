@@ -1,29 +1,20 @@
 """The loss: cross-entropy, with mixup that of two labels, and the l2 penalty."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from resnet50.training.update.mixup import partners
+from resnet50.training.vectors import join, split_like
 
 
 class ForwardPass(NamedTuple):
-    """What a forward pass of a batch, or of one replica's part of it, gives.
+    """The results for a batch, or for one replica's part of it."""
 
-    Attributes:
-        logits: float32 [N, K].
-        labels: int32 [N]; top-1 and top-5 are counted against these.
-        cross_entropy: float32 scalar, the mean over the images.
-        l2_loss: float32 scalar.
-        loss: float32 scalar, the sum of both.
-    """
-
-    logits: tf.Tensor
-    labels: tf.Tensor
-    cross_entropy: tf.Tensor
-    l2_loss: tf.Tensor
-    loss: tf.Tensor
+    logits: tf.Tensor  # float32 [N, K]
+    labels: tf.Tensor  # int32 [N], for top-1 and top-5
+    cross_entropy: tf.Tensor  # float32 scalar, the mean over the images
 
 
 def cross_entropy(
@@ -34,13 +25,7 @@ def cross_entropy(
     Szegedy et al. 2015, section 7: the target is 1 - label_smoothing for the label plus
     label_smoothing / K for each of the K classes.
 
-    Args:
-        logits: float32 [N, K].
-        labels: int32 [N].
-        label_smoothing: 0 for the plain cross-entropy.
-
-    Returns:
-        float32 scalar.
+    Maps logits, float32 [N, K], and labels, int32 [N], to a float32 scalar.
     """
     num_classes = logits.shape[-1]
     spread = label_smoothing / num_classes
@@ -62,11 +47,26 @@ def mixed_cross_entropy(
     return mixing_share * loss + (1 - mixing_share) * other
 
 
-def l2_loss(weights: Iterable[tf.Variable], l2_penalty: float) -> tf.Tensor:
-    """Returns l2_penalty / 2 times the sum of all squares, float32 scalar.
+class L2Penalty(NamedTuple):
+    """The l2 penalty and its gradients.
 
-    With the half, the gradient is l2_penalty * weight: the same l2_penalty as
-    "weight_decay" of torch.optim.SGD, and the 1e-4 of He et al. 2015.
+    Attributes:
+        loss: float32 scalar, l2_penalty / 2 times the sum of all squared weights.
+        gradients: For each weight tensor, l2_penalty times its values.
     """
+
+    loss: tf.Tensor
+    gradients: list[tf.Tensor]
+
+
+def l2_loss(weights: Sequence[tf.Variable], l2_penalty: float) -> L2Penalty:
+    """Computes the l2 penalty.
+
+    With the half, l2_penalty is the same as "weight_decay" of torch.optim.SGD, and the
+    1e-4 of He et al. 2015. The gradients are computed here because
+    automatic differentiation would take two kernels for each variable.
+    """
+    vector = join(weights)
     # tf.nn.l2_loss contains the half.
-    return l2_penalty * tf.add_n([tf.nn.l2_loss(weight) for weight in weights])
+    loss = l2_penalty * tf.nn.l2_loss(vector)
+    return L2Penalty(loss, split_like(l2_penalty * vector, weights))

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from resnet50.training.vectors import join, split_like
+
 # As in tf.keras.mixed_precision.LossScaleOptimizer.
 INITIAL_SCALE = 2.0**15
 GROWTH_UPDATES = 2000
@@ -45,14 +47,11 @@ class LossScale(tf.Module):
             The gradients of the loss, or zeros if any value of any of them is not
             finite; and whether all are finite, a bool scalar.
         """
-        is_finite = tf.reduce_all(
-            [tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients]
-        )
+        vector = join(gradients)
+        is_finite = tf.reduce_all(tf.math.is_finite(vector))
         # Exact, as the scale is a power of two.
-        factor = 1 / self.scale
-        return [
-            tf.where(is_finite, gradient * factor, 0.0) for gradient in gradients
-        ], is_finite
+        vector = tf.where(is_finite, vector * (1 / self.scale), 0.0)
+        return split_like(vector, gradients), is_finite
 
     def reported_loss(self, loss: tf.Tensor, is_finite: tf.Tensor) -> tf.Tensor:
         """Returns the loss to report to the training loop, float32 scalar.

@@ -1,8 +1,10 @@
-"""Stochastic gradient descent with momentum."""
+"""The optimizer: stochastic gradient descent with momentum."""
 
 from collections.abc import Sequence
 
 import tensorflow as tf
+
+from resnet50.config.settings import TrainConfig
 
 
 class SGDMomentum(tf.Module):
@@ -28,13 +30,12 @@ class SGDMomentum(tf.Module):
         variables: Sequence[tf.Variable],
         momentum: float,
         use_nesterov: bool = False,
-        name: str = "sgd_momentum",
     ):
         """Creates the velocities of the variables to train.
 
         The variables are not part of this module's checkpoint.
         """
-        super().__init__(name=name)
+        super().__init__(name="sgd_momentum")
         assert 0 <= momentum < 1, momentum
         self.momentum = momentum
         self._use_nesterov = use_nesterov
@@ -53,10 +54,10 @@ class SGDMomentum(tf.Module):
         learning_rate: tf.Tensor | float,
         is_finite: tf.Tensor | None = None,
     ) -> None:
-        """Makes one step.
+        """Makes one step with the gradients, in the order of the variables.
 
         Args:
-            gradients: The gradients of the loss, in the order of the variables.
+            gradients: The gradients of the loss, float32.
             learning_rate: float32 scalar; inside a tf.function a tensor, so that a new
                 value does not trace it again.
             is_finite: bool scalar; where it is false, gradients must be zeros, and
@@ -79,3 +80,10 @@ class SGDMomentum(tf.Module):
                 momentum=momentum,
                 use_nesterov=self._use_nesterov,
             )
+
+
+def create_optimizer(
+    variables: Sequence[tf.Variable], train: TrainConfig
+) -> SGDMomentum:
+    """Creates the optimizer that [train] of config.txt describes."""
+    return SGDMomentum(variables, train.momentum, train.nesterov)

@@ -9,6 +9,9 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from resnet50.config.settings import BatchRenormConfig, TrainConfig
+from resnet50.training.update.mixup import mixing_share_at
+
 SCHEDULES = ("constant", "step", "cosine")
 
 
@@ -50,16 +53,8 @@ def learning_rate_at(
                     progress = (step - warmup_steps) / (total_steps - warmup_steps)
 
     The cosine (Loshchilov and Hutter 2016, arXiv 1608.03983, without restarts) is 0 at
-    total_steps, one step after the last.
-
-    Args:
-        step: From 0.
-        base_learning_rate: The learning rate at the end of the warm-up.
-        schedule: One of SCHEDULES.
-        total_steps: Steps of the whole training; only cosine uses it.
-        warmup_steps: 0 for no warm-up.
-        decay_steps: The first step of each lower rate; only step uses it.
-        decay_factor: Factor at each of decay_steps; only step uses it.
+    total_steps, one step after the last. Each of decay_steps is the first step of a
+    lower rate.
     """
     assert schedule in SCHEDULES, schedule
     if step < warmup_steps:
@@ -73,35 +68,17 @@ def learning_rate_at(
     return base_learning_rate
 
 
-def renorm_limits_at(
-    step: int,
-    *,
-    r_max: float,
-    r_start_step: int,
-    r_end_step: int,
-    d_max: float,
-    d_start_step: int,
-    d_end_step: int,
-) -> tuple[float, float]:
+def renorm_limits_at(step: int, renorm: BatchRenormConfig) -> tuple[float, float]:
     """Returns batch renormalization's limits (r_max, d_max) of a step.
 
     Until its start step each limit is that of plain batch normalization, 1 and 0. It
     then rises linearly to its final value, which it has from its end step on. Ioffe
     2017 (arXiv 1702.03275, section 4): r_max from 1 to 3 between steps 5,000 and
     40,000, d_max from 0 to 5 between steps 5,000 and 25,000.
-
-    Args:
-        step: From 0.
-        r_max: Final limit of r, at least 1.
-        r_start_step: Last step at which r is 1.
-        r_end_step: First step of the final r_max.
-        d_max: Final limit of d, at least 0.
-        d_start_step: Last step at which d is 0.
-        d_end_step: First step of the final d_max.
     """
     return (
-        1 + (r_max - 1) * _ramp(step, r_start_step, r_end_step),
-        d_max * _ramp(step, d_start_step, d_end_step),
+        1 + (renorm.r_max - 1) * _ramp(step, renorm.r_start_step, renorm.r_end_step),
+        renorm.d_max * _ramp(step, renorm.d_start_step, renorm.d_end_step),
     )
 
 
@@ -111,11 +88,6 @@ def is_update_at(step: int, *, batches_per_epoch: int, accumulate_batches: int) 
     With k = accumulate_batches, the groups are each epoch's batches 0 to k-1, k to 2k-1
     and so on. The last group of an epoch may be smaller, so nothing is pending between
     two epochs.
-
-    Args:
-        step: From 0.
-        batches_per_epoch: Steps of an epoch.
-        accumulate_batches: Batches in a group, at least 1.
     """
     end = step % batches_per_epoch + 1
     return end % accumulate_batches == 0 or end == batches_per_epoch
@@ -128,3 +100,47 @@ def _ramp(step: int, start_step: int, end_step: int) -> float:
     if step <= start_step:
         return 0.0
     return (step - start_step) / (end_step - start_step)
+
+
+class PerStepNumbers:
+    """Computes the numbers that change from step to step from config.txt."""
+
+    def __init__(
+        self, train: TrainConfig, renorm: BatchRenormConfig, batches_per_epoch: int
+    ):
+        """Converts the configuration's epochs to steps."""
+        self._train, self._renorm = train, renorm
+        self._batches_per_epoch = batches_per_epoch
+
+    def is_update(self, step: int) -> bool:
+        """Whether a step ends a group of batches and updates the weights."""
+        return is_update_at(
+            step,
+            batches_per_epoch=self._batches_per_epoch,
+            accumulate_batches=self._train.accumulate_batches,
+        )
+
+    def learning_rate(self, step: int) -> float:
+        """The learning rate of a step."""
+        train = self._train
+        return learning_rate_at(
+            step,
+            base_learning_rate=train.learning_rate,
+            schedule=train.schedule,
+            total_steps=self._to_steps(train.epochs),
+            warmup_steps=self._to_steps(train.warmup_epochs),
+            decay_steps=[self._to_steps(epoch) for epoch in train.decay_epochs],
+            decay_factor=train.decay_factor,
+        )
+
+    def at(self, step: int) -> StepNumbers:
+        """All numbers of a step."""
+        train, share = self._train, 1.0
+        if train.mixup_alpha:
+            share = mixing_share_at(step, seed=train.seed, alpha=train.mixup_alpha)
+        r_max, d_max = renorm_limits_at(step, self._renorm)
+        rate = self.learning_rate(step)
+        return StepNumbers(rate, r_max, d_max, share)
+
+    def _to_steps(self, epochs: float) -> int:
+        return round(epochs * self._batches_per_epoch)

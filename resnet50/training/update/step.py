@@ -15,20 +15,20 @@ import numpy as np
 import tensorflow as tf
 
 from resnet50.config.settings import ModelConfig, TrainConfig
-from resnet50.network.inputs import normalize_on_device
+from resnet50.network.layers import normalize_on_device
 from resnet50.network.model import STAGES, ResNet50, Stage
 from resnet50.network.tracing import traced
 from resnet50.pixels.augmentation import ChannelStatistics
-from resnet50.training.devices.one import ONE_DEVICE
-from resnet50.training.devices.protocol import Devices
+from resnet50.training.devices.protocol import ONE_DEVICE, Devices
 from resnet50.training.update.accumulation import Accumulation
 from resnet50.training.update.averaging import WeightAverage
 from resnet50.training.update.loss import ForwardPass, l2_loss, mixed_cross_entropy
 from resnet50.training.update.loss_scale import LossScale
 from resnet50.training.update.mixup import blend, dominant_labels
-from resnet50.training.update.optimizer import SGDMomentum
+from resnet50.training.update.optimizer import create_optimizer
 from resnet50.training.update.schedules import StepNumbers
 from resnet50.training.update.totals import Totals
+from resnet50.training.vectors import join, split_like
 
 Array = np.ndarray | tf.Tensor
 
@@ -37,9 +37,6 @@ class Training(tf.Module):
     """A network in training: model, optimizer, totals, and the step.
 
     Attributes:
-        model: The network.
-        optimizer: Its SGDMomentum.
-        totals: The Totals of the epoch so far.
         loss_scale: In float16; otherwise None.
         accumulation: With gradient accumulation; otherwise None.
         average: The WeightAverage of the model; without one None.
@@ -55,13 +52,9 @@ class Training(tf.Module):
     ):
         """Creates all variables but the network's.
 
-        Args:
-            model: The network, created in the replicas' scope.
-            train: [train] of config.txt.
-            statistics: The training set's, to normalize uint8 images.
-            replicas: The devices that share each batch.
-            averaged: A second network of the same kind, which becomes the average of
-                the first; None for no average.
+        The networks were created in the replicas' scope. ``averaged``, a second network
+        of the same kind, becomes the average of the first; None for no average. The
+        statistics are the training set's, to normalize uint8 images.
         """
         super().__init__(name="training")
         self.model = model
@@ -71,7 +64,7 @@ class Training(tf.Module):
         variables = model.trainable_variables
         self.loss_scale = self.accumulation = self.average = None
         with replicas.scope():
-            self.optimizer = SGDMomentum(variables, train.momentum, train.nesterov)
+            self.optimizer = create_optimizer(variables, train)
             self.totals = Totals()
             if train.precision == "float16":
                 self.loss_scale = LossScale()
@@ -112,17 +105,28 @@ class Training(tf.Module):
             float32 scalar, the batch's loss with the l2 penalty; in float16 see
             LossScale.reported_loss.
         """
-        return self._compiled_step(*self._to_device(images, labels, shifts, numbers))
+        return self._compiled_step(*self.place(images, labels, shifts, numbers))
 
     def accumulate(
         self, images: Array, labels: Array, shifts: Array | None, numbers: StepNumbers
     ) -> tf.Tensor:
         """Adds one batch's gradients to the next update; otherwise like ``step``."""
-        tensors = self._to_device(images, labels, shifts, numbers)
+        tensors = self.place(images, labels, shifts, numbers)
         return self._compiled_accumulate(*tensors)
 
-    def _to_device(self, images, labels, shifts, numbers):
-        numbers = np.array(numbers, np.float32)
+    def place(
+        self,
+        images: Array,
+        labels: Array,
+        shifts: Array | None,
+        numbers: StepNumbers | tf.Tensor,
+    ) -> tuple[tf.Tensor | None, ...]:
+        """Copies the arguments of ``step`` to the device; copies are returned as is.
+
+        The numbers become one float32 vector.
+        """
+        if isinstance(numbers, StepNumbers):
+            numbers = np.array(numbers, np.float32)
         return self._replicas.to_device(images, labels, shifts, numbers)
 
     def _step(self, images, labels, shifts, numbers):
@@ -161,23 +165,28 @@ class Training(tf.Module):
             The loss to report; the gradients, in float16 zeros if they are not finite;
             and, in float16, whether they are, a bool scalar, otherwise None.
         """
-        is_scaled = self.loss_scale is not None
         moving = [v for v in self.model.variables if not v.trainable]
-        before = [tf.identity(v) for v in moving] if is_scaled else []
+        before = join(moving) if self.loss_scale is not None else None
         images = self._prepare(images, shifts, numbers.mixing_share)
         with tf.GradientTape() as tape:
             forward = self._forward(images, labels, numbers)
-            target = self._replicas.share(self._scale(forward.loss))
+            target = self._replicas.share(self._scale(forward.cross_entropy))
         gradients = tape.gradient(target, self.model.trainable_variables)
         gradients, forward = self._reduce(gradients, forward)
         self._replicas.average(moving)
-        loss, is_finite = forward.loss, None
-        if is_scaled:
+        is_finite, l2_penalty = None, self._train.l2_penalty
+        if self.loss_scale is not None:
             gradients, is_finite = self.loss_scale.unscale(gradients)
-            for variable, value in zip(moving, before):
-                variable.assign(tf.where(is_finite, variable, value))
+            values = tf.where(is_finite, join(moving), before)
+            for variable, value in zip(moving, split_like(values, moving)):
+                variable.assign(value)
+            l2_penalty = tf.where(is_finite, l2_penalty, 0.0)
+        penalty = l2_loss(self._regularized_variables(), l2_penalty)
+        gradients = self._add_penalty(gradients, penalty.gradients)
+        self.totals.add(forward, penalty.loss, is_finite, self._replicas)
+        loss = forward.cross_entropy + penalty.loss
+        if self.loss_scale is not None:
             loss = self.loss_scale.reported_loss(loss, is_finite)
-        self.totals.add(forward, is_finite, self._replicas)
         return loss, gradients, is_finite
 
     def _prepare(self, images, shifts, mixing_share) -> tf.Tensor:
@@ -194,19 +203,24 @@ class Training(tf.Module):
         entropy = mixed_cross_entropy(logits, labels, smoothing, share)
         if share is not None:
             labels = dominant_labels(labels, share)
-        penalty = l2_loss(self._regularized_variables(), self._train.l2_penalty)
-        return ForwardPass(logits, labels, entropy, penalty, entropy + penalty)
+        return ForwardPass(logits, labels, entropy)
 
     def _scale(self, loss: tf.Tensor) -> tf.Tensor:
         """The loss to differentiate."""
         return loss if self.loss_scale is None else loss * self.loss_scale.scale
 
     def _reduce(self, gradients, forward: ForwardPass):
-        """Sums the gradients and averages the losses over the replicas."""
+        """Sums the gradients and averages the loss over the replicas."""
         gradients = self._replicas.sum(gradients)
-        losses = forward.cross_entropy, forward.l2_loss, forward.loss
-        losses = self._replicas.sum([self._replicas.share(loss) for loss in losses])
-        return gradients, ForwardPass(forward.logits, forward.labels, *losses)
+        [entropy] = self._replicas.sum([self._replicas.share(forward.cross_entropy)])
+        return gradients, forward._replace(cross_entropy=entropy)
+
+    def _add_penalty(self, gradients, penalty_gradients) -> list[tf.Tensor]:
+        """The gradients of the whole loss."""
+        variables = self._regularized_variables()
+        penalties = {v.ref(): p for v, p in zip(variables, penalty_gradients)}
+        pairs = zip(self.model.trainable_variables, gradients)
+        return [g + penalties[v.ref()] if v.ref() in penalties else g for v, g in pairs]
 
     def _regularized_variables(self) -> Sequence[tf.Variable]:
         """The variables under the l2 penalty."""
@@ -237,6 +251,7 @@ def create_training(
             **same,
             precision=train.precision,
             pools_by_slices=train.xla,
+            pads_in_op=replicas.has_gpu and not train.xla,
             is_synchronized=model.synchronized_batch_norm and replicas.count > 1,
         )
         has_average = train.weight_average_decay > 0

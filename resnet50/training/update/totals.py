@@ -2,21 +2,15 @@
 
 import tensorflow as tf
 
-from resnet50.training.devices.one import ONE_DEVICE
-from resnet50.training.devices.protocol import Devices
+from resnet50.training.devices.protocol import ONE_DEVICE, Devices
 from resnet50.training.update.loss import ForwardPass
 
 
 def count_correct(predictions: tf.Tensor, labels: tf.Tensor, k: int) -> tf.Tensor:
-    """Counts the labels that are among the k highest predictions.
+    """Counts the labels, int32 [N], among the k highest predictions: int64 scalar.
 
-    Args:
-        predictions: float32 [N, K], logits or probabilities.
-        labels: int32 [N].
-        k: With fewer than k classes, all of them count.
-
-    Returns:
-        int64 scalar.
+    The predictions, float32 [N, K], are logits or probabilities. With fewer than k
+    classes, all of them count.
     """
     hits = tf.math.in_top_k(labels, predictions, min(k, predictions.shape[-1]))
     return tf.math.count_nonzero(hits)
@@ -42,6 +36,7 @@ class Totals(tf.Module):
     def add(
         self,
         forward: ForwardPass,
+        l2_loss: tf.Tensor | float,
         is_finite: tf.Tensor | None = None,
         replicas: Devices = ONE_DEVICE,
     ) -> None:
@@ -52,17 +47,13 @@ class Totals(tf.Module):
         """
         logits, labels = forward.logits, forward.labels
         num_images, top1, top5 = replicas.sum_counts(
-            [
-                tf.size(labels),
-                count_correct(logits, labels, 1),
-                count_correct(logits, labels, 5),
-            ]
+            [tf.size(labels), *(count_correct(logits, labels, k) for k in (1, 5))]
         )
         for variable, addend in (
             (self.num_batches, 1),
             (self.num_images, num_images),
             (self.loss, forward.cross_entropy),
-            (self.l2_loss, forward.l2_loss),
+            (self.l2_loss, l2_loss),
             (self.top1, top1),
             (self.top5, top5),
         ):

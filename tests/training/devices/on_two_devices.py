@@ -13,7 +13,7 @@ from resnet50.network.model import NORMALIZATIONS, SYNCHRONIZED
 from resnet50.training import checkpoint
 from resnet50.training.checkpoint_folders import Checkpoint
 from resnet50.training.devices.mirrored import MirroredDevices
-from resnet50.training.devices.one import ONE_DEVICE
+from resnet50.training.devices.protocol import ONE_DEVICE
 from resnet50.training.update.schedules import StepNumbers
 from tests.training.tiny import create_shallow_training
 from tests.training.tolerances import make_smooth

@@ -11,8 +11,7 @@ from resnet50.config.settings import ConfigError
 from resnet50.training.devices.hosts import HostDevices
 from resnet50.training.devices.meeting import ALONE
 from resnet50.training.devices.mirrored import MirroredDevices
-from resnet50.training.devices.one import ONE_DEVICE, OneDevice
-from resnet50.training.devices.protocol import Devices
+from resnet50.training.devices.protocol import Devices, OneDevice
 from resnet50.training.devices.selection import (
     Device,
     check_batch_size,
@@ -63,8 +62,9 @@ def ops(training):
 def test_one_device_has_no_strategy_and_a_plain_graph(num_gpus):
     """It also ignores synchronized_batch_norm."""
     devices = create_devices(Device("a GPU", (8, 0), num_gpus), ALONE, 4)
-    assert devices is ONE_DEVICE
-    plain = ops(create_shallow_training())
+    assert isinstance(devices, OneDevice)
+    assert devices.has_gpu == (num_gpus > 0)
+    plain = ops(create_shallow_training(replicas=OneDevice(devices.has_gpu)))
     assert ops(create_shallow_training("batch_norm", devices, True)) == plain
     kinds = {kind for kind, *_ in plain}
     assert "FusedBatchNormV3" in kinds

@@ -1,5 +1,7 @@
 """Proves which devices are chosen and what each lacks, with made-up devices."""
 
+import dataclasses
+
 import pytest
 import tensorflow as tf
 
@@ -8,9 +10,11 @@ from resnet50.training.devices.selection import (
     DeviceError,
     can_use_xla,
     check_precision,
+    choose,
     prepare_device,
     select_gpus,
 )
+from tests.settings import SHIPPED
 
 CPU = Device("the CPU", None)
 PASCAL = Device("GeForce GTX 1080", (6, 1))
@@ -139,3 +143,60 @@ def test_a_machine_without_a_gpu_is_the_cpu():
     lines = []
     assert prepare_device(deterministic=False, notify=lines.append) == CPU
     assert "no GPU" in lines[0]
+
+
+HOPPER = Device("H100", (9, 0), 1)
+SEVERAL = Device("H100", (9, 0), 2)
+
+
+def chosen(device, recorded=None, num_devices=1, **keys):
+    """The precision and xla that train.py chooses, and its lines."""
+    lines = []
+    train = dataclasses.replace(SHIPPED.train, **keys)
+    train = choose(train, device, num_devices, recorded or {}, lines.append, BUILT_FOR)
+    return train.precision, train.xla, lines
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [
+        (CPU, ("float32", False)),
+        (PASCAL, ("float32", True)),
+        (TURING, ("float16", True)),
+        (AMPERE, ("bfloat16", True)),
+        (HOPPER, ("bfloat16", True)),
+        (BLACKWELL, ("bfloat16", False)),
+    ],
+)
+def test_config_txt_as_shipped_leaves_the_choice_to_the_device(device, expected):
+    assert chosen(device) == (*expected, [])
+
+
+def test_xla_is_not_chosen_for_several_devices():
+    assert chosen(SEVERAL, num_devices=2) == ("bfloat16", False, [])
+    _, xla, lines = chosen(SEVERAL, num_devices=2, xla=True)
+    assert (xla, len(lines)) == (False, 1)
+
+
+def test_a_resumed_run_keeps_its_choices():
+    recorded = {"precision": "float16", "xla": False}
+    assert chosen(HOPPER, recorded) == ("float16", False, [])
+    # Unless config.txt names others.
+    explicit = {"precision": "float32", "xla": True}
+    assert chosen(HOPPER, recorded, **explicit) == ("float32", True, [])
+    # Imported weights record none.
+    assert chosen(HOPPER, {"precision": "auto", "xla": "auto"})[:2] == (
+        "bfloat16",
+        True,
+    )
+
+
+def test_a_recorded_precision_that_the_card_lacks_is_refused():
+    with pytest.raises(DeviceError, match='precision = "bfloat16": GeForce RTX 2080'):
+        chosen(TURING, {"precision": "bfloat16"})
+
+
+@pytest.mark.parametrize("tf32", [False, True])
+def test_tf32_is_set(tf32):
+    chosen(CPU, tf32=tf32)
+    assert tf.config.experimental.tensor_float_32_execution_enabled() == tf32

@@ -2,6 +2,7 @@
 
 import pytest
 
+from resnet50.config.settings import BatchRenormConfig
 from resnet50.training.update.schedules import (
     SCHEDULES,
     is_update_at,
@@ -99,8 +100,7 @@ def test_an_unknown_schedule_is_refused():
     ],
 )
 def test_renorm_limits_at_ioffe_s_boundaries(step, r_max, d_max):
-    limits = renorm_limits_at(
-        step,
+    renorm = BatchRenormConfig(
         r_max=3.0,
         r_start_step=5_000,
         r_end_step=40_000,
@@ -108,13 +108,14 @@ def test_renorm_limits_at_ioffe_s_boundaries(step, r_max, d_max):
         d_start_step=5_000,
         d_end_step=25_000,
     )
-    assert limits == pytest.approx((r_max, d_max))
+    assert renorm_limits_at(step, renorm) == pytest.approx((r_max, d_max))
 
 
 def test_renorm_limits_without_a_ramp_jump():
     steps = {"r_start_step": 7, "r_end_step": 7, "d_start_step": 0, "d_end_step": 0}
-    assert renorm_limits_at(6, r_max=3.0, d_max=5.0, **steps) == (1.0, 5.0)
-    assert renorm_limits_at(7, r_max=3.0, d_max=5.0, **steps) == (3.0, 5.0)
+    renorm = BatchRenormConfig(r_max=3.0, d_max=5.0, **steps)
+    assert renorm_limits_at(6, renorm) == (1.0, 5.0)
+    assert renorm_limits_at(7, renorm) == (3.0, 5.0)
 
 
 @pytest.mark.parametrize(

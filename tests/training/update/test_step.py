@@ -9,7 +9,7 @@ import tensorflow as tf
 from resnet50.pixels import augmentation
 from resnet50.training.update.schedules import StepNumbers
 from resnet50.training.update.step import create_training
-from tests.network.test_inputs import all_levels
+from tests.network.test_layers import all_levels
 from tests.settings import SETTINGS
 from tests.training.tiny import (
     STATISTICS,

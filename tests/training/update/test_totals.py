@@ -16,8 +16,8 @@ def test_hits_among_the_k_highest():
 def test_totals_are_means_over_the_batches_and_the_images():
     totals = Totals()
     logits = tf.constant([[1.0, 0.0], [0.0, 1.0]])
-    totals.add(ForwardPass(logits, tf.constant([0, 0]), 1.0, 0.5, 1.5))
-    totals.add(ForwardPass(logits, tf.constant([0, 1]), 2.0, 0.5, 2.5))
+    totals.add(ForwardPass(logits, tf.constant([0, 0]), 1.0), 0.5)
+    totals.add(ForwardPass(logits, tf.constant([0, 1]), 2.0), 0.5)
     assert totals.means() == {"loss": 1.5, "l2_loss": 0.5, "top1": 0.75, "top5": 1.0}
     totals.reset()
     assert totals.means() == {"loss": 0, "l2_loss": 0, "top1": 0, "top5": 0}

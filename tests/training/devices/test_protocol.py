@@ -4,7 +4,7 @@ import logging
 
 import tensorflow as tf
 
-from resnet50.training.devices.one import ONE_DEVICE
+from resnet50.training.devices.protocol import ONE_DEVICE
 
 
 def test_a_step_that_averages_compiles_without_a_warning(caplog, monkeypatch):

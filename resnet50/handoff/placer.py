@@ -1,0 +1,63 @@
+"""Copies the batches that were read to the device, ahead of the trainer, in a thread.
+
+A copy to a GPU waits until the steps before it have ended, and so does the thread that
+calls for it. In a thread of its own it runs beside the next step.
+"""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Any
+
+# One is copied while the step of another one runs.
+_MAX_PLACED = 2
+
+
+class Placer:
+    """Applies a function to batches, in order; at most two wait to be taken."""
+
+    def __init__(self, place: Callable[[Any], Any]):
+        """Prepares; ``place`` copies a batch to the device and returns the copy."""
+        self._place = place
+        self._requests: SimpleQueue[tuple[Future, Future] | None] = SimpleQueue()
+        self._room = threading.Semaphore(_MAX_PLACED)
+        self._is_stopped = False
+        self._thread = threading.Thread(target=self._place_requested, daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread; the batches that it was to place are None."""
+        self._is_stopped = True
+        self._room.release()
+        self._requests.put(None)
+        self._thread.join()
+
+    def submit(self, read: Future) -> Future:
+        """Returns the future of the placed batch, or of the error of reading it."""
+        placed = Future()
+        self._requests.put((read, placed))
+        return placed
+
+    def take(self, placed: Future) -> Any:
+        """Returns a placed batch, or raises; makes room for the next."""
+        batch = placed.result()
+        self._room.release()
+        return batch
+
+    def _place_requested(self) -> None:
+        while request := self._requests.get():
+            read, placed = request
+            try:
+                batch = read.result()
+                if not self._is_stopped:
+                    self._room.acquire()
+                placed.set_result(None if self._is_stopped else self._place(batch))
+            except Exception as error:  # The trainer raises it.
+                placed.set_exception(error)
+            # They hold the batch.
+            batch = None
+            del request, read, placed
