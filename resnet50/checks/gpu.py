@@ -2,9 +2,9 @@
 
 import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from resnet50.checks.cuda import Build, Driver, Gpu, Outcome
+from resnet50.checks.cuda import Build, CardMemory, Driver, Gpu, Outcome
 from resnet50.checks.findings import OK, PROBLEM, WARNING, Finding
 
 
@@ -27,17 +27,17 @@ def check_driver(driver: Driver, build: Build) -> Finding:
     install = f"install an NVIDIA driver for CUDA {major} or later, and reboot"
     if driver.obstacle and not driver.version:
         return Finding(WARNING, "driver: there is no NVIDIA driver", install)
-    what = f"driver: {driver.version or 'version unknown'}"
+    name = driver.version or "version unknown"
     if driver.obstacle:
-        what += f" runs, but its library cannot be loaded: {driver.obstacle}"
+        what = f"{name} runs, but its library cannot be loaded: {driver.obstacle}"
         remedy = "in a container: docker run --gpus all; else reinstall the driver"
-        return Finding(WARNING, what, remedy)
-    if driver.cuda is None:
-        return Finding(OK, what)
-    what += f", for CUDA {'.'.join(map(str, driver.cuda))}"
-    if driver.cuda[0] < major:
-        return Finding(WARNING, f"{what}, is too old for CUDA {build.cuda}", install)
-    return Finding(OK, what)
+        return Finding(WARNING, f"driver: {what}", remedy)
+    if driver.cuda is not None:
+        name += f", for CUDA {'.'.join(map(str, driver.cuda))}"
+        if driver.cuda[0] < major:
+            what = f"driver: {name}, is too old for CUDA {build.cuda}"
+            return Finding(WARNING, what, install)
+    return Finding(OK, f"driver: {name}")
 
 
 def check_libraries(build: Build, reasons: dict[str, str]) -> Finding:
@@ -51,8 +51,10 @@ def check_libraries(build: Build, reasons: dict[str, str]) -> Finding:
     missing = {name: reason for name, reason in reasons.items() if reason}
     if not missing:
         return Finding(OK, f"CUDA's libraries: all {len(reasons)} can be loaded")
-    what = f"CUDA's libraries: {len(missing)} of {len(reasons)} are missing: "
-    what += ", ".join(missing)
+    what = (
+        f"CUDA's libraries: {len(missing)} of {len(reasons)} are missing: "
+        f"{', '.join(missing)}"
+    )
     for name, reason in missing.items():
         # It says more than that the library's own file is missing.
         if name not in reason or "No such file" not in reason:
@@ -62,35 +64,69 @@ def check_libraries(build: Build, reasons: dict[str, str]) -> Finding:
     return Finding(WARNING, what, remedy)
 
 
+def _named(gpu: Gpu) -> str:
+    return f"{gpu.name}, compute capability {'.'.join(map(str, gpu.capability))}"
+
+
 def _built_for(name: str) -> tuple[int, int]:
     """(12, 0) for "sm_120"."""
     digits = re.sub(r"[^0-9]", "", name)
     return int(digits[:-1]), int(digits[-1])
 
 
+def has_kernels(capability: tuple[int, int], capabilities: Iterable[str]) -> bool:
+    """Whether a build for some capabilities has machine code for a card.
+
+    A card runs code for its own major version, up to its own minor version.
+    """
+    major, minor = capability
+    built = map(_built_for, capabilities)
+    return any(theirs == major and least <= minor for theirs, least in built)
+
+
 def check_kernels(gpu: Gpu, build: Build) -> Finding:
     """Checks whether TensorFlow has machine code for a card.
 
-    A card runs code for its own major version, up to its own minor version. For a card
-    of a later major version the driver compiles the build's "compute_" code.
+    Code that the driver compiles for later cards, such as "compute_90", is not enough:
+    the kernels that TensorFlow generates fail with CUDA_ERROR_INVALID_PTX on cards of
+    compute capability 10 and 12 (tensorflow issues 99592 and 101746).
     """
-    major, minor = gpu.capability
-    built = [_built_for(name) for name in build.capabilities]
+    if not build.capabilities or gpu.capability == (0, 0):
+        what = "not checked, the card's compute capability or TensorFlow's is unknown"
+        return Finding(OK, f"kernels: {what}")
     names = ", ".join(build.capabilities)
-    if any(other == major and least <= minor for other, least in built):
+    if has_kernels(gpu.capability, build.capabilities):
         return Finding(OK, f"kernels: TensorFlow's are for {names}")
-    what = f"kernels: TensorFlow has none for {major}.{minor}, only for {names}"
-    if any(
-        name.startswith("compute_") and _built_for(name) <= gpu.capability
-        for name in build.capabilities
-    ):
-        return Finding(
-            WARNING,
-            f"{what}; the driver compiles them at the first start, for half an hour",
-            "install a newer TensorFlow if there is one, and leave XLA off",
-        )
+    what = (
+        f"kernels: TensorFlow {build.tensorflow} has none for {_named(gpu)}, "
+        f"only for {names}"
+    )
     remedy = "use another card, or a TensorFlow built for this one"
+    if gpu.capability > max(map(_built_for, build.capabilities)):
+        remedy = "use NVIDIA's container nvcr.io/nvidia/tensorflow, "
+        remedy += "or a TensorFlow built for this card"
     return Finding(PROBLEM, what, remedy)
+
+
+def check_cudnn(gpu: Gpu, version: tuple[int, int, int]) -> Finding:
+    """Checks whether cuDNN has kernels for a card.
+
+    From 9.11 on it has none for compute capabilities below 7.5: Maxwell, Pascal and
+    Volta (cuDNN's release notes; pytorch issue 162574).
+    """
+    number = ".".join(map(str, version))
+    if version >= (9, 11) and (0, 0) < gpu.capability < (7, 5):
+        what = f"cuDNN: {number} has no kernels for {_named(gpu)}"
+        return Finding(PROBLEM, what, "python3 -m pip install 'nvidia-cudnn-cu12<9.11'")
+    return Finding(OK, f"cuDNN: {number}")
+
+
+def check_gpu_memory(cards: list[CardMemory]) -> Iterator[Finding]:
+    """Says how much memory of each card is free."""
+    for card in cards:
+        free, total = card.free_bytes / 1e9, card.total_bytes / 1e9
+        what = f"GPU memory: {free:.1f} of {total:.1f} GB are free on {card.name}"
+        yield Finding(OK, what)
 
 
 def check_trial(outcome: Outcome, *, with_xla: bool) -> Finding:
@@ -108,22 +144,29 @@ def check_trial(outcome: Outcome, *, with_xla: bool) -> Finding:
 
 
 def check_devices(
-    gpus: list[Gpu], build: Build, attempt: Callable[[bool], Outcome] | None
+    gpus: list[Gpu],
+    build: Build,
+    cudnn: tuple[int, int, int] | None,
+    attempt: Callable[[bool], Outcome] | None,
 ) -> Iterator[Finding]:
     """Checks the GPUs that TensorFlow has found; the first one will train.
 
-    attempt computes on the GPU in another process, with XLA or without. It is None
-    while a training uses the GPU.
+    cudnn is its version, None if unknown. attempt computes on the GPU in another
+    process, with XLA or without. It is None while a training uses the GPU.
     """
     if not gpus:
         what = "GPU: TensorFlow finds none and would train on the CPU, about a hundred "
         remedy = "see the warnings about driver and libraries"
         yield Finding(WARNING, f"{what}times slower", remedy)
         return
-    name, (major, minor) = gpus[0]
     more = f"; {len(gpus) - 1} more are not used" if gpus[1:] else ""
-    yield Finding(OK, f"GPU: {name}, compute capability {major}.{minor}{more}")
-    yield check_kernels(gpus[0], build)
+    yield Finding(OK, f"GPU: {_named(gpus[0])}{more}")
+    if cudnn:
+        yield check_cudnn(gpus[0], cudnn)
+    kernels = check_kernels(gpus[0], build)
+    yield kernels
+    if kernels.status == PROBLEM:  # Then train.py refuses to start.
+        return
     if attempt is None:
         yield Finding(OK, "computing: not tried while train.py runs")
         return

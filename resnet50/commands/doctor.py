@@ -123,8 +123,12 @@ def inspect_folders(config: Config) -> Iterator[Finding]:
 
 
 def attempt(with_xla: bool) -> cuda.Outcome:
-    """Tries the GPU in a process of its own, which may crash."""
-    program = f"from resnet50.training.devices.trial import main; main({with_xla=})"
+    """Tries train.py's device in a process of its own, which may crash."""
+    program = (
+        "from resnet50.training.devices import selection, trial; "
+        "selection.prepare_device(deterministic=False, notify=print); "
+        f"trial.compute({with_xla=})"
+    )
     return cuda.run_child(sys.executable, "-c", program)
 
 
@@ -137,15 +141,18 @@ def inspect_gpu(running: Programs) -> Iterator[Finding]:
         what = f"TensorFlow: cannot be imported: {error}"
         yield Finding(PROBLEM, what, "python3 -m pip install 'tensorflow[and-cuda]'")
         return
-    build = trial.find_build()
+    build, cudnn = trial.find_build(), None
     yield gpu.check_build(build)
     if build.cuda:
         yield gpu.check_driver(cuda.find_driver(), build)
         folders, names = cuda.package_folders(), cuda.required_libraries()
         reasons = {name: cuda.load_library(name, folders) for name in names}
         yield gpu.check_libraries(build, reasons)
+        yield from gpu.check_gpu_memory(cuda.find_memory())
+        name = f"libcudnn.so.{build.cudnn.split('.')[0]}"
+        cudnn = cuda.find_cudnn(name, folders)
     trying = None if running.trainer else attempt
-    yield from gpu.check_devices(trial.find_gpus(), build, trying)
+    yield from gpu.check_devices(trial.find_gpus(), build, cudnn, trying)
 
 
 def diagnose(args) -> Iterator[Finding]:
