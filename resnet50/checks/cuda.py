@@ -139,7 +139,8 @@ def load_library(name: str, folders: list[Path]) -> str:
 def find_cudnn(name: str, folders: list[Path]) -> tuple[int, int, int] | None:
     """Loads cuDNN from a folder or the system; returns its version, None if unknown.
 
-    In a child process, which cuDNN kills if one of its own libraries is missing.
+    A child process loads it, because cuDNN kills the process if one of its own
+    libraries is missing.
     """
     program = "import ctypes, sys; print(ctypes.CDLL(sys.argv[1]).cudnnGetVersion())"
     for candidate in _candidates(name, folders):
@@ -164,7 +165,7 @@ def find_memory() -> list[CardMemory]:
         )
     except (OSError, subprocess.SubprocessError):
         return []
-    # Its unit is MiB. A card that shares the host's memory has "[N/A]".
+    # In MiB. A card that shares the host's memory has "[N/A]" and is left out.
     cards = re.findall(r"^(.+), ([0-9]+), ([0-9]+)$", child.stdout, re.MULTILINE)
     return [
         CardMemory(name, int(free) * 2**20, int(total) * 2**20)

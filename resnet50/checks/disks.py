@@ -58,7 +58,7 @@ def try_to_write(folder: Path) -> Trial:
 
 
 def check_writing(setting: str, folder: Path, trial: Trial) -> Finding:
-    """Checks whether a folder can be used, which a setting of config.txt names."""
+    """Checks whether the folder that a setting of config.txt names can be used."""
     if trial.obstacle:
         what = f"{folder}: cannot be written to: {trial.obstacle}"
         return Finding(PROBLEM, what, f"change its permissions, or {setting}")
@@ -75,7 +75,7 @@ def file_system_of(folder: Path, mounts: Path = Path("/proc/mounts")) -> str:
         words = line.split()
         if len(words) < 3:
             continue
-        point = Path(words[1].replace("\\040", " "))  # A space is written so.
+        point = Path(words[1].replace("\\040", " "))  # For a space.
         # The later of two mounts at the same point hides the other.
         if folder.is_relative_to(point) and len(point.parts) >= found:
             found, kind = len(point.parts), words[2]

@@ -77,7 +77,7 @@ def test_libraries_are_loaded_from_the_system_and_from_packages(tmp_path):
     assert cuda.load_library("libother.so.9", [tmp_path, folder]) == ""
 
 
-def test_packages_are_searched_beside_tensorflow():
+def test_packages_are_searched_next_to_tensorflow():
     # tensorflow[and-cuda] may or may not be installed here.
     assert all(path.parts[-3] == "nvidia" for path in cuda.package_folders())
 
@@ -276,5 +276,5 @@ def test_devices():
     assert devices(newer, attempt=pytest.fail) == {"GPU": OK, "kernels": PROBLEM}
 
 
-def test_a_build_without_gpus_is_warned_of():
+def test_a_build_without_gpus_is_a_warning():
     assert gpu.check_build(Build("2.21.0", "", "", ())).status == WARNING
