@@ -18,6 +18,7 @@ are two operations, so an image costs 3 * 2 * 4.0892e9 - 2 * 0.118e9 = 24.3e9, i
 22.9e9.
 """
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -82,24 +83,33 @@ def operations_per_image(crop_size: int, variant: str, num_classes: int = 1000) 
     return 3 * 2 * forward - 2 * shapes[0].num_products
 
 
-# Dense peaks without sparsity in 1e12 operations a second, float32 (without TF32) and
-# float16 or bfloat16 with float32 sums on Tensor Cores; NVIDIA's architecture papers.
+# Dense peaks without sparsity in 1e12 operations a second; NVIDIA's data sheets and
+# architecture papers. In float32: with TF32 where the card has it, as TensorFlow uses
+# it; else of the CUDA cores. In float16 or bfloat16: of Tensor Cores, sums in float32.
 PEAK_TFLOPS = {
     "V100": (15.7, 125),
     "T4": (8.1, 65),
-    "RTX 2080 Ti": (13.4, 53.8),
     "RTX 2080": (10.1, 40.3),
+    "RTX 2080 Ti": (13.4, 53.8),
     "RTX 3090": (35.6, 71),
     "RTX 4090": (82.6, 165.2),
-    "A100": (19.5, 312),
-    "L4": (30.3, 121),
-    "H100": (66.9, 989.4),
+    "A100": (156, 312),
+    "L4": (60.5, 121),
+    "L40S": (183, 362),
+    "H100": (494.7, 989.4),
+    "H200": (494.7, 989.4),
 }
 
 
 def peak_tflops(device_name: str, precision: str) -> float | None:
     """A known card's peak, 1e12 operations a second; None for others."""
-    for name, (single, half) in PEAK_TFLOPS.items():
-        if name in device_name:
-            return single if precision == "float32" else half
-    return None
+    found = [
+        name
+        for name in PEAK_TFLOPS
+        # Whole words: an L40S is no L4, and an RTX 2080 SUPER no RTX 2080.
+        if re.search(rf"\b{name}\b(?! (?:Ti|SUPER)\b)", device_name, re.IGNORECASE)
+    ]
+    if not found:
+        return None
+    single, half = PEAK_TFLOPS[found[0]]
+    return single if precision == "float32" else half

@@ -5,8 +5,9 @@
 Keras' ResNet50 has the stride in the first 1x1 ("v1"), so this project's has it there
 too. Both use the same loss with the l2 penalty on all kernels and the same SGD with
 momentum, each in one tf.function; this project's also counts top-1 and top-5. Every
-variant is a fresh process, which measures its own peak memory. Two variants are in
-memory at once and take turns; the result is the median of the rounds' ratios.
+variant is a fresh process, which measures its own peak memory. On a CPU both variants
+take turns; a GPU has one after the other. The result is the median of the rounds'
+ratios.
 
 On a GPU the benchmark also measures every precision, the share of the card's peak (see
 ``arithmetic``), and the network's convolutions in NHWC against NCHW.
@@ -60,17 +61,30 @@ class Variant:
         self._process.wait()
 
 
-def compare(batch_size: int, precision: str, xla: bool, args) -> dict[str, float]:
-    """Prints both networks' figures; returns images/s by network."""
+def run_rounds(networks, batch_size: int, precision: str, xla: bool, args) -> dict:
+    """Runs some networks by turns; returns a list of results for each."""
     with contextlib.ExitStack() as stack:
-        variants, results = {}, {network: [] for network in NETWORKS}
-        for network in NETWORKS:
+        variants, results = {}, {network: [] for network in networks}
+        for network in networks:
             variants[network] = Variant(network, batch_size, precision, xla, args)
             stack.callback(variants[network].end)
         for number in range(args.rounds):
-            order = NETWORKS if number % 2 == 0 else NETWORKS[::-1]
-            for network in order:
+            for network in networks if number % 2 == 0 else networks[::-1]:
                 results[network].append(variants[network].run(args.steps))
+    return results
+
+
+def compare(
+    batch_size: int, precision: str, xla: bool, has_gpu: bool, args
+) -> dict[str, float]:
+    """Prints both networks' figures; returns images/s by network."""
+    variant = batch_size, precision, xla, args
+    if has_gpu:  # Alone on the card: a second network would take memory from the first.
+        results = {}
+        for network in NETWORKS:
+            results |= run_rounds([network], *variant)
+    else:  # By turns, as other programs use the processor too.
+        results = run_rounds(NETWORKS, *variant)
     speeds = {
         network: [args.steps * batch_size / run[args.clock] for run in runs]
         for network, runs in results.items()
@@ -157,7 +171,7 @@ def main() -> None:
         for precision in precisions:
             peak = args.peak_tflops or peak_tflops(device.name, precision)
             for mode in modes:
-                speeds = compare(batch_size, precision, mode == "xla", args)
+                speeds = compare(batch_size, precision, mode == "xla", has_gpu, args)
                 if has_gpu:
                     print_share_of_peak(speeds["ours"], precision, peak, args)
             if has_gpu:

@@ -19,6 +19,7 @@ import resnet50.training  # noqa: F401, which makes TensorFlow quiet.
 import tensorflow as tf
 
 from resnet50.pixels.augmentation import ChannelStatistics
+from resnet50.training.devices.protocol import OneDevice
 from resnet50.training.update.loss import cross_entropy
 from resnet50.training.update.schedules import StepNumbers
 from resnet50.training.update.step import create_training
@@ -47,7 +48,8 @@ def make_ours(images, labels, args: argparse.Namespace) -> Step:
         l2_penalty=L2_PENALTY,
     )
     statistics = ChannelStatistics((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-    training = create_training(NUM_CLASSES, model, train, statistics)
+    device = OneDevice(has_gpu=bool(tf.config.list_physical_devices("GPU")))
+    training = create_training(NUM_CLASSES, model, train, statistics, device)
     numbers = StepNumbers(LEARNING_RATE)
     return lambda: training.step(images, labels, None, numbers)
 

@@ -59,7 +59,14 @@ def test_a_card_is_known_by_its_name():
     assert peak_tflops("NVIDIA GeForce RTX 2080 Ti", "float16") == 53.8
     assert peak_tflops("NVIDIA GeForce RTX 2080", "float32") == 10.1
     assert peak_tflops("NVIDIA A100-SXM4-40GB", "bfloat16") == 312
-    assert peak_tflops("the CPU", "float32") is None
+    assert peak_tflops("NVIDIA A100-SXM4-40GB", "float32") == 156  # TF32
+    assert peak_tflops("NVIDIA L40S", "float16") == 362
+    assert peak_tflops("NVIDIA L4", "float16") == 121
+    assert peak_tflops("Tesla T4", "float16") == 65
+    assert peak_tflops("Tesla V100-SXM2-16GB", "float32") == 15.7
+    assert peak_tflops("NVIDIA H200", "float32") == 494.7
+    for other in ("the CPU", "NVIDIA T400 4GB", "NVIDIA GeForce RTX 2080 SUPER"):
+        assert peak_tflops(other, "float32") is None
 
 
 @pytest.mark.parametrize("stride", [1, 2])

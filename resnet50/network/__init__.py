@@ -5,7 +5,13 @@ Imports TensorFlow.
 
 import os
 
-# TensorFlow reads this when it is imported. Without it, a dozen lines about CPU
-# instructions precede the program's own. Where several workers train together, a lost
-# one makes TensorFlow write more of them before the program's one-line error.
+# TensorFlow reads these when it is imported.
+
+# Without it, a dozen lines about CPU instructions precede the program's own. Where
+# several workers train together, a lost one makes TensorFlow write more of them before
+# the program's one-line error.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3" if "TF_CONFIG" in os.environ else "2")
+
+# Threads of its own for launching a GPU's kernels, so that the threads that read and
+# copy batches do not delay them.
+os.environ.setdefault("TF_GPU_THREAD_MODE", "gpu_private")

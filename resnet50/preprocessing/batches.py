@@ -20,7 +20,7 @@ from resnet50.dataset.decoding import (
 from resnet50.dataset.images import Dataset, epoch_order
 from resnet50.dataset.sources import ImageSource
 from resnet50.errors import UserError
-from resnet50.handoff.buffer import BatchSpec, batch_format, crop_size_at
+from resnet50.handoff.buffer import BatchSpec, crop_size_at, has_shifts
 from resnet50.handoff.progress import Position
 from resnet50.pixels.augmentation import (
     AugmentationParams,
@@ -216,6 +216,6 @@ def make_batch(settings: BatchSettings, assignment: Assignment) -> MadeBatch:
     return MadeBatch(
         images,
         assignment.labels[used],
-        shifts if batch_format(settings.dtype).has_shifts else None,
+        shifts if has_shifts(settings.dtype) else None,
         unreadable,
     )

@@ -4,7 +4,6 @@ Each worker sums pixel levels and their squares. The sums are exact integers, so
 result does not depend on the order or the number of workers.
 """
 
-import functools
 import operator
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -41,22 +40,25 @@ class LevelSums(NamedTuple):
 
     def __add__(self, other: "LevelSums") -> "LevelSums":
         """The sums over the images of both."""
-        return LevelSums(*(ours + theirs for ours, theirs in zip(self, other)))
+        return LevelSums(*map(operator.add, self, other))
+
+
+_NO_IMAGES = LevelSums(0, 0, np.zeros(3, np.int64), np.zeros(3, np.int64), [])
 
 
 def _sum_image(source: ImageSource) -> LevelSums:
-    zeros = np.zeros(3, np.int64)
     try:
         pixels = np.asarray(decode_pixels(source))
     except UndecodableImageError as error:
-        return LevelSums(1, 0, zeros, zeros, [(str(source), str(error))])
+        unreadable = [(str(source), str(error))]
+        return _NO_IMAGES._replace(num_images=1, unreadable=unreadable)
     sums, squares = resampling.pixel_loops().level_sums(pixels)
     return LevelSums(1, pixels.size // 3, sums, squares, [])
 
 
 def sum_levels(sources: list[ImageSource]) -> LevelSums:
-    """Sums the levels of all pixels of one or more images. Runs in a worker."""
-    return functools.reduce(operator.add, map(_sum_image, sources))
+    """Sums the levels of all pixels of some images. Runs in a worker."""
+    return sum(map(_sum_image, sources), _NO_IMAGES)
 
 
 def statistics_of(total: LevelSums) -> ChannelStatistics:
@@ -80,7 +82,7 @@ def sum_dataset(
     num_workers: int,
     advance: Callable[[int], None],
 ) -> LevelSums:
-    """Sums the levels of all images of a dataset, which has at least one.
+    """Sums the levels of all images of a dataset.
 
     Calls ``advance`` with the number of images of each finished task.
 
@@ -91,14 +93,14 @@ def sum_dataset(
         dataset.sources(range(start, min(start + _CHUNK_SIZE, dataset.num_images)))
         for start in range(0, dataset.num_images, _CHUNK_SIZE)
     )
-    parts = []
+    total = _NO_IMAGES
     try:
         for part in map_in_order(pool, sum_levels, chunks, num_ahead=4 * num_workers):
-            parts.append(part)
+            total += part
             advance(part.num_images)
     except BrokenProcessPool:
         raise WorkerDiedError(
             "a worker process was killed (out of memory? start again with a lower "
             "--num_workers)"
         ) from None
-    return functools.reduce(operator.add, parts)
+    return total

@@ -24,8 +24,8 @@ _ONE_THREAD = {
 }
 
 
-def _die_with(parent_sentinel: int) -> None:
-    wait([parent_sentinel])
+def _die_with(owner: int) -> None:
+    wait([owner])
     os._exit(1)
 
 
@@ -38,9 +38,8 @@ def _start_worker() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     # Otherwise a worker whose owner was killed would wait for a task forever.
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
+    owner = multiprocessing.parent_process().sentinel
+    threading.Thread(target=_die_with, args=(owner,), daemon=True).start()
 
 
 @contextlib.contextmanager
@@ -75,17 +74,6 @@ class _QuietPool(ProcessPoolExecutor, WorkerPool):
             return super().submit(*args, **kwargs)
 
 
-def _set_environment(values: dict[str, str | None]) -> dict[str, str | None]:
-    """Sets or (None) unsets variables; returns what they were."""
-    before = {name: os.environ.get(name) for name in values}
-    for name, value in values.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
-    return before
-
-
 @contextlib.contextmanager
 def worker_pool(num_workers: int) -> Iterator[WorkerPool]:
     """Yields a pool of worker processes, which start with the first tasks.
@@ -93,7 +81,8 @@ def worker_pool(num_workers: int) -> Iterator[WorkerPool]:
     At the end of the block, tasks that have not started are dropped and running ones
     finish.
     """
-    before = _set_environment(_ONE_THREAD)  # Workers inherit it.
+    before = {name: os.environ[name] for name in _ONE_THREAD if name in os.environ}
+    os.environ.update(_ONE_THREAD)  # Workers inherit it.
     # Spawned, because a forked worker would copy locks that other threads hold.
     context = multiprocessing.get_context("spawn")
     pool = _QuietPool(num_workers, context, initializer=_start_worker)
@@ -101,4 +90,6 @@ def worker_pool(num_workers: int) -> Iterator[WorkerPool]:
         yield pool
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-        _set_environment(before)
+        for name in _ONE_THREAD:
+            os.environ.pop(name, None)
+        os.environ.update(before)

@@ -4,12 +4,7 @@ import time
 from pathlib import Path
 
 from resnet50.handoff import locks
-from resnet50.handoff.progress import (
-    FILE_NAME,
-    ProgressError,
-    StepRange,
-    read_progress,
-)
+from resnet50.handoff.progress import FILE_NAME, ProgressError, StepRange, read_progress
 from resnet50.observer import Observer
 
 # How often a sleeping preprocessor polls whether the trainer has started or ended.
@@ -20,8 +15,8 @@ class ProgressFollower:
     """Decides which position of the trainer to accept.
 
     A position that was written while this process watched is accepted. An older one is
-    not if it is the end: the file of a finished training would end a new one before it
-    starts. Nor is it accepted, without a running trainer, if it is before epoch_start.
+    refused if it is the end: the file of a finished training would end a new one before
+    it starts. It is also refused if it is before epoch_start and no trainer runs.
     """
 
     def __init__(self, folder: Path, steps: StepRange, observer: Observer):
@@ -32,7 +27,7 @@ class ProgressFollower:
         self._path = folder / FILE_NAME
         self._observer = observer
         self._trained = steps.start
-        self._complaint = ""
+        self._complaint = ""  # at the last poll
         self._first_seen = self._signature()
         self._trainer = locks.LivenessPoll(folder, locks.TRAINER)
 
@@ -44,18 +39,6 @@ class ProgressFollower:
             return None
         return status.st_ino, status.st_mtime_ns
 
-    def _doubt(self, step: int, signature: tuple[int, int] | None) -> str:
-        """Why a step, from a file with a signature, is not accepted; "" if it is."""
-        if signature != self._first_seen:
-            return ""
-        path, start = self._path, self.steps.position(self.steps.start)
-        if step == self.steps.end:
-            return f"{path}: says that the training has finished; starting at {start}"
-        if step < self.steps.start and not self.trainer_is_alive:
-            position = self.steps.position(step)
-            return f"{path}: says {position}, before --epoch_start; starting at {start}"
-        return ""
-
     def trained_step(self) -> int:
         """Polls the step of the next batch that the trainer needs.
 
@@ -64,26 +47,34 @@ class ProgressFollower:
         was_alive = self.trainer_is_alive
         # Polled before the file is read: a trainer that has ended wrote it before.
         self.trainer_is_alive = self._trainer.is_alive()
-        # Also before: a file that is replaced afterwards does not vouch for this one.
-        signature = self._signature()
-        try:
-            step = read_progress(
-                self._folder, self.steps.batches_per_epoch, self.steps.end
-            )
-            complaint = self._doubt(step, signature)
-        except ProgressError as error:
-            step, complaint = self._trained, str(error)
-            if self.trainer_is_alive and self._signature() is None:
-                complaint = ""  # The trainer is about to write the file.
-        if not complaint:
-            self._trained = step
-        elif complaint != self._complaint:
+        complaint = self._read()
+        if complaint and complaint != self._complaint:
             self._observer.notify(complaint)
         self._complaint = complaint
         if was_alive and not self.trainer_is_alive and self._trained < self.steps.end:
             position = self.steps.position(self._trained)
             self._observer.notify(f"train.py has gone; it was at {position}")
         return self._trained
+
+    def _read(self) -> str:
+        """Reads and accepts the step in the file; otherwise returns why not."""
+        # Compared before the file is read: a later file does not vouch for this one.
+        is_old = self._signature() == self._first_seen
+        path, steps = self._path, self.steps
+        try:
+            step = read_progress(self._folder, steps.batches_per_epoch, steps.end)
+        except ProgressError as error:
+            # If the file does not exist, a running trainer is about to write it.
+            is_awaited = self.trainer_is_alive and self._signature() is None
+            return "" if is_awaited else str(error)
+        start = steps.position(steps.start)
+        if is_old and step == steps.end:
+            return f"{path}: says that the training has finished; starting at {start}"
+        if is_old and step < steps.start and not self.trainer_is_alive:
+            position = steps.position(step)
+            return f"{path}: says {position}, before --epoch_start; starting at {start}"
+        self._trained = step
+        return ""
 
     def sleep(self, seconds: float) -> None:
         """Sleeps; ends early if the trainer starts or ends, or its file is deleted."""

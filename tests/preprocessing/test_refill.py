@@ -610,7 +610,7 @@ def test_what_is_deleted_is_named_and_made_again(start, reference, delete, named
     assert trainer.consumed == reference
     folder = trainer.buffer.folder
     assert [line for line in trainer.lines if "training_progress" not in line] == [
-        f"{folder / named}: was deleted; made again"
+        f"{folder / named}: was deleted; created again"
     ]
     assert locks.is_alive(folder, locks.PREPROCESSOR)
     assert read_manifest(folder) is not None

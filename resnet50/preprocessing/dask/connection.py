@@ -19,13 +19,6 @@ class NoWorkerError(ConnectionError):
     """There is no worker, or the workers of a task are gone."""
 
 
-def quiet_distributed() -> None:
-    """Silences distributed's loggers; the pool reports the same in one line."""
-    for name in "distributed", "distributed.client", "tornado.application":
-        logging.getLogger(name).handlers[:] = [logging.NullHandler()]
-    warnings.filterwarnings("ignore", module=r"distributed\.")
-
-
 def one_line(error: Exception) -> str:
     """An error's text, shortened to one line."""
     return " ".join(str(error).split())[:150] or type(error).__name__
@@ -50,6 +43,10 @@ class Connection:
         """Connects to the scheduler."""
         from distributed import Client
 
+        # Silenced, because the pool reports the same in one line.
+        for name in "distributed", "distributed.client", "tornado.application":
+            logging.getLogger(name).handlers[:] = [logging.NullHandler()]
+        warnings.filterwarnings("ignore", module=r"distributed\.")
         self._client = Client(
             self.address, timeout=_CONNECT_SECONDS, set_as_default=False
         )
@@ -83,7 +80,7 @@ class Connection:
 
     def submit(self, workers: Collection[str], function: Callable, *args) -> Future:
         """Submits function(*args); raises SchedulerLostError or NoWorkerError."""
-        executor = self._executor
+        executor = self._executor  # Another thread may close the connection.
         if executor is None:
             raise self.lost()
         if not workers:

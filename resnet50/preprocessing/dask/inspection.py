@@ -67,39 +67,24 @@ def _digest(source: ImageSource) -> str:
 def inspect(buffer: SharedBuffer, images: list[ImageSource]) -> Inspection:
     """Inspects versions, images and folder. Runs in a worker.
 
-    Args:
-        buffer: The buffer that the worker would write into.
-        images: The worker must be able to read one of these.
+    The worker must be able to read one of the images, and to write into the buffer.
     """
     digests = [_digest(source) for source in images]
+    complaint, probe = "", None
     if not any(digests):
         complaint = f"cannot read {images[0]} (images need the same path there)"
-        return Inspection(worker_versions(), complaint, None, digests)
-    try:
-        return Inspection(worker_versions(), "", buffer.leave_probe(), digests)
-    except OSError as error:
-        return Inspection(worker_versions(), str(error), None, digests)
-
-
-def _differing_image(found: Inspection, images: list[ImageSource]) -> str:
-    """The name of an image that has other bytes on the worker's host, or ""."""
-    for source, there in zip(images, found.digests):
-        here = _digest(source)
-        if here and there and here != there:
-            return str(source)
-    return ""
+    else:
+        try:
+            probe = buffer.leave_probe()
+        except OSError as error:
+            complaint = str(error)
+    return Inspection(worker_versions(), complaint, probe, digests)
 
 
 def complaint_about(
     found: Inspection, buffer: SharedBuffer, images: list[ImageSource]
 ) -> str:
-    """Why a worker cannot be used, for the preprocessor's user; "" if it can.
-
-    Args:
-        found: The worker's inspection.
-        buffer: The buffer that the worker would write into.
-        images: The images that were inspected.
-    """
+    """Why a worker cannot be used, by its inspection of these images; "" if it can."""
     probe_is_here = found.probe is None or buffer.find_probe(found.probe)
     unequal = differences(found.versions, worker_versions())
     if unequal:
@@ -109,9 +94,9 @@ def complaint_about(
             f"what it writes into {buffer.folder} does not appear here (every host "
             "must mount the same folder at this path)"
         )
-    differing = _differing_image(found, images)
-    if differing:
-        return (
-            f"{differing} has other bytes there (every host must have the same images)"
-        )
+    for source, there in zip(images, found.digests):
+        if there and _digest(source) not in ("", there):
+            return (
+                f"{source} has other bytes there (every host must have the same images)"
+            )
     return found.complaint

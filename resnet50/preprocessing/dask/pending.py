@@ -67,13 +67,11 @@ class PendingTasks:
 
         with self._lock:
             self._tasks.pop(outer, None)
-        if inner.cancelled():
-            _fail(outer, self._connection.lost())
-        elif isinstance(inner.exception(), KilledWorker):
-            text = "workers died, one after the other, over this batch"
-            _fail(outer, NoWorkerError(text))
-        elif inner.exception() is not None:
-            _fail(outer, inner.exception())
+        error = self._connection.lost() if inner.cancelled() else inner.exception()
+        if isinstance(error, KilledWorker):
+            error = NoWorkerError("workers died, one after the other, over this batch")
+        if error is not None:
+            _fail(outer, error)
         else:
             with contextlib.suppress(InvalidStateError):
                 outer.set_result(inner.result())

@@ -21,11 +21,7 @@ from resnet50.handoff.manifest import remove_batch_temporaries
 from resnet50.handoff.shared_folder import SharedBuffer
 from resnet50.observer import Observer
 from resnet50.preprocessing.dask.admission import Admission
-from resnet50.preprocessing.dask.connection import (
-    Connection,
-    one_line,
-    quiet_distributed,
-)
+from resnet50.preprocessing.dask.connection import Connection, one_line
 from resnet50.preprocessing.dask.pending import PendingTasks
 from resnet50.preprocessing.process_pool import WorkerPool
 
@@ -57,10 +53,9 @@ class DaskPool(WorkerPool):
 
         Args:
             address: Address of the scheduler, such as "tcp://10.0.0.1:8786".
-            buffer: The workers write into it. It has its manifest already.
+            buffer: Has its manifest already.
             images: Every worker must be able to read one of these.
-            observer: Is notified when workers are refused, and when the scheduler is
-                lost or comes back.
+            observer: Is notified of refused workers, and of a lost scheduler.
         """
         self._address = address
         self._buffer = buffer
@@ -85,19 +80,17 @@ class DaskPool(WorkerPool):
             DaskError: The scheduler cannot be reached, or a worker is refused.
         """
         try:
-            import distributed  # noqa: F401
-        except ImportError:
-            raise DaskError(
-                '[runtime_preprocessing] executor = "dask": the package distributed is '
-                "missing (pip install '.[cluster]')"
-            ) from None
-        quiet_distributed()
-        try:
             self._connection.open()
             self._poll()
             while self._admission.is_inspecting:
                 time.sleep(0.05)
                 self._poll()
+        except ImportError:
+            self.shutdown()
+            raise DaskError(
+                '[runtime_preprocessing] executor = "dask": the package distributed is '
+                "missing (pip install '.[cluster]')"
+            ) from None
         except Exception as error:  # distributed has no base class for its errors.
             self.shutdown()
             raise DaskError(
