@@ -10,8 +10,11 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from resnet50.checks.findings import PROBLEM
+from resnet50.checks.gpu import check_kernels, has_kernels
 from resnet50.config.settings import ConfigError, TrainConfig
 from resnet50.errors import UserError
+from resnet50.training.devices import trial
 from resnet50.training.devices.hosts import HostDevices
 from resnet50.training.devices.meeting import Cluster
 from resnet50.training.devices.mirrored import MirroredDevices
@@ -76,7 +79,7 @@ def prepare_device(
         The device; of several GPUs, the one with the lowest compute capability.
 
     Raises:
-        DeviceError: From ``select_gpus``.
+        DeviceError: From ``select_gpus``, or TensorFlow has no kernels for a GPU.
     """
     found = tf.config.list_physical_devices("GPU")
     selected = [found[index] for index in select_gpus(gpus, len(found))]
@@ -101,9 +104,11 @@ def prepare_device(
 def _prepare_gpu(gpu: tf.config.PhysicalDevice, num_gpus: int) -> Device:
     # Without it, TensorFlow takes all of the card's memory at once.
     tf.config.experimental.set_memory_growth(gpu, True)
-    details = tf.config.experimental.get_device_details(gpu)
-    name = details.get("device_name", gpu.name)
-    return Device(name, details.get("compute_capability", (0, 0)), num_gpus)
+    found = trial.describe_gpu(gpu)
+    kernels = check_kernels(found, trial.find_build())
+    if kernels.status == PROBLEM:
+        raise DeviceError(f"{kernels.what} ({kernels.remedy})")
+    return Device(found.name, found.capability, num_gpus)
 
 
 def library_versions() -> dict[str, str]:
@@ -207,17 +212,13 @@ def can_use_xla(
     if device.compute_capability is None:
         return True
     if built_for is None:
-        build = tf.sysconfig.get_build_info()
-        built_for = build.get("cuda_compute_capabilities", ())
-    # A card runs code for its own major version and at most its own minor version.
-    major, minor = device.compute_capability
-    digits = [name.rpartition("_")[2] for name in built_for]
-    known = [(int(d[:-1]), int(d[-1])) for d in digits if d.isdigit()]
-    if any(theirs == major and least <= minor for theirs, least in known):
+        built_for = trial.find_build().capabilities
+    if has_kernels(device.compute_capability, built_for):
         return True
     notify(
         f"[train] xla = true: off, as the installed TensorFlow {tf.__version__} has no "
-        f"XLA kernels for {device.name}, compute capability {major}.{minor}, only for "
+        f"XLA kernels for {device.name}, compute capability "
+        f"{_dotted(device.compute_capability)}, only for "
         f"{', '.join(built_for) or 'none'}"
     )
     return False

@@ -137,6 +137,48 @@ def test_a_wrong_flag_is_refused(wanted, num_gpus, expected):
     assert str(caught.value).startswith(expected)
 
 
+@pytest.fixture
+def prepare_card(monkeypatch):
+    """Prepares a made-up card for a TensorFlow that was built for BUILT_FOR."""
+
+    def prepare(device, built_for=BUILT_FOR):
+        details = {
+            "device_name": device.name,
+            "compute_capability": device.compute_capability,
+        }
+        build = {"is_cuda_build": True, "cuda_compute_capabilities": built_for}
+        experimental = tf.config.experimental
+        gpu = tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")
+        monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [gpu])
+        monkeypatch.setattr(tf.config, "set_visible_devices", lambda gpus, kind: None)
+        monkeypatch.setattr(experimental, "set_memory_growth", lambda gpu, on: None)
+        monkeypatch.setattr(experimental, "get_device_details", lambda gpu: details)
+        monkeypatch.setattr(tf.sysconfig, "get_build_info", lambda: build)
+        return prepare_device(deterministic=False, notify=lambda line: None)
+
+    return prepare
+
+
+@pytest.mark.parametrize("device", [BLACKWELL, Device("Tesla M40", (5, 2))])
+def test_a_card_without_kernels_is_refused_in_one_line(device, prepare_card):
+    with pytest.raises(DeviceError) as caught:
+        prepare_card(device)
+    message = str(caught.value)
+    assert message.startswith(
+        f"kernels: TensorFlow {tf.__version__} has none for {device.name}, compute "
+    )
+    assert message.endswith("a TensorFlow built for this card)") == (
+        device == BLACKWELL
+    )
+    assert "\n" not in message
+
+
+def test_a_card_with_kernels_or_unknown_ones_is_prepared(prepare_card):
+    for device, built_for in ((AMPERE, BUILT_FOR), (BLACKWELL, ("sm_120",))):
+        assert prepare_card(device, built_for) == device._replace(num_gpus=1)
+    assert prepare_card(BLACKWELL, ()) == BLACKWELL._replace(num_gpus=1)
+
+
 def test_a_machine_without_a_gpu_is_the_cpu():
     if tf.config.list_physical_devices("GPU"):
         pytest.skip("there is a GPU")
