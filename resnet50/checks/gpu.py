@@ -103,7 +103,7 @@ def check_kernels(gpu: Gpu, build: Build) -> Finding:
     )
     remedy = "use another card, or a TensorFlow built for this one"
     if gpu.capability > max(map(_built_for, build.capabilities)):
-        remedy = "use NVIDIA's container nvcr.io/nvidia/tensorflow, "
+        remedy = "use NVIDIA's own container of TensorFlow (NGC), "
         remedy += "or a TensorFlow built for this card"
     return Finding(PROBLEM, what, remedy)
 

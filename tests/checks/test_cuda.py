@@ -157,7 +157,7 @@ def test_a_card_without_kernels_is_named_with_its_remedy():
     assert str(finding) == (
         "problem  kernels: TensorFlow 2.21.0 has none for NVIDIA GeForce RTX 5090, "
         "compute capability 12.0, only for sm_60, sm_70, sm_80, sm_89, compute_90 (use "
-        "NVIDIA's container nvcr.io/nvidia/tensorflow, or a TensorFlow built for this "
+        "NVIDIA's own container of TensorFlow (NGC), or a TensorFlow built for this "
         "card)"
     )
     old = gpu.check_kernels(Gpu("NVIDIA Tesla M40", (5, 2)), BUILD)
