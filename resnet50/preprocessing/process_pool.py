@@ -54,36 +54,17 @@ def _stops_blocked() -> Iterator[None]:
 
 
 class WorkerPool(Executor):
-    """An executor with a known number of workers.
+    """An executor with a known number of workers."""
 
-    Attributes:
-        num_workers: How many tasks run at a time, at least 1. May change.
-    """
-
-    num_workers: int
+    num_workers: int  # tasks that run at a time, at least 1; may change
 
 
-class _QuietPool(ProcessPoolExecutor, WorkerPool):
+class _ProcessPool(ProcessPoolExecutor, WorkerPool):
     """A process pool that starts its workers with stop signals blocked."""
-
-    def __init__(self, num_workers: int, *args, **kwargs):
-        super().__init__(num_workers, *args, **kwargs)
-        self.num_workers = num_workers
 
     def submit(self, *args, **kwargs):
         with _stops_blocked():
             return super().submit(*args, **kwargs)
-
-
-def _set_environment(values: dict[str, str | None]) -> dict[str, str | None]:
-    """Sets or (None) unsets variables; returns what they were."""
-    before = {name: os.environ.get(name) for name in values}
-    for name, value in values.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
-    return before
 
 
 @contextlib.contextmanager
@@ -93,12 +74,16 @@ def worker_pool(num_workers: int) -> Iterator[WorkerPool]:
     At the end of the block, tasks that have not started are dropped and running ones
     finish.
     """
-    before = _set_environment(_ONE_THREAD)  # Workers inherit it.
+    before = {name: os.environ[name] for name in _ONE_THREAD if name in os.environ}
+    os.environ.update(_ONE_THREAD)  # Workers inherit it.
     # Spawned, because a forked worker would copy locks that other threads hold.
     context = multiprocessing.get_context("spawn")
-    pool = _QuietPool(num_workers, context, initializer=_start_worker)
+    pool = _ProcessPool(num_workers, context, initializer=_start_worker)
+    pool.num_workers = num_workers
     try:
         yield pool
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-        _set_environment(before)
+        for name in _ONE_THREAD:
+            os.environ.pop(name, None)
+        os.environ.update(before)

@@ -237,7 +237,7 @@ class Refill:
                 self._make_room(step)
             return False
         if self._problem:
-            self._observer.notify("batches are being made again")
+            self._observer.notify("batches are being created again")
             self._problem = None
         self._num_made += 1
         for name, reason in unreadable:

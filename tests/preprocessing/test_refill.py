@@ -568,7 +568,7 @@ def test_disk_with_the_images_that_comes_back_is_waited_for(start, tmp_path, ref
     images.rename(unmounted)
     refill.run()
     assert trainer.consumed == reference
-    assert trainer.lines[-1] == "batches are being made again"
+    assert trainer.lines[-1] == "batches are being created again"
     assert not (trainer.buffer.folder / "unreadable_images.txt").exists()
     complaints = [line for line in trainer.lines if "cannot be made" in line]
     assert "none of the 4 images of epoch 0, batch" in complaints[0]
@@ -665,7 +665,7 @@ def test_full_disk_is_waited_for(start, monkeypatch, reference):
     assert complaint.endswith(
         " cannot be made: [Errno 28] No space left on device; trying again every 0.01 s"
     )
-    assert relief == "batches are being made again"
+    assert relief == "batches are being created again"
 
 
 def test_buffer_that_is_smaller_than_asked_if_the_disk_is(tmp_path, monkeypatch):

@@ -3,12 +3,6 @@
 The refill submits to it as to a pool of processes, and polls what is missing. So a lost
 worker, a lost scheduler and a task that runs twice only cost time: a task that cannot
 be finished fails with an OSError, and the refill reports it and tries again.
-
-| module | |
-|---|---|
-| connection | the connection to the scheduler |
-| admission, inspection | which workers get work: those that make the same bytes |
-| pending | tasks that are not finished; they fail if their workers are gone |
 """
 
 import threading
@@ -23,10 +17,10 @@ from resnet50.observer import Observer
 from resnet50.preprocessing.dask.admission import Admission
 from resnet50.preprocessing.dask.connection import (
     Connection,
+    PendingTasks,
     one_line,
     quiet_distributed,
 )
-from resnet50.preprocessing.dask.pending import PendingTasks
 from resnet50.preprocessing.process_pool import WorkerPool
 
 # How often the scheduler is polled for its workers, or a lost one is tried again.
@@ -59,8 +53,7 @@ class DaskPool(WorkerPool):
             address: Address of the scheduler, such as "tcp://10.0.0.1:8786".
             buffer: The workers write into it. It has its manifest already.
             images: Every worker must be able to read one of these.
-            observer: Is notified when workers are refused, and when the scheduler is
-                lost or comes back.
+            observer: Is notified of refused workers and of a lost scheduler.
         """
         self._address = address
         self._buffer = buffer
@@ -149,7 +142,7 @@ class DaskPool(WorkerPool):
                     self._observer.notify(f"{self._address}: the scheduler is back")
                 for worker, complaint in self._poll().items():
                     self._observer.notify(f"{worker}: {complaint}; it gets no work")
-            except Exception as error:  # As above. The thread must go on.
+            except Exception as error:  # As above. The thread must not end.
                 if self._connection.is_open and not self._stop.is_set():
                     self._disconnect()
                     self._observer.notify(
