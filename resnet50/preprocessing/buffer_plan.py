@@ -30,13 +30,10 @@ def plan_refill(
     present: Collection[int],
     in_progress: Collection[int] = (),
 ) -> Plan:
-    """Compares the buffer with the window; a pure function.
+    """Compares the steps in the buffer with the window that should be there.
 
-    Args:
-        window: Steps that should be in the buffer.
-        ready: Steps whose batch is complete.
-        present: Steps that have any file at all.
-        in_progress: Steps that a worker is making.
+    A pure function. A step is ready if its batch is complete, present if it has any
+    file, and in progress while a worker makes it.
     """
     first_gap = next((step for step in window if step not in ready), window.stop)
     return Plan(

@@ -32,25 +32,14 @@ def _die_with(parent_sentinel: int) -> None:
 def _start_worker() -> None:
     """Runs first in each worker."""
     # Ctrl-C and a hangup go to every process of the terminal, but only the owner of the
-    # pool should react. Workers start with the signals blocked (see _stops_blocked).
+    # pool should react. Workers start with the signals blocked (see _ProcessPool).
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     # Otherwise a worker whose owner was killed would wait for a task forever.
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
-
-
-@contextlib.contextmanager
-def _stops_blocked() -> Iterator[None]:
-    """Blocks stop signals, also for the processes that are started meanwhile."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    sentinel = multiprocessing.parent_process().sentinel
+    threading.Thread(target=_die_with, args=(sentinel,), daemon=True).start()
 
 
 class WorkerPool(Executor):
@@ -63,8 +52,11 @@ class _ProcessPool(ProcessPoolExecutor, WorkerPool):
     """A process pool that starts its workers with stop signals blocked."""
 
     def submit(self, *args, **kwargs):
-        with _stops_blocked():
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        try:
             return super().submit(*args, **kwargs)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

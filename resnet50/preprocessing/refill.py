@@ -87,14 +87,7 @@ class Refill:
     ):
         """Prepares; nothing happens before ``run``.
 
-        Args:
-            buffer: Gets the batches.
-            files: This process's files in the buffer folder, restored if deleted.
-            assignments: The images and settings of each batch.
-            follower: Knows the trainer's position.
-            settings: How full to keep the buffer.
-            open_pool: Opens a pool of workers, of this machine or of a cluster.
-            observer: Is notified of problems, and shown a Status at each poll.
+        The observer is notified of problems, and is shown a Status at each poll.
         """
         self._buffer = buffer
         self._files = files
@@ -143,8 +136,8 @@ class Refill:
             try:
                 plan = self._poll(running.values())
             except OSError as error:
-                is_whole_line = isinstance(error, FolderLostError)
-                where = "" if is_whole_line else f"{self._buffer.folder}: "
+                has_folder = isinstance(error, FolderLostError)
+                where = "" if has_folder else f"{self._buffer.folder}: "
                 self._report(error, f"{where}{error}")
                 self._follower.sleep(sleep_seconds)
                 continue

@@ -77,13 +77,6 @@ class DaskPool(WorkerPool):
         Raises:
             DaskError: The scheduler cannot be reached, or a worker is refused.
         """
-        try:
-            import distributed  # noqa: F401
-        except ImportError:
-            raise DaskError(
-                '[runtime_preprocessing] executor = "dask": the package distributed is '
-                "missing (pip install '.[cluster]')"
-            ) from None
         quiet_distributed()
         try:
             self._connection.open()
@@ -91,6 +84,11 @@ class DaskPool(WorkerPool):
             while self._admission.is_inspecting:
                 time.sleep(0.05)
                 self._poll()
+        except ImportError:
+            raise DaskError(
+                '[runtime_preprocessing] executor = "dask": the package distributed is '
+                "missing (pip install '.[cluster]')"
+            ) from None
         except Exception as error:  # distributed has no base class for its errors.
             self.shutdown()
             raise DaskError(
