@@ -16,18 +16,13 @@ import numpy as np
 from resnet50.dataset.decoding import UndecodableImageError, decode_pixels
 from resnet50.dataset.images import Dataset
 from resnet50.dataset.sources import ImageSource
-from resnet50.errors import UserError
 from resnet50.ordered_map import map_in_order
 from resnet50.pixels import resampling
 from resnet50.pixels.augmentation import ChannelStatistics
-from resnet50.preprocessing.process_pool import WorkerPool
+from resnet50.preprocessing.process_pool import WorkerPool, WorkersDiedError
 
 # Images per task: a second of work, so the bar moves and the overhead is small.
 _CHUNK_SIZE = 128
-
-
-class WorkerDiedError(UserError):
-    """A worker process was killed, and its sums are lost."""
 
 
 class LevelSums(NamedTuple):
@@ -81,7 +76,7 @@ def sum_dataset(
     Calls ``advance`` with the number of images of each finished task.
 
     Raises:
-        WorkerDiedError: A worker process was killed.
+        WorkersDiedError: A worker process was killed.
     """
     chunks = (
         dataset.sources(range(start, min(start + _CHUNK_SIZE, dataset.num_images)))
@@ -94,7 +89,7 @@ def sum_dataset(
             parts.append(part)
             advance(part.num_images)
     except BrokenProcessPool:
-        raise WorkerDiedError(
+        raise WorkersDiedError(
             "a worker process was killed (out of memory? start again with a lower "
             "--num_workers)"
         ) from None

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing.connection import wait
 
+from resnet50.errors import UserError
 from resnet50.signals import STOP_SIGNALS
 
 # Each worker uses one core; these variables keep BLAS libraries from starting threads.
@@ -22,6 +23,10 @@ _ONE_THREAD = {
     "VECLIB_MAXIMUM_THREADS": "1",
     "NUMEXPR_NUM_THREADS": "1",
 }
+
+
+class WorkersDiedError(UserError):
+    """Worker processes were killed before they finished their tasks."""
 
 
 def _die_with(parent_sentinel: int) -> None:

@@ -13,7 +13,6 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
-from resnet50.errors import UserError
 from resnet50.handoff.buffer import KINDS, BatchBuffer
 from resnet50.handoff.locks import FolderLostError
 from resnet50.handoff.lost_folder import PreprocessorFiles
@@ -28,16 +27,12 @@ from resnet50.preprocessing.batches import (
     make_batch,
 )
 from resnet50.preprocessing.buffer_plan import Plan, plan_refill
-from resnet50.preprocessing.process_pool import WorkerPool
+from resnet50.preprocessing.process_pool import WorkerPool, WorkersDiedError
 from resnet50.preprocessing.trainer_watch import ProgressFollower
 from resnet50.preprocessing.unreadable import UnreadableLog
 
 # How many pools of workers may die in a row without making a batch.
 _MAX_BROKEN_POOLS = 3
-
-
-class WorkersDyingError(UserError):
-    """Workers die again and again before they finish a batch."""
 
 
 class Status(NamedTuple):
@@ -105,7 +100,7 @@ class Refill:
         """Returns when the trainer has finished the last epoch.
 
         Raises:
-            WorkersDyingError: Worker processes die again and again.
+            WorkersDiedError: Worker processes die again and again.
         """
         broken_in_a_row = 0
         while True:
@@ -119,7 +114,7 @@ class Refill:
                 has_made = self._num_made > made_before
                 broken_in_a_row = 1 if has_made else broken_in_a_row + 1
             if broken_in_a_row == _MAX_BROKEN_POOLS:
-                raise WorkersDyingError(
+                raise WorkersDiedError(
                     "worker processes die before they finish a batch (out of memory? "
                     "lower [runtime_preprocessing] num_workers)"
                 )

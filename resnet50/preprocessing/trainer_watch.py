@@ -4,12 +4,7 @@ import time
 from pathlib import Path
 
 from resnet50.handoff import locks
-from resnet50.handoff.progress import (
-    FILE_NAME,
-    ProgressError,
-    StepRange,
-    read_progress,
-)
+from resnet50.handoff.progress import FILE_NAME, ProgressError, StepRange, read_progress
 from resnet50.observer import Observer
 
 # How often a sleeping preprocessor polls whether the trainer has started or ended.
@@ -90,7 +85,6 @@ class ProgressFollower:
         was_there = self._signature() is not None
         while (left := deadline - time.monotonic()) > 0:
             time.sleep(min(left, _POLL_SECONDS))
-            if self._trainer.is_alive() != self.trainer_is_alive:
-                return
-            if was_there and self._signature() is None:
+            is_deleted = was_there and self._signature() is None
+            if is_deleted or self._trainer.is_alive() != self.trainer_is_alive:
                 return

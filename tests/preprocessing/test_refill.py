@@ -36,8 +36,12 @@ from resnet50.preprocessing.buffer_plan import (
     fitting_buffer_size,
     plan_refill,
 )
-from resnet50.preprocessing.process_pool import WorkerPool, worker_pool
-from resnet50.preprocessing.refill import Refill, RefillSettings, WorkersDyingError
+from resnet50.preprocessing.process_pool import (
+    WorkerPool,
+    WorkersDiedError,
+    worker_pool,
+)
+from resnet50.preprocessing.refill import Refill, RefillSettings
 from resnet50.preprocessing.trainer_watch import ProgressFollower
 from resnet50.preprocessing.unreadable import UnreadableLog
 from tests.doubles import RecordingObserver
@@ -512,7 +516,7 @@ def test_killed_worker_is_replaced_and_every_batch_made(start, reference, monkey
 def test_workers_that_die_again_and_again_are_given_up(start, monkeypatch):
     monkeypatch.setattr(refill, "make_and_write", exit_at_once)
     trainer = Trainer()
-    with pytest.raises(WorkersDyingError, match="out of memory"):
+    with pytest.raises(WorkersDiedError, match="out of memory"):
         start(trainer).run()
     assert trainer.consumed == {}
     assert sum("worker process died" in line for line in trainer.lines) == 2

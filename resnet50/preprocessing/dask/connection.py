@@ -62,10 +62,8 @@ class Connection:
         """Disconnects; never fails."""
         client, self._client, self._executor = self._client, None, None
         if client is not None:
-            try:
+            with contextlib.suppress(Exception):
                 client.close(timeout=_CLOSE_SECONDS)
-            except Exception:
-                logging.getLogger(__name__).debug("closing the client", exc_info=True)
 
     def lost(self) -> SchedulerLostError:
         """An error that says that the scheduler is lost."""
@@ -129,14 +127,11 @@ class PendingTasks:
     def fail_stranded(self, workers: Iterable[str]) -> None:
         """Fails every task whose workers are all gone, given those that are left."""
         with self._lock:
-            stranded = [
-                (outer, inner)
-                for outer, (inner, its_workers) in self._tasks.items()
-                if its_workers.isdisjoint(workers)
-            ]
-        for outer, inner in stranded:
-            _fail(outer, self._connection.no_worker())
-            inner.cancel()
+            tasks = list(self._tasks.items())
+        for outer, (inner, its_workers) in tasks:
+            if its_workers.isdisjoint(workers):
+                _fail(outer, self._connection.no_worker())
+                inner.cancel()
 
     def fail_all(self) -> None:
         """Fails every task, because the scheduler is lost."""

@@ -49,11 +49,8 @@ class DaskPool(WorkerPool):
     ):
         """Prepares; the ``with`` statement connects.
 
-        Args:
-            address: Address of the scheduler, such as "tcp://10.0.0.1:8786".
-            buffer: The workers write into it. It has its manifest already.
-            images: Every worker must be able to read one of these.
-            observer: Is notified of refused workers and of a lost scheduler.
+        The address is like "tcp://10.0.0.1:8786". The buffer has its manifest already.
+        Every worker must be able to read one of the images.
         """
         self._address = address
         self._buffer = buffer
@@ -61,8 +58,7 @@ class DaskPool(WorkerPool):
         self._connection = Connection(address)
         self._admission = Admission(self._connection, buffer, images)
         self._pending = PendingTasks(self._connection)
-        # Whether lost workers may have left unfinished files.
-        self._has_leftovers = False
+        self._has_leftovers = False  # unfinished files of lost workers, possibly
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._poll_repeatedly, daemon=True)
 
