@@ -26,10 +26,9 @@ from resnet50.preprocessing.batches import (
     NothingReadableError,
     make_batch,
 )
-from resnet50.preprocessing.buffer_plan import Plan, plan_refill
+from resnet50.preprocessing.buffer_folder import Plan, UnreadableLog, plan_refill
 from resnet50.preprocessing.process_pool import WorkerPool, WorkersDiedError
 from resnet50.preprocessing.trainer_watch import ProgressFollower
-from resnet50.preprocessing.unreadable import UnreadableLog
 
 # How many pools of workers may die in a row without making a batch.
 _MAX_BROKEN_POOLS = 3
@@ -59,8 +58,7 @@ def make_and_write(
 ) -> list[tuple[str, str]]:
     """Makes a batch and commits it. Runs in a worker.
 
-    Returns:
-        Name and reason of each image that could not be read.
+    Returns name and reason of each image that could not be read.
     """
     batch = make_batch(settings, assignment)
     buffer.write(assignment.position, batch.images, batch.labels, batch.shifts)

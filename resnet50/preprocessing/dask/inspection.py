@@ -86,6 +86,7 @@ def complaint_about(
 
     Takes what ``inspect`` has found with the same buffer and images.
     """
+    # In any case, because this deletes the probe.
     probe_is_here = found.probe is None or buffer.find_probe(found.probe)
     unequal = differences(found.versions, worker_versions())
     if unequal:
