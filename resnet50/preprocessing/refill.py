@@ -200,9 +200,9 @@ class Refill:
 
     def _make_room(self, step: int) -> None:
         """Deletes the farthest batch, so that a nearer one fits on a full disk."""
-        ready = self._to_steps(self._buffer.ready())
-        if ready and max(ready) > step:
-            self._buffer.delete(self._steps.position(max(ready)))
+        farthest = max(self._to_steps(self._buffer.ready()), default=step)
+        if farthest > step:
+            self._buffer.delete(self._steps.position(farthest))
 
     def _finish(self, future: Future, step: int) -> bool:
         """Handles a worker's result; returns False if there was a problem.

@@ -23,7 +23,6 @@ class ProgressFollower:
         """Starts at the first step, until the file in the folder gives another."""
         self.steps = steps
         self.trainer_is_alive = False  # at the last poll
-        self._folder = folder
         self._path = folder / FILE_NAME
         self._observer = observer
         self._trained = steps.start
@@ -49,7 +48,7 @@ class ProgressFollower:
         is_new = self._signature() != self._first_seen
         steps, path = self.steps, self._path
         try:
-            step = read_progress(self._folder, steps.batches_per_epoch, steps.end)
+            step = read_progress(path.parent, steps.batches_per_epoch, steps.end)
         except ProgressError as error:
             is_starting = self.trainer_is_alive and self._signature() is None
             return "" if is_starting else str(error)

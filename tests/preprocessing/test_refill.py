@@ -154,7 +154,7 @@ class TestFollower:
             "epoch 1, batch 0"
         ]
 
-    def test_an_old_file_of_a_finished_training_is_not_accepted_from_a_new_trainer(
+    def test_an_old_file_is_not_accepted_while_a_new_trainer_starts(
         self, tmp_path, follow
     ):
         """The new trainer locks, and loads TensorFlow before it writes a position."""
