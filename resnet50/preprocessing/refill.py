@@ -151,10 +151,9 @@ class Refill:
             if running:
                 done, _ = wait(running, sleep_seconds, FIRST_COMPLETED)
                 successes = [self._finish(f, running.pop(f)) for f in done]
-                if not all(successes):
-                    self._follower.sleep(sleep_seconds)
-            else:
-                self._follower.sleep(sleep_seconds)
+                if all(successes):
+                    continue
+            self._follower.sleep(sleep_seconds)
 
     def _to_steps(self, positions: Iterable[Position]) -> set[int]:
         """Steps of some positions; deletes batches that no epoch has."""

@@ -35,9 +35,8 @@ class DaskError(UserError):
 class DaskPool(WorkerPool):
     """An executor on accepted workers, which reconnects to a lost scheduler.
 
-    A thread polls the scheduler. Use the pool in a ``with`` block. At its end, tasks
-    that have not started are dropped. Running tasks cannot be cancelled and end by
-    themselves; the batches that they write are valid.
+    Use it in a ``with`` block. A thread polls the scheduler. Tasks that run at the end
+    of the block end by themselves; the batches that they write are valid.
     """
 
     def __init__(
