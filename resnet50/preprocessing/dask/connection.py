@@ -5,7 +5,7 @@ import functools
 import logging
 import threading
 import warnings
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future, InvalidStateError
 
 _CONNECT_SECONDS = 5.0
@@ -124,7 +124,7 @@ class PendingTasks:
         inner.add_done_callback(functools.partial(self._pass_on, outer))
         return outer
 
-    def fail_stranded(self, workers: Iterable[str]) -> None:
+    def fail_stranded(self, workers: Collection[str]) -> None:
         """Fails every task whose workers are all gone, given those that are left."""
         with self._lock:
             tasks = list(self._tasks.items())
