@@ -12,7 +12,7 @@ from resnet50.checks.findings import OK, PROBLEM, WARNING, Finding
 from resnet50.config.settings import TrainConfig
 from resnet50.errors import UserError
 from resnet50.handoff.buffer import BatchBuffer
-from resnet50.preprocessing.buffer_plan import fitting_buffer_size
+from resnet50.preprocessing.buffer_folder import fitting_buffer_size
 
 # Kinds in /proc/mounts whose files are on another machine.
 _NETWORK = {

@@ -180,10 +180,9 @@ def decode_first_readable(
             return candidate, decode_pixels(sources[candidate])
         except UndecodableImageError as error:
             reasons[candidate] = str(error)
-    num_spares = min(_NUM_SPARES, len(sources))
     raise NothingReadableError(
-        f"none of the {len(sources) - num_spares} images of {assignment.position} can "
-        f"be read, nor the next {num_spares}; the first is {sources[0]}: {reasons[0]} "
+        f"none of the {len(sources) - _NUM_SPARES} images of {assignment.position} can "
+        f"be read, nor the next {_NUM_SPARES}; the first is {sources[0]}: {reasons[0]} "
         "(is the disk with the images there?)"
     )
 

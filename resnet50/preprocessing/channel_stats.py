@@ -4,9 +4,9 @@ Each worker sums pixel levels and their squares. The sums are exact integers, so
 result does not depend on the order or the number of workers.
 """
 
+import functools
 import operator
 from collections.abc import Callable
-from concurrent.futures import Executor
 from concurrent.futures.process import BrokenProcessPool
 from fractions import Fraction
 from typing import NamedTuple
@@ -16,17 +16,13 @@ import numpy as np
 from resnet50.dataset.decoding import UndecodableImageError, decode_pixels
 from resnet50.dataset.images import Dataset
 from resnet50.dataset.sources import ImageSource
-from resnet50.errors import UserError
 from resnet50.ordered_map import map_in_order
 from resnet50.pixels import resampling
 from resnet50.pixels.augmentation import ChannelStatistics
+from resnet50.preprocessing.process_pool import WorkerPool, WorkersDiedError
 
 # Images per task: a second of work, so the bar moves and the overhead is small.
 _CHUNK_SIZE = 128
-
-
-class WorkerDiedError(UserError):
-    """A worker process was killed, and its sums are lost."""
 
 
 class LevelSums(NamedTuple):
@@ -40,25 +36,22 @@ class LevelSums(NamedTuple):
 
     def __add__(self, other: "LevelSums") -> "LevelSums":
         """The sums over the images of both."""
-        return LevelSums(*map(operator.add, self, other))
-
-
-_NO_IMAGES = LevelSums(0, 0, np.zeros(3, np.int64), np.zeros(3, np.int64), [])
+        return LevelSums(*(ours + theirs for ours, theirs in zip(self, other)))
 
 
 def _sum_image(source: ImageSource) -> LevelSums:
+    zeros = np.zeros(3, np.int64)
     try:
         pixels = np.asarray(decode_pixels(source))
     except UndecodableImageError as error:
-        unreadable = [(str(source), str(error))]
-        return _NO_IMAGES._replace(num_images=1, unreadable=unreadable)
+        return LevelSums(1, 0, zeros, zeros, [(str(source), str(error))])
     sums, squares = resampling.pixel_loops().level_sums(pixels)
     return LevelSums(1, pixels.size // 3, sums, squares, [])
 
 
 def sum_levels(sources: list[ImageSource]) -> LevelSums:
-    """Sums the levels of all pixels of some images. Runs in a worker."""
-    return sum(map(_sum_image, sources), _NO_IMAGES)
+    """Sums the levels of all pixels of one or more images. Runs in a worker."""
+    return functools.reduce(operator.add, map(_sum_image, sources))
 
 
 def statistics_of(total: LevelSums) -> ChannelStatistics:
@@ -76,31 +69,28 @@ def statistics_of(total: LevelSums) -> ChannelStatistics:
 
 
 def sum_dataset(
-    dataset: Dataset,
-    pool: Executor,
-    *,
-    num_workers: int,
-    advance: Callable[[int], None],
+    dataset: Dataset, pool: WorkerPool, advance: Callable[[int], None]
 ) -> LevelSums:
-    """Sums the levels of all images of a dataset.
+    """Sums the levels of all images of a dataset, which has at least one.
 
     Calls ``advance`` with the number of images of each finished task.
 
     Raises:
-        WorkerDiedError: A worker process was killed.
+        WorkersDiedError: A worker process was killed.
     """
     chunks = (
         dataset.sources(range(start, min(start + _CHUNK_SIZE, dataset.num_images)))
         for start in range(0, dataset.num_images, _CHUNK_SIZE)
     )
-    total = _NO_IMAGES
+    parts = []
     try:
-        for part in map_in_order(pool, sum_levels, chunks, num_ahead=4 * num_workers):
-            total += part
+        num_ahead = 4 * pool.num_workers
+        for part in map_in_order(pool, sum_levels, chunks, num_ahead=num_ahead):
+            parts.append(part)
             advance(part.num_images)
     except BrokenProcessPool:
-        raise WorkerDiedError(
+        raise WorkersDiedError(
             "a worker process was killed (out of memory? start again with a lower "
             "--num_workers)"
         ) from None
-    return total
+    return functools.reduce(operator.add, parts)

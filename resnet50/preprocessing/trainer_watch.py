@@ -15,19 +15,18 @@ class ProgressFollower:
     """Decides which position of the trainer to accept.
 
     A position that was written while this process watched is accepted. An older one is
-    refused if it is the end: the file of a finished training would end a new one before
-    it starts. It is also refused if it is before epoch_start and no trainer runs.
+    not if it is the end: the file of a finished training would end a new one before it
+    starts. Nor is it accepted, without a running trainer, if it is before epoch_start.
     """
 
     def __init__(self, folder: Path, steps: StepRange, observer: Observer):
         """Starts at the first step, until the file in the folder gives another."""
         self.steps = steps
         self.trainer_is_alive = False  # at the last poll
-        self._folder = folder
         self._path = folder / FILE_NAME
         self._observer = observer
         self._trained = steps.start
-        self._complaint = ""  # at the last poll
+        self._complaint = ""
         self._first_seen = self._signature()
         self._trainer = locks.LivenessPoll(folder, locks.TRAINER)
 
@@ -39,16 +38,39 @@ class ProgressFollower:
             return None
         return status.st_ino, status.st_mtime_ns
 
+    def _accept_position(self) -> str:
+        """Accepts the position in the file, or returns what is wrong with it.
+
+        Returns "" also if a running trainer has not written the file yet.
+        """
+        # Compared before the file is read: if the file is replaced in between, the
+        # position that was read may still be the old one.
+        is_new = self._signature() != self._first_seen
+        steps, path = self.steps, self._path
+        try:
+            step = read_progress(path.parent, steps.batches_per_epoch, steps.end)
+        except ProgressError as error:
+            is_starting = self.trainer_is_alive and self._signature() is None
+            return "" if is_starting else str(error)
+        start = steps.position(steps.start)
+        if not is_new and step == steps.end:
+            return f"{path}: says that the training has finished; starting at {start}"
+        if not is_new and step < steps.start and not self.trainer_is_alive:
+            position = steps.position(step)
+            return f"{path}: says {position}, before --epoch_start; starting at {start}"
+        self._trained = step
+        return ""
+
     def trained_step(self) -> int:
         """Polls the step of the next batch that the trainer needs.
 
         If the file is wrong, says so once and returns the last known step.
         """
         was_alive = self.trainer_is_alive
-        # Polled before the file is read: a trainer that has ended wrote it before.
+        # Polled before the file is read: a trainer writes its last position, then ends.
         self.trainer_is_alive = self._trainer.is_alive()
-        complaint = self._read()
-        if complaint and complaint != self._complaint:
+        complaint = self._accept_position()
+        if complaint not in ("", self._complaint):
             self._observer.notify(complaint)
         self._complaint = complaint
         if was_alive and not self.trainer_is_alive and self._trained < self.steps.end:
@@ -56,33 +78,12 @@ class ProgressFollower:
             self._observer.notify(f"train.py has gone; it was at {position}")
         return self._trained
 
-    def _read(self) -> str:
-        """Reads and accepts the step in the file; otherwise returns why not."""
-        # Compared before the file is read: a later file does not vouch for this one.
-        is_old = self._signature() == self._first_seen
-        path, steps = self._path, self.steps
-        try:
-            step = read_progress(self._folder, steps.batches_per_epoch, steps.end)
-        except ProgressError as error:
-            # If the file does not exist, a running trainer is about to write it.
-            is_awaited = self.trainer_is_alive and self._signature() is None
-            return "" if is_awaited else str(error)
-        start = steps.position(steps.start)
-        if is_old and step == steps.end:
-            return f"{path}: says that the training has finished; starting at {start}"
-        if is_old and step < steps.start and not self.trainer_is_alive:
-            position = steps.position(step)
-            return f"{path}: says {position}, before --epoch_start; starting at {start}"
-        self._trained = step
-        return ""
-
     def sleep(self, seconds: float) -> None:
         """Sleeps; ends early if the trainer starts or ends, or its file is deleted."""
         deadline = time.monotonic() + seconds
         was_there = self._signature() is not None
         while (left := deadline - time.monotonic()) > 0:
             time.sleep(min(left, _POLL_SECONDS))
-            if self._trainer.is_alive() != self.trainer_is_alive:
-                return
-            if was_there and self._signature() is None:
+            is_deleted = was_there and self._signature() is None
+            if is_deleted or self._trainer.is_alive() != self.trainer_is_alive:
                 return

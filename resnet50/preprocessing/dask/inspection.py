@@ -67,24 +67,26 @@ def _digest(source: ImageSource) -> str:
 def inspect(buffer: SharedBuffer, images: list[ImageSource]) -> Inspection:
     """Inspects versions, images and folder. Runs in a worker.
 
-    The worker must be able to read one of the images, and to write into the buffer.
+    The worker must be able to read one of the images.
     """
     digests = [_digest(source) for source in images]
-    complaint, probe = "", None
     if not any(digests):
         complaint = f"cannot read {images[0]} (images need the same path there)"
-    else:
-        try:
-            probe = buffer.leave_probe()
-        except OSError as error:
-            complaint = str(error)
-    return Inspection(worker_versions(), complaint, probe, digests)
+        return Inspection(worker_versions(), complaint, None, digests)
+    try:
+        return Inspection(worker_versions(), "", buffer.leave_probe(), digests)
+    except OSError as error:
+        return Inspection(worker_versions(), str(error), None, digests)
 
 
 def complaint_about(
     found: Inspection, buffer: SharedBuffer, images: list[ImageSource]
 ) -> str:
-    """Why a worker cannot be used, by its inspection of these images; "" if it can."""
+    """Why a worker cannot be used, for the preprocessor's user; "" if it can.
+
+    Takes what ``inspect`` has found with the same buffer and images.
+    """
+    # In any case, because this deletes the probe.
     probe_is_here = found.probe is None or buffer.find_probe(found.probe)
     unequal = differences(found.versions, worker_versions())
     if unequal:
