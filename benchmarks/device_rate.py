@@ -97,7 +97,7 @@ def write_batches(buffer: BatchBuffer, spec: BatchSpec, num_batches: int) -> Non
             continue
         labels = rng.integers(0, NUM_CLASSES, spec.batch_size)
         shifts = None
-        if spec.format.has_shifts:
+        if spec.dtype == "uint8":
             shifts = rng.normal(size=(spec.batch_size, 3))
         images = levels.astype(spec.dtype, copy=False)
         buffer.write(position, images, labels.astype(np.int32), shifts)

@@ -27,7 +27,7 @@ import tensorflow as tf
 
 from benchmarks.arithmetic import operations_per_image, peak_tflops
 from resnet50.network.model import PRECISIONS
-from resnet50.training.devices.selection import can_use_xla, prepare_device
+from resnet50.training.devices.selection import prepare_device
 
 NETWORKS = ("ours", "keras")
 
@@ -157,9 +157,6 @@ def main() -> None:
     device = prepare_device(deterministic=False, notify=print)
     has_gpu = device.compute_capability is not None
     precisions = args.precision or (PRECISIONS if has_gpu else PRECISIONS[:1])
-    modes = [
-        mode for mode in args.modes if mode == "graph" or can_use_xla(device, 1, print)
-    ]
     print(
         f"TensorFlow {tf.__version__}, {args.crop_size} pixels, medians of "
         f"{args.rounds} rounds of {args.steps} steps, {args.clock} time\n"
@@ -170,7 +167,7 @@ def main() -> None:
     for batch_size in args.batch_sizes:
         for precision in precisions:
             peak = args.peak_tflops or peak_tflops(device.name, precision)
-            for mode in modes:
+            for mode in args.modes:
                 speeds = compare(batch_size, precision, mode == "xla", has_gpu, args)
                 if has_gpu:
                     print_share_of_peak(speeds["ours"], precision, peak, args)

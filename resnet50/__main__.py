@@ -19,10 +19,13 @@ def main() -> None:
     """Runs the command that the first argument names."""
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name not in COMMANDS:
+        is_help = name in ("-h", "--help")
+        if name and not is_help:
+            print(f"python -m resnet50: unknown command {name!r}", file=sys.stderr)
         print("usage: python -m resnet50 COMMAND [--help]\n", file=sys.stderr)
         for command, meaning in COMMANDS.items():
             print(f"  {command:10} {meaning}", file=sys.stderr)
-        sys.exit(0 if name in ("-h", "--help") else 2)
+        sys.exit(0 if is_help else 2)
     sys.argv = [f"resnet50 {name}", *sys.argv[2:]]
     try:
         from resnet50 import command_line

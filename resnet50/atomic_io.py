@@ -17,10 +17,7 @@ _PREFIX, _SUFFIX = ".writing-", ".tmp"
 
 
 def temporary_path(folder: Path, suffix: str) -> Path:
-    """A path for a new file that no other process, on any host, will choose.
-
-    ``remove_temporaries`` finds such files.
-    """
+    """A new temporary's path, which no other process on any host will choose."""
     return folder / f"{_PREFIX}{uuid.uuid4().hex}{suffix}{_SUFFIX}"
 
 
@@ -28,10 +25,9 @@ def temporary_path(folder: Path, suffix: str) -> Path:
 def atomic_file(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     """Yields an open binary file that becomes ``path`` when the block ends.
 
-    Args:
-        path: Path of the finished file. An existing file is replaced.
-        durable: Whether the bytes reach the disk before the name does. If not, a power
-            cut may leave an empty or torn file, which its readers must expect.
+    An existing file is replaced. If ``durable``, the bytes reach the disk before the
+    name does. If not, a power cut may leave an empty or torn file, which its readers
+    must expect.
 
     Raises:
         OSError: The folder is missing or full. Nothing is left behind.
@@ -63,15 +59,10 @@ def fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-def remove_temporaries(folder: Path, suffix: str) -> int:
-    """Deletes the files that killed writers left in a folder; returns their number.
+def remove_temporaries(folder: Path, suffix: str) -> None:
+    """Deletes the files that killed writers left in a folder.
 
-    Args:
-        folder: The folder.
-        suffix: Suffix of the finished files, such as ".npy". No other process may be
-            writing such files in the folder.
+    No other process may be writing files with the suffix, such as ".npy", there.
     """
-    leftovers = list(folder.glob(f"{_PREFIX}*{suffix}{_SUFFIX}"))
-    for path in leftovers:
+    for path in list(folder.glob(f"{_PREFIX}*{suffix}{_SUFFIX}")):
         path.unlink(missing_ok=True)
-    return len(leftovers)

@@ -4,14 +4,14 @@ Only the top-level scripts and ``resnet50.commands`` use this module.
 """
 
 import argparse
-import contextlib
 import importlib
 import os
 import select
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from resnet50.config.settings import Config, ConfigError
@@ -60,11 +60,7 @@ def add_epoch_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """Reads config.txt and applies the flags that override it.
-
-    Raises:
-        ConfigError: A key or flag is wrong.
-    """
+    """Reads config.txt, then the flags; raises ConfigError if a value is wrong."""
     config = read_config(args.config)
     for key, (section, _) in _OVERRIDES.items():
         value = getattr(args, key, None)
@@ -150,11 +146,9 @@ def run_command(name: str) -> None:
     run(module.main)
 
 
-@contextlib.contextmanager
-def loading() -> Iterator[None]:
+def loading() -> AbstractContextManager[None]:
     """Lets a stop signal end the program silently during imports that take seconds."""
-    with stop_signals_handled(signal.SIG_DFL):
-        yield
+    return stop_signals_handled(signal.SIG_DFL)
 
 
 def run(main: Callable[[], None]) -> None:

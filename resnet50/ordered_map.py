@@ -18,13 +18,8 @@ def map_in_order(
 ) -> Iterator[Result]:
     """Yields function(item) for each item, in order, computed in a pool.
 
-    Unlike Executor.map it holds a bounded number of items and results in memory.
-
-    Args:
-        pool: Runs the function.
-        function: Called with one item.
-        items: Read as needed.
-        num_ahead: Number of calls that are running or waiting to be yielded.
+    Unlike Executor.map it reads items only as needed, and holds at most ``num_ahead``
+    calls that are running or waiting to be yielded.
     """
     pending = deque()
     for item in items:

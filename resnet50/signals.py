@@ -32,16 +32,11 @@ def stop_signals_handled(
 class StopRequest:
     """Notes whether a stop signal has come.
 
-    A second Ctrl-C raises KeyboardInterrupt. Other signals do not, as a terminal may
-    send SIGHUP twice when it closes.
+    If ``raises``, the first signal also raises KeyboardInterrupt. A second Ctrl-C
+    always does. Other signals do not: a terminal may send SIGHUP twice when it closes.
     """
 
     def __init__(self, *, raises: bool = False):
-        """Starts without a signal.
-
-        Args:
-            raises: Whether the first signal also raises KeyboardInterrupt.
-        """
         self.is_made = False
         self._raises = raises
 

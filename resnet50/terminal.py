@@ -37,19 +37,12 @@ class PatientStream:
         return getattr(self._stream, name)
 
 
-class _LogLines:
+class _LogLines(PatientStream):
     """Turns each state of a bar into a line, for a stderr that is a file."""
 
-    def __init__(self, stream: TextIO):
-        self._stream = stream
-
-    def write(self, text: str) -> None:
+    def write(self, text: str) -> int:
         line = text.strip("\r\n ")
-        if line:
-            self._stream.write(line + "\n")
-
-    def flush(self) -> None:
-        self._stream.flush()
+        return super().write(line + "\n") if line else 0
 
 
 class _Bar(tqdm):
@@ -73,19 +66,18 @@ def progress_bar(**settings) -> tqdm:
     )
 
 
-class StatusBar:
-    """A bar that may move in both directions, followed by a line of text."""
+class StatusBar(contextlib.AbstractContextManager):
+    """A bar that may move in both directions, followed by a line of text.
+
+    The bar is ``bar_width`` characters wide.
+    """
 
     def __init__(self, bar_width: int):
-        """Takes the bar's width in characters; shows nothing yet."""
         self._format = (
             f"{{desc}} {{n_fmt}}/{{total_fmt}} |{{bar:{bar_width}}}| {{text}}"
         )
         self._bar: tqdm | None = None
         self._shown_at = float("-inf")
-
-    def __enter__(self) -> "StatusBar":
-        return self
 
     def __exit__(self, *exception) -> None:
         if self._bar is not None:

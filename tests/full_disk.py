@@ -97,7 +97,7 @@ def buffer(folder: Path, config: Path) -> None:
     (disk / "ballast").unlink()
     trainer.finish()
     output = preprocessor.finish()
-    assert "batches are being made again" in output
+    assert "batches are being created again" in output
     names = [c.path.name for c in list_checkpoints(folder / "saved_models/run")]
     assert names == ["0", "1"]
 

@@ -133,9 +133,9 @@ def test_killed_writer_leaves_the_old_file_and_a_removable_temporary(tmp_path):
     with python_process(program, path) as writer:
         assert writer.wait() == -signal.SIGKILL
     assert path.read_bytes() == b"old"
+    remove_temporaries(tmp_path, ".npy")  # another writer's
     assert len(names_in(tmp_path)) == 2
-    assert remove_temporaries(tmp_path, ".npy") == 0  # another writer's
-    assert remove_temporaries(tmp_path, ".txt") == 1
+    remove_temporaries(tmp_path, ".txt")
     assert names_in(tmp_path) == ["file.txt"]
 
 
@@ -143,5 +143,5 @@ def test_only_temporaries_are_removed(tmp_path):
     others = [".hidden", "file.tmp", "images_0000_00000.npy", "writing-1.tmp"]
     for name in others:
         (tmp_path / name).touch()
-    assert remove_temporaries(tmp_path, ".npy") == 0
+    remove_temporaries(tmp_path, ".npy")
     assert names_in(tmp_path) == sorted(others)

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+import resnet50.__main__
 from resnet50 import command_line
 from resnet50.command_line import command_for, epoch_range, load_config
 from resnet50.config.settings import ConfigError
@@ -137,3 +138,23 @@ def test_a_reader_of_stdout_that_ends_early_ends_the_program(tmp_path):
         command, shell=True, cwd=PROJECT, capture_output=True, text=True
     )
     assert (result.stdout, result.stderr) == ("epoch 0: top-1 50.00%\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "first_line"),
+    [
+        (["nosuch"], 2, "python -m resnet50: unknown command 'nosuch'"),
+        ([], 2, "usage: python -m resnet50 COMMAND [--help]"),
+        (["--help"], 0, "usage: python -m resnet50 COMMAND [--help]"),
+    ],
+)
+def test_without_a_known_command_the_commands_are_listed(
+    monkeypatch, capsys, arguments, status, first_line
+):
+    monkeypatch.setattr(sys, "argv", ["resnet50", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        resnet50.__main__.main()
+    lines = capsys.readouterr().err.splitlines()
+    assert caught.value.code == status
+    assert lines[0] == first_line
+    assert [line.split()[0] for line in lines[-9:]] == list(resnet50.__main__.COMMANDS)

@@ -18,7 +18,7 @@ from resnet50.config.toml_file import read_config, write_channel_statistics
 from resnet50.handoff.buffer import BatchBuffer, BatchSpec
 from resnet50.handoff.manifest import read_manifest, write_manifest
 from resnet50.handoff.progress import Position, read_progress, write_progress
-from resnet50.preprocessing.unreadable import UnreadableLog
+from resnet50.preprocessing.buffer_folder import UnreadableLog
 from resnet50.reports import tables
 from resnet50.training import checkpoint
 from resnet50.training.checkpoint_folders import list_checkpoints

@@ -215,7 +215,7 @@ def test_a_buffer_folder_deleted_under_both_programs_gives_the_same_weights(
     said = "".join(said) + finish(trainer)
     made = finish(preprocessor)
     assert f"{buffer}: is there again" in said
-    assert f"{buffer}: was deleted; made again" in made
+    assert f"{buffer}: was deleted; created again" in made
     wrong = "is not running", "has gone", "trying again", "cannot be made", "Traceback"
     for words in wrong:
         assert words not in said + made

@@ -72,10 +72,10 @@ def what_loads_tensorflow(modules: list[str], **process) -> str:
 
 
 def test_no_other_module_loads_tensorflow():
-    """One process for all: what one of them loads is there after the next, too."""
+    """One process loads all of them, so the first that loads TensorFlow is named."""
     modules = all_modules()
     light = [m for m in modules if not is_in(m, *HEAVY_ROOMS, *HEAVY_COMMANDS)]
-    # train.py loads its command when it is run, __main__ the one that is asked for.
+    # train.py and __main__ load a command only when they run.
     assert {"train", "resnet50.__main__", "resnet50.handoff.reader"} <= set(light)
     assert what_loads_tensorflow(light) == f"none of {len(light)}\n"
 
@@ -89,7 +89,7 @@ def test_what_is_allowed_tensorflow_is_there():
 
 
 def test_a_module_that_loads_tensorflow_is_named(tmp_path, monkeypatch):
-    """Though one that does not is loaded before it, and in a room within a room."""
+    """Even in a room inside a room, and after a module that does not load it."""
     room = tmp_path / "resnet50" / "handoff" / "deep"
     room.mkdir(parents=True)
     for name in "resnet50/__init__.py", "resnet50/light.py", "tensorflow.py":

@@ -37,10 +37,7 @@ def check_running(running: Programs) -> Finding:
 def check_manifest(found: dict | None, wanted: dict, running: Programs) -> Finding:
     """Compares the settings of the buffer's batches with config.txt.
 
-    Args:
-        found: The manifest in the buffer folder; None if there is none, {} if torn.
-        wanted: The manifest that config.txt gives.
-        running: The programs that use the folder.
+    found is the manifest in the buffer folder: None if there is none, {} if torn.
     """
     if found is None:
         return Finding(OK, "settings: no batches have been made yet")
@@ -51,9 +48,7 @@ def check_manifest(found: dict | None, wanted: dict, running: Programs) -> Findi
     if any(running):
         remedy = "there: in the running programs; stop them, or restore their settings"
         return Finding(PROBLEM, what, remedy)
-    remedy = (
-        "there: in the buffer's batches; runtime_preprocessing.py will replace them"
-    )
+    remedy = "there: in the buffer; runtime_preprocessing.py will replace its batches"
     return Finding(WARNING, what, remedy)
 
 

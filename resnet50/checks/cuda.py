@@ -9,6 +9,7 @@ import ctypes
 import re
 import signal
 import subprocess
+import sys
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,6 +46,14 @@ class Gpu(NamedTuple):
 
     name: str
     capability: tuple[int, int]
+
+
+class CardMemory(NamedTuple):
+    """The memory of a card."""
+
+    name: str
+    free_bytes: int
+    total_bytes: int
 
 
 class Driver(NamedTuple):
@@ -108,18 +117,60 @@ def package_folders() -> list[Path]:
     return sorted(Path(spec.origin).parents[1].glob("nvidia/*/lib"))
 
 
+def _candidates(name: str, folders: list[Path]) -> list[str]:
+    """A library's files in some folders and its name for the system, in this order."""
+    paths = [folder / name for folder in folders]
+    return [*(str(path) for path in paths if path.exists()), name]
+
+
 def load_library(name: str, folders: list[Path]) -> str:
-    """Loads a shared library from the system or a folder; returns "" or why not."""
+    """Loads a shared library from a folder or the system; returns "" or why not."""
     reason = ""
-    for candidate in (name, *(str(folder / name) for folder in folders)):
+    for candidate in _candidates(name, folders):
         try:
             ctypes.CDLL(candidate)
             return ""
         except OSError as error:
-            # A library that exists may lack another one, which its reason names.
-            if candidate == name or Path(candidate).exists():
-                reason = str(error)
+            # A library in a folder may lack another one, which its reason names.
+            reason = reason or str(error)
     return reason
+
+
+def find_cudnn(name: str, folders: list[Path]) -> tuple[int, int, int] | None:
+    """Loads cuDNN from a folder or the system; returns its version, None if unknown.
+
+    A child process loads it, because cuDNN kills the process if one of its own
+    libraries is missing.
+    """
+    program = "import ctypes, sys; print(ctypes.CDLL(sys.argv[1]).cudnnGetVersion())"
+    for candidate in _candidates(name, folders):
+        words = sys.executable, "-c", program, candidate
+        child = subprocess.run(words, capture_output=True, text=True, check=False)
+        if child.returncode == 0:
+            number = int(child.stdout)  # 91100 for 9.11.0
+            return number // 10_000, number % 10_000 // 100, number % 100
+    return None
+
+
+def find_memory() -> list[CardMemory]:
+    """Asks nvidia-smi for the memory of each card; none if it is missing or fails.
+
+    Its order of the cards may differ from TensorFlow's.
+    """
+    query = "--query-gpu=name,memory.free,memory.total"
+    words = "nvidia-smi", query, "--format=csv,noheader,nounits"
+    try:
+        child = subprocess.run(
+            words, capture_output=True, text=True, timeout=60, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    # In MiB. A card that shares the host's memory has "[N/A]" and is left out.
+    cards = re.findall(r"^(.+), ([0-9]+), ([0-9]+)$", child.stdout, re.MULTILINE)
+    return [
+        CardMemory(name, int(free) * 2**20, int(total) * 2**20)
+        for name, free, total in cards
+    ]
 
 
 def run_child(*words: str, timeout_seconds: float = 900) -> Outcome:

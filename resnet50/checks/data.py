@@ -7,11 +7,7 @@ import numpy as np
 from resnet50.checks.findings import OK, PROBLEM, WARNING, Finding
 from resnet50.config.settings import DatasetConfig
 from resnet50.dataset.images import Dataset
-from resnet50.preprocessing.channel_stats import (
-    LevelSums,
-    statistics_of,
-    sum_levels,
-)
+from resnet50.preprocessing.channel_stats import LevelSums, statistics_of, sum_levels
 
 # Number of images to read.
 _SAMPLE_SIZE = 64
@@ -29,24 +25,24 @@ def check_training_set(dataset: Dataset, batch_size: int) -> Finding:
     """
     batches = dataset.batches_per_epoch(batch_size)
     counts = np.bincount(dataset.labels, minlength=dataset.num_classes)
-    classes = f"{dataset.num_classes:,} classes"
-    classes += f" ({counts.min():,} to {counts.max():,} each)"
-    what = f"training images: {dataset.layout}, {dataset.num_images:,} of {classes}, "
-    what += f"{batches:,} batches of {batch_size} an epoch, in {dataset.folder}"
-    return Finding(OK, what)
+    return Finding(
+        OK,
+        f"training images: {dataset.layout}, {dataset.num_images:,} of "
+        f"{dataset.num_classes:,} classes ({counts.min():,} to {counts.max():,} each), "
+        f"{batches:,} batches of {batch_size} an epoch, in {dataset.folder}",
+    )
 
 
-def check_passed_over(dataset: Dataset) -> Iterator[Finding]:
+def check_skipped(dataset: Dataset) -> list[Finding]:
     """Names the files among the images that are no images."""
-    for remark in dataset.remarks:
-        yield Finding(OK, remark)
+    return [Finding(OK, remark) for remark in dataset.remarks]
 
 
 def check_validation_set(dataset: Dataset) -> Finding:
     """Counts the validation images and their classes."""
     num_present = len(np.unique(dataset.labels))
-    images = f"{dataset.num_images:,} of {num_present:,} classes"
-    what = f"validation images: {dataset.layout}, {images}"
+    what = f"validation images: {dataset.layout}, "
+    what += f"{dataset.num_images:,} of {num_present:,} classes"
     if num_present == dataset.num_classes:
         return Finding(OK, f"{what}, the training images' own, in {dataset.folder}")
     what += f", but the training images have {dataset.num_classes:,}"
@@ -63,9 +59,7 @@ def check_sample(sample: LevelSums, settings: DatasetConfig) -> Iterator[Finding
     """Checks whether images can be read, and their channel statistics."""
     num_read = sample.num_images - len(sample.unreadable)
     what = f"reading: {num_read} of {sample.num_images} images could be read"
-    if not sample.unreadable:
-        yield Finding(OK, what)
-    else:
+    if sample.unreadable:
         path, reason = sample.unreadable[0]
         what += f"; the first that could not: {path}: {reason}"
         if not num_read:
@@ -73,6 +67,8 @@ def check_sample(sample: LevelSums, settings: DatasetConfig) -> Iterator[Finding
             return
         remedy = "an unreadable image is replaced by the next one, so a few do no harm"
         yield Finding(WARNING, what, remedy)
+    else:
+        yield Finding(OK, what)
     yield check_statistics(sample, settings)
 
 
@@ -80,8 +76,8 @@ def check_statistics(sample: LevelSums, settings: DatasetConfig) -> Finding:
     """Compares channel_mean and channel_std with the statistics of a sample."""
     found = statistics_of(sample)
     mean, std = _shown(settings.channel_mean), _shown(settings.channel_std)
-    there = f"of a sample {_shown(found.mean)} and {_shown(found.std)}"
-    what = f"channel statistics: mean {mean} and std {std}; {there}"
+    what = f"channel statistics: mean {mean} and std {std}; "
+    what += f"of a sample {_shown(found.mean)} and {_shown(found.std)}"
     differences = np.abs(np.subtract(settings.channel_mean, found.mean))
     # The deviation of a flat sample is 0.
     ratios = np.divide(settings.channel_std, np.maximum(found.std, 1e-9))

@@ -12,14 +12,14 @@ from resnet50.checks.findings import OK, PROBLEM, WARNING, Finding
 from resnet50.config.settings import TrainConfig
 from resnet50.errors import UserError
 from resnet50.handoff.buffer import BatchBuffer
-from resnet50.preprocessing.buffer_plan import fitting_buffer_size
+from resnet50.preprocessing.buffer_folder import fitting_buffer_size
 
 # Kinds in /proc/mounts whose files are on another machine.
 _NETWORK = {
     *("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "lustre", "ceph", "beegfs"),
     *("gpfs", "glusterfs", "fuse.glusterfs", "fuse.sshfs", "fuse.s3fs", "fuse.gcsfuse"),
 }
-_MEMORY = {"tmpfs", "ramfs"}
+RAM_DISKS = {"tmpfs", "ramfs"}
 
 # dataset.listing distrusts a folder's cached listing if the folder changed this shortly
 # before it was listed.
@@ -39,9 +39,7 @@ class Trial(NamedTuple):
 
 def existing_part(path: Path) -> Path:
     """The path, or the nearest folder above it that exists."""
-    while not path.exists():
-        path = path.parent
-    return path
+    return next(part for part in (path, *path.parents) if part.exists())
 
 
 def try_to_write(folder: Path) -> Trial:
@@ -60,7 +58,7 @@ def try_to_write(folder: Path) -> Trial:
 
 
 def check_writing(setting: str, folder: Path, trial: Trial) -> Finding:
-    """Checks whether a folder can be used, which a setting of config.txt names."""
+    """Checks whether the folder that a setting of config.txt names can be used."""
     if trial.obstacle:
         what = f"{folder}: cannot be written to: {trial.obstacle}"
         return Finding(PROBLEM, what, f"change its permissions, or {setting}")
@@ -77,16 +75,11 @@ def file_system_of(folder: Path, mounts: Path = Path("/proc/mounts")) -> str:
         words = line.split()
         if len(words) < 3:
             continue
-        point = Path(words[1].replace("\\040", " "))  # A space is written so.
+        point = Path(words[1].replace("\\040", " "))  # For a space.
         # The later of two mounts at the same point hides the other.
         if folder.is_relative_to(point) and len(point.parts) >= found:
             found, kind = len(point.parts), words[2]
     return kind
-
-
-def is_ram_disk(kind: str) -> bool:
-    """Whether a kind of file system keeps its files in memory."""
-    return kind in _MEMORY
 
 
 def check_file_system(folder: Path, kind: str) -> Finding:
@@ -95,7 +88,7 @@ def check_file_system(folder: Path, kind: str) -> Finding:
         what = f"buffer: {folder} is on a network file system, {kind}"
         remedy = "set [train] buffer_folder to a local SSD or to /dev/shm/buffer"
         return Finding(WARNING, what, remedy)
-    where = "in memory" if is_ram_disk(kind) else "on a disk"
+    where = "in memory" if kind in RAM_DISKS else "on a disk"
     return Finding(OK, f"buffer: {folder} is {where} ({kind or 'unknown'})")
 
 
@@ -104,8 +97,6 @@ def check_buffer_room(folder: Path, buffer_size: int, batch_bytes: int) -> Findi
 
     The folder need not exist.
     """
-    batches = f"{buffer_size} batches of {batch_bytes / 1e6:.1f} MB"
-    what = f"buffer: {batches} take {buffer_size * batch_bytes / 1e9:.1f} GB"
     buffer = BatchBuffer(existing_part(folder))
     try:
         fitting = fitting_buffer_size(buffer, buffer_size, batch_bytes)
@@ -113,6 +104,8 @@ def check_buffer_room(folder: Path, buffer_size: int, batch_bytes: int) -> Findi
         is_in_shm = Path("/dev/shm") in (folder, *folder.parents)
         hint = "a container's /dev/shm: docker run --shm-size=8g" if is_in_shm else ""
         return Finding(PROBLEM, str(error), hint)
+    what = f"buffer: {buffer_size} batches of {batch_bytes / 1e6:.1f} MB "
+    what += f"take {buffer_size * batch_bytes / 1e9:.1f} GB"
     if fitting == buffer_size:
         return Finding(OK, what)
     what += f", but {folder} has room for {fitting}"
@@ -168,5 +161,4 @@ def free_bytes(folder: Path) -> int:
 
 def is_same_disk(first: Path, second: Path) -> bool:
     """Whether two folders, which need not exist, share their free space."""
-    devices = [existing_part(path).stat().st_dev for path in (first, second)]
-    return devices[0] == devices[1]
+    return existing_part(first).stat().st_dev == existing_part(second).stat().st_dev

@@ -1,6 +1,6 @@
 """The result of a check: one line for the user."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from resnet50.errors import UserError
@@ -22,10 +22,10 @@ class Finding(NamedTuple):
 
 
 def guarded(
-    subject: str, check: Callable[[], Iterable[Finding]], *, status: str = PROBLEM
+    subject: str, findings: Iterable[Finding], *, status: str = PROBLEM
 ) -> Iterator[Finding]:
-    """Runs a check; a UserError or OSError becomes a finding of the given status."""
+    """Yields a generator's findings; a UserError or OSError becomes the last one."""
     try:
-        yield from check()
+        yield from findings
     except (UserError, OSError) as error:
         yield Finding(status, f"{subject}: {error}")

@@ -2,23 +2,19 @@
 
 import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from resnet50.checks.cuda import Build, Driver, Gpu, Outcome
+from resnet50.checks.cuda import Build, CardMemory, Driver, Gpu, Outcome
 from resnet50.checks.findings import OK, PROBLEM, WARNING, Finding
 
 
 def check_build(build: Build) -> Finding:
     """Says what TensorFlow was built for."""
+    what = f"TensorFlow: {build.tensorflow}"
     if not build.cuda:
-        return Finding(
-            WARNING,
-            f"TensorFlow: {build.tensorflow} is built without GPUs",
-            "python3 -m pip install 'tensorflow[and-cuda]', on Linux",
-        )
-    return Finding(
-        OK, f"TensorFlow: {build.tensorflow}, CUDA {build.cuda}, cuDNN {build.cudnn}"
-    )
+        remedy = "python3 -m pip install 'tensorflow[and-cuda]', on Linux"
+        return Finding(WARNING, f"{what} is built without GPUs", remedy)
+    return Finding(OK, f"{what}, CUDA {build.cuda}, cuDNN {build.cudnn}")
 
 
 def check_driver(driver: Driver, build: Build) -> Finding:
@@ -29,33 +25,25 @@ def check_driver(driver: Driver, build: Build) -> Finding:
     """
     major = int(build.cuda.split(".")[0])
     install = f"install an NVIDIA driver for CUDA {major} or later, and reboot"
-    name = driver.version or "version unknown"
     if driver.obstacle and not driver.version:
         return Finding(WARNING, "driver: there is no NVIDIA driver", install)
+    name = driver.version or "version unknown"
     if driver.obstacle:
-        return Finding(
-            WARNING,
-            f"driver: {name} runs, but its library cannot be loaded: {driver.obstacle}",
-            "in a container: docker run --gpus all; else reinstall the driver",
-        )
-    if driver.cuda is None:
-        return Finding(OK, f"driver: {name}")
-    supported = ".".join(map(str, driver.cuda))
-    if driver.cuda[0] < major:
-        return Finding(
-            WARNING,
-            f"driver: {name}, for CUDA {supported}, is too old for CUDA {build.cuda}",
-            install,
-        )
-    return Finding(OK, f"driver: {name}, for CUDA {supported}")
+        what = f"{name} runs, but its library cannot be loaded: {driver.obstacle}"
+        remedy = "in a container: docker run --gpus all; else reinstall the driver"
+        return Finding(WARNING, f"driver: {what}", remedy)
+    if driver.cuda is not None:
+        name += f", for CUDA {'.'.join(map(str, driver.cuda))}"
+        if driver.cuda[0] < major:
+            what = f"driver: {name}, is too old for CUDA {build.cuda}"
+            return Finding(WARNING, what, install)
+    return Finding(OK, f"driver: {name}")
 
 
 def check_libraries(build: Build, reasons: dict[str, str]) -> Finding:
     """Names the libraries of CUDA that TensorFlow needs and cannot load.
 
-    Args:
-        build: A TensorFlow built with CUDA.
-        reasons: For each library, why it cannot be loaded, or "".
+    reasons says for each library why it cannot be loaded, or "".
     """
     if not reasons:
         what = "not checked, this TensorFlow does not name its packages"
@@ -63,29 +51,21 @@ def check_libraries(build: Build, reasons: dict[str, str]) -> Finding:
     missing = {name: reason for name, reason in reasons.items() if reason}
     if not missing:
         return Finding(OK, f"CUDA's libraries: all {len(reasons)} can be loaded")
-    # A reason is shown if it says more than that the library's own file is missing.
-    shown = [
-        f"; {name}: {reason}"
-        for name, reason in missing.items()
-        if not (name in reason and "No such file" in reason)
-    ]
-    return Finding(
-        WARNING,
+    what = (
         f"CUDA's libraries: {len(missing)} of {len(reasons)} are missing: "
-        f"{', '.join(missing)}{''.join(shown[:1])}",
-        f"python3 -m pip install 'tensorflow[and-cuda]=={build.tensorflow}'",
+        f"{', '.join(missing)}"
     )
+    for name, reason in missing.items():
+        # It says more than that the library's own file is missing.
+        if name not in reason or "No such file" not in reason:
+            what += f"; {name}: {reason}"
+            break
+    remedy = f"python3 -m pip install 'tensorflow[and-cuda]=={build.tensorflow}'"
+    return Finding(WARNING, what, remedy)
 
 
-def check_found(gpus: list[Gpu]) -> Finding:
-    """Names the GPU that will train."""
-    if not gpus:
-        what = "TensorFlow finds none and would train on the CPU, about a hundred "
-        remedy = "see the warnings about driver and libraries"
-        return Finding(WARNING, f"GPU: {what}times slower", remedy)
-    more = f"; {len(gpus) - 1} more are not used" if gpus[1:] else ""
-    major, minor = gpus[0].capability
-    return Finding(OK, f"GPU: {gpus[0].name}, compute capability {major}.{minor}{more}")
+def _named(gpu: Gpu) -> str:
+    return f"{gpu.name}, compute capability {'.'.join(map(str, gpu.capability))}"
 
 
 def _built_for(name: str) -> tuple[int, int]:
@@ -94,44 +74,69 @@ def _built_for(name: str) -> tuple[int, int]:
     return int(digits[:-1]), int(digits[-1])
 
 
+def has_kernels(capability: tuple[int, int], capabilities: Iterable[str]) -> bool:
+    """Whether a build for some capabilities has machine code for a card.
+
+    A card runs code for its own major version, up to its own minor version.
+    """
+    major, minor = capability
+    built = map(_built_for, capabilities)
+    return any(theirs == major and least <= minor for theirs, least in built)
+
+
 def check_kernels(gpu: Gpu, build: Build) -> Finding:
     """Checks whether TensorFlow has machine code for a card.
 
-    A card runs code for its own major version, up to its own minor version. For a card
-    of a later major version the driver compiles the build's "compute_" code.
+    Code that the driver compiles for later cards, such as "compute_90", is not enough:
+    the kernels that TensorFlow generates fail with CUDA_ERROR_INVALID_PTX on cards of
+    compute capability 10 and 12 (tensorflow issues 99592 and 101746).
     """
-    major, minor = gpu.capability
-    built = [_built_for(name) for name in build.capabilities]
+    if not build.capabilities or gpu.capability == (0, 0):
+        what = "not checked, the card's compute capability or TensorFlow's is unknown"
+        return Finding(OK, f"kernels: {what}")
     names = ", ".join(build.capabilities)
-    if any(other == major and least <= minor for other, least in built):
+    if has_kernels(gpu.capability, build.capabilities):
         return Finding(OK, f"kernels: TensorFlow's are for {names}")
-    what = f"kernels: TensorFlow has none for {major}.{minor}, only for {names}"
-    if any(
-        name.startswith("compute_") and _built_for(name) <= gpu.capability
-        for name in build.capabilities
-    ):
-        return Finding(
-            WARNING,
-            f"{what}; the driver compiles them at the first start, for half an hour",
-            "install a newer TensorFlow if there is one, and leave XLA off",
-        )
+    what = (
+        f"kernels: TensorFlow {build.tensorflow} has none for {_named(gpu)}, "
+        f"only for {names}"
+    )
     remedy = "use another card, or a TensorFlow built for this one"
+    if gpu.capability > max(map(_built_for, build.capabilities)):
+        remedy = "use NVIDIA's own container of TensorFlow (NGC), "
+        remedy += "or a TensorFlow built for this card"
     return Finding(PROBLEM, what, remedy)
 
 
-def check_trial(outcome: Outcome, *, with_xla: bool) -> Finding:
-    """Judges a trial of a convolution and its gradient on the GPU.
+def check_cudnn(gpu: Gpu, version: tuple[int, int, int]) -> Finding:
+    """Checks whether cuDNN has kernels for a card.
 
-    A training can do without XLA.
+    From 9.11 on it has none for compute capabilities below 7.5: Maxwell, Pascal and
+    Volta (cuDNN's release notes; pytorch issue 162574).
     """
+    number = ".".join(map(str, version))
+    if version >= (9, 11) and (0, 0) < gpu.capability < (7, 5):
+        what = f"cuDNN: {number} has no kernels for {_named(gpu)}"
+        return Finding(PROBLEM, what, "python3 -m pip install 'nvidia-cudnn-cu12<9.11'")
+    return Finding(OK, f"cuDNN: {number}")
+
+
+def check_gpu_memory(cards: list[CardMemory]) -> Iterator[Finding]:
+    """Says how much memory of each card is free."""
+    for card in cards:
+        free, total = card.free_bytes / 1e9, card.total_bytes / 1e9
+        what = f"GPU memory: {free:.1f} of {total:.1f} GB are free on {card.name}"
+        yield Finding(OK, what)
+
+
+def check_trial(outcome: Outcome, *, with_xla: bool) -> Finding:
+    """Judges a trial of a convolution and its gradient; a training needs no XLA."""
     subject = "XLA" if with_xla else "computing"
     if outcome.status == 0:
         return Finding(OK, f"{subject}: a convolution and its gradient work on the GPU")
-    end = (
-        f"killed by {signal.Signals(-outcome.status).name}"
-        if outcome.status < 0
-        else f"exit status {outcome.status}"
-    )
+    end = f"exit status {outcome.status}"
+    if outcome.status < 0:
+        end = f"killed by {signal.Signals(-outcome.status).name}"
     what = f"{subject}: a convolution fails on the GPU, {end}: {outcome.last_line}"
     if with_xla:
         return Finding(WARNING, what, "leave XLA off")
@@ -139,20 +144,29 @@ def check_trial(outcome: Outcome, *, with_xla: bool) -> Finding:
 
 
 def check_devices(
-    gpus: list[Gpu], build: Build, attempt: Callable[[bool], Outcome] | None
+    gpus: list[Gpu],
+    build: Build,
+    cudnn: tuple[int, int, int] | None,
+    attempt: Callable[[bool], Outcome] | None,
 ) -> Iterator[Finding]:
-    """Checks the GPUs that TensorFlow has found.
+    """Checks the GPUs that TensorFlow has found; the first one will train.
 
-    Args:
-        gpus: All GPUs, the one that will train first.
-        build: The installed TensorFlow.
-        attempt: Computes on the GPU in a process of its own, with XLA or without; None
-            while a training uses the GPU.
+    cudnn is its version, None if unknown. attempt computes on the GPU in another
+    process, with XLA or without. It is None while a training uses the GPU.
     """
-    yield check_found(gpus)
     if not gpus:
+        what = "GPU: TensorFlow finds none and would train on the CPU, about a hundred "
+        remedy = "see the warnings about driver and libraries"
+        yield Finding(WARNING, f"{what}times slower", remedy)
         return
-    yield check_kernels(gpus[0], build)
+    more = f"; {len(gpus) - 1} more are not used" if gpus[1:] else ""
+    yield Finding(OK, f"GPU: {_named(gpus[0])}{more}")
+    if cudnn:
+        yield check_cudnn(gpus[0], cudnn)
+    kernels = check_kernels(gpus[0], build)
+    yield kernels
+    if kernels.status == PROBLEM:  # Then train.py refuses to start.
+        return
     if attempt is None:
         yield Finding(OK, "computing: not tried while train.py runs")
         return

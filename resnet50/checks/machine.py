@@ -1,6 +1,7 @@
 """Checks cores and memory against config.txt, within a container's limits."""
 
 import os
+import re
 from pathlib import Path
 
 from resnet50.checks.findings import OK, WARNING, Finding
@@ -15,10 +16,10 @@ TRAINER_BYTES = 2 * 10**9
 _CGROUP = Path("/sys/fs/cgroup")
 
 
-def _first_number(path: Path) -> int | None:
-    """The first word of a file as a number; None if there is none."""
+def _number(path: Path, index: int = 0) -> int | None:
+    """A word of a file as a number; None if there is none."""
     try:
-        return int(path.read_text().split()[0])
+        return int(path.read_text().split()[index])
     except (OSError, ValueError, IndexError):  # "max" stands for no limit.
         return None
 
@@ -26,42 +27,34 @@ def _first_number(path: Path) -> int | None:
 def usable_cores(cgroup: Path = _CGROUP) -> float:
     """Processor cores that this process may use, within a container's limit.
 
-    Args:
-        cgroup: Folder of Linux's control groups. In version 2, cpu.max holds quota and
-            period in microseconds; version 1 has a file for each.
+    In version 2 of Linux's control groups, cpu.max holds quota and period in
+    microseconds. Version 1 has a file for each, and a quota of -1 if there is no limit.
     """
-    cores = (
-        len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count() or 1
-    )
-    quota = _first_number(cgroup / "cpu.max")
-    period = 100_000
-    if quota is not None:
-        period = int((cgroup / "cpu.max").read_text().split()[1])
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
     else:
-        quota = _first_number(cgroup / "cpu" / "cpu.cfs_quota_us")
-        period = _first_number(cgroup / "cpu" / "cpu.cfs_period_us") or period
-    return min(cores, quota / period) if quota and quota > 0 else cores
+        cores = os.cpu_count() or 1
+    quota, period = (_number(cgroup / "cpu.max", index) for index in (0, 1))
+    if period is None:
+        quota = _number(cgroup / "cpu/cpu.cfs_quota_us")
+        period = _number(cgroup / "cpu/cpu.cfs_period_us")
+    return min(cores, quota / period) if quota and period and quota > 0 else cores
 
 
 def available_memory(
     meminfo: Path = Path("/proc/meminfo"), cgroup: Path = _CGROUP
 ) -> int | None:
     """Bytes of memory that programs can still take; None if unknown."""
-    try:
-        lines = meminfo.read_text().splitlines()
-    except OSError:
+    text = meminfo.read_text() if meminfo.exists() else ""
+    match = re.search(r"^MemAvailable: *([0-9]+) kB", text, re.MULTILINE)
+    if match is None:
         return None
-    kilobytes = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
-    if not kilobytes:
-        return None
-    free = [int(kilobytes[0]) * 1024]
+    free = [int(match[1]) * 1024]
     for limit, used in (
         ("memory.max", "memory.current"),
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
     ):
-        numbers = _first_number(cgroup / limit), _first_number(cgroup / used)
+        numbers = _number(cgroup / limit), _number(cgroup / used)
         if None not in numbers:
             free.append(numbers[0] - numbers[1])
     return min(free)
@@ -83,26 +76,19 @@ def check_memory(
 ) -> Finding:
     """Checks the free memory, if it is known.
 
-    Args:
-        available: Free bytes; None if unknown.
-        num_workers: Number of workers.
-        read_ahead_bytes: Batches that the trainer holds in memory.
-        ram_disk_bytes: Batches that are still to be written to a RAM disk.
+    The trainer holds read_ahead_bytes of batches in memory. ram_disk_bytes of batches
+    are still to be written to a RAM disk.
     """
-    trainer_bytes = TRAINER_BYTES + read_ahead_bytes
-    needed = num_workers * WORKER_BYTES + trainer_bytes + ram_disk_bytes
+    needed = TRAINER_BYTES + read_ahead_bytes + ram_disk_bytes
+    needed += num_workers * WORKER_BYTES
     if available is None:
-        return Finding(
-            OK, f"memory: {needed / 1e9:.1f} GB needed; how much is free is unknown"
-        )
+        what = f"memory: {needed / 1e9:.1f} GB needed; how much is free is unknown"
+        return Finding(OK, what)
     what = f"memory: {available / 1e9:.1f} GB are free, about {needed / 1e9:.1f} needed"
+    remedy = "lower [runtime_preprocessing] num_workers"
     if ram_disk_bytes:
         what += f", {ram_disk_bytes / 1e9:.1f} of them by the buffer on a RAM disk"
+        remedy = "lower [train] buffer_size, or move buffer_folder to a disk"
     if needed <= available:
         return Finding(OK, what)
-    remedy = (
-        "lower [train] buffer_size, or move buffer_folder to a disk"
-        if ram_disk_bytes
-        else "lower [runtime_preprocessing] num_workers"
-    )
     return Finding(WARNING, what, f"{remedy}; a process may be killed otherwise")

@@ -15,10 +15,9 @@ _DISTRIBUTION = "resnet50-two-process"
 
 
 def read_requirements() -> tuple[str, list[str]]:
-    """The project's requirements, from its folder or from where it is installed.
+    """The versions of Python that will do, and a requirement for each package.
 
-    Returns:
-        The versions of Python that will do, and a requirement for each package.
+    They come from the project's folder, or from where the project is installed.
     """
     path = Path(resnet50.__file__).parent.parent / "pyproject.toml"
     if path.is_file():
@@ -32,11 +31,8 @@ def check_python(version: str, specifiers: str) -> Finding:
     """Checks the version of the running Python."""
     if SpecifierSet(specifiers).contains(version, prereleases=True):
         return Finding(OK, f"Python: {version}")
-    return Finding(
-        PROBLEM,
-        f"Python: {version}, but {specifiers} is needed",
-        "make a .venv with such a version",
-    )
+    what = f"Python: {version}, but {specifiers} is needed"
+    return Finding(PROBLEM, what, f"make a .venv with Python {specifiers}")
 
 
 def installed_version(name: str) -> str | None:
@@ -53,9 +49,7 @@ def check_packages(
 ) -> Iterator[Finding]:
     """Yields a finding for each wrong package, and one for all right ones.
 
-    Args:
-        requirements: Such as "numpy>=1.26". Those of an extra are skipped.
-        version_of: The version of a package; None if it is not installed.
+    A requirement is a line such as "numpy>=1.26". Those of an extra are skipped.
     """
     right = []
     for requirement in map(Requirement, requirements):

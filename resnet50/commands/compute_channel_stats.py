@@ -27,12 +27,11 @@ def main() -> None:
     config = command_line.load_config(args)
     dataset = open_training_set(config.dataset, config.train.buffer_folder, say)
     say(dataset.summary)
-    num_workers = config.runtime_preprocessing.num_workers
     with (
-        worker_pool(num_workers) as pool,
+        worker_pool(config.runtime_preprocessing.num_workers) as pool,
         progress_bar(total=dataset.num_images, unit=" images") as bar,
     ):
-        total = sum_dataset(dataset, pool, num_workers=num_workers, advance=bar.update)
+        total = sum_dataset(dataset, pool, bar.update)
     if len(total.unreadable) == dataset.num_images:
         path, reason = total.unreadable[0]
         raise DatasetError(

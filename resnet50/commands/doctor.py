@@ -11,7 +11,6 @@ longer with a GPU, on which it tries a convolution.
 import platform
 import sys
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 from resnet50 import command_line
@@ -48,13 +47,13 @@ def inspect_images(config: Config) -> Iterator[Finding]:
     """
     dataset = open_training_set(config.dataset, config.train.buffer_folder)
     yield data.check_training_set(dataset, config.train.batch_size)
-    yield from data.check_passed_over(dataset)
+    yield from data.check_skipped(dataset)
     # Only the evaluation needs the validation images.
-    validation = partial(inspect_validation_set, config, dataset)
+    validation = inspect_validation_set(config, dataset)
     yield from guarded("validation images", validation, status=WARNING)
     yield from data.check_sample(data.read_sample(dataset), config.dataset)
-    yield from guarded("programs", partial(inspect_pair, config, dataset))
-    yield from guarded("checkpoints", partial(inspect_checkpoints, config, dataset))
+    yield from guarded("programs", inspect_pair(config, dataset))
+    yield from guarded("checkpoints", inspect_checkpoints(config, dataset))
 
 
 def inspect_validation_set(config: Config, training: Dataset) -> Iterator[Finding]:
@@ -63,7 +62,7 @@ def inspect_validation_set(config: Config, training: Dataset) -> Iterator[Findin
         config.dataset, training.class_names, config.train.buffer_folder
     )
     yield data.check_validation_set(validation)
-    yield from data.check_passed_over(validation)
+    yield from data.check_skipped(validation)
 
 
 def inspect_pair(config: Config, dataset: Dataset) -> Iterator[Finding]:
@@ -101,7 +100,7 @@ def inspect_machine(config: Config) -> Iterator[Finding]:
     train, num_workers = config.train, config.runtime_preprocessing.num_workers
     size, missing = missing_batch_bytes(config)
     kind = disks.file_system_of(train.buffer_folder.resolve())
-    is_in_memory = disks.is_ram_disk(kind)
+    is_in_memory = kind in disks.RAM_DISKS
     memory = machine.available_memory()
     yield machine.check_cores(machine.usable_cores(), num_workers)
     yield machine.check_memory(
@@ -124,8 +123,12 @@ def inspect_folders(config: Config) -> Iterator[Finding]:
 
 
 def attempt(with_xla: bool) -> cuda.Outcome:
-    """Tries the GPU in a process of its own, which may crash."""
-    program = f"from resnet50.training.devices.trial import main; main({with_xla=})"
+    """Tries train.py's device in a process of its own, which may crash."""
+    program = (
+        "from resnet50.training.devices import selection, trial; "
+        "selection.prepare_device(deterministic=False, notify=print); "
+        f"trial.compute({with_xla=})"
+    )
     return cuda.run_child(sys.executable, "-c", program)
 
 
@@ -135,26 +138,26 @@ def inspect_gpu(running: Programs) -> Iterator[Finding]:
         # Imported here so that everything else is printed before TensorFlow loads.
         from resnet50.training.devices import trial
     except ImportError as error:
-        yield Finding(
-            PROBLEM,
-            f"TensorFlow: cannot be imported: {error}",
-            "python3 -m pip install 'tensorflow[and-cuda]'",
-        )
+        what = f"TensorFlow: cannot be imported: {error}"
+        yield Finding(PROBLEM, what, "python3 -m pip install 'tensorflow[and-cuda]'")
         return
-    build = trial.find_build()
+    build, cudnn = trial.find_build(), None
     yield gpu.check_build(build)
     if build.cuda:
         yield gpu.check_driver(cuda.find_driver(), build)
         folders, names = cuda.package_folders(), cuda.required_libraries()
         reasons = {name: cuda.load_library(name, folders) for name in names}
         yield gpu.check_libraries(build, reasons)
+        yield from gpu.check_gpu_memory(cuda.find_memory())
+        name = f"libcudnn.so.{build.cudnn.split('.')[0]}"
+        cudnn = cuda.find_cudnn(name, folders)
     trying = None if running.trainer else attempt
-    yield from gpu.check_devices(trial.find_gpus(), build, trying)
+    yield from gpu.check_devices(trial.find_gpus(), build, cudnn, trying)
 
 
 def diagnose(args) -> Iterator[Finding]:
     """Yields all findings, the quick ones first."""
-    yield from guarded("Python", inspect_software)
+    yield from guarded("Python", inspect_software())
     running = Programs(None, None)
     try:
         config = command_line.load_config(args)
@@ -163,10 +166,10 @@ def diagnose(args) -> Iterator[Finding]:
     else:
         yield Finding(OK, f"configuration: {args.config} is complete and valid")
         running = agreement.find_programs(config.train.buffer_folder)
-        yield from guarded("machine", partial(inspect_machine, config))
-        yield from guarded("folders", partial(inspect_folders, config))
-        yield from guarded("training images", partial(inspect_images, config))
-    yield from guarded("GPU", partial(inspect_gpu, running), status=WARNING)
+        yield from guarded("machine", inspect_machine(config))
+        yield from guarded("folders", inspect_folders(config))
+        yield from guarded("training images", inspect_images(config))
+    yield from guarded("GPU", inspect_gpu(running), status=WARNING)
 
 
 def main() -> None:

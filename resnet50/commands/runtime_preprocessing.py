@@ -24,7 +24,7 @@ from resnet50.handoff.progress import Position, StepRange
 from resnet50.handoff.shared_folder import SharedBuffer
 from resnet50.observer import Observer
 from resnet50.preprocessing.batches import Assignments, BatchSettings
-from resnet50.preprocessing.buffer_plan import fitting_buffer_size
+from resnet50.preprocessing.buffer_folder import fitting_buffer_size
 from resnet50.preprocessing.process_pool import WorkerPool, worker_pool
 from resnet50.preprocessing.refill import Refill, RefillSettings, Status
 from resnet50.preprocessing.trainer_watch import ProgressFollower

@@ -21,7 +21,7 @@ from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.manifest import read_manifest
 from resnet50.handoff.progress import ProgressError, read_progress, to_position
-from resnet50.preprocessing.unreadable import UnreadableLog
+from resnet50.preprocessing.buffer_folder import UnreadableLog
 from resnet50.reports.curves import number
 from resnet50.reports.tables import METRICS_FILE, read_table
 

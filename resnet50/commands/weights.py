@@ -11,6 +11,7 @@ Import starts a run from exported or published weights:
 """
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 from resnet50 import command_line
@@ -96,7 +97,10 @@ def import_weights(args, config: Config, dataset: Dataset, run_folder: Path) -> 
         )
     here, num_classes = origin_of(config, dataset), dataset.num_classes
     statistics = ChannelStatistics.from_config(config.dataset)
-    training = create_training(num_classes, config.model, config.train, statistics)
+    train = config.train
+    if train.precision == "auto":  # train.py chooses; the weights are always float32.
+        train = dataclasses.replace(train, precision="float32")
+    training = create_training(num_classes, config.model, train, statistics)
     weights = read_weights(args.file, training.model)
     require_same_network(weights, here.variant, here.epsilon)
     report_differences(weights, here)

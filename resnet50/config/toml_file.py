@@ -59,8 +59,7 @@ def _read_toml(path: Path, remedy: str) -> dict:
 def _require_known_names(path: Path, sections: dict) -> None:
     for name, values in sections.items():
         if name not in SECTIONS:
-            hint = _did_you_mean(name, SECTIONS)
-            shown = _one_line(name)
+            shown, hint = _one_line(name), _did_you_mean(name, SECTIONS)
             kind = f"section [{shown}]" if isinstance(values, dict) else f"key {shown}"
             raise ConfigError(f"{path}: unknown {kind} ({hint})")
         if not isinstance(values, dict):
@@ -68,10 +67,8 @@ def _require_known_names(path: Path, sections: dict) -> None:
         fields = [field.name for field in dataclasses.fields(SECTIONS[name])]
         for key in values:
             if key not in fields:
-                hint = _did_you_mean(key, fields)
-                raise ConfigError(
-                    f"{path}: unknown key [{name}] {_one_line(key)} ({hint})"
-                )
+                shown, hint = _one_line(key), _did_you_mean(key, fields)
+                raise ConfigError(f"{path}: unknown key [{name}] {shown} ({hint})")
 
 
 def _read_layers(path: Path) -> list[_Layer]:

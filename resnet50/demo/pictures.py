@@ -34,10 +34,6 @@ def _dots(x, y, rng):
     return np.hypot((x * size + rng.random()) % 1 - 0.5, y * size % 1 - 0.5) < 0.3
 
 
-def _disc(x, y, rng):
-    return np.hypot(x, y) < rng.uniform(0.2, 0.35)
-
-
 def _ring(x, y, rng):
     outer = rng.uniform(0.25, 0.38)
     distance = np.hypot(x, y)
@@ -58,7 +54,7 @@ def _plus(x, y, rng):
 PATTERNS: dict[str, Pattern] = {
     "checkerboard": _checkerboard,
     "diagonal-stripes": _diagonal,
-    "disc": _disc,
+    "disc": lambda x, y, rng: np.hypot(x, y) < rng.uniform(0.2, 0.35),
     "dots": _dots,
     "horizontal-stripes": lambda x, y, rng: _stripes(y, rng),
     "plus": _plus,
@@ -70,10 +66,9 @@ PATTERNS: dict[str, Pattern] = {
 
 
 def render_picture(pattern: Pattern, rng: np.random.Generator) -> Image.Image:
-    """Renders one picture of a class.
+    """Renders one picture of a class, in RGB.
 
-    Returns:
-        RGB, its shorter side 80 to 160 pixels, its longer side up to 1.5 times that.
+    Its shorter side has 80 to 160 pixels, its longer side up to 1.5 times as many.
     """
     shorter = int(rng.integers(80, 161))
     longer = int(shorter * rng.uniform(1, 1.5))
@@ -95,16 +90,10 @@ def render_picture(pattern: Pattern, rng: np.random.Generator) -> Image.Image:
 def make_images(
     folder: Path, images_per_class: int, seed: int, *, with_odd_files: bool
 ) -> int:
-    """Fills class folders with pictures; the same arguments give the same files.
+    """Creates class folders with pictures; the same arguments give the same files.
 
-    Args:
-        folder: Created, with a subfolder for each class.
-        images_per_class: Number of pictures in each class.
-        seed: Seed of all random numbers.
-        with_odd_files: Whether one file is a PNG named .JPEG, and one is truncated.
-
-    Returns:
-        The number of files.
+    The odd files are a PNG named .JPEG and a truncated JPEG. Returns the number of
+    files.
     """
     rng = np.random.default_rng(seed)
     for name, pattern in PATTERNS.items():

@@ -64,15 +64,15 @@ class ProgramProcess:
         """Stops it like Ctrl-C, which a background process of a script ignores."""
         self._process.terminate()
 
-    def wait(self, *expected: int) -> None:
+    def wait(self, expected: int = 0) -> None:
         """Waits until it ends.
 
         Raises:
-            ProgramError: Its status is none of those expected; default: 0.
+            ProgramError: Its status is not the expected one.
         """
         status = self._process.wait()
         self._reader.join()
-        if status not in (expected or (0,)):
+        if status != expected:
             raise ProgramError(f"{self._label}: ended with status {status}")
 
     def __enter__(self) -> "ProgramProcess":

@@ -44,18 +44,9 @@ class StoredBatch(NamedTuple):
     shifts: np.ndarray | None  # float32 [N, 3]; None if the images are normalized
 
 
-class BatchFormat(NamedTuple):
-    """Everything that depends on the dtype of a batch's images."""
-
-    has_shifts: bool  # whether the trainer normalizes the images and adds shifts
-    labels_dtype: np.dtype  # of the labels file
-
-
-def batch_format(dtype: str) -> BatchFormat:
-    """The format of batches whose images have a dtype."""
-    if dtype == "uint8":
-        return BatchFormat(True, LABELS_AND_SHIFTS)
-    return BatchFormat(False, LABELS)
+def has_shifts(dtype: str) -> bool:
+    """Whether the trainer normalizes images of a dtype, and adds colour shifts."""
+    return dtype == "uint8"
 
 
 def crop_size_at(
@@ -63,10 +54,8 @@ def crop_size_at(
 ) -> int:
     """The side of the crops in an epoch, pixels.
 
-    Args:
-        epoch: The epoch, from 0.
-        crop_size: The side before the schedule's first epoch.
-        schedule: Pairs of a first epoch and the side from then on, ascending.
+    The schedule has pairs of a first epoch and the side from then on, ascending. Before
+    the first of them the side is ``crop_size``.
     """
     sizes = [size for first_epoch, size in schedule if first_epoch <= epoch]
     return sizes[-1] if sizes else crop_size
@@ -82,9 +71,9 @@ class BatchSpec(NamedTuple):
     crop_size_schedule: tuple[tuple[int, int], ...] = ()
 
     @property
-    def format(self) -> BatchFormat:
-        """Everything that depends on the dtype."""
-        return batch_format(self.dtype)
+    def labels_dtype(self) -> np.dtype:
+        """The dtype of the labels file."""
+        return LABELS_AND_SHIFTS if has_shifts(self.dtype) else LABELS
 
     @property
     def batch_bytes(self) -> int:
@@ -92,7 +81,7 @@ class BatchSpec(NamedTuple):
         first = crop_size_at(0, self.crop_size, self.crop_size_schedule)
         largest = max([first, *(size for _, size in self.crop_size_schedule)])
         image_bytes = largest**2 * 3 * np.dtype(self.dtype).itemsize
-        return self.batch_size * (image_bytes + self.format.labels_dtype.itemsize) + 256
+        return self.batch_size * (image_bytes + self.labels_dtype.itemsize) + 256
 
 
 def _digits(position: Position) -> str:
@@ -155,11 +144,9 @@ class BatchBuffer:
         size = crop_size_at(position.epoch, spec.crop_size, spec.crop_size_schedule)
         shape = spec.batch_size, size, size, 3
         images, is_finite = load_array(images_path, shape, spec.dtype, empty)
-        labels, _ = load_array(
-            labels_path, (spec.batch_size,), spec.format.labels_dtype
-        )
+        labels, _ = load_array(labels_path, (spec.batch_size,), spec.labels_dtype)
         shifts = None
-        if spec.format.has_shifts:
+        if has_shifts(spec.dtype):
             labels, shifts = labels["label"].copy(), labels["shift"].copy()
             is_finite &= bool(np.isfinite(shifts).all())
         if not is_finite:

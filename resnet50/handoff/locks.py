@@ -50,7 +50,6 @@ class Role:
     """A role that this process holds in a folder; see ``exclusive_role``."""
 
     def __init__(self, folder: Path, name: str):
-        """Takes the role; raises AlreadyRunningError or OSError if it cannot."""
         self.folder = folder
         self.path = _lock_path(folder, name)
         self._name = name
@@ -67,14 +66,10 @@ class Role:
         return _has_name(self._file, self.path)
 
     def take_again(self, *, make_folder: bool) -> bool:
-        """Takes the role again if its lock file was deleted.
+        """Takes the role again if its lock file was deleted; returns whether it was.
 
-        Args:
-            make_folder: Whether to create the folder if it is missing. Its parent is
-                never created, nor the folder on another disk: a disk may be unmounted.
-
-        Returns:
-            Whether that was necessary.
+        If ``make_folder``, creates a missing folder, but never its parent, nor the
+        folder on another disk: a disk may be unmounted.
 
         Raises:
             FolderLostError: The folder is missing, or it is on another disk and has no
@@ -96,13 +91,13 @@ class Role:
     def _require_folder(self, make_folder: bool) -> None:
         folder = self.folder.resolve()
         is_there = folder.is_dir()
-        if not (is_there or folder.parent.is_dir()):
+        nearest = folder if is_there else folder.parent
+        if not nearest.is_dir():
             raise FolderLostError(
                 f"{self.folder}: is missing, and so is the folder above it (is its "
                 "disk mounted?)"
             )
-        disk = (folder if is_there else folder.parent).stat().st_dev
-        if disk != self._device and not self.path.exists():
+        if nearest.stat().st_dev != self._device and not self.path.exists():
             raise FolderLostError(
                 f"{self.folder}: is on another disk than before (mount the one that "
                 "it was on)"
@@ -198,24 +193,25 @@ def is_alive(folder: Path, role: str) -> bool:
 class LivenessPoll:
     """Polls whether the owner of a role is alive.
 
-    A deleted lock file says nothing about its owner, who will lock a new one. Until
-    then the last answer remains, for at most a minute in which the folder exists.
+    If the lock file was deleted, its owner may be alive, and will then lock a new one.
+    Until it does, the last answer remains, for at most a minute in which the folder
+    exists.
     """
 
     def __init__(self, folder: Path, role: str):
         self._folder, self._role = folder, role
         self._was_alive = False
-        self._seen_at = 0.0
+        self._known_at = 0.0
 
     def is_alive(self) -> bool:
         """Whether a running process has the role, as far as can be known."""
         found, now = is_locked(self._folder, self._role), time.monotonic()
-        if found is None:
-            if not os.access(self._folder, os.F_OK):
-                self._seen_at = now
-            self._was_alive &= now < self._seen_at + _RETURN_SECONDS
-        else:
-            self._was_alive, self._seen_at = found, now
+        if found is not None:
+            self._was_alive, self._known_at = found, now
+        elif not os.access(self._folder, os.F_OK):
+            self._known_at = now  # The owner cannot lock a file in a missing folder.
+        elif now >= self._known_at + _RETURN_SECONDS:
+            self._was_alive = False
         return self._was_alive
 
 

@@ -9,6 +9,7 @@ import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from resnet50.handoff import manifest as manifests
 from resnet50.handoff import progress
@@ -18,29 +19,21 @@ from resnet50.handoff.progress import Position
 from resnet50.observer import Observer
 
 
-def _missing(role: Role, file: Path) -> Path | None:
-    """What was deleted: a file, the role's lock file, or the folder (or all in it)."""
-    is_there = os.access(file, os.F_OK)  # Path.exists raises if the disk fails.
-    if role.is_held():
-        return None if is_there else file
-    return role.path if is_there else role.folder
-
-
-class PreprocessorFiles:
+class PreprocessorFiles(NamedTuple):
     """The buffer folder, with the preprocessor's lock and manifest in it."""
 
-    def __init__(
-        self, role: Role, buffer: BatchBuffer, manifest: dict, observer: Observer
-    ):
-        """Takes the role, buffer and manifest of a folder that was adopted."""
-        self._role = role
-        self._buffer = buffer
-        self._manifest = manifest
-        self._observer = observer
+    role: Role
+    buffer: BatchBuffer
+    manifest: dict
+    observer: Observer
 
     def missing(self) -> Path | None:
-        """What was deleted, if anything."""
-        return _missing(self._role, self._role.folder / manifests.FILE_NAME)
+        """What was deleted: the manifest, the lock file, the folder, or nothing."""
+        path = self.role.folder / manifests.FILE_NAME
+        has_manifest = os.access(path, os.F_OK)  # Path.exists raises if the disk fails.
+        if self.role.is_held():
+            return None if has_manifest else path
+        return self.role.path if has_manifest else self.role.folder
 
     def restore(self) -> bool:
         """Restores what was deleted; returns whether anything was.
@@ -53,19 +46,18 @@ class PreprocessorFiles:
         missing = self.missing()
         if missing is None:
             return False
-        self._role.take_again(make_folder=True)
-        manifests.replace_stale(self._buffer, self._manifest, self._observer.notify)
-        self._observer.notify(f"{missing}: was deleted; made again")
+        self.role.take_again(make_folder=True)
+        manifests.replace_stale(self.buffer, self.manifest, self.observer.notify)
+        self.observer.notify(f"{missing}: was deleted; created again")
         return True
 
 
 class TrainerFiles:
-    """The trainer's locks and progress in the buffer folder."""
+    """The trainer's locks, at least one, and its progress in the buffer folder."""
 
     def __init__(
         self, roles: Sequence[Role], observer: Observer, *, writes_progress: bool
     ):
-        """Takes the trainer's roles in the folder, at least one."""
         self._roles = roles
         self._observer = observer
         self._writes_progress = writes_progress
@@ -80,22 +72,23 @@ class TrainerFiles:
         Raises:
             AlreadyRunningError: Another trainer has taken the folder in the meantime.
         """
-        first = self._roles[0]
-        file = first.folder / progress.FILE_NAME
-        missing = _missing(first, file) if self._writes_progress else first.path
+        folder = self._roles[0].folder
+        has_progress = os.access(folder / progress.FILE_NAME, os.F_OK)
         try:
-            is_taken = [role.take_again(make_folder=False) for role in self._roles]
+            taken = [r for r in self._roles if r.take_again(make_folder=False)]
         except OSError as error:
             if not self._is_lost:
-                self._is_lost = True
                 self._observer.notify(f"{error}; waiting for it")
+            self._is_lost = True
             return
         if self._is_lost:
-            self._is_lost = False
-            self._observer.notify(f"{first.folder}: is there again")
-        elif any(is_taken):
-            self._observer.notify(f"{missing}: was deleted; the training goes on")
+            self._observer.notify(f"{folder}: is there again")
+        elif taken:
+            is_empty = self._writes_progress and not has_progress
+            missing = folder if is_empty else taken[0].path
+            self._observer.notify(f"{missing}: was deleted; the training continues")
+        self._is_lost = False
         if self._writes_progress:
             # The loop reports an error when it writes the next step's progress.
             with contextlib.suppress(OSError):
-                progress.restore_progress(first.folder, position)
+                progress.restore_progress(folder, position)

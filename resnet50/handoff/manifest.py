@@ -49,9 +49,7 @@ def read_manifest(folder: Path) -> dict | None:
 def differences(theirs: dict, ours: dict) -> list[str]:
     """Texts such as "batch_size is 64 there and 32 here", in the order of ours.
 
-    Args:
-        theirs: The manifest in the folder.
-        ours: The manifest of this process's settings. May hold tuples for lists.
+    ``theirs`` is from a file; ``ours`` may hold tuples for lists.
     """
     ours = json.loads(json.dumps(ours))
     return [
@@ -97,7 +95,7 @@ def replace_stale(
     folder = buffer.folder
     found = read_manifest(folder)
     # Without a manifest nobody knows how the batches were made.
-    changed = differences({} if found is None else found, manifest)
+    changed = differences(found or {}, manifest)
     if not changed:
         return
     if found and locks.is_alive(folder, locks.TRAINER):
@@ -145,20 +143,18 @@ class ManifestCheck:
         with file:
             status = os.fstat(file.fileno())
             signature = status.st_ino, status.st_mtime_ns, status.st_size
-            if signature != self._checked:
-                self._compare(_parse(file.read()))
-                is_settled = time.time_ns() - status.st_mtime_ns > _TICK_NS
-                self._checked = signature if is_settled else None
-        return True
-
-    def _compare(self, found: dict) -> None:
-        changed = differences(found, self._manifest)
+            if signature == self._checked:
+                return True
+            changed = differences(_parse(file.read()), self._manifest)
         if changed:
             raise ManifestError(
                 f"{self._folder}: {'; '.join(changed)} (there: the batches of "
                 "runtime_preprocessing.py; restart that one with the settings of this "
                 "terminal, and it replaces them, or this one with those)"
             )
+        is_settled = time.time_ns() - status.st_mtime_ns > _TICK_NS
+        self._checked = signature if is_settled else None
+        return True
 
 
 def require_same(folder: Path, manifest: dict) -> bool:

@@ -5,8 +5,7 @@ A batch is addressed by (epoch, batch_index), and inside the code by one integer
 
 training_progress.txt has two lines: the epoch and the batch index of the next batch
 that the trainer needs. After the last batch of the last epoch these are ``epoch_end``
-and 0. The file is replaced as a whole. A reader rejects a file that is wrong, and says
-what is wrong with it.
+and 0. The file is replaced as a whole.
 """
 
 import re
@@ -76,9 +75,6 @@ def write_progress(folder: Path, position: Position) -> None:
 
     Not durable, because it is written at each step. A reader that finds it empty after
     a power cut gets the position from elsewhere.
-
-    Raises:
-        OSError: It cannot be written.
     """
     content = _content(position)
     path = folder / FILE_NAME
@@ -104,15 +100,9 @@ def restore_progress(folder: Path, position: Position) -> None:
 
 
 def read_progress(folder: Path, batches_per_epoch: int, end_step: int) -> int:
-    """Reads the step of the next batch that the trainer needs.
+    """Reads the step of the next batch that the trainer needs, from 0 to end_step.
 
-    Args:
-        folder: The buffer folder.
-        batches_per_epoch: Batches in one epoch.
-        end_step: The step after the last one of the training.
-
-    Returns:
-        The step, from 0 to end_step inclusive.
+    ``end_step`` is the step after the last one of the training.
 
     Raises:
         ProgressError: The file does not exist or cannot be read, or does not hold two

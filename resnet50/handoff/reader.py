@@ -80,8 +80,11 @@ class ReaderSettings(NamedTuple):
 class BatchReader:
     """Iterates over the batches of some steps, in order, reading ahead.
 
-    Use it as a context manager, so that its thread ends. Errors of the thread, such as
-    BatchFileError, are raised by the iteration.
+    Use it as a context manager, which starts and ends its threads. ``place`` copies a
+    batch to the device, in a thread; the iteration returns its results, and raises the
+    errors of the threads, such as BatchFileError. ``should_stop`` is polled before each
+    batch and while waiting, and ends the iteration. While waiting, the reader restores
+    the trainer's files, and reports long waits and an absent preprocessor.
     """
 
     def __init__(
@@ -94,19 +97,6 @@ class BatchReader:
         should_stop: Callable[[], bool],
         place: Callable[[Batch], Any] = lambda batch: batch,
     ):
-        """Prepares to read; the thread starts with the ``with`` block.
-
-        Args:
-            source: Has the batches.
-            steps: The steps to deliver.
-            settings: How to wait.
-            files: The trainer's files in the buffer folder, restored while it waits.
-            observer: Is notified when a long wait starts and ends, and when the
-                preprocessor is gone.
-            should_stop: Polled before each batch and while waiting; ends the iteration.
-            place: Copies a batch to the device, in a thread; the iteration returns its
-                results.
-        """
         self._source = source
         self._steps = steps
         self._settings = settings
@@ -249,7 +239,7 @@ class BatchReader:
             self._source.buffer.delete(position)
         except OSError as error:
             return f"{damage}; cannot be deleted, trying again: {error}"
-        self._observer.notify(f"{damage}; deleted, to be made again")
+        self._observer.notify(f"{damage}; deleted, to be created again")
         return ""
 
     def _sleep_until_made(self) -> None:

@@ -22,6 +22,8 @@ _LISTING_LAG_SECONDS = 60.0
 # How long an existing file may be invisible to another host that opens it by name.
 _OPENING_LAG_SECONDS = 10.0
 
+_REMEDY = "(every host must mount the same folder at this path)"
+
 
 class NotSharedError(OSError):
     """Two hosts do not have the same folder (any more)."""
@@ -38,12 +40,11 @@ def _is_there(path: Path) -> bool:
 class SharedBuffer(BatchBuffer):
     """A buffer whose batches are written by workers on other hosts.
 
-    It also has its manifest, and remembers which batches were written or deleted
-    recently. A worker's copy has only the manifest.
+    It also has the manifest that the folder has or is about to get, and remembers which
+    batches were written or deleted recently. A worker's copy has only the manifest.
     """
 
     def __init__(self, folder: Path, manifest: dict):
-        """Takes the manifest that the folder has, or is about to get."""
         super().__init__(folder)
         self._manifest = manifest
         # When each batch was confirmed or deleted, for as long as listings may lag.
@@ -62,16 +63,12 @@ class SharedBuffer(BatchBuffer):
         """
         found = read_manifest(self.folder)
         if found is None:
-            raise NotSharedError(
-                f"{self.folder}: is not the buffer folder there, it has no manifest "
-                "(every host must mount the same folder at this path)"
-            )
-        changed = differences(found, self._manifest)
-        if changed:
-            raise NotSharedError(
-                f"{self.folder}: is of other settings there: {changed[0]} (every host "
-                "must mount the same folder at this path)"
-            )
+            fault = "is not the buffer folder there, it has no manifest"
+        elif changed := differences(found, self._manifest):
+            fault = f"has batches with other settings there: {changed[0]}"
+        else:
+            return
+        raise NotSharedError(f"{self.folder}: {fault} {_REMEDY}")
 
     def leave_probe(self) -> Path:
         """Writes a small file, on a worker's host, for the preprocessor to find.
@@ -121,19 +118,15 @@ class SharedBuffer(BatchBuffer):
             if not _is_there(path):
                 if position in self._deleted:
                     return
-                raise NotSharedError(
-                    f"{path}: a worker has written it, and it is not here (every host "
-                    "must mount the same folder at this path)"
-                )
+                fault = "a worker has written it, and it is not here"
+                raise NotSharedError(f"{path}: {fault} {_REMEDY}")
         self._confirmed[position] = time.monotonic()
 
     def files(self) -> dict[Position, set[str]]:
         """The listed files, and those of confirmed batches that are not listed yet."""
         found = super().files()
         oldest = time.monotonic() - _LISTING_LAG_SECONDS
-        for position, deleted_at in list(self._deleted.items()):
-            if deleted_at < oldest:
-                del self._deleted[position]
+        self._deleted = {p: at for p, at in self._deleted.items() if at >= oldest}
         for position, confirmed_at in list(self._confirmed.items()):
             is_listed = found.get(position) == KINDS
             if is_listed or confirmed_at < oldest:

@@ -1,4 +1,1 @@
-"""The preprocessing process: from image files to batch files.
-
-Never loads TensorFlow.
-"""
+"""The preprocessing process: image files to batch files, without TensorFlow."""

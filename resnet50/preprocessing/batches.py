@@ -20,7 +20,7 @@ from resnet50.dataset.decoding import (
 from resnet50.dataset.images import Dataset, epoch_order
 from resnet50.dataset.sources import ImageSource
 from resnet50.errors import UserError
-from resnet50.handoff.buffer import BatchSpec, batch_format, crop_size_at
+from resnet50.handoff.buffer import BatchSpec, crop_size_at, has_shifts
 from resnet50.handoff.progress import Position
 from resnet50.pixels.augmentation import (
     AugmentationParams,
@@ -180,10 +180,9 @@ def decode_first_readable(
             return candidate, decode_pixels(sources[candidate])
         except UndecodableImageError as error:
             reasons[candidate] = str(error)
-    num_spares = min(_NUM_SPARES, len(sources))
     raise NothingReadableError(
-        f"none of the {len(sources) - num_spares} images of {assignment.position} can "
-        f"be read, nor the next {num_spares}; the first is {sources[0]}: {reasons[0]} "
+        f"none of the {len(sources) - _NUM_SPARES} images of {assignment.position} can "
+        f"be read, nor the next {_NUM_SPARES}; the first is {sources[0]}: {reasons[0]} "
         "(is the disk with the images there?)"
     )
 
@@ -216,6 +215,6 @@ def make_batch(settings: BatchSettings, assignment: Assignment) -> MadeBatch:
     return MadeBatch(
         images,
         assignment.labels[used],
-        shifts if batch_format(settings.dtype).has_shifts else None,
+        shifts if has_shifts(settings.dtype) else None,
         unreadable,
     )

@@ -7,7 +7,6 @@ result does not depend on the order or the number of workers.
 import functools
 import operator
 from collections.abc import Callable
-from concurrent.futures import Executor
 from concurrent.futures.process import BrokenProcessPool
 from fractions import Fraction
 from typing import NamedTuple
@@ -17,17 +16,13 @@ import numpy as np
 from resnet50.dataset.decoding import UndecodableImageError, decode_pixels
 from resnet50.dataset.images import Dataset
 from resnet50.dataset.sources import ImageSource
-from resnet50.errors import UserError
 from resnet50.ordered_map import map_in_order
 from resnet50.pixels import resampling
 from resnet50.pixels.augmentation import ChannelStatistics
+from resnet50.preprocessing.process_pool import WorkerPool, WorkersDiedError
 
 # Images per task: a second of work, so the bar moves and the overhead is small.
 _CHUNK_SIZE = 128
-
-
-class WorkerDiedError(UserError):
-    """A worker process was killed, and its sums are lost."""
 
 
 class LevelSums(NamedTuple):
@@ -74,18 +69,14 @@ def statistics_of(total: LevelSums) -> ChannelStatistics:
 
 
 def sum_dataset(
-    dataset: Dataset,
-    pool: Executor,
-    *,
-    num_workers: int,
-    advance: Callable[[int], None],
+    dataset: Dataset, pool: WorkerPool, advance: Callable[[int], None]
 ) -> LevelSums:
     """Sums the levels of all images of a dataset, which has at least one.
 
     Calls ``advance`` with the number of images of each finished task.
 
     Raises:
-        WorkerDiedError: A worker process was killed.
+        WorkersDiedError: A worker process was killed.
     """
     chunks = (
         dataset.sources(range(start, min(start + _CHUNK_SIZE, dataset.num_images)))
@@ -93,11 +84,12 @@ def sum_dataset(
     )
     parts = []
     try:
-        for part in map_in_order(pool, sum_levels, chunks, num_ahead=4 * num_workers):
+        num_ahead = 4 * pool.num_workers
+        for part in map_in_order(pool, sum_levels, chunks, num_ahead=num_ahead):
             parts.append(part)
             advance(part.num_images)
     except BrokenProcessPool:
-        raise WorkerDiedError(
+        raise WorkersDiedError(
             "a worker process was killed (out of memory? start again with a lower "
             "--num_workers)"
         ) from None

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing.connection import wait
 
+from resnet50.errors import UserError
 from resnet50.signals import STOP_SIGNALS
 
 # Each worker uses one core; these variables keep BLAS libraries from starting threads.
@@ -24,6 +25,10 @@ _ONE_THREAD = {
 }
 
 
+class WorkersDiedError(UserError):
+    """Worker processes were killed before they finished their tasks."""
+
+
 def _die_with(parent_sentinel: int) -> None:
     wait([parent_sentinel])
     os._exit(1)
@@ -32,58 +37,31 @@ def _die_with(parent_sentinel: int) -> None:
 def _start_worker() -> None:
     """Runs first in each worker."""
     # Ctrl-C and a hangup go to every process of the terminal, but only the owner of the
-    # pool should react. Workers start with the signals blocked (see _stops_blocked).
+    # pool should react. Workers start with the signals blocked (see _ProcessPool).
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     # Otherwise a worker whose owner was killed would wait for a task forever.
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
-
-
-@contextlib.contextmanager
-def _stops_blocked() -> Iterator[None]:
-    """Blocks stop signals, also for the processes that are started meanwhile."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    sentinel = multiprocessing.parent_process().sentinel
+    threading.Thread(target=_die_with, args=(sentinel,), daemon=True).start()
 
 
 class WorkerPool(Executor):
-    """An executor with a known number of workers.
+    """An executor with a known number of workers."""
 
-    Attributes:
-        num_workers: How many tasks run at a time, at least 1. May change.
-    """
-
-    num_workers: int
+    num_workers: int  # tasks that run at a time, at least 1; may change
 
 
-class _QuietPool(ProcessPoolExecutor, WorkerPool):
+class _ProcessPool(ProcessPoolExecutor, WorkerPool):
     """A process pool that starts its workers with stop signals blocked."""
 
-    def __init__(self, num_workers: int, *args, **kwargs):
-        super().__init__(num_workers, *args, **kwargs)
-        self.num_workers = num_workers
-
     def submit(self, *args, **kwargs):
-        with _stops_blocked():
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        try:
             return super().submit(*args, **kwargs)
-
-
-def _set_environment(values: dict[str, str | None]) -> dict[str, str | None]:
-    """Sets or (None) unsets variables; returns what they were."""
-    before = {name: os.environ.get(name) for name in values}
-    for name, value in values.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
-    return before
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager
@@ -93,12 +71,16 @@ def worker_pool(num_workers: int) -> Iterator[WorkerPool]:
     At the end of the block, tasks that have not started are dropped and running ones
     finish.
     """
-    before = _set_environment(_ONE_THREAD)  # Workers inherit it.
+    before = {name: os.environ[name] for name in _ONE_THREAD if name in os.environ}
+    os.environ.update(_ONE_THREAD)  # Workers inherit it.
     # Spawned, because a forked worker would copy locks that other threads hold.
     context = multiprocessing.get_context("spawn")
-    pool = _QuietPool(num_workers, context, initializer=_start_worker)
+    pool = _ProcessPool(num_workers, context, initializer=_start_worker)
+    pool.num_workers = num_workers
     try:
         yield pool
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-        _set_environment(before)
+        for name in _ONE_THREAD:
+            os.environ.pop(name, None)
+        os.environ.update(before)

@@ -13,7 +13,6 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
-from resnet50.errors import UserError
 from resnet50.handoff.buffer import KINDS, BatchBuffer
 from resnet50.handoff.locks import FolderLostError
 from resnet50.handoff.lost_folder import PreprocessorFiles
@@ -27,17 +26,12 @@ from resnet50.preprocessing.batches import (
     NothingReadableError,
     make_batch,
 )
-from resnet50.preprocessing.buffer_plan import Plan, plan_refill
-from resnet50.preprocessing.process_pool import WorkerPool
+from resnet50.preprocessing.buffer_folder import Plan, UnreadableLog, plan_refill
+from resnet50.preprocessing.process_pool import WorkerPool, WorkersDiedError
 from resnet50.preprocessing.trainer_watch import ProgressFollower
-from resnet50.preprocessing.unreadable import UnreadableLog
 
 # How many pools of workers may die in a row without making a batch.
 _MAX_BROKEN_POOLS = 3
-
-
-class WorkersDyingError(UserError):
-    """Workers die again and again before they finish a batch."""
 
 
 class Status(NamedTuple):
@@ -64,8 +58,7 @@ def make_and_write(
 ) -> list[tuple[str, str]]:
     """Makes a batch and commits it. Runs in a worker.
 
-    Returns:
-        Name and reason of each image that could not be read.
+    Returns name and reason of each image that could not be read.
     """
     batch = make_batch(settings, assignment)
     buffer.write(assignment.position, batch.images, batch.labels, batch.shifts)
@@ -87,14 +80,7 @@ class Refill:
     ):
         """Prepares; nothing happens before ``run``.
 
-        Args:
-            buffer: Gets the batches.
-            files: This process's files in the buffer folder, restored if deleted.
-            assignments: The images and settings of each batch.
-            follower: Knows the trainer's position.
-            settings: How full to keep the buffer.
-            open_pool: Opens a pool of workers, of this machine or of a cluster.
-            observer: Is notified of problems, and shown a Status at each poll.
+        The observer is notified of problems, and is shown a Status at each poll.
         """
         self._buffer = buffer
         self._files = files
@@ -112,7 +98,7 @@ class Refill:
         """Returns when the trainer has finished the last epoch.
 
         Raises:
-            WorkersDyingError: Worker processes die again and again.
+            WorkersDiedError: Worker processes die again and again.
         """
         broken_in_a_row = 0
         while True:
@@ -126,7 +112,7 @@ class Refill:
                 has_made = self._num_made > made_before
                 broken_in_a_row = 1 if has_made else broken_in_a_row + 1
             if broken_in_a_row == _MAX_BROKEN_POOLS:
-                raise WorkersDyingError(
+                raise WorkersDiedError(
                     "worker processes die before they finish a batch (out of memory? "
                     "lower [runtime_preprocessing] num_workers)"
                 )
@@ -143,8 +129,8 @@ class Refill:
             try:
                 plan = self._poll(running.values())
             except OSError as error:
-                is_whole_line = isinstance(error, FolderLostError)
-                where = "" if is_whole_line else f"{self._buffer.folder}: "
+                has_folder = isinstance(error, FolderLostError)
+                where = "" if has_folder else f"{self._buffer.folder}: "
                 self._report(error, f"{where}{error}")
                 self._follower.sleep(sleep_seconds)
                 continue
@@ -165,10 +151,9 @@ class Refill:
             if running:
                 done, _ = wait(running, sleep_seconds, FIRST_COMPLETED)
                 successes = [self._finish(f, running.pop(f)) for f in done]
-                if not all(successes):
-                    self._follower.sleep(sleep_seconds)
-            else:
-                self._follower.sleep(sleep_seconds)
+                if all(successes):
+                    continue
+            self._follower.sleep(sleep_seconds)
 
     def _to_steps(self, positions: Iterable[Position]) -> set[int]:
         """Steps of some positions; deletes batches that no epoch has."""
@@ -214,9 +199,9 @@ class Refill:
 
     def _make_room(self, step: int) -> None:
         """Deletes the farthest batch, so that a nearer one fits on a full disk."""
-        ready = self._to_steps(self._buffer.ready())
-        if ready and max(ready) > step:
-            self._buffer.delete(self._steps.position(max(ready)))
+        farthest = max(self._to_steps(self._buffer.ready()), default=step)
+        if farthest > step:
+            self._buffer.delete(self._steps.position(farthest))
 
     def _finish(self, future: Future, step: int) -> bool:
         """Handles a worker's result; returns False if there was a problem.
@@ -237,7 +222,7 @@ class Refill:
                 self._make_room(step)
             return False
         if self._problem:
-            self._observer.notify("batches are being made again")
+            self._observer.notify("batches are being created again")
             self._problem = None
         self._num_made += 1
         for name, reason in unreadable:

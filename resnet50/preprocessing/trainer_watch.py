@@ -4,12 +4,7 @@ import time
 from pathlib import Path
 
 from resnet50.handoff import locks
-from resnet50.handoff.progress import (
-    FILE_NAME,
-    ProgressError,
-    StepRange,
-    read_progress,
-)
+from resnet50.handoff.progress import FILE_NAME, ProgressError, StepRange, read_progress
 from resnet50.observer import Observer
 
 # How often a sleeping preprocessor polls whether the trainer has started or ended.
@@ -28,7 +23,6 @@ class ProgressFollower:
         """Starts at the first step, until the file in the folder gives another."""
         self.steps = steps
         self.trainer_is_alive = False  # at the last poll
-        self._folder = folder
         self._path = folder / FILE_NAME
         self._observer = observer
         self._trained = steps.start
@@ -44,16 +38,27 @@ class ProgressFollower:
             return None
         return status.st_ino, status.st_mtime_ns
 
-    def _doubt(self, step: int, signature: tuple[int, int] | None) -> str:
-        """Why a step, from a file with a signature, is not accepted; "" if it is."""
-        if signature != self._first_seen:
-            return ""
-        path, start = self._path, self.steps.position(self.steps.start)
-        if step == self.steps.end:
+    def _accept_position(self) -> str:
+        """Accepts the position in the file, or returns what is wrong with it.
+
+        Returns "" also if a running trainer has not written the file yet.
+        """
+        # Compared before the file is read: if the file is replaced in between, the
+        # position that was read may still be the old one.
+        is_new = self._signature() != self._first_seen
+        steps, path = self.steps, self._path
+        try:
+            step = read_progress(path.parent, steps.batches_per_epoch, steps.end)
+        except ProgressError as error:
+            is_starting = self.trainer_is_alive and self._signature() is None
+            return "" if is_starting else str(error)
+        start = steps.position(steps.start)
+        if not is_new and step == steps.end:
             return f"{path}: says that the training has finished; starting at {start}"
-        if step < self.steps.start and not self.trainer_is_alive:
-            position = self.steps.position(step)
+        if not is_new and step < steps.start and not self.trainer_is_alive:
+            position = steps.position(step)
             return f"{path}: says {position}, before --epoch_start; starting at {start}"
+        self._trained = step
         return ""
 
     def trained_step(self) -> int:
@@ -62,22 +67,10 @@ class ProgressFollower:
         If the file is wrong, says so once and returns the last known step.
         """
         was_alive = self.trainer_is_alive
-        # Polled before the file is read: a trainer that has ended wrote it before.
+        # Polled before the file is read: a trainer writes its last position, then ends.
         self.trainer_is_alive = self._trainer.is_alive()
-        # Also before: a file that is replaced afterwards does not vouch for this one.
-        signature = self._signature()
-        try:
-            step = read_progress(
-                self._folder, self.steps.batches_per_epoch, self.steps.end
-            )
-            complaint = self._doubt(step, signature)
-        except ProgressError as error:
-            step, complaint = self._trained, str(error)
-            if self.trainer_is_alive and self._signature() is None:
-                complaint = ""  # The trainer is about to write the file.
-        if not complaint:
-            self._trained = step
-        elif complaint != self._complaint:
+        complaint = self._accept_position()
+        if complaint not in ("", self._complaint):
             self._observer.notify(complaint)
         self._complaint = complaint
         if was_alive and not self.trainer_is_alive and self._trained < self.steps.end:
@@ -91,7 +84,6 @@ class ProgressFollower:
         was_there = self._signature() is not None
         while (left := deadline - time.monotonic()) > 0:
             time.sleep(min(left, _POLL_SECONDS))
-            if self._trainer.is_alive() != self.trainer_is_alive:
-                return
-            if was_there and self._signature() is None:
+            is_deleted = was_there and self._signature() is None
+            if is_deleted or self._trainer.is_alive() != self.trainer_is_alive:
                 return

@@ -11,12 +11,7 @@ from PIL import Image
 from resnet50.dataset.decoding import UndecodableImageError, decode_rgb
 from resnet50.dataset.images import Dataset, epoch_order
 from resnet50.errors import UserError
-from resnet50.handoff.buffer import (
-    BatchBuffer,
-    BatchFileError,
-    StoredBatch,
-    batch_format,
-)
+from resnet50.handoff.buffer import BatchBuffer, BatchFileError, StoredBatch, has_shifts
 from resnet50.handoff.manifest import differences, read_manifest
 from resnet50.handoff.progress import Position
 from resnet50.pixels.augmentation import (
@@ -169,7 +164,7 @@ def showing_tile(
     params = batch_params(settings, showing.position)[showing.index]
     images = np.empty((1, size, size, 3), settings.dtype)
     shift = augment(original, params, size, settings.statistics, out=images[0])
-    shifts = shift[None] if batch_format(settings.dtype).has_shifts else None
+    shifts = shift[None] if has_shifts(settings.dtype) else None
     (crop,) = visible(images, shifts, settings.statistics)
     return _tile(original, params, crop, f"{showing.position}, #{showing.index}")
 

@@ -149,4 +149,4 @@ class RunFiles:
             return
         missing = role.path if role.folder.is_dir() else role.folder
         if role.take_again(make_folder=True):
-            self._notify(f"{missing}: was deleted; made again")
+            self._notify(f"{missing}: was deleted; created again")

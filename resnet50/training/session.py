@@ -1,5 +1,6 @@
 """One start of train.py, from TensorFlow's first use to the last checkpoint."""
 
+import contextlib
 import dataclasses
 import functools
 import shutil
@@ -14,7 +15,7 @@ from resnet50.pixels.augmentation import ChannelStatistics
 from resnet50.signals import StopRequest
 from resnet50.training import resume
 from resnet50.training.checkpoint import checkpoint_bytes
-from resnet50.training.devices import hosts, meeting, selection
+from resnet50.training.devices import choices, hosts, meeting, memory, selection
 from resnet50.training.devices.protocol import Devices
 from resnet50.training.loop import Loop, place
 from resnet50.training.run_files import Run
@@ -62,18 +63,18 @@ class Session:
         recorded = {}
         if run.cluster.is_chief:
             recorded = resume.recorded(run.folder, self._epoch_start)
-        train = selection.choose(
+        train = choices.choose(
             self.config.train,
             device,
             max(1, device.num_gpus) * num_hosts,
             recorded,
             self.observer.notify,
         )
-        choices = {key: getattr(train, key) for key in ("precision", "tf32", "xla")}
+        chosen = {key: getattr(train, key) for key in ("precision", "tf32", "xla")}
         return dataclasses.replace(
             self,
             config=dataclasses.replace(self.config, train=train),
-            run=run._replace(description={**run.description, **choices}),
+            run=run._replace(description={**run.description, **chosen}),
         )
 
     @property
@@ -98,7 +99,24 @@ class Session:
             if start >= end:
                 notify(f"{self.run.folder}: is trained up to {end} already")
                 return start
-            return self._run_loop(training, devices, start, end)
+            with self._memory_watched(training, device, devices):
+                return self._run_loop(training, devices, start, end)
+
+    def _memory_watched(
+        self, training: Training, device: selection.Device, devices: Devices
+    ) -> contextlib.AbstractContextManager:
+        """Says how much of a GPU's memory is needed, and if the block fills it."""
+        if not device.num_gpus:
+            return contextlib.nullcontext()
+        train, augmentation = self.config.train, self.config.augmentation
+        later = [size for _, size in augmentation.crop_size_schedule]
+        crop_size = max([augmentation.crop_size, *later])
+        need = memory.MemoryNeed(train, crop_size, training.model.num_parameters)
+        batch_size = train.batch_size // devices.count
+        free_bytes = memory.free_gpu_bytes(device.name)
+        if free_bytes is not None:
+            self.observer.notify(need.line(batch_size, free_bytes))
+        return need.reported(batch_size, free_bytes)
 
     def _joint_settings(self, device: selection.Device) -> dict:
         """What must be equal on all hosts."""

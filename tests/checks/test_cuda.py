@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from resnet50.checks import cuda, gpu
-from resnet50.checks.cuda import Build, Driver, Gpu, Outcome
+from resnet50.checks.cuda import Build, CardMemory, Driver, Gpu, Outcome
 from resnet50.checks.findings import OK, PROBLEM, WARNING
 
 BUILD = Build(
@@ -77,7 +77,7 @@ def test_libraries_are_loaded_from_the_system_and_from_packages(tmp_path):
     assert cuda.load_library("libother.so.9", [tmp_path, folder]) == ""
 
 
-def test_packages_are_searched_beside_tensorflow():
+def test_packages_are_searched_next_to_tensorflow():
     # tensorflow[and-cuda] may or may not be installed here.
     assert all(path.parts[-3] == "nvidia" for path in cuda.package_folders())
 
@@ -139,22 +139,101 @@ def test_the_driver_is_asked_for_its_versions(tmp_path, monkeypatch):
         ((8, 6), OK),
         ((8, 9), OK),
         ((9, 0), OK),
-        ((12, 0), WARNING),  # RTX 5090: compiled by the driver from compute_90.
-        ((10, 0), WARNING),
+        ((12, 0), PROBLEM),  # RTX 5090: compute_90 does not help.
+        ((10, 0), PROBLEM),  # B200
         ((5, 2), PROBLEM),
+        ((0, 0), OK),  # Unknown.
     ],
 )
 def test_kernels(capability, status):
-    finding = gpu.check_kernels(Gpu("card", capability), BUILD)
-    assert finding.status == status
+    assert gpu.check_kernels(Gpu("card", capability), BUILD).status == status
     with_own = BUILD._replace(capabilities=("sm_50", "sm_120", "sm_100"))
-    if capability != (12, 0) and status == WARNING:
+    if status == PROBLEM:
         assert gpu.check_kernels(Gpu("card", capability), with_own).status == OK
 
 
-def test_without_code_to_compile_a_later_card_is_a_problem():
-    build = BUILD._replace(capabilities=("sm_80",))
-    assert gpu.check_kernels(Gpu("card", (12, 0)), build).status == PROBLEM
+def test_a_card_without_kernels_is_named_with_its_remedy():
+    finding = gpu.check_kernels(Gpu("NVIDIA GeForce RTX 5090", (12, 0)), BUILD)
+    assert str(finding) == (
+        "problem  kernels: TensorFlow 2.21.0 has none for NVIDIA GeForce RTX 5090, "
+        "compute capability 12.0, only for sm_60, sm_70, sm_80, sm_89, compute_90 (use "
+        "NVIDIA's own container of TensorFlow (NGC), or a TensorFlow built for this "
+        "card)"
+    )
+    old = gpu.check_kernels(Gpu("NVIDIA Tesla M40", (5, 2)), BUILD)
+    assert old.remedy == "use another card, or a TensorFlow built for this one"
+    unknown = gpu.check_kernels(Gpu("card", (12, 0)), BUILD._replace(capabilities=()))
+    assert (unknown.status, "not checked" in unknown.what) == (OK, True)
+
+
+@pytest.mark.parametrize(
+    ("capability", "version", "status"),
+    [
+        ((6, 1), (9, 10, 2), OK),
+        ((6, 1), (9, 11, 0), PROBLEM),
+        ((5, 2), (9, 19, 1), PROBLEM),
+        ((7, 0), (9, 11, 0), PROBLEM),
+        ((7, 5), (9, 11, 0), OK),
+        ((12, 0), (9, 19, 1), OK),
+        ((0, 0), (9, 11, 0), OK),  # Unknown.
+    ],
+)
+def test_cudnn_has_kernels_for_the_card(capability, version, status):
+    assert gpu.check_cudnn(Gpu("card", capability), version).status == status
+
+
+def test_a_cudnn_without_kernels_is_named_with_the_command_that_replaces_it():
+    card = Gpu("NVIDIA GeForce GTX 1080", (6, 1))
+    assert str(gpu.check_cudnn(card, (9, 11, 0))) == (
+        "problem  cuDNN: 9.11.0 has no kernels for NVIDIA GeForce GTX 1080, compute "
+        "capability 6.1 (python3 -m pip install 'nvidia-cudnn-cu12<9.11')"
+    )
+    assert str(gpu.check_cudnn(card, (9, 10, 2))) == "ok       cuDNN: 9.10.2"
+
+
+def write_program(path, text):
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+def test_cudnn_is_asked_for_its_version_in_a_child(tmp_path, monkeypatch):
+    assert cuda.find_cudnn("libnone.so.9", [tmp_path]) is None
+    (tmp_path / "libnone.so.9").write_bytes(b"torn")
+    assert cuda.find_cudnn("libnone.so.9", [tmp_path]) is None
+    python = tmp_path / "python"
+    monkeypatch.setattr(sys, "executable", str(python))
+    # The library in the package is asked first.
+    write_program(python, f"test $3 = {tmp_path}/libnone.so.9 && echo 91002")
+    assert cuda.find_cudnn("libnone.so.9", [tmp_path / "none", tmp_path]) == (9, 10, 2)
+    write_program(python, "test $3 = libnone.so.9 && echo 91100")
+    assert cuda.find_cudnn("libnone.so.9", [tmp_path]) == (9, 11, 0)
+    write_program(python, "kill -ABRT $$")  # One of cuDNN's own libraries is missing.
+    assert cuda.find_cudnn("libnone.so.9", [tmp_path]) is None
+
+
+def test_nvidia_smi_is_asked_for_the_memory_of_the_cards(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert cuda.find_memory() == []
+    query = "--query-gpu=name,memory.free,memory.total --format=csv,noheader,nounits"
+    lines = "NVIDIA H100, 80GB, 80000, 81559", "GB10, [N/A], [N/A]", "A, 0, 1024"
+    smi = tmp_path / "nvidia-smi"
+    write_program(
+        smi,
+        "\n".join(
+            [f'test "$*" = "{query}" || exit 1', *(f'echo "{line}"' for line in lines)]
+        ),
+    )
+    cards = cuda.find_memory()
+    assert cards == [
+        CardMemory("NVIDIA H100, 80GB", 80000 * 2**20, 81559 * 2**20),
+        CardMemory("A", 0, 2**30),
+    ]
+    assert [str(finding) for finding in gpu.check_gpu_memory(cards)] == [
+        "ok       GPU memory: 83.9 of 85.5 GB are free on NVIDIA H100, 80GB",
+        "ok       GPU memory: 0.0 of 1.1 GB are free on A",
+    ]
+    write_program(smi, "echo A, 0, 1024; exit 9")  # The driver does not run.
+    assert cuda.find_memory() == []
 
 
 def test_a_trial_that_is_killed_does_not_kill_the_doctor():
@@ -177,8 +256,8 @@ def test_a_trial_that_does_not_end_is_ended():
     assert gpu.check_trial(outcome, with_xla=False).status == PROBLEM
 
 
-def devices(*gpus, attempt=None):
-    found = gpu.check_devices(list(gpus), BUILD, attempt)
+def devices(*gpus, cudnn=None, attempt=None):
+    found = gpu.check_devices(list(gpus), BUILD, cudnn, attempt)
     return {finding.what.split(":")[0]: finding.status for finding in found}
 
 
@@ -192,7 +271,10 @@ def test_devices():
     assert (without_xla["computing"], without_xla["XLA"]) == (OK, WARNING)
     assert devices(card)["computing"] == OK  # Not tried: a training runs.
     assert devices() == {"GPU": WARNING}
+    assert devices(card, cudnn=(9, 11, 0))["cuDNN"] == OK
+    newer = Gpu("NVIDIA GeForce RTX 5090", (12, 0))
+    assert devices(newer, attempt=pytest.fail) == {"GPU": OK, "kernels": PROBLEM}
 
 
-def test_a_build_without_gpus_is_warned_of():
+def test_a_build_without_gpus_is_a_warning():
     assert gpu.check_build(Build("2.21.0", "", "", ())).status == WARNING

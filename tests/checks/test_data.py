@@ -27,14 +27,14 @@ def test_counts(tmp_path):
 
 def test_files_that_are_no_images_are_named(tmp_path):
     make_class_folders(tmp_path, 2, 1)
-    assert list(data.check_passed_over(open_dataset(tmp_path, None))) == []
+    assert list(data.check_skipped(open_dataset(tmp_path, None))) == []
     (tmp_path / "class_000" / "notes.txt").touch()
-    (finding,) = data.check_passed_over(open_dataset(tmp_path, None))
+    (finding,) = data.check_skipped(open_dataset(tmp_path, None))
     assert finding.status == OK
     assert "files that are no images: 1 skipped; the first is" in finding.what
 
 
-def test_classes_without_validation_images_are_warned_of(tmp_path):
+def test_a_class_without_validation_images_is_a_warning(tmp_path):
     make_class_folders(tmp_path, 2, 1)
     names = ("class_000", "class_001")
     assert data.check_validation_set(list_class_folders(tmp_path, names)).status == OK
@@ -75,7 +75,7 @@ def test_unreadable_images(tmp_path):
     assert reading.status == PROBLEM
 
 
-def test_statistics_of_other_images_are_warned_of(tmp_path):
+def test_statistics_of_other_images_are_a_warning(tmp_path):
     dataset = photographs(tmp_path, 6)
     exact = data.statistics_of(data.read_sample(dataset))
     right = {"channel_mean": exact.mean, "channel_std": exact.std}

@@ -41,7 +41,7 @@ def test_the_nearest_and_latest_mount_counts(folder, kind, tmp_path):
     assert disks.file_system_of(Path(folder), mounts) == kind
 
 
-def test_network_file_systems_are_warned_of():
+def test_a_network_file_system_is_a_warning():
     folder = Path("/mnt/b")
     assert disks.check_file_system(folder, "nfs4").status == WARNING
     assert disks.check_file_system(folder, "ext4").status == OK
@@ -68,14 +68,14 @@ def test_a_folder_that_cannot_be_used_is_a_problem(tmp_path, monkeypatch):
     )
 
 
-def test_a_wrong_clock_is_warned_of(tmp_path):
+def test_a_wrong_clock_is_a_warning(tmp_path):
     finding = disks.check_writing("[train] x", tmp_path, Trial("", -70.0))
     assert finding.status == WARNING
     assert "-70 s off" in finding.what
 
 
 def test_room_for_the_buffer_is_the_preprocessors_own_sum(tmp_path, monkeypatch):
-    # Of 100 MB free, 2 % of 1 GB are a reserve.
+    # 100 MB are free; 2 % of the disk, 20 MB, are a reserve.
     usage = shutil._ntuple_diskusage(10**9, 9 * 10**8, 10**8)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     folder = tmp_path / "buffer"

@@ -8,13 +8,16 @@ import sys
 
 import pytest
 
-from resnet50.checks import disks
+from resnet50.checks import cuda, disks
+from resnet50.checks.agreement import Programs
+from resnet50.checks.cuda import Build, CardMemory, Gpu
 from resnet50.checks.findings import OK, PROBLEM, WARNING, Finding, guarded
 from resnet50.commands import doctor
 from resnet50.commands.doctor import CannotTrainError
 from resnet50.errors import UserError
 from resnet50.handoff.manifest import write_manifest
 from resnet50.network.model import ResNet50
+from resnet50.training.devices import trial
 from tests.images import make_class_folders
 from tests.settings import PROJECT, SETTINGS, write_small_config
 
@@ -107,13 +110,33 @@ def test_too_many_workers_on_the_command_line(run):
     assert any("set [runtime_preprocessing] num_workers = " in line for line in lines)
 
 
+def test_the_facts_about_a_gpu_reach_its_checks(monkeypatch):
+    build = Build("2.21.0", "12.5.1", "9", ("sm_60", "compute_90"))
+    versions = {"libcudnn.so.9": (9, 11, 0)}
+    memory = [CardMemory("GeForce GTX 1080", 7 * 10**9, 8 * 10**9)]
+    monkeypatch.setattr(trial, "find_build", lambda: build)
+    monkeypatch.setattr(trial, "find_gpus", lambda: [Gpu("GeForce GTX 1080", (6, 1))])
+    monkeypatch.setattr(cuda, "find_cudnn", lambda name, folders: versions[name])
+    monkeypatch.setattr(cuda, "find_memory", lambda: memory)
+    lines = list(map(str, doctor.inspect_gpu(Programs(None, "1"))))
+    assert lines[0] == "ok       TensorFlow: 2.21.0, CUDA 12.5.1, cuDNN 9"
+    assert lines[3:] == [
+        "ok       GPU memory: 7.0 of 8.0 GB are free on GeForce GTX 1080",
+        "ok       GPU: GeForce GTX 1080, compute capability 6.1",
+        "problem  cuDNN: 9.11.0 has no kernels for GeForce GTX 1080, compute "
+        "capability 6.1 (python3 -m pip install 'nvidia-cudnn-cu12<9.11')",
+        "ok       kernels: TensorFlow's are for sm_60, compute_90",
+        "ok       computing: not tried while train.py runs",
+    ]
+
+
 @pytest.mark.parametrize("error", [UserError("x: wrong"), OSError("x: wrong")])
 def test_expected_failures_of_a_check_are_findings(error):
     def check():
         yield Finding(OK, "fine")
         raise error
 
-    assert list(guarded("subject", check)) == [
+    assert list(guarded("subject", check())) == [
         Finding(OK, "fine"),
         Finding(PROBLEM, "subject: x: wrong"),
     ]
@@ -125,7 +148,7 @@ def test_a_bug_in_a_check_keeps_its_traceback():
         yield
 
     with pytest.raises(ZeroDivisionError):
-        list(guarded("subject", check))
+        list(guarded("subject", check()))
 
 
 def test_the_size_of_a_checkpoint_is_that_of_the_networks_variables():

@@ -11,7 +11,7 @@ from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.manifest import write_manifest
 from resnet50.handoff.progress import Position, write_progress
-from resnet50.preprocessing.unreadable import UnreadableLog
+from resnet50.preprocessing.buffer_folder import UnreadableLog
 from tests.reports.runs import make_run
 from tests.settings import write_small_config
 

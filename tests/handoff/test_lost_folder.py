@@ -90,7 +90,7 @@ def test_both_come_back_into_a_folder_that_was_deleted(
     assert locks.is_alive(folder, locks.TRAINER)
     assert said == [
         f"{folder}: is missing; waiting for it",
-        f"{folder}: was deleted; made again",
+        f"{folder}: was deleted; created again",
         f"{folder}: is there again",
     ]
 
@@ -101,7 +101,7 @@ def test_a_trainer_comes_back_into_a_folder_that_somebody_made(folder, trainer, 
     trainer.restore(HERE)
     assert progress(folder) == "3\n17\n"
     assert locks.is_alive(folder, locks.TRAINER)
-    assert said == [f"{folder}: was deleted; the training goes on"]
+    assert said == [f"{folder}: was deleted; the training continues"]
 
 
 def test_a_trainer_waits_for_its_disk(folder, trainer, said):
@@ -135,8 +135,8 @@ def test_deleted_lock_files_are_named(folder, preprocessor, trainer, said):
     trainer.restore(HERE)
     assert preprocessor.restore()
     assert said == [
-        f"{folder / 'train.lock'}: was deleted; the training goes on",
-        f"{folder / 'runtime_preprocessing.lock'}: was deleted; made again",
+        f"{folder / 'train.lock'}: was deleted; the training continues",
+        f"{folder / 'runtime_preprocessing.lock'}: was deleted; created again",
     ]
     assert BatchBuffer(folder).ready() == {HERE}
 
@@ -148,7 +148,7 @@ def test_batches_whose_manifest_was_deleted_are_made_again(folder, preprocessor,
     writing.touch()
     (folder / "manifest.json").unlink()
     assert preprocessor.restore()
-    assert said == [f"{folder / 'manifest.json'}: was deleted; made again"]
+    assert said == [f"{folder / 'manifest.json'}: was deleted; created again"]
     assert BatchBuffer(folder).files() == {}
     assert writing.exists()
 
@@ -196,4 +196,19 @@ def test_a_worker_that_is_not_the_chief_restores_only_its_lock(folder, observer,
         files.restore(HERE)
         assert role.is_held()
     assert [path.name for path in folder.iterdir()] == ["train_worker_1.lock"]
-    assert said == [f"{role.path}: was deleted; the training goes on"]
+    assert said == [f"{role.path}: was deleted; the training continues"]
+
+
+def test_the_chief_names_the_lock_of_its_host_if_only_that_was_deleted(
+    folder, observer, said
+):
+    write_progress(folder, HERE)
+    with (
+        exclusive_role(folder, locks.TRAINER) as role,
+        exclusive_role(folder, "train_worker_0") as member,
+    ):
+        files = TrainerFiles([role, member], observer, writes_progress=True)
+        member.path.unlink()
+        files.restore(HERE)
+        assert member.is_held()
+    assert said == [f"{member.path}: was deleted; the training continues"]

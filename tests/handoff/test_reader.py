@@ -301,7 +301,7 @@ def test_damaged_batch_is_deleted_once_to_be_made_again(buffer):
             assert_is(batch, step)
     (line,) = observer.lines
     assert line.startswith(f"{damaged}: ")
-    assert line.endswith("; deleted, to be made again")
+    assert line.endswith("; deleted, to be created again")
 
 
 def test_damaged_batch_that_cannot_be_deleted_is_reported_and_tried_again(buffer):
@@ -409,11 +409,18 @@ def test_the_threads_wait_is_counted_by_its_cause(buffer, monkeypatch, is_alive)
     monkeypatch.setattr(locks, "is_locked", lambda folder, role: is_alive)
     subject = make_reader(buffer, range(1))
     subject.check_preprocessor()
-    write_later = threading.Timer(0.1, write, (buffer, 0))
-    write_later.start()
+    read = subject._source.read
+
+    def read_or_write(position):
+        try:
+            return read(position)
+        except FileNotFoundError:
+            write(buffer, 0)
+            raise
+
+    monkeypatch.setattr(subject._source, "read", read_or_write)
     with subject:
         assert [batch.step for batch in subject] == [0]
-    write_later.join()
     assert subject.reading_seconds > 0
     counters = [subject.unattended_seconds, subject.absent_seconds]
     assert counters[is_alive] > 0

@@ -136,8 +136,9 @@ def test_probe_of_another_folder_is_not_found(buffer, tmp_path, clock):
 
 
 def test_probe_that_nobody_waited_for_is_deleted_with_the_temporaries(buffer):
-    buffer.leave_probe()
-    assert remove_temporaries(buffer.folder, ".npy") == 1
+    probe = buffer.leave_probe()
+    remove_temporaries(buffer.folder, ".npy")
+    assert not probe.exists()
 
 
 def test_worker_waits_for_the_manifest(buffer, clock, monkeypatch):

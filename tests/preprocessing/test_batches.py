@@ -176,7 +176,7 @@ def test_unreadable_image_is_replaced_by_the_next_with_its_own_label(flat):
         assert after.images[index].tobytes() == before.images[index].tobytes()
 
 
-def test_replacement_passes_over_unreadable_ones_into_the_next_batch(flat):
+def test_replacement_skips_unreadable_ones_into_the_next_batch(flat):
     dataset, paths = flat
     indices = indices_in_batch(make(dataset, (0, 2)).images, STATISTICS)
     following = indices_in_batch(make(dataset, (0, 3)).images, STATISTICS)
@@ -193,7 +193,7 @@ def test_replacement_passes_over_unreadable_ones_into_the_next_batch(flat):
     assert all("No such file" in reason for _, reason in batch.unreadable)
 
 
-def test_replacement_of_the_last_goes_on_with_the_dropped_images(flat):
+def test_replacement_of_the_last_continues_with_the_dropped_images(flat):
     dataset, paths = flat
     order = epoch_order(dataset.num_images, make_settings().seed, 0)
     last = dataset.batches_per_epoch(4) - 1

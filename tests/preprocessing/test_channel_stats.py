@@ -43,9 +43,7 @@ def assert_same_sums(one: LevelSums, other: LevelSums):
 def count(dataset, num_workers):
     advances = []
     with worker_pool(num_workers) as pool:
-        result = sum_dataset(
-            dataset, pool, num_workers=num_workers, advance=advances.append
-        )
+        result = sum_dataset(dataset, pool, advances.append)
     assert sum(advances) == result.num_images == dataset.num_images
     assert max(advances) == 4
     return result

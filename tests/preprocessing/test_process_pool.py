@@ -92,7 +92,7 @@ def test_owner_still_gets_its_ctrl_c():
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == blocked
 
 
-def test_worker_can_be_terminated_and_is_missed(tmp_path):
+def test_a_terminated_worker_breaks_the_pool(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with worker_pool(1) as pool:
@@ -111,9 +111,9 @@ def test_end_of_the_block_drops_what_has_not_started(tmp_path):
         waiting = [pool.submit(square, number) for number in range(50)]
         # The last task ends by being dropped; that lets the first one continue.
         waiting[-1].add_done_callback(
-            lambda last: last.cancelled() and pipe.write_text("go on\n")
+            lambda last: last.cancelled() and pipe.write_text("continue\n")
         )
-        rescue = threading.Timer(PATIENCE_SECONDS, pipe.write_text, ["go on\n"])
+        rescue = threading.Timer(PATIENCE_SECONDS, pipe.write_text, ["continue\n"])
         rescue.start()
     rescue.cancel()
     assert first.result() != os.getpid()

@@ -28,18 +28,22 @@ from resnet50.handoff.progress import (
     to_position,
     write_progress,
 )
-from resnet50.preprocessing import buffer_plan, refill, trainer_watch
+from resnet50.preprocessing import buffer_folder, refill, trainer_watch
 from resnet50.preprocessing.batches import Assignments
-from resnet50.preprocessing.buffer_plan import (
+from resnet50.preprocessing.buffer_folder import (
     DiskSpaceError,
     Plan,
+    UnreadableLog,
     fitting_buffer_size,
     plan_refill,
 )
-from resnet50.preprocessing.process_pool import WorkerPool, worker_pool
-from resnet50.preprocessing.refill import Refill, RefillSettings, WorkersDyingError
+from resnet50.preprocessing.process_pool import (
+    WorkerPool,
+    WorkersDiedError,
+    worker_pool,
+)
+from resnet50.preprocessing.refill import Refill, RefillSettings
 from resnet50.preprocessing.trainer_watch import ProgressFollower
-from resnet50.preprocessing.unreadable import UnreadableLog
 from tests.doubles import RecordingObserver
 from tests.images import make_class_folders
 from tests.preprocessing.batch_settings import make_settings
@@ -121,7 +125,7 @@ class TestFollower:
     def write(folder, step):
         write_progress(folder, to_position(step, BATCHES_PER_EPOCH))
 
-    def test_starts_at_epoch_start_without_a_file_and_says_so_once(
+    def test_starts_at_epoch_start_without_a_file_and_reports_it_once(
         self, tmp_path, follow, observer
     ):
         follower = follow()
@@ -132,14 +136,14 @@ class TestFollower:
         assert not follower.trainer_is_alive
 
     @pytest.mark.parametrize("step", [6, 9, 11])
-    def test_a_dead_trainers_position_is_where_it_will_go_on(
+    def test_a_dead_trainers_position_is_where_it_will_resume(
         self, tmp_path, follow, observer, step
     ):
         self.write(tmp_path, step)
         assert follow().trained_step() == step
         assert observer.lines == []
 
-    def test_a_finished_file_of_before_is_not_believed(
+    def test_an_old_file_of_a_finished_training_is_not_accepted(
         self, tmp_path, follow, observer
     ):
         self.write(tmp_path, END_STEP)
@@ -150,7 +154,7 @@ class TestFollower:
             "epoch 1, batch 0"
         ]
 
-    def test_a_finished_file_of_before_is_not_believed_while_a_new_trainer_starts(
+    def test_an_old_file_is_not_accepted_while_a_new_trainer_starts(
         self, tmp_path, follow
     ):
         """The new trainer locks, and loads TensorFlow before it writes a position."""
@@ -162,7 +166,7 @@ class TestFollower:
             self.write(tmp_path, 6)
             assert follower.trained_step() == 6
 
-    def test_a_position_written_during_a_poll_does_not_prove_the_one_of_before(
+    def test_a_position_written_during_a_poll_does_not_prove_the_old_one(
         self, tmp_path, follow, monkeypatch
     ):
         """Otherwise the preprocessor would end when a new trainer starts."""
@@ -177,7 +181,7 @@ class TestFollower:
         monkeypatch.setattr(trainer_watch, "read_progress", read_and_replace)
         assert [follower.trained_step() for _ in range(2)] == [6, 6]
 
-    def test_a_position_before_epoch_start_is_believed_of_the_living_only(
+    def test_a_position_before_epoch_start_is_accepted_from_a_running_trainer_only(
         self, tmp_path, follow, observer
     ):
         self.write(tmp_path, 3)
@@ -191,7 +195,7 @@ class TestFollower:
             self.write(tmp_path, 3)
             assert follower.trained_step() == 3
 
-    def test_a_trainer_that_finishes_while_watched_is_believed(self, tmp_path, follow):
+    def test_a_trainer_that_finishes_while_watched_is_accepted(self, tmp_path, follow):
         self.write(tmp_path, 11)
         follower = follow()
         assert follower.trained_step() == 11
@@ -207,7 +211,7 @@ class TestFollower:
                 assert follower.trained_step() == step
                 assert follower.trainer_is_alive
 
-    def test_says_where_a_trainer_that_went_was(self, tmp_path, follow, observer):
+    def test_reports_where_a_trainer_ended(self, tmp_path, follow, observer):
         follower = follow()
         with locks.exclusive_role(tmp_path, locks.TRAINER):
             self.write(tmp_path, 8)
@@ -215,7 +219,7 @@ class TestFollower:
         assert [follower.trained_step() for _ in range(2)] == [8, 8]
         assert observer.lines == ["train.py has gone; it was at epoch 1, batch 2"]
 
-    def test_a_trainer_whose_folder_is_deleted_has_not_gone(
+    def test_a_trainer_whose_folder_is_deleted_is_still_running(
         self, tmp_path, follow, observer
     ):
         """Nor is its missing file reported."""
@@ -243,7 +247,7 @@ class TestFollower:
 
         def nap(seconds):
             naps.append(seconds)
-            assert len(naps) < 10, "it sleeps on"
+            assert len(naps) < 10, "it continues to sleep"
             if len(naps) == 2:
                 (tmp_path / FILE_NAME).unlink()
 
@@ -251,14 +255,14 @@ class TestFollower:
         follow().sleep(3600)
         assert naps == [1.0, 1.0]
 
-    def test_sleep_ends_when_the_trainer_comes(self, tmp_path, follow, monkeypatch):
+    def test_sleep_ends_when_the_trainer_starts(self, tmp_path, follow, monkeypatch):
         follower = follow()
         naps = []
         with contextlib.ExitStack() as trainer:
 
             def nap(seconds):
                 naps.append(seconds)
-                assert len(naps) < 10, "it sleeps on"
+                assert len(naps) < 10, "it continues to sleep"
                 if len(naps) == 3:
                     role = locks.exclusive_role(tmp_path, locks.TRAINER)
                     trainer.enter_context(role)
@@ -270,7 +274,7 @@ class TestFollower:
     @pytest.mark.parametrize(
         "garbage", [b"", b"1\n", b"1\n6\n", b"2\n1\n", b"\xff\xfe"], ids=repr
     )
-    def test_garbage_is_said_once_and_the_last_position_kept(
+    def test_garbage_is_reported_once_and_the_last_position_kept(
         self, tmp_path, follow, observer, garbage
     ):
         self.write(tmp_path, 8)
@@ -417,7 +421,7 @@ def test_buffer_never_holds_more_than_its_size_and_ends_empty(start):
     assert trainer.statuses[-1].trained == Position(2, 0)
 
 
-def test_trainer_that_goes_back_gets_the_same_batches_again(start, reference):
+def test_a_trainer_that_goes_back_gets_the_same_batches_again(start, reference):
     went_back = []
 
     def go_back_once(status):
@@ -509,16 +513,16 @@ def test_killed_worker_is_replaced_and_every_batch_made(start, reference, monkey
     assert "a worker process died (out of memory?); starting new ones" in trainer.lines
 
 
-def test_workers_that_die_again_and_again_are_given_up(start, monkeypatch):
+def test_gives_up_when_workers_die_again_and_again(start, monkeypatch):
     monkeypatch.setattr(refill, "make_and_write", exit_at_once)
     trainer = Trainer()
-    with pytest.raises(WorkersDyingError, match="out of memory"):
+    with pytest.raises(WorkersDiedError, match="out of memory"):
         start(trainer).run()
     assert trainer.consumed == {}
     assert sum("worker process died" in line for line in trainer.lines) == 2
 
 
-def test_unreadable_images_are_said_logged_and_counted_once(start, paths):
+def test_unreadable_images_are_reported_logged_and_counted_once(start, paths):
     broken = paths[3:5]
     for path in broken:
         path.write_bytes(b"not an image")
@@ -555,7 +559,7 @@ def test_unreadable_images_are_said_logged_and_counted_once(start, paths):
     assert again.statuses[0].num_unreadable == 2
 
 
-def test_disk_with_the_images_that_comes_back_is_waited_for(start, tmp_path, reference):
+def test_waits_for_the_disk_with_the_images(start, tmp_path, reference):
     """Reported when the wait starts and ends, however often it is tried."""
     images, unmounted = tmp_path / "images", tmp_path / "unmounted"
 
@@ -568,7 +572,7 @@ def test_disk_with_the_images_that_comes_back_is_waited_for(start, tmp_path, ref
     images.rename(unmounted)
     refill.run()
     assert trainer.consumed == reference
-    assert trainer.lines[-1] == "batches are being made again"
+    assert trainer.lines[-1] == "batches are being created again"
     assert not (trainer.buffer.folder / "unreadable_images.txt").exists()
     complaints = [line for line in trainer.lines if "cannot be made" in line]
     assert "none of the 4 images of epoch 0, batch" in complaints[0]
@@ -582,7 +586,7 @@ def delete_when_full(delete, **options):
     """A trainer that waits until the buffer is full, and then calls a function."""
 
     def show(status):
-        # The trainer starts at the poll after that.
+        # The trainer starts at the next poll.
         if deleted:
             trainer.is_waiting = False
         elif status.num_ready == 5:
@@ -604,19 +608,19 @@ def delete_when_full(delete, **options):
     ],
     ids=["removed", "emptied", "replaced", "lock", "manifest"],
 )
-def test_what_is_deleted_is_named_and_made_again(start, reference, delete, named):
+def test_deleted_files_are_named_and_created_again(start, reference, delete, named):
     trainer = delete_when_full(lambda: delete(trainer.buffer.folder))
     start(trainer).run()
     assert trainer.consumed == reference
     folder = trainer.buffer.folder
     assert [line for line in trainer.lines if "training_progress" not in line] == [
-        f"{folder / named}: was deleted; made again"
+        f"{folder / named}: was deleted; created again"
     ]
     assert locks.is_alive(folder, locks.PREPROCESSOR)
     assert read_manifest(folder) is not None
 
 
-def test_a_folder_whose_disk_is_gone_is_waited_for(start, tmp_path, reference):
+def test_waits_for_the_disk_of_the_buffer_folder(start, tmp_path, reference):
     disk, unmounted = tmp_path / "disk", tmp_path / "unmounted"
     disk.mkdir()
 
@@ -648,7 +652,7 @@ def test_a_second_preprocessor_on_a_new_lock_file_ends_the_first(start):
     others[0].close()
 
 
-def test_full_disk_is_waited_for(start, monkeypatch, reference):
+def test_waits_for_room_on_a_full_disk(start, monkeypatch, reference):
     monkeypatch.setattr(refill, "make_and_write", fail_while_disk_is_full)
 
     def free_room_later(status):
@@ -665,16 +669,16 @@ def test_full_disk_is_waited_for(start, monkeypatch, reference):
     assert complaint.endswith(
         " cannot be made: [Errno 28] No space left on device; trying again every 0.01 s"
     )
-    assert relief == "batches are being made again"
+    assert relief == "batches are being created again"
 
 
-def test_buffer_that_is_smaller_than_asked_if_the_disk_is(tmp_path, monkeypatch):
+def test_a_small_disk_limits_the_buffer_size(tmp_path, monkeypatch):
     buffer = BatchBuffer(tmp_path)
     reserve = 64 * 2**20
 
     def fit(free, wanted=1000, total=10**12):
         usage = type("Usage", (), {"free": free, "total": total})
-        monkeypatch.setattr(buffer_plan.shutil, "disk_usage", lambda folder: usage)
+        monkeypatch.setattr(buffer_folder.shutil, "disk_usage", lambda folder: usage)
         return fitting_buffer_size(buffer, wanted, batch_bytes=1_000_000)
 
     assert fit(reserve + 2_000_000_000) == 1000

@@ -53,7 +53,7 @@ def test_no_time_and_nothing_but_waiting_have_figures():
 
 def test_the_trainer_limits():
     assert limit(IN_TIME).startswith("The trainer limits, batches are there in time")
-    assert '[train] precision = "float16"' in limit(IN_TIME)
+    assert '[train] precision = "auto"' in limit(IN_TIME)
     half = limit(IN_TIME, precision="float16")
     assert "[train] batch_size (it is 64)" in half
     assert "deterministic = false" in limit(IN_TIME, deterministic=True)

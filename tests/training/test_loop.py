@@ -569,7 +569,7 @@ def test_a_run_folder_that_is_deleted_is_made_again(session_in_a_run):
     assert session.checkpoints == ["0", "1"]
     assert len(read_table(session.run_folder / METRICS_FILE)) == 2
     assert locks.is_alive(session.run_folder, locks.TRAINER)
-    assert session.lines.count(f"{session.run_folder}: was deleted; made again") == 1
+    assert session.lines.count(f"{session.run_folder}: was deleted; created again") == 1
     assert not any("failed" in line for line in session.lines)
 
 

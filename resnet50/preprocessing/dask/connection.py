@@ -1,12 +1,15 @@
-"""The connection to a dask scheduler, which may be lost and opened again."""
+"""The connection to a dask scheduler, which may be lost, and its unfinished tasks."""
 
+import contextlib
+import functools
 import logging
+import threading
 import warnings
 from collections.abc import Callable, Collection
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 
 _CONNECT_SECONDS = 5.0
-# A scheduler that has not answered for so long is lost.
+# A scheduler that has not answered for this long is lost.
 _ANSWER_SECONDS = 20.0
 _CLOSE_SECONDS = 2.0
 
@@ -59,10 +62,8 @@ class Connection:
         """Disconnects; never fails."""
         client, self._client, self._executor = self._client, None, None
         if client is not None:
-            try:
+            with contextlib.suppress(Exception):
                 client.close(timeout=_CLOSE_SECONDS)
-            except Exception:
-                logging.getLogger(__name__).debug("closing the client", exc_info=True)
 
     def lost(self) -> SchedulerLostError:
         """An error that says that the scheduler is lost."""
@@ -92,3 +93,65 @@ class Connection:
             return executor.submit(function, *args, workers=sorted(workers))
         except Exception as error:
             raise SchedulerLostError(f"{self.address}: {one_line(error)}") from None
+
+
+def _fail(future: Future, error: Exception) -> None:
+    with contextlib.suppress(InvalidStateError):  # It may have a result by now.
+        future.set_exception(error)
+
+
+class PendingTasks:
+    """Passes the results of dask's futures on to futures that can fail earlier.
+
+    Thread-safe, because dask calls back in a thread of its own.
+    """
+
+    def __init__(self, connection: Connection):
+        self._connection = connection
+        self._lock = threading.Lock()
+        # By the future that the caller has: dask's, and the workers that may run it.
+        self._tasks: dict[Future, tuple[Future, frozenset[str]]] = {}
+
+    def __len__(self) -> int:
+        """How many tasks are not finished."""
+        return len(self._tasks)
+
+    def add(self, inner: Future, workers: frozenset[str]) -> Future:
+        """Returns a future for the result of dask's, which some workers may run."""
+        outer = Future()
+        with self._lock:
+            self._tasks[outer] = inner, workers
+        inner.add_done_callback(functools.partial(self._pass_on, outer))
+        return outer
+
+    def fail_stranded(self, workers: Collection[str]) -> None:
+        """Fails every task whose workers are all gone, given those that are left."""
+        with self._lock:
+            tasks = list(self._tasks.items())
+        for outer, (inner, its_workers) in tasks:
+            if its_workers.isdisjoint(workers):
+                _fail(outer, self._connection.no_worker())
+                inner.cancel()
+
+    def fail_all(self) -> None:
+        """Fails every task, because the scheduler is lost."""
+        with self._lock:
+            tasks, self._tasks = self._tasks, {}
+        for outer in tasks:
+            _fail(outer, self._connection.lost())
+
+    def _pass_on(self, outer: Future, inner: Future) -> None:
+        from distributed.scheduler import KilledWorker
+
+        with self._lock:
+            self._tasks.pop(outer, None)
+        if inner.cancelled():
+            _fail(outer, self._connection.lost())
+        elif isinstance(inner.exception(), KilledWorker):
+            text = "workers died, one after the other, over this batch"
+            _fail(outer, NoWorkerError(text))
+        elif inner.exception() is not None:
+            _fail(outer, inner.exception())
+        else:
+            with contextlib.suppress(InvalidStateError):
+                outer.set_result(inner.result())

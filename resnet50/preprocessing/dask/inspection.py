@@ -67,9 +67,7 @@ def _digest(source: ImageSource) -> str:
 def inspect(buffer: SharedBuffer, images: list[ImageSource]) -> Inspection:
     """Inspects versions, images and folder. Runs in a worker.
 
-    Args:
-        buffer: The buffer that the worker would write into.
-        images: The worker must be able to read one of these.
+    The worker must be able to read one of the images.
     """
     digests = [_digest(source) for source in images]
     if not any(digests):
@@ -81,25 +79,14 @@ def inspect(buffer: SharedBuffer, images: list[ImageSource]) -> Inspection:
         return Inspection(worker_versions(), str(error), None, digests)
 
 
-def _differing_image(found: Inspection, images: list[ImageSource]) -> str:
-    """The name of an image that has other bytes on the worker's host, or ""."""
-    for source, there in zip(images, found.digests):
-        here = _digest(source)
-        if here and there and here != there:
-            return str(source)
-    return ""
-
-
 def complaint_about(
     found: Inspection, buffer: SharedBuffer, images: list[ImageSource]
 ) -> str:
     """Why a worker cannot be used, for the preprocessor's user; "" if it can.
 
-    Args:
-        found: The worker's inspection.
-        buffer: The buffer that the worker would write into.
-        images: The images that were inspected.
+    Takes what ``inspect`` has found with the same buffer and images.
     """
+    # In any case, because this deletes the probe.
     probe_is_here = found.probe is None or buffer.find_probe(found.probe)
     unequal = differences(found.versions, worker_versions())
     if unequal:
@@ -109,9 +96,9 @@ def complaint_about(
             f"what it writes into {buffer.folder} does not appear here (every host "
             "must mount the same folder at this path)"
         )
-    differing = _differing_image(found, images)
-    if differing:
-        return (
-            f"{differing} has other bytes there (every host must have the same images)"
-        )
+    for source, there in zip(images, found.digests):
+        if there and _digest(source) not in ("", there):
+            return (
+                f"{source} has other bytes there (every host must have the same images)"
+            )
     return found.complaint

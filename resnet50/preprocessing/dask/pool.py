@@ -3,12 +3,6 @@
 The refill submits to it as to a pool of processes, and polls what is missing. So a lost
 worker, a lost scheduler and a task that runs twice only cost time: a task that cannot
 be finished fails with an OSError, and the refill reports it and tries again.
-
-| module | |
-|---|---|
-| connection | the connection to the scheduler |
-| admission, inspection | which workers get work: those that make the same bytes |
-| pending | tasks that are not finished; they fail if their workers are gone |
 """
 
 import threading
@@ -23,10 +17,10 @@ from resnet50.observer import Observer
 from resnet50.preprocessing.dask.admission import Admission
 from resnet50.preprocessing.dask.connection import (
     Connection,
+    PendingTasks,
     one_line,
     quiet_distributed,
 )
-from resnet50.preprocessing.dask.pending import PendingTasks
 from resnet50.preprocessing.process_pool import WorkerPool
 
 # How often the scheduler is polled for its workers, or a lost one is tried again.
@@ -41,9 +35,8 @@ class DaskError(UserError):
 class DaskPool(WorkerPool):
     """An executor on accepted workers, which reconnects to a lost scheduler.
 
-    A thread polls the scheduler. Use the pool in a ``with`` block. At its end, tasks
-    that have not started are dropped. Running tasks cannot be cancelled and end by
-    themselves; the batches that they write are valid.
+    Use it in a ``with`` block. A thread polls the scheduler. Tasks that run at the end
+    of the block end by themselves; the batches that they write are valid.
     """
 
     def __init__(
@@ -55,12 +48,8 @@ class DaskPool(WorkerPool):
     ):
         """Prepares; the ``with`` statement connects.
 
-        Args:
-            address: Address of the scheduler, such as "tcp://10.0.0.1:8786".
-            buffer: The workers write into it. It has its manifest already.
-            images: Every worker must be able to read one of these.
-            observer: Is notified when workers are refused, and when the scheduler is
-                lost or comes back.
+        The address is like "tcp://10.0.0.1:8786". The buffer has its manifest already.
+        Every worker must be able to read one of the images.
         """
         self._address = address
         self._buffer = buffer
@@ -68,8 +57,7 @@ class DaskPool(WorkerPool):
         self._connection = Connection(address)
         self._admission = Admission(self._connection, buffer, images)
         self._pending = PendingTasks(self._connection)
-        # Whether lost workers may have left unfinished files.
-        self._has_leftovers = False
+        self._has_leftovers = False  # unfinished files of lost workers, possibly
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._poll_repeatedly, daemon=True)
 
@@ -84,13 +72,6 @@ class DaskPool(WorkerPool):
         Raises:
             DaskError: The scheduler cannot be reached, or a worker is refused.
         """
-        try:
-            import distributed  # noqa: F401
-        except ImportError:
-            raise DaskError(
-                '[runtime_preprocessing] executor = "dask": the package distributed is '
-                "missing (pip install '.[cluster]')"
-            ) from None
         quiet_distributed()
         try:
             self._connection.open()
@@ -98,6 +79,11 @@ class DaskPool(WorkerPool):
             while self._admission.is_inspecting:
                 time.sleep(0.05)
                 self._poll()
+        except ImportError:
+            raise DaskError(
+                '[runtime_preprocessing] executor = "dask": the package distributed is '
+                "missing (pip install '.[cluster]')"
+            ) from None
         except Exception as error:  # distributed has no base class for its errors.
             self.shutdown()
             raise DaskError(
@@ -149,7 +135,7 @@ class DaskPool(WorkerPool):
                     self._observer.notify(f"{self._address}: the scheduler is back")
                 for worker, complaint in self._poll().items():
                     self._observer.notify(f"{worker}: {complaint}; it gets no work")
-            except Exception as error:  # As above. The thread must go on.
+            except Exception as error:  # As above. The thread must not end.
                 if self._connection.is_open and not self._stop.is_set():
                     self._disconnect()
                     self._observer.notify(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
+from resnet50.checks.cuda import find_memory
 from resnet50.config.settings import TrainConfig
 from resnet50.errors import UserError
 
@@ -31,7 +32,7 @@ class MemoryNeed:
     """What a training with some settings needs on each GPU."""
 
     def __init__(self, train: TrainConfig, crop_size: int, num_parameters: int):
-        """Takes [train] after ``selection.choose``, and the largest crop size."""
+        """Takes [train] after ``choices.choose``, and the largest crop size."""
         self._train = train
         self._pixels = crop_size**2
         # The weights and the velocity, and what some settings add.
@@ -76,7 +77,7 @@ class MemoryNeed:
         )
 
     @contextlib.contextmanager
-    def reported(self, batch_size: int, free_bytes: float) -> Iterator[None]:
+    def reported(self, batch_size: int, free_bytes: float | None) -> Iterator[None]:
         """Turns TensorFlow's error about full memory into one line.
 
         Raises:
@@ -86,9 +87,17 @@ class MemoryNeed:
             yield
         except tf.errors.ResourceExhaustedError:
             # The estimate may have been too low.
-            fits = min(self.largest_batch(free_bytes), 3 * batch_size // 4)
+            fits, free = max(1, 3 * batch_size // 4), ""
+            if free_bytes is not None:
+                fits = max(1, min(fits, self.largest_batch(free_bytes)))
+                free = f", {free_bytes / 1e9:.1f} GB were free at the start"
             raise GpuMemoryError(
-                f"the memory of the GPU is full: {self._words(batch_size)}, "
-                f"{free_bytes / 1e9:.1f} GB were free at the start (use "
-                f"--batch_size={max(fits, 1)} in both terminals)"
+                f"the memory of the GPU is full: {self._words(batch_size)}{free} (use "
+                f"--batch_size={fits} in both terminals)"
             ) from None
+
+
+def free_gpu_bytes(name: str) -> int | None:
+    """The free memory of the GPU with a name; the least of several; None if unknown."""
+    cards = [card.free_bytes for card in find_memory() if card.name == name]
+    return min(cards, default=None)

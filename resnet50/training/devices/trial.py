@@ -1,10 +1,9 @@
-"""What TensorFlow reports about the GPU, and a trial computation, for the doctor."""
+"""What TensorFlow reports about itself and its GPUs, and a trial computation."""
 
 import tensorflow as tf
 
 from resnet50.checks.cuda import Build, Gpu
 from resnet50.network.tracing import traced
-from resnet50.training.devices.selection import prepare_device
 
 
 def find_build() -> Build:
@@ -18,16 +17,16 @@ def find_build() -> Build:
     )
 
 
+def describe_gpu(gpu: tf.config.PhysicalDevice) -> Gpu:
+    """The name and the compute capability of a GPU, (0, 0) if unknown."""
+    details = tf.config.experimental.get_device_details(gpu)
+    name = details.get("device_name", gpu.name)
+    return Gpu(name, details.get("compute_capability", (0, 0)))
+
+
 def find_gpus() -> list[Gpu]:
     """The GPUs that TensorFlow finds; allocates none of their memory."""
-    details = [
-        tf.config.experimental.get_device_details(gpu)
-        for gpu in tf.config.list_physical_devices("GPU")
-    ]
-    return [
-        Gpu(one.get("device_name", "GPU"), one.get("compute_capability", (0, 0)))
-        for one in details
-    ]
+    return [describe_gpu(gpu) for gpu in tf.config.list_physical_devices("GPU")]
 
 
 def compute(*, with_xla: bool) -> float:
@@ -47,9 +46,3 @@ def compute(*, with_xla: bool) -> float:
         return tf.reduce_sum(tape.gradient(outputs, kernel))
 
     return float(gradient(tf.ones((1, 4, 4, 1)), tf.ones((3, 3, 1, 1))))
-
-
-def main(*, with_xla: bool) -> None:
-    """Computes on the device that train.py would use."""
-    prepare_device(deterministic=False, notify=print)
-    compute(with_xla=with_xla)

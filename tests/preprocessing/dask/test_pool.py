@@ -158,7 +158,7 @@ def test_killed_worker_and_killed_scheduler_cost_no_batch(host, tmp_path):
     assert f"{address}: 2 workers" in text, text
     assert text.count("the scheduler is lost (") == 1, text
     assert text.count("the scheduler is back") == 1, text
-    assert "batches are being made again" in text, text
+    assert "batches are being created again" in text, text
     # Of a batch that was listed and trained before its worker reported it.
     assert "it is not here" not in text, text
 

@@ -5,6 +5,8 @@ import dataclasses
 import pytest
 import tensorflow as tf
 
+from resnet50.checks.cuda import CardMemory
+from resnet50.training.devices import memory
 from resnet50.training.devices.memory import GpuMemoryError, MemoryNeed
 from tests.settings import SETTINGS
 from tests.training.gpu_graph import create_full_training, peak_bytes, trace
@@ -81,6 +83,14 @@ def test_full_memory_is_one_line_with_a_batch_that_fits():
         "the memory of the GPU is full: batches of 64 in float32 need about 7.2 GB, "
         "5.5 GB were free at the start (use --batch_size=46 in both terminals)"
     )
-    # Where the estimate says that it fits, less is recommended all the same.
-    with pytest.raises(GpuMemoryError, match="use --batch_size=48 in"):
-        fill(64, 16e9)
+    # Where the estimate says that it fits, or nobody knows, less is recommended.
+    for free in (16e9, None):
+        with pytest.raises(GpuMemoryError, match="use --batch_size=48 in"):
+            fill(64, free)
+
+
+def test_the_free_memory_is_that_of_the_cards_with_the_name(monkeypatch):
+    cards = [CardMemory("A100", 5, 9), CardMemory("T4", 1, 9), CardMemory("A100", 4, 9)]
+    monkeypatch.setattr(memory, "find_memory", lambda: cards)
+    assert memory.free_gpu_bytes("A100") == 4
+    assert memory.free_gpu_bytes("H100") is None

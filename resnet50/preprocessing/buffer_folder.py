@@ -1,7 +1,10 @@
-"""What belongs into the buffer and how much of it fits on the disk; starts no work."""
+"""The buffer folder: what belongs in it, what fits, and the unreadable images' log."""
 
+import contextlib
+import os
 import shutil
 from collections.abc import Collection
+from pathlib import Path
 from typing import NamedTuple
 
 from resnet50.errors import UserError
@@ -30,13 +33,10 @@ def plan_refill(
     present: Collection[int],
     in_progress: Collection[int] = (),
 ) -> Plan:
-    """Compares the buffer with the window; a pure function.
+    """Compares the steps in the buffer with the window that should be there.
 
-    Args:
-        window: Steps that should be in the buffer.
-        ready: Steps whose batch is complete.
-        present: Steps that have any file at all.
-        in_progress: Steps that a worker is making.
+    A pure function. A step is ready if its batch is complete, present if it has any
+    file, and in progress while a worker makes it.
     """
     first_gap = next((step for step in window if step not in ready), window.stop)
     return Plan(
@@ -64,3 +64,44 @@ def fitting_buffer_size(buffer: BatchBuffer, buffer_size: int, batch_bytes: int)
             "(free some, change [train] buffer_folder, or lower --batch_size)"
         )
     return min(buffer_size, fitting)
+
+
+class UnreadableLog:
+    """Remembers in unreadable_images.txt which images could not be read.
+
+    The file has one line per image, "name<TAB>reason", in the order of discovery.
+    """
+
+    def __init__(self, folder: Path):
+        """Opens the log of a buffer folder, and reads what it already holds."""
+        self.path = folder / "unreadable_images.txt"
+        content = self.path.read_bytes() if self.path.exists() else b""
+        self._lines = {line.split(b"\t")[0]: line for line in content.splitlines()}
+        self._unwritten = b""
+
+    def __len__(self) -> int:
+        """How many images are in the log."""
+        return len(self._lines)
+
+    def add(self, image: str, reason: str) -> bool:
+        """Adds an image; returns False if the log has it already."""
+        # Control characters in a name must not split the line.
+        name = os.fsencode(image).translate(bytes.maketrans(b"\t\r\n", b"???"))
+        if name in self._lines:
+            return False
+        self._lines[name] = name + b"\t" + reason.encode("utf-8", "replace")
+        self._write(self._unwritten + self._lines[name] + b"\n")
+        return True
+
+    def restore(self) -> None:
+        """Writes the whole log again if it was deleted."""
+        if not self.path.exists() and self._lines:
+            self._write(b"\n".join([*self._lines.values(), b""]))
+
+    def _write(self, lines: bytes) -> None:
+        # On a full disk the lines stay in memory until the next call.
+        self._unwritten = lines
+        with contextlib.suppress(OSError):
+            with self.path.open("ab") as file:
+                file.write(lines)
+            self._unwritten = b""
