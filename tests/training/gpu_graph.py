@@ -15,6 +15,7 @@ from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 from tensorflow.python.framework import kernels, meta_graph, op_def_registry
 from tensorflow.python.grappler import cluster, tf_optimizer
 
+from resnet50.network.model import STAGES
 from resnet50.training.devices.protocol import OneDevice
 from resnet50.training.update.step import Training, create_training
 from tests.settings import SETTINGS
@@ -31,16 +32,19 @@ _WITHOUT_KERNEL = {
 _CALLS = {"StatefulPartitionedCall", "PartitionedCall"}
 
 
-def create_full_training(normalization="batch_norm", **settings) -> Training:
+def create_gpu_training(
+    normalization="batch_norm", stages=STAGES, **settings
+) -> Training:
     """Creates the Training of a ResNet-50 for 1000 classes, as for a GPU.
 
     Args:
         normalization: The key of [model].
+        stages: Fewer have the same kinds of ops.
         settings: Keys of [train] that differ from config.txt as shipped.
     """
     model = dataclasses.replace(SETTINGS.model, normalization=normalization)
     train = dataclasses.replace(SETTINGS.train, **settings)
-    return create_training(1000, model, train, STATISTICS, OneDevice(has_gpu=True))
+    return create_training(1000, model, train, STATISTICS, OneDevice(True), stages)
 
 
 def trace(

@@ -8,16 +8,20 @@ these figures, which are those of a ResNet-50 with batches of 64.
 import pytest
 import tensorflow as tf
 
+from resnet50.network.model import ResNet50
 from resnet50.network.tracing import traced
+from resnet50.training.evaluation import Evaluator
+from tests.settings import SETTINGS
 from tests.training.gpu_graph import (
     count_kernels,
-    create_full_training,
+    create_gpu_training,
     nodes,
     ops_without_gpu_kernel,
     optimize,
     peak_bytes,
     trace,
 )
+from tests.training.tiny import SHALLOW_STAGES
 
 # One of each value; the pairs that share code are together.
 MODES = [
@@ -49,15 +53,24 @@ def describe(mode) -> str:
 def test_every_op_has_a_gpu_kernel(mode):
     settings = dict(mode)
     dtype = settings.pop("dtype", "float16")
-    function = trace(create_full_training(**settings), dtype=dtype)
+    training = create_gpu_training(stages=SHALLOW_STAGES, **settings)
+    function = trace(training, dtype=dtype)
     assert not ops_without_gpu_kernel(function)
     assert not {node.op for node in nodes(function)} & NOT_DETERMINISTIC
 
 
 @pytest.mark.parametrize("name", ["step", "accumulate"])
 def test_every_op_of_an_accumulated_batch_has_a_gpu_kernel(name):
-    training = create_full_training(precision="float16", accumulate_batches=4)
+    training = create_gpu_training(
+        stages=SHALLOW_STAGES, precision="float16", accumulate_batches=4
+    )
     assert not ops_without_gpu_kernel(trace(training, name=name))
+
+
+def test_every_op_of_an_evaluation_and_of_a_prediction_has_a_gpu_kernel():
+    evaluator = Evaluator(ResNet50(1000, SETTINGS.model), SETTINGS, num_crops=10)
+    for function in (evaluator._logs, evaluator._count):
+        assert not ops_without_gpu_kernel(function.get_concrete_function())
 
 
 def test_an_op_without_a_gpu_kernel_is_found():
@@ -80,7 +93,7 @@ def test_an_op_without_a_gpu_kernel_is_found():
 def test_kernels_transposes_and_memory(
     mode, compute_capability, kernels, transposes, gigabytes
 ):
-    function = trace(create_full_training(**mode))
+    function = trace(create_gpu_training(**mode))
     counts = count_kernels(optimize(function, compute_capability))
     assert counts["Transpose"] == transposes
     # A little room, for other versions of TensorFlow.

@@ -9,7 +9,7 @@ from resnet50.checks.cuda import CardMemory
 from resnet50.training.devices import memory
 from resnet50.training.devices.memory import GpuMemoryError, MemoryNeed
 from tests.settings import SETTINGS
-from tests.training.gpu_graph import create_full_training, peak_bytes, trace
+from tests.training.gpu_graph import create_gpu_training, peak_bytes, trace
 
 NUM_PARAMETERS = 25_557_032
 
@@ -31,7 +31,7 @@ def need(crop_size=224, **keys):
     ids=str,
 )
 def test_the_estimate_is_the_graph_s(keys):
-    training = create_full_training(**keys)
+    training = create_gpu_training(**keys)
     for batch_size, crop_size in ((32, 224), (128, 224), (64, 64), (8, 64)):
         graph = peak_bytes(trace(training, batch_size, crop_size=crop_size))
         estimate = need(crop_size, **keys).step_bytes(batch_size)
