@@ -181,7 +181,9 @@ class Training(tf.Module):
             for variable, value in zip(moving, split_like(values, moving)):
                 variable.assign(value)
             l2_penalty = tf.where(is_finite, l2_penalty, 0.0)
-        penalty = l2_loss(self._regularized_variables(), l2_penalty)
+        # After the backward pass, or the joined weights would be in memory during it.
+        with tf.control_dependencies(gradients):
+            penalty = l2_loss(self._regularized_variables(), l2_penalty)
         gradients = self._add_penalty(gradients, penalty.gradients)
         self.totals.add(forward, penalty.loss, is_finite, self._replicas)
         loss = forward.cross_entropy + penalty.loss
