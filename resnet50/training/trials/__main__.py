@@ -4,7 +4,10 @@ import json
 import sys
 
 import resnet50.training  # noqa: F401, which makes TensorFlow quiet.
-from resnet50.errors import UserError
+
+# isort: split
+import tensorflow as tf
+
 from resnet50.training.trials import correctness, limits, throughput
 from resnet50.training.trials.subject import Subject
 
@@ -32,8 +35,10 @@ def main() -> None:
         arguments["subject"] = Subject(**arguments["subject"])
     try:
         print(json.dumps(TRIALS[name](**arguments)))
-    except UserError as error:
-        sys.exit(str(error))
+    except tf.errors.OpError as error:
+        # Its traceback, and a message of many lines, would hide what it says first.
+        first, *_ = error.message.splitlines() or [""]
+        sys.exit(f"{type(error).__name__}: {first}")
 
 
 if __name__ == "__main__":

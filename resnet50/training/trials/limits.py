@@ -5,7 +5,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from resnet50.training.devices import trial
-from resnet50.training.devices.memory import MemoryNeed
+from resnet50.training.devices.memory import GpuMemoryError, MemoryNeed
 from resnet50.training.trials.subject import Subject
 
 
@@ -26,13 +26,14 @@ def _memory_bytes(device: str) -> dict[str, int]:
 def measure_growth(subject: Subject, steps: list[int]) -> dict:
     """The memory in use after some numbers of steps, each with a copied batch."""
     subject.set_up()
-    found, number = [], 0
+    found, start = [], 0
     with subject.scope():
         training = subject.create()
         batch = subject.random_batch()
         for target in steps:
-            for number in range(number + 1, target + 1):
+            for _ in range(start, target):
                 loss = training.step(*batch)
+            start = target
             float(loss)  # Waits for the device.
             found.append({"steps": target, **_memory_bytes(subject.device)})
     return {"memory": found}
@@ -41,16 +42,18 @@ def measure_growth(subject: Subject, steps: list[int]) -> dict:
 def overfill(subject: Subject, memory_limit_mb: int) -> dict:
     """Makes a step whose batch is far too large for a part of the card's memory.
 
-    Raises:
-        GpuMemoryError: As it should.
+    Returns the message of the GpuMemoryError that it should end with, or "".
     """
     subject.set_up(memory_limit_mb=memory_limit_mb)
     size, side = subject.batch_size, subject.crop_size
     with subject.scope():
         training = subject.create()
         need = MemoryNeed(subject.train_config, side, training.model.num_parameters)
-        with need.reported(size, memory_limit_mb * 1e6):
-            images = tf.zeros([size, side, side, 3], subject.dtype)
-            labels = tf.zeros([size], tf.int32)
-            float(training.step(images, labels, None, subject.numbers))
-    return {"loss": "finite"}
+        try:
+            with need.reported(size, memory_limit_mb * 1e6):
+                images = tf.zeros([size, side, side, 3], subject.dtype)
+                labels = tf.zeros([size], tf.int32)
+                float(training.step(images, labels, None, subject.numbers))
+        except GpuMemoryError as error:
+            return {"error": str(error)}
+    return {"error": ""}

@@ -86,12 +86,14 @@ def measure_copy(subject: Subject, num_steps: int) -> dict:
         run = functools.partial(_repeat, training, arguments, num_steps)
         stepped = seconds_of(run) / num_steps
         both = seconds_of(step_and_copy) / num_steps
+    # All that can be hidden of the longer one is the other.
+    hidden = (copied + stepped - both) / min(copied, stepped)
     return {
         "copy_seconds": copied,
         "step_seconds": stepped,
         "both_seconds": both,
         "batch_bytes": sum(a.nbytes for a in batch if a is not None),
-        "hidden": (copied + stepped - both) / min(copied, stepped),
+        "hidden": min(1.0, max(0.0, hidden)),
     }
 
 
