@@ -6,6 +6,10 @@ Each check prints one line: "ok"; "warning" if a training can start but will not
 it should; or "problem" if it cannot start. The brackets say what to do. The exit status
 is 1 if there is any problem. Takes about ten seconds, mostly to load TensorFlow, and
 longer with a GPU, on which it tries a convolution.
+
+    python -m resnet50 doctor --gpu-report
+
+tries the GPU instead, for some ten to twenty minutes, and writes a report into a file.
 """
 
 import platform
@@ -179,7 +183,7 @@ def main() -> None:
         const="gpu-report.txt",
         type=Path,
         metavar="FILE",
-        help="try the GPU for some ten minutes instead; default: gpu-report.txt",
+        help="try the GPU instead and write a report; default: gpu-report.txt",
     )
     args = parser.parse_args()
     if args.gpu_report is not None:

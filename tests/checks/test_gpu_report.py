@@ -225,7 +225,9 @@ def test_without_a_gpu_there_is_one_line_and_no_file(tmp_path):
         (TrialOutcome(None, "ImportError: no"), "TensorFlow fails: ImportError: no"),
     ):
         with pytest.raises(NoGpuError, match=text):
-            gpu_report.write_report(SHIPPED, path, pytest.fail, lambda *_: outcome)
+            gpu_report.write_report(
+                SHIPPED, path, pytest.fail, lambda *_, found=outcome: found
+            )
     assert not path.exists()
 
 
@@ -236,7 +238,9 @@ def test_a_file_that_cannot_be_written_is_named_before_the_first_trial(tmp_path)
         assert name == "describe_gpus"
         return TrialOutcome(RESULTS[name])
 
-    with pytest.raises(ReportFileError, match="missing/report.txt: cannot be written"):
+    with pytest.raises(
+        ReportFileError, match=r"missing/report\.txt: cannot be written"
+    ):
         gpu_report.write_report(SHIPPED, path, pytest.fail, run)
 
 

@@ -148,5 +148,5 @@ def test_tensorflows_errors_are_one_line_with_their_name(monkeypatch):
 
     monkeypatch.setitem(trials_main.TRIALS, "fail", fail)
     monkeypatch.setattr(sys, "argv", ["trials", "fail", "{}"])
-    with pytest.raises(SystemExit, match="^ResourceExhaustedError: OOM when$"):
+    with pytest.raises(SystemExit, match=r"^ResourceExhaustedError: OOM when$"):
         trials_main.main()
