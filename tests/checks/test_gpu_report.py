@@ -90,6 +90,8 @@ def test_a_card_within_all_bounds(tmp_path):
     for name in ("compare_devices", "hash_weights", "measure_step"):
         assert precisions(calls, name) == four
     assert precisions(calls, "measure_files") == {"bfloat16"}
+    copied = {a["subject"]["image_dtype"] for n, a in calls if n == "measure_copy"}
+    assert copied == {"float16", "uint8"}
     hashes = [a for name, a in calls if name == "hash_weights"]
     assert len(hashes) == 8 and all(
         a["subject"]["train"]["deterministic"] for a in hashes
@@ -130,7 +132,7 @@ def test_a_trial_that_crashes_is_a_line_and_the_others_go_on(tmp_path):
     crash = TrialOutcome(None, "killed by SIGSEGV: Fatal Python error")
     lines, calls, error = report(tmp_path, overfill=crash)
     [line] = [line for line in lines if line.startswith("problem")]
-    assert line.endswith("batches of 512: killed by SIGSEGV: Fatal Python error")
+    assert line.endswith("batches of 2048: killed by SIGSEGV: Fatal Python error")
     assert calls[-1][0] == "measure_step" and lines[-1] == "failed trials: 1"
     assert error.endswith("report.txt: 1 trials have failed: 3 GB of the card")
 
@@ -191,15 +193,21 @@ def test_a_result_out_of_bounds_is_a_problem(name, changes):
     assert judged(name, **changes) == PROBLEM
 
 
-def test_bounds_grow_with_the_rounding_errors():
-    """A bfloat16's difference is too large for a float16, and that for a float32."""
-    for bounds in (
-        gpu_bounds._LOSS_BOUNDS,
-        gpu_bounds._SMOOTH_BOUNDS,
-        gpu_bounds._REAL_BOUNDS,
-    ):
-        assert bounds["float32"] < bounds["float16"] <= bounds["bfloat16"]
-        assert bounds["float32 with TF32"] == bounds["float16"]
+@pytest.mark.parametrize("is_smooth", [True, False])
+def test_what_one_precision_may_differ_is_too_much_for_the_next(is_smooth):
+    """Just below the bounds: 4 u of the loss; 64 u or 4 sqrt(u) of the gradients."""
+    roundoffs = {"bfloat16": 2.0**-8, "float16": 2.0**-11, "float32": 2.0**-16}
+    for index, (mode, roundoff) in enumerate(roundoffs.items()):
+        largest = 64 * roundoff if is_smooth else 4 * roundoff**0.5
+        result = RESULTS["compare_devices"] | {
+            "gradient_difference": 0.99 * largest,
+            "loss_difference": 3.99 * roundoff,
+        }
+        for other, later in enumerate(roundoffs):
+            verdict = gpu_bounds.judge_difference(later, is_smooth, result)
+            assert verdict.is_within == (other <= index), (mode, later)
+        tf32 = gpu_bounds.judge_difference("float32 with TF32", is_smooth, result)
+        assert tf32.is_within == (index > 0)
 
 
 def test_two_runs_that_differ_are_a_problem():

@@ -43,21 +43,22 @@ def _norm(arrays) -> float:
 def compare_devices(subject: Subject, reference: str, is_smooth: bool) -> dict:
     """Compares the loss and all gradients of a step with another device's in float32.
 
-    Differences are 2-norms, relative to the reference's gradient. The last
-    normalizations' gammas are 1, as with 0 most gradients would be 0.
+    Differences are 2-norms, relative to the reference's. The network can be the real
+    one at its start, with the zeros of zero_init_last_gamma, of which many gradients
+    are exactly 0. A rounding error makes its gradients jump at the kinks of ReLU and
+    maximum. With all gammas 1 these jumps would add up to as much as the gradient.
 
     Args:
         subject: The step.
         reference: The other device.
-        is_smooth: Replaces ReLU by softplus and the maximum by the mean. At their
-            kinks, a rounding error makes the gradient jump.
+        is_smooth: Whether softplus and mean take the place of ReLU and maximum. Then
+            all gammas are 1, and no gradient is 0.
     """
     subject.set_up()
     if is_smooth:
         tf.nn.relu, tf.nn.max_pool2d = tf.nn.softplus, tf.nn.avg_pool2d
-    subject = dataclasses.replace(
-        subject, model={**subject.model, "zero_init_last_gamma": False}
-    )
+    model = {**subject.model, "zero_init_last_gamma": not is_smooth}
+    subject = dataclasses.replace(subject, model=model)
     expected = dataclasses.replace(
         subject,
         device=reference,
@@ -68,7 +69,8 @@ def compare_devices(subject: Subject, reference: str, is_smooth: bool) -> dict:
     expected_loss, expected_gradients, _ = _first_update(expected)
     errors = [a - b for a, b in zip(gradients, expected_gradients, strict=True)]
     ratios = [
-        _norm([error]) / _norm([gradient])
+        # Where all is 0, so is the error.
+        _norm([error]) / (_norm([gradient]) or 1.0)
         for error, gradient in zip(errors, expected_gradients)
     ]
     worst = int(np.argmax(ratios))
@@ -99,11 +101,11 @@ def hash_weights(subject: Subject, num_steps: int) -> dict:
 def find_ops_elsewhere(subject: Subject) -> dict:
     """Makes a step, which may not leave its device; counts the ops that did."""
     subject.set_up()
-    tf.config.set_soft_device_placement(False)
     elsewhere, num_ops = Counter(), 0
     with subject.scope():
         training = subject.create()
         arguments = training.place(*subject.random_batch())
+        tf.config.set_soft_device_placement(False)
         context.enable_run_metadata()
         loss = float(training.step(*arguments))
         metadata = context.export_run_metadata()

@@ -51,7 +51,7 @@ def overfill(subject: Subject, memory_limit_mb: int) -> dict:
         need = MemoryNeed(subject.train_config, side, training.model.num_parameters)
         try:
             with need.reported(size, memory_limit_mb * 1e6):
-                images = tf.zeros([size, side, side, 3], subject.dtype)
+                images = tf.zeros([size, side, side, 3], subject.image_dtype)
                 labels = tf.zeros([size], tf.int32)
                 float(training.step(images, labels, None, subject.numbers))
         except GpuMemoryError as error:

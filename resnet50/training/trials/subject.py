@@ -28,7 +28,7 @@ class Subject:
     train: dict  # [train], with the trial's precision, xla, tf32 and deterministic
     batch_size: int
     crop_size: int
-    dtype: str = "float16"  # of the images
+    image_dtype: str = "float16"
     pads_in_op: bool = True  # whether convolutions pad; without XLA
     stages: tuple = STAGES
     num_classes: int = 1000
@@ -84,11 +84,11 @@ class Subject:
         shape = self.batch_size, self.crop_size, self.crop_size, 3
         labels = rng.integers(0, self.num_classes, self.batch_size, np.int32)
         shifts = None
-        if self.dtype == "uint8":
+        if self.image_dtype == "uint8":
             images = rng.integers(0, 256, shape, np.uint8)
             shifts = np.zeros((self.batch_size, 3), np.float32)
         else:
-            images = rng.standard_normal(shape, np.float32).astype(self.dtype)
+            images = rng.standard_normal(shape, np.float32).astype(self.image_dtype)
         return images, labels, shifts, self.numbers
 
 

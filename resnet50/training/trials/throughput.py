@@ -1,6 +1,7 @@
 """Trials of speed: of the step, of copies to the device, and through batch files."""
 
 import functools
+import math
 import resource
 import tempfile
 from concurrent.futures import Future
@@ -25,15 +26,16 @@ def _repeat(training: Training, arguments: tuple, num_steps: int) -> None:
         training.step(*arguments)
 
 
-def _warmed_up(subject: Subject) -> tuple[Training, tuple]:
-    """A training that has made two steps, and the batch on the device.
+def _warm_up(subject: Subject, seconds: float) -> tuple[Training, tuple, int]:
+    """Makes some steps. The first traces and compiles, the second may still allocate.
 
-    The first step traces and compiles, the second may still allocate.
+    Returns the training, its batch on the device, and how many steps take so long.
     """
     training = subject.create()
     arguments = training.place(*subject.random_batch())
     _repeat(training, arguments, 2)
-    return training, arguments
+    step_seconds = seconds_of(lambda: _repeat(training, arguments, 3)) / 3
+    return training, arguments, max(3, math.ceil(seconds / step_seconds))
 
 
 def peak_device_bytes(device: str) -> int:
@@ -43,14 +45,15 @@ def peak_device_bytes(device: str) -> int:
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def measure_step(subject: Subject, num_steps: int) -> dict:
+def measure_step(subject: Subject, seconds: float) -> dict:
     """Images/s and peak memory with a batch that stays on the device."""
     subject.set_up()
     with subject.scope():
-        run = functools.partial(_repeat, *_warmed_up(subject), num_steps)
-        seconds = min(seconds_of(run) for _ in range(2))
+        training, arguments, num_steps = _warm_up(subject, seconds)
+        run = functools.partial(_repeat, training, arguments, num_steps)
+        shortest = min(seconds_of(run) for _ in range(2))
     return {
-        "images_per_second": num_steps * subject.batch_size / seconds,
+        "images_per_second": num_steps * subject.batch_size / shortest,
         "peak_bytes": peak_device_bytes(subject.device),
     }
 
@@ -61,10 +64,10 @@ def _placed(training: Training, subject: Subject, batch: tuple | Batch) -> tuple
         return training.place(*batch)
 
 
-def measure_copy(subject: Subject, num_steps: int) -> dict:
+def measure_copy(subject: Subject, seconds: float) -> dict:
     """Seconds of a batch's copy, of a step, and of both at once by a Placer."""
     subject.set_up()
-    batch, place = subject.random_batch(), None
+    batch = subject.random_batch()
 
     def copy() -> None:
         for _ in range(num_steps):
@@ -79,7 +82,7 @@ def measure_copy(subject: Subject, num_steps: int) -> dict:
         placer.stop()
 
     with subject.scope():
-        training, arguments = _warmed_up(subject)
+        training, arguments, num_steps = _warm_up(subject, seconds)
         place = functools.partial(_placed, training, subject)
         copy()
         copied = seconds_of(copy) / num_steps
@@ -107,7 +110,7 @@ class _RepeatedSource(BatchSource):
 
 
 def measure_files(
-    subject: Subject, folder: str, num_steps: int, num_files: int
+    subject: Subject, folder: str, seconds: float, num_files: int
 ) -> dict:
     """Images/s through batch files, reader and placer, over those of resident ones.
 
@@ -115,7 +118,7 @@ def measure_files(
     """
     subject.set_up()
     spec = BatchSpec(
-        subject.batch_size, subject.crop_size, subject.dtype, subject.num_classes
+        subject.batch_size, subject.crop_size, subject.image_dtype, subject.num_classes
     )
     with subject.scope(), tempfile.TemporaryDirectory(dir=folder) as name:
         buffer = BatchBuffer(Path(name))
@@ -125,7 +128,7 @@ def measure_files(
             buffer.write(Position(0, index), images, labels, shifts)
         source = _RepeatedSource(buffer, spec, {})
         source.num_batches = num_files
-        training, arguments = _warmed_up(subject)
+        training, arguments, num_steps = _warm_up(subject, seconds)
 
         def place(batch: Batch) -> tuple:
             arrays = batch.images, batch.labels, batch.shifts, numbers
