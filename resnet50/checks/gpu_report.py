@@ -47,7 +47,7 @@ class BrokenBoundError(UserError):
     """A trial has failed, or its result is out of bounds."""
 
 
-class Plan:
+class CardPlan:
     """The trials of a card."""
 
     def __init__(self, config: Config, card: Gpu, build: Build):
@@ -220,7 +220,7 @@ def write_report(
 
             for line in describe_machine(card, build):
                 add(line)
-            for trial in Plan(config, card, build).trials():
+            for trial in CardPlan(config, card, build).trials():
                 finding = try_card(trial, run)
                 add(str(finding))
                 if finding.status == PROBLEM:
@@ -229,6 +229,4 @@ def write_report(
     except OSError as error:
         raise ReportFileError(f"{path}: cannot be written: {error}") from None
     if broken:
-        raise BrokenBoundError(
-            f"{path}: {len(broken)} trials have failed: {'; '.join(broken)}"
-        )
+        raise BrokenBoundError(f"{path}: failed trials: {'; '.join(broken)}")

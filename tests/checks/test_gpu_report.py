@@ -134,7 +134,7 @@ def test_a_trial_that_crashes_is_a_line_and_the_others_go_on(tmp_path):
     [line] = [line for line in lines if line.startswith("problem")]
     assert line.endswith("batches of 2048: killed by SIGSEGV: Fatal Python error")
     assert calls[-1][0] == "measure_step" and lines[-1] == "failed trials: 1"
-    assert error.endswith("report.txt: 1 trials have failed: 3 GB of the card")
+    assert error.endswith("report.txt: failed trials: 3 GB of the card")
 
 
 def test_a_batch_that_does_not_fit_is_no_failure(tmp_path):

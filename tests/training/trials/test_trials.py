@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from resnet50.checks import gpu_bounds
 from resnet50.checks.cuda import Build, Gpu
-from resnet50.checks.gpu_report import Plan
+from resnet50.checks.gpu_report import CardPlan
 from resnet50.network.model import PRECISIONS
 from resnet50.training.trials import __main__ as trials_main
 from resnet50.training.trials.subject import Subject
@@ -150,7 +150,7 @@ def test_a_batch_that_is_far_too_large_is_one_line(results):
 def test_the_trials_of_a_report_have_the_arguments_that_they_need():
     build = Build("2.21.0", "12.5.1", "9", ("sm_80",))
     names = set()
-    for trial in Plan(SETTINGS, Gpu("a card", (8, 0)), build).trials():
+    for trial in CardPlan(SETTINGS, Gpu("a card", (8, 0)), build).trials():
         arguments = json.loads(json.dumps(trial.arguments))
         inspect.signature(trials_main.TRIALS[trial.name]).bind(**arguments)
         subject = Subject(**arguments["subject"])
