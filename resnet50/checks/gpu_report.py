@@ -207,26 +207,29 @@ def write_report(
 
     Raises:
         NoGpuError: There is no GPU; nothing is written.
+        ReportFileError: The file cannot be written.
         BrokenBoundError: A trial has failed; the report is complete.
     """
     card, build = find_card(run)
-    broken = []
-    try:
-        with path.open("w", encoding="utf-8") as file:
+    lines, broken = [], []
 
-            def add(line: str) -> None:
-                show(line)
-                print(line, file=file, flush=True)
+    def add(line: str) -> None:
+        show(line)
+        lines.append(line)
+        try:
+            path.write_text("\n".join([*lines, ""]), encoding="utf-8")
+        except OSError as error:
+            raise ReportFileError(
+                f"{path}: cannot be written: {error.strerror}"
+            ) from None
 
-            for line in describe_machine(card, build):
-                add(line)
-            for trial in CardPlan(config, card, build).trials():
-                finding = try_card(trial, run)
-                add(str(finding))
-                if finding.status == PROBLEM:
-                    broken.append(trial.title)
-            add(f"failed trials: {len(broken)}")
-    except OSError as error:
-        raise ReportFileError(f"{path}: cannot be written: {error}") from None
+    for line in describe_machine(card, build):
+        add(line)
+    for trial in CardPlan(config, card, build).trials():
+        finding = try_card(trial, run)
+        add(str(finding))
+        if finding.status == PROBLEM:
+            broken.append(trial.title)
+    add(f"failed trials: {len(broken)}")
     if broken:
         raise BrokenBoundError(f"{path}: failed trials: {'; '.join(broken)}")

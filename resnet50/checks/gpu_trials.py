@@ -68,8 +68,8 @@ def run_trial(
     lines = [line.strip() for line in child.stderr.splitlines() if line.strip()]
     last = lines[-1] if lines else "no message"
     if child.returncode < 0:
-        name = signal.Signals(-child.returncode).name
-        return TrialOutcome(None, f"killed by {name}: {last}")
+        killer = signal.Signals(-child.returncode).name
+        return TrialOutcome(None, f"killed by {killer}: {last}")
     return TrialOutcome(None, last)
 
 

@@ -1,5 +1,6 @@
 """Trials of memory: its growth over many steps, and a batch that is too large."""
 
+import resource
 from pathlib import Path
 
 import tensorflow as tf
@@ -16,11 +17,11 @@ def describe_gpus() -> dict:
 
 def _memory_bytes(device: str) -> dict[str, int]:
     """What the process and, if it is a GPU, the device have in use."""
-    words = Path("/proc/self/statm").read_text().split()
+    _, pages, *_ = Path("/proc/self/statm").read_text().split()
     card = 0
     if device.startswith("GPU"):
         card = tf.config.experimental.get_memory_info(device)["current"]
-    return {"process_bytes": int(words[1]) * 4096, "card_bytes": card}
+    return {"process_bytes": int(pages) * resource.getpagesize(), "card_bytes": card}
 
 
 def measure_growth(subject: Subject, steps: list[int]) -> dict:
