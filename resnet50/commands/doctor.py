@@ -6,6 +6,10 @@ Each check prints one line: "ok"; "warning" if a training can start but will not
 it should; or "problem" if it cannot start. The brackets say what to do. The exit status
 is 1 if there is any problem. Takes about ten seconds, mostly to load TensorFlow, and
 longer with a GPU, on which it tries a convolution.
+
+    python -m resnet50 doctor --gpu-report
+
+tries the GPU instead, for some ten to twenty minutes, and writes a report into a file.
 """
 
 import platform
@@ -17,6 +21,7 @@ from resnet50 import command_line
 from resnet50.checks import agreement, cuda, data, disks, gpu, machine, software
 from resnet50.checks.agreement import Programs
 from resnet50.checks.findings import OK, PROBLEM, WARNING, Finding, guarded
+from resnet50.checks.gpu_report import write_report
 from resnet50.config.settings import Config
 from resnet50.dataset.images import Dataset
 from resnet50.dataset.listing import open_training_set, open_validation_set
@@ -175,7 +180,21 @@ def diagnose(args) -> Iterator[Finding]:
 def main() -> None:
     """Prints every finding, and whether a training can start."""
     parser = command_line.make_parser(__doc__, "batch_size", "num_workers")
+    parser.add_argument(
+        "--gpu-report",
+        nargs="?",
+        const="gpu-report.txt",
+        type=Path,
+        metavar="FILE",
+        help="try the GPU instead and write a report; default: gpu-report.txt",
+    )
     args = parser.parse_args()
+    if args.gpu_report is not None:
+        config = command_line.load_config(args)
+        if agreement.find_programs(config.train.buffer_folder).trainer:
+            raise CannotTrainError("--gpu-report: train.py uses the GPU (stop it)")
+        write_report(config, args.gpu_report, partial(print, flush=True))
+        return
     counts = {OK: 0, WARNING: 0, PROBLEM: 0}
     for finding in diagnose(args):
         counts[finding.status] += 1

@@ -3,8 +3,10 @@
 One test runs a real process with TensorFlow; the others leave out the GPU.
 """
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -178,3 +180,38 @@ def test_a_package_that_is_missing_is_named_in_one_line():
         "tqdm: this Python package is not installed (python3 -m pip install -e . in "
         "the project's folder)\n"
     )
+
+
+def test_a_report_needs_a_gpu(config):
+    """On a machine without one: one line, and no file."""
+    words = ["-m", "resnet50", "doctor", f"--config={config}", "--gpu-report"]
+    process = subprocess.run(
+        [sys.executable, *words],
+        cwd=config.parent,
+        env={**os.environ, "PYTHONPATH": str(PROJECT), "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert process.returncode == 1 and process.stdout == ""
+    assert process.stderr == (
+        "--gpu-report: TensorFlow finds no GPU (python -m resnet50 doctor says why)\n"
+    )
+    assert not (config.parent / "gpu-report.txt").exists()
+
+
+def test_a_report_needs_the_whole_gpu(config, run, monkeypatch):
+    programs = doctor.Programs(None, "1234")
+    monkeypatch.setattr(doctor.agreement, "find_programs", lambda folder: programs)
+    [line] = run("--gpu-report")
+    assert line == "--gpu-report: train.py uses the GPU (stop it)"
+
+
+def test_the_report_is_written_where_the_flag_says(run, monkeypatch):
+    written = []
+    monkeypatch.setattr(
+        doctor, "write_report", lambda _, path, show: written.append(path)
+    )
+    assert run("--gpu-report") == run("--gpu-report=mine.txt") == []
+    assert written == [Path("gpu-report.txt"), Path("mine.txt")]
