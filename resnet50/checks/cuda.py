@@ -7,7 +7,6 @@ requirements, and the CUDA version that the driver supports from the driver.
 
 import ctypes
 import re
-import signal
 import subprocess
 import sys
 from importlib import metadata
@@ -62,13 +61,6 @@ class Driver(NamedTuple):
     version: str  # such as "550.54.14"; "" if unknown
     cuda: tuple[int, int] | None  # the newest that it supports; None if unknown
     obstacle: str  # why its library cannot be loaded, or ""
-
-
-class Outcome(NamedTuple):
-    """How a child process that used the GPU ended."""
-
-    status: int  # exit status, or the negative number of the signal that killed it
-    last_line: str  # of stderr
 
 
 def find_driver(proc: Path = Path("/proc/driver/nvidia/version")) -> Driver:
@@ -171,15 +163,3 @@ def find_memory() -> list[CardMemory]:
         CardMemory(name, int(free) * 2**20, int(total) * 2**20)
         for name, free, total in cards
     ]
-
-
-def run_child(*words: str, timeout_seconds: float = 900) -> Outcome:
-    """Runs a program that may crash, and waits for its end."""
-    try:
-        child = subprocess.run(
-            words, capture_output=True, text=True, timeout=timeout_seconds, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return Outcome(-signal.SIGALRM, f"not ready after {timeout_seconds:g} s")
-    lines = [line for line in child.stderr.splitlines() if line.strip()]
-    return Outcome(child.returncode, lines[-1].strip() if lines else "")

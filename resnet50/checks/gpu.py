@@ -1,11 +1,11 @@
 """Judges the facts about the GPU that ``cuda`` and TensorFlow have found."""
 
 import re
-import signal
 from collections.abc import Callable, Iterable, Iterator
 
-from resnet50.checks.cuda import Build, CardMemory, Driver, Gpu, Outcome
+from resnet50.checks.cuda import Build, CardMemory, Driver, Gpu
 from resnet50.checks.findings import OK, PROBLEM, WARNING, Finding
+from resnet50.checks.gpu_trials import TrialOutcome
 
 
 def check_build(build: Build) -> Finding:
@@ -129,17 +129,14 @@ def check_gpu_memory(cards: list[CardMemory]) -> Iterator[Finding]:
         yield Finding(OK, what)
 
 
-def check_trial(outcome: Outcome, *, with_xla: bool) -> Finding:
-    """Judges a trial of a convolution and its gradient; a training needs no XLA."""
+def check_trial(outcome: TrialOutcome, *, with_xla: bool) -> Finding:
+    """Judges a trial of a training step; a training needs no XLA."""
     subject = "XLA" if with_xla else "computing"
-    if outcome.status == 0:
-        return Finding(OK, f"{subject}: a convolution and its gradient work on the GPU")
-    end = f"exit status {outcome.status}"
-    if outcome.status < 0:
-        end = f"killed by {signal.Signals(-outcome.status).name}"
-    what = f"{subject}: a convolution fails on the GPU, {end}: {outcome.last_line}"
+    if outcome.result is not None:
+        return Finding(OK, f"{subject}: a training step works on the GPU")
+    what = f"{subject}: a training step fails on the GPU: {outcome.failure}"
     if with_xla:
-        return Finding(WARNING, what, "leave XLA off")
+        return Finding(WARNING, what, "set [train] xla = false")
     return Finding(PROBLEM, what, "check the driver, the kernels and free GPU memory")
 
 
@@ -147,12 +144,12 @@ def check_devices(
     gpus: list[Gpu],
     build: Build,
     cudnn: tuple[int, int, int] | None,
-    attempt: Callable[[bool], Outcome] | None,
+    attempt: Callable[[Gpu, bool], TrialOutcome] | None,
 ) -> Iterator[Finding]:
     """Checks the GPUs that TensorFlow has found; the first one will train.
 
-    cudnn is its version, None if unknown. attempt computes on the GPU in another
-    process, with XLA or without. It is None while a training uses the GPU.
+    cudnn is its version, None if unknown. attempt makes a training step on the GPU in
+    another process, with XLA or without. It is None if that is not possible now.
     """
     if not gpus:
         what = "GPU: TensorFlow finds none and would train on the CPU, about a hundred "
@@ -168,7 +165,9 @@ def check_devices(
     if kernels.status == PROBLEM:  # Then train.py refuses to start.
         return
     if attempt is None:
-        yield Finding(OK, "computing: not tried while train.py runs")
+        yield Finding(
+            OK, "computing: not tried, as train.py runs or config.txt is wrong"
+        )
         return
     for with_xla in (False, True):
-        yield check_trial(attempt(with_xla), with_xla=with_xla)
+        yield check_trial(attempt(gpus[0], with_xla), with_xla=with_xla)

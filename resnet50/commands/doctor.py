@@ -5,7 +5,7 @@
 Each check prints one line: "ok"; "warning" if a training can start but will not run as
 it should; or "problem" if it cannot start. The brackets say what to do. The exit status
 is 1 if there is any problem. Takes about ten seconds, mostly to load TensorFlow, and
-longer with a GPU, on which it tries a convolution.
+longer with a GPU, on which it tries a training step.
 
     python -m resnet50 doctor --gpu-report
 
@@ -13,15 +13,17 @@ tries the GPU instead, for some ten to twenty minutes, and writes a report into 
 """
 
 import platform
-import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from resnet50 import command_line
 from resnet50.checks import agreement, cuda, data, disks, gpu, machine, software
 from resnet50.checks.agreement import Programs
+from resnet50.checks.cuda import Build, Gpu
 from resnet50.checks.findings import OK, PROBLEM, WARNING, Finding, guarded
-from resnet50.checks.gpu_report import write_report
+from resnet50.checks.gpu_report import CardPlan, write_report
+from resnet50.checks.gpu_trials import TrialOutcome, run_trial
 from resnet50.config.settings import Config
 from resnet50.dataset.images import Dataset
 from resnet50.dataset.listing import open_training_set, open_validation_set
@@ -127,26 +129,22 @@ def inspect_folders(config: Config) -> Iterator[Finding]:
         yield disks.check_writing(f"[train] {key}", folder, disks.try_to_write(folder))
 
 
-def attempt(with_xla: bool) -> cuda.Outcome:
-    """Tries train.py's device in a process of its own, which may crash."""
-    program = (
-        "from resnet50.training.devices import selection, trial; "
-        "selection.prepare_device(deterministic=False, notify=print); "
-        f"trial.compute({with_xla=})"
-    )
-    return cuda.run_child(sys.executable, "-c", program)
+def attempt(config: Config, build: Build, card: Gpu, with_xla: bool) -> TrialOutcome:
+    """Makes some training steps in a process of its own, which may crash."""
+    plan = CardPlan(config, card, build)
+    return run_trial("measure_step", plan.small_step(xla=with_xla))
 
 
-def inspect_gpu(running: Programs) -> Iterator[Finding]:
+def inspect_gpu(running: Programs, config: Config | None) -> Iterator[Finding]:
     """Checks the GPU, its driver and its libraries."""
     try:
         # Imported here so that everything else is printed before TensorFlow loads.
-        from resnet50.training.devices import trial
+        from resnet50.training.devices import reported
     except ImportError as error:
         what = f"TensorFlow: cannot be imported: {error}"
         yield Finding(PROBLEM, what, "python3 -m pip install 'tensorflow[and-cuda]'")
         return
-    build, cudnn = trial.find_build(), None
+    build, cudnn = reported.find_build(), None
     yield gpu.check_build(build)
     if build.cuda:
         yield gpu.check_driver(cuda.find_driver(), build)
@@ -156,14 +154,15 @@ def inspect_gpu(running: Programs) -> Iterator[Finding]:
         yield from gpu.check_gpu_memory(cuda.find_memory())
         name = f"libcudnn.so.{build.cudnn.split('.')[0]}"
         cudnn = cuda.find_cudnn(name, folders)
-    trying = None if running.trainer else attempt
-    yield from gpu.check_devices(trial.find_gpus(), build, cudnn, trying)
+    is_possible = config is not None and not running.trainer
+    trying = partial(attempt, config, build) if is_possible else None
+    yield from gpu.check_devices(reported.find_gpus(), build, cudnn, trying)
 
 
 def diagnose(args) -> Iterator[Finding]:
     """Yields all findings, the quick ones first."""
     yield from guarded("Python", inspect_software())
-    running = Programs(None, None)
+    running, config = Programs(None, None), None
     try:
         config = command_line.load_config(args)
     except UserError as error:
@@ -174,7 +173,7 @@ def diagnose(args) -> Iterator[Finding]:
         yield from guarded("machine", inspect_machine(config))
         yield from guarded("folders", inspect_folders(config))
         yield from guarded("training images", inspect_images(config))
-    yield from guarded("GPU", inspect_gpu(running), status=WARNING)
+    yield from guarded("GPU", inspect_gpu(running, config), status=WARNING)
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from resnet50.commands.doctor import CannotTrainError
 from resnet50.errors import UserError
 from resnet50.handoff.manifest import write_manifest
 from resnet50.network.model import ResNet50
-from resnet50.training.devices import trial
+from resnet50.training.devices import reported
 from tests.images import make_class_folders
 from tests.settings import PROJECT, SETTINGS, write_small_config
 
@@ -56,7 +56,7 @@ def test_the_command_for_real(config):
 def run(config, monkeypatch, capsys):
     def run(*flags, path=config):
         gpu = [Finding(OK, "GPU: made up")]
-        monkeypatch.setattr(doctor, "inspect_gpu", lambda running: gpu)
+        monkeypatch.setattr(doctor, "inspect_gpu", lambda running, config: gpu)
         monkeypatch.setattr("sys.argv", ["doctor", f"--config={path}", *flags])
         try:
             doctor.main()
@@ -116,11 +116,13 @@ def test_the_facts_about_a_gpu_reach_its_checks(monkeypatch):
     build = Build("2.21.0", "12.5.1", "9", ("sm_60", "compute_90"))
     versions = {"libcudnn.so.9": (9, 11, 0)}
     memory = [CardMemory("GeForce GTX 1080", 7 * 10**9, 8 * 10**9)]
-    monkeypatch.setattr(trial, "find_build", lambda: build)
-    monkeypatch.setattr(trial, "find_gpus", lambda: [Gpu("GeForce GTX 1080", (6, 1))])
+    monkeypatch.setattr(reported, "find_build", lambda: build)
+    monkeypatch.setattr(
+        reported, "find_gpus", lambda: [Gpu("GeForce GTX 1080", (6, 1))]
+    )
     monkeypatch.setattr(cuda, "find_cudnn", lambda name, folders: versions[name])
     monkeypatch.setattr(cuda, "find_memory", lambda: memory)
-    lines = list(map(str, doctor.inspect_gpu(Programs(None, "1"))))
+    lines = list(map(str, doctor.inspect_gpu(Programs(None, "1"), None)))
     assert lines[0] == "ok       TensorFlow: 2.21.0, CUDA 12.5.1, cuDNN 9"
     assert lines[3:] == [
         "ok       GPU memory: 7.0 of 8.0 GB are free on GeForce GTX 1080",
@@ -128,7 +130,7 @@ def test_the_facts_about_a_gpu_reach_its_checks(monkeypatch):
         "problem  cuDNN: 9.11.0 has no kernels for GeForce GTX 1080, compute "
         "capability 6.1 (python3 -m pip install 'nvidia-cudnn-cu12<9.11')",
         "ok       kernels: TensorFlow's are for sm_60, compute_90",
-        "ok       computing: not tried while train.py runs",
+        "ok       computing: not tried, as train.py runs or config.txt is wrong",
     ]
 
 

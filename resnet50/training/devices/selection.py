@@ -13,7 +13,7 @@ from resnet50.checks.findings import PROBLEM
 from resnet50.checks.gpu import check_kernels
 from resnet50.config.settings import ConfigError
 from resnet50.errors import UserError
-from resnet50.training.devices import trial
+from resnet50.training.devices import reported
 from resnet50.training.devices.hosts import HostDevices
 from resnet50.training.devices.meeting import Cluster
 from resnet50.training.devices.mirrored import MirroredDevices
@@ -98,8 +98,8 @@ def prepare_device(
 def _prepare_gpu(gpu: tf.config.PhysicalDevice, num_gpus: int) -> Device:
     # Without it, TensorFlow takes all of the card's memory at once.
     tf.config.experimental.set_memory_growth(gpu, True)
-    found = trial.describe_gpu(gpu)
-    kernels = check_kernels(found, trial.find_build())
+    found = reported.describe_gpu(gpu)
+    kernels = check_kernels(found, reported.find_build())
     if kernels.status == PROBLEM:
         raise DeviceError(f"{kernels.what} ({kernels.remedy})")
     return Device(found.name, found.capability, num_gpus)

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from resnet50.training.devices import trial
+from resnet50.training.devices import reported
 from resnet50.training.devices.memory import GpuMemoryError, MemoryNeed
 from resnet50.training.trials.subject import Subject
 
 
 def describe_gpus() -> dict:
     """The GPUs that TensorFlow finds, and what it was built for."""
-    return {"gpus": trial.find_gpus(), "build": trial.find_build()._asdict()}
+    return {"gpus": reported.find_gpus(), "build": reported.find_build()._asdict()}
 
 
 def _memory_bytes(device: str) -> dict[str, int]:

@@ -1,9 +1,8 @@
-"""What TensorFlow reports about itself and its GPUs, and a trial computation."""
+"""What TensorFlow reports about itself and its GPUs."""
 
 import tensorflow as tf
 
 from resnet50.checks.cuda import Build, Gpu
-from resnet50.network.tracing import traced
 
 
 def find_build() -> Build:
@@ -27,22 +26,3 @@ def describe_gpu(gpu: tf.config.PhysicalDevice) -> Gpu:
 def find_gpus() -> list[Gpu]:
     """The GPUs that TensorFlow finds; allocates none of their memory."""
     return [describe_gpu(gpu) for gpu in tf.config.list_physical_devices("GPU")]
-
-
-def compute(*, with_xla: bool) -> float:
-    """Computes a convolution and its gradient in one tf.function.
-
-    On a card without kernels this may end the process, so call it in a separate one.
-
-    Returns the sum of the gradient. Each of the 9 elements of a 3 x 3 kernel gets the
-    number of the image's 4 x 4 ones that it is multiplied with: (3 + 4 + 3)^2 = 100.
-    """
-
-    @traced(jit_compile=with_xla)
-    def gradient(images, kernel):
-        with tf.GradientTape() as tape:
-            tape.watch(kernel)
-            outputs = tf.nn.conv2d(images, kernel, 1, "SAME")
-        return tf.reduce_sum(tape.gradient(outputs, kernel))
-
-    return float(gradient(tf.ones((1, 4, 4, 1)), tf.ones((3, 3, 1, 1))))
