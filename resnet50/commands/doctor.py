@@ -15,6 +15,7 @@ tries the GPU instead, for some ten to twenty minutes, and writes a report into 
 import platform
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from resnet50 import command_line
