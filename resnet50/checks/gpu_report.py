@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
-from resnet50.checks import gpu, software
-from resnet50.checks.cuda import Build, Gpu, find_driver
+from resnet50.checks import cuda, gpu, software
+from resnet50.checks.cuda import Build, Gpu
 from resnet50.checks.disks import free_bytes
 from resnet50.checks.findings import OK, PROBLEM
 from resnet50.checks.gpu_bounds import (
@@ -172,8 +172,14 @@ def describe_machine(card: Gpu, build: Build) -> Iterator[str]:
     yield f"resnet50-two-process {version}, {datetime.date.today()}"
     major, minor = card.capability
     yield f"card: {card.name}, compute capability {major}.{minor}"
-    yield f"driver: {find_driver().version or 'version unknown'}"
+    for memory in cuda.find_memory():
+        free, total = memory.free_bytes / 1e9, memory.total_bytes / 1e9
+        yield f"memory: {memory.name}, {free:.1f} of {total:.1f} GB are free"
+    yield f"driver: {cuda.find_driver().version or 'version unknown'}"
     yield f"TensorFlow: {build.tensorflow} for CUDA {build.cuda}, cuDNN {build.cudnn}"
+    library = f"libcudnn.so.{build.cudnn.split('.')[0]}"
+    cudnn = cuda.find_cudnn(library, cuda.package_folders())
+    yield f"cuDNN: {'.'.join(map(str, cudnn)) if cudnn else 'version unknown'}"
     found = {d.name: d.version for d in metadata.distributions()}
     names = sorted(name for name in found if name and name.startswith("nvidia-cu"))
     packages = ", ".join(f"{name} {found[name]}" for name in names)

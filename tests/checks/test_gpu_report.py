@@ -2,7 +2,7 @@
 
 import pytest
 
-from resnet50.checks import gpu_bounds, gpu_report, gpu_trials
+from resnet50.checks import cuda, gpu_bounds, gpu_report, gpu_trials
 from resnet50.checks.findings import OK, PROBLEM, WARNING
 from resnet50.checks.gpu_report import BrokenBoundError, NoGpuError, ReportFileError
 from resnet50.checks.gpu_trials import TrialOutcome, run_trial, try_card
@@ -144,6 +144,22 @@ def test_a_batch_that_does_not_fit_is_no_failure(tmp_path):
     sizes = [a["subject"]["batch_size"] for n, a in calls if n == "measure_copy"]
     assert sizes == [256, 128, 64] * 2
     assert all("too large for the card's memory" in line for line in warnings)
+
+
+def test_the_report_begins_with_the_machine(tmp_path, monkeypatch):
+    cards = [cuda.CardMemory("a card", 70 * 10**9, 80 * 10**9)]
+    monkeypatch.setattr(cuda, "find_memory", lambda: cards)
+    monkeypatch.setattr(cuda, "find_driver", lambda: cuda.Driver("550.54", None, ""))
+    monkeypatch.setattr(cuda, "find_cudnn", lambda name, folders: (9, 10, len(name)))
+    lines, _, _ = report(tmp_path)
+    assert lines[0].startswith("resnet50-two-process ")
+    assert lines[1:6] == [
+        "card: a card, compute capability 8.0",
+        "memory: a card, 70.0 of 80.0 GB are free",
+        "driver: 550.54",
+        "TensorFlow: 2.21.0 for CUDA 12.5.1, cuDNN 9",
+        "cuDNN: 9.10.13",  # The name is libcudnn.so.9.
+    ]
 
 
 def judged(name, **changes):
