@@ -1,7 +1,7 @@
 """Copies the batches that were read to the device, ahead of the trainer, in a thread.
 
-A copy to a GPU waits until the steps before it have ended, and so does the thread that
-calls for it. In a thread of its own it runs beside the next step.
+A copy to a GPU starts when all steps before it have ended, and the thread that asks for
+it waits. In a thread of its own, the copy overlaps with the next step.
 """
 
 import threading
