@@ -172,17 +172,18 @@ def main() -> None:
         require_same(buffer.folder, manifest)
         with command_line.loading():
             # TensorFlow takes seconds; everything else has been checked before.
-            from resnet50.training.session import Run, Session
+            from resnet50.training.run_files import Run
+            from resnet50.training.session import Session
         observer = _Terminal(args, config, dataset, bar)
         run = Run(
             run_folder,
             describe(config, dataset),
-            dataset.batches_per_epoch(config.train.batch_size),
-            config.train.checkpoint_minutes,
-            config.train.keep_checkpoints,
-            args.profile,
-            cluster,
-            run_role,
+            batches_per_epoch=dataset.batches_per_epoch(config.train.batch_size),
+            checkpoint_minutes=config.train.checkpoint_minutes,
+            keep_checkpoints=config.train.keep_checkpoints,
+            profile_steps=args.profile,
+            cluster=cluster,
+            role=run_role,
         )
         session = Session(
             config,

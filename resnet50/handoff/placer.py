@@ -11,7 +11,7 @@ from queue import SimpleQueue
 from typing import Any
 
 # One is copied while the step of another one runs.
-_MAX_PLACED = 2
+MAX_PLACED = 2
 
 
 class Placer:
@@ -21,7 +21,7 @@ class Placer:
         """Prepares; ``place`` copies a batch to the device and returns the copy."""
         self._place = place
         self._requests: SimpleQueue[tuple[Future, Future] | None] = SimpleQueue()
-        self._room = threading.Semaphore(_MAX_PLACED)
+        self._room = threading.Semaphore(MAX_PLACED)
         self._is_stopped = False
         self._thread = threading.Thread(target=self._place_requested, daemon=True)
 
@@ -53,9 +53,10 @@ class Placer:
             read, placed = request
             try:
                 batch = read.result()
-                if not self._is_stopped:
+                if batch is not None and not self._is_stopped:
                     self._room.acquire()
-                placed.set_result(None if self._is_stopped else self._place(batch))
+                is_over = batch is None or self._is_stopped
+                placed.set_result(None if is_over else self._place(batch))
             except Exception as error:  # The trainer raises it.
                 placed.set_exception(error)
             # They hold the batch.

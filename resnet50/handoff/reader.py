@@ -72,7 +72,7 @@ class BatchSource:
 class ReaderSettings(NamedTuple):
     """How a BatchReader waits."""
 
-    read_ahead: int  # batches to hold in memory, with those on the device
+    read_ahead: int  # batches to hold, including those on the device
     sleep_seconds: float  # between two attempts to read a batch that does not exist
     how_to_start: str  # command that starts the preprocessor, for the user
 
@@ -216,7 +216,7 @@ class BatchReader:
                 self.reading_seconds += time.monotonic() - started
                 return Batch(step, position, *stored)
             except FileNotFoundError:
-                self._sleep_until_made()
+                self._sleep_and_count()
                 continue
             except OSError as error:
                 problem = f"{position} cannot be read, trying again: {error}"
@@ -242,7 +242,7 @@ class BatchReader:
         self._observer.notify(f"{damage}; deleted, to be created again")
         return ""
 
-    def _sleep_until_made(self) -> None:
+    def _sleep_and_count(self) -> None:
         started = time.monotonic()
         self._stop.wait(self._settings.sleep_seconds)
         seconds = time.monotonic() - started

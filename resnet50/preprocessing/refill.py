@@ -6,6 +6,7 @@ makes the missing ones, nearest first. So a restart, a trainer that resumes from
 older checkpoint, and a file deleted by hand need no special case.
 """
 
+import contextlib
 import errno
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -129,8 +130,8 @@ class Refill:
             try:
                 plan = self._poll(running.values())
             except OSError as error:
-                has_folder = isinstance(error, FolderLostError)
-                where = "" if has_folder else f"{self._buffer.folder}: "
+                names_folder = isinstance(error, FolderLostError)
+                where = "" if names_folder else f"{self._buffer.folder}: "
                 self._report(error, f"{where}{error}")
                 self._follower.sleep(sleep_seconds)
                 continue
@@ -199,9 +200,10 @@ class Refill:
 
     def _make_room(self, step: int) -> None:
         """Deletes the farthest batch, so that a nearer one fits on a full disk."""
-        farthest = max(self._to_steps(self._buffer.ready()), default=step)
-        if farthest > step:
-            self._buffer.delete(self._steps.position(farthest))
+        with contextlib.suppress(OSError):  # The next poll reports it.
+            farthest = max(self._to_steps(self._buffer.ready()), default=step)
+            if farthest > step:
+                self._buffer.delete(self._steps.position(farthest))
 
     def _finish(self, future: Future, step: int) -> bool:
         """Handles a worker's result; returns False if there was a problem.

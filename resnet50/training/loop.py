@@ -88,7 +88,8 @@ class Loop:
             raise
         except UserError:  # The reader has failed, but the weights are sound.
             if self._position != self._files.saved:
-                self._save(self._position)
+                self._require_finite(self._position)
+                self._files.save_at_end(self._position)
             raise
         if self._position != self._files.saved:
             self._require_finite(self._position)
@@ -121,7 +122,7 @@ class Loop:
             self._profile()
 
     def _poll(self, position: Position) -> None:
-        """Checks once a second, as it makes the host wait for the device."""
+        """Checks the losses, for which the host waits, and the preprocessor."""
         self._polled_at = time.monotonic()
         self._check_losses()
         self._reader.check_preprocessor()

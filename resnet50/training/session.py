@@ -55,16 +55,18 @@ class Session:
             notify=self.observer.notify,
             gpus=self.gpus,
         )
-        return self._choose(device)._train_on(device)
+        # Measured now: TensorFlow takes memory as soon as it creates a variable.
+        free_bytes = memory.free_gpu_bytes(device.name)
+        return self._choose(device)._train_on(device, free_bytes)
 
     def _choose(self, device: selection.Device) -> "Session":
-        """This session with what [train] leaves to the device or the checkpoint."""
+        """Returns this session with every "auto" of [train] decided."""
         run, num_hosts = self.run, max(1, len(self.run.cluster.addresses))
-        recorded = {}
-        if run.cluster.is_chief:
+        train, recorded = self.config.train, {}
+        if run.cluster.is_chief and "auto" in (train.precision, train.xla):
             recorded = resume.recorded(run.folder, self._epoch_start)
         train = choices.choose(
-            self.config.train,
+            train,
             device,
             max(1, device.num_gpus) * num_hosts,
             recorded,
@@ -81,7 +83,7 @@ class Session:
     def _epoch_start(self) -> int | None:
         return None if self.is_resumed else self.epochs.start
 
-    def _train_on(self, device: selection.Device) -> Position:
+    def _train_on(self, device: selection.Device, free_bytes: int | None) -> Position:
         train, notify = self.config.train, self.observer.notify
         folder, cluster = self.source.buffer.folder, self.run.cluster
         if not cluster.is_alone:
@@ -97,23 +99,20 @@ class Session:
             if cluster.is_chief:
                 self._announce(min(start, end))
             if start >= end:
-                notify(f"{self.run.folder}: is trained up to {end} already")
+                notify(f"{self.run.folder}: is already trained up to {end}")
                 return start
-            with self._memory_watched(training, device, devices):
+            with self._memory_watched(training, devices, free_bytes):
                 return self._run_loop(training, devices, start, end)
 
     def _memory_watched(
-        self, training: Training, device: selection.Device, devices: Devices
+        self, training: Training, devices: Devices, free_bytes: int | None
     ) -> contextlib.AbstractContextManager:
-        """Says how much of a GPU's memory is needed, and if the block fills it."""
-        if not device.num_gpus:
+        """Reports the GPU memory that is needed, and that it is full in one line."""
+        if not devices.has_gpu:
             return contextlib.nullcontext()
-        train, augmentation = self.config.train, self.config.augmentation
-        later = [size for _, size in augmentation.crop_size_schedule]
-        crop_size = max([augmentation.crop_size, *later])
+        train, crop_size = self.config.train, self.config.augmentation.crop_size
         need = memory.MemoryNeed(train, crop_size, training.model.num_parameters)
         batch_size = train.batch_size // devices.count
-        free_bytes = memory.free_gpu_bytes(device.name)
         if free_bytes is not None:
             self.observer.notify(need.line(batch_size, free_bytes))
         return need.reported(batch_size, free_bytes)

@@ -11,6 +11,7 @@ from resnet50.training.devices.selection import Device, DeviceError
 # The lowest compute capabilities with Tensor Cores for a type:
 # https://docs.nvidia.com/cuda/cuda-c-programming-guide, "arithmetic instructions".
 # Below them float16 still works, but bfloat16 has no convolutions.
+# The best first.
 _TENSOR_CORES = {"bfloat16": (8, 0), "float16": (7, 0)}
 
 
@@ -21,14 +22,14 @@ def choose(
     recorded: dict,
     notify: Callable[[str], None],
 ) -> TrainConfig:
-    """Replaces "auto", and an xla that cannot be, by what the device is best at.
+    """Decides "auto" for the device, and turns XLA off where it cannot work.
 
     Args:
         train: [train] of config.txt.
         device: The result of ``prepare_device``.
         num_devices: Number of devices that share a batch.
-        recorded: Of the checkpoint to resume from: its choices take the place of new
-            ones.
+        recorded: The description in the checkpoint to resume from; its values win
+            over new choices.
         notify: Takes a line for the user.
 
     Raises:

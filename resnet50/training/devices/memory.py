@@ -4,11 +4,13 @@ import bisect
 import contextlib
 from collections.abc import Iterator
 
+import numpy as np
 import tensorflow as tf
 
 from resnet50.checks.cuda import find_memory
 from resnet50.config.settings import TrainConfig
 from resnet50.errors import UserError
+from resnet50.handoff.placer import MAX_PLACED
 
 # The most bytes that the tensors of a step need at once, for each pixel of a batch:
 # mainly activations that are kept for the gradients. From the step's graph, with which
@@ -32,7 +34,7 @@ class MemoryNeed:
     """What a training with some settings needs on each GPU."""
 
     def __init__(self, train: TrainConfig, crop_size: int, num_parameters: int):
-        """Takes [train] after ``choices.choose``, and the largest crop size."""
+        """Takes [train] after ``choices.choose``."""
         self._train = train
         self._pixels = crop_size**2
         # The weights and the velocity, and what some settings add.
@@ -50,7 +52,10 @@ class MemoryNeed:
 
     def estimate_bytes(self, batch_size: int) -> float:
         """All memory that a training needs with so many images on the GPU."""
-        batches = self._train.read_ahead * batch_size * self._pixels * 3 * _FLOAT_BYTES
+        # Those that were copied ahead, and that of the step.
+        num_batches = min(self._train.read_ahead, MAX_PLACED) + 1
+        value_bytes = np.dtype(self._train.dtype).itemsize
+        batches = num_batches * batch_size * self._pixels * 3 * value_bytes
         tensors = self.step_bytes(batch_size) + self._variables_bytes + batches
         return _GAPS_FACTOR * tensors + _CONTEXT_BYTES
 

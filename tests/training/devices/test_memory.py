@@ -63,12 +63,12 @@ def test_more_variables_need_more(key, value):
 
 def test_a_batch_that_fits_and_one_that_does_not():
     assert need().line(64, 7.9e9) == (
-        "batches of 64 in float32 need about 7.2 GB; 7.9 GB of the GPU's memory are "
+        "batches of 64 in float32 need about 7.1 GB; 7.9 GB of the GPU's memory are "
         "free"
     )
     assert need().line(64, 5.5e9) == (
-        "warning: batches of 64 in float32 need about 7.2 GB, but 5.5 GB of the GPU's "
-        "memory are free; batches of 46 should fit"
+        "warning: batches of 64 in float32 need about 7.1 GB, but 5.5 GB of the GPU's "
+        "memory are free; batches of 47 should fit"
     )
 
 
@@ -80,8 +80,8 @@ def test_full_memory_is_one_line_with_a_batch_that_fits():
     with pytest.raises(GpuMemoryError) as caught:
         fill(64, 5.5e9)
     assert str(caught.value) == (
-        "the memory of the GPU is full: batches of 64 in float32 need about 7.2 GB, "
-        "5.5 GB were free at the start (use --batch_size=46 in both terminals)"
+        "the memory of the GPU is full: batches of 64 in float32 need about 7.1 GB, "
+        "5.5 GB were free at the start (use --batch_size=47 in both terminals)"
     )
     # Where the estimate says that it fits, or nobody knows, less is recommended.
     for free in (16e9, None):
