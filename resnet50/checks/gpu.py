@@ -64,6 +64,18 @@ def check_libraries(build: Build, reasons: dict[str, str]) -> Finding:
     return Finding(WARNING, what, remedy)
 
 
+# The lowest compute capabilities with Tensor Cores for a precision, the best first:
+# https://docs.nvidia.com/cuda/cuda-c-programming-guide, "arithmetic instructions".
+# Below them float16 still works, but bfloat16 has no convolutions.
+TENSOR_CORES = {"bfloat16": (8, 0), "float16": (7, 0)}
+
+
+def best_precision(capability: tuple[int, int]) -> str:
+    """What a card of a compute capability computes fastest in."""
+    able = [kind for kind, least in TENSOR_CORES.items() if capability >= least]
+    return able[0] if able else "float32"
+
+
 def _named(gpu: Gpu) -> str:
     return f"{gpu.name}, compute capability {'.'.join(map(str, gpu.capability))}"
 

@@ -64,12 +64,10 @@ class CardPlan:
             "xla": False,
         }
         self._has_xla = gpu.check_kernels(card, build).status == OK
-        # As train.py chooses; see training.devices.selection.
+        self.best = gpu.best_precision(card.capability)
         self.modes = ["float32", "float16"]
-        self.best = "float16" if card.capability >= (7, 0) else "float32"
-        if card.capability >= (8, 0):
+        if self.best == "bfloat16":  # Such a card has TF32, too.
             self.modes += ["float32 with TF32", "bfloat16"]
-            self.best = "bfloat16"
 
     def _subject(self, mode: str, batch_size: int, **changes) -> dict:
         """The subject of a trial; further keys of [train] or of Subject."""

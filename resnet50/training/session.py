@@ -56,7 +56,7 @@ class Session:
             gpus=self.gpus,
         )
         # Measured now: TensorFlow takes memory as soon as it creates a variable.
-        free_bytes = memory.free_gpu_bytes(device.name)
+        free_bytes = memory.free_gpu_bytes(device.name) if device.num_gpus else None
         return self._choose(device)._train_on(device, free_bytes)
 
     def _choose(self, device: selection.Device) -> "Session":

@@ -5,14 +5,9 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from resnet50.checks.gpu import TENSOR_CORES, best_precision
 from resnet50.config.settings import TrainConfig
 from resnet50.training.devices.selection import Device, DeviceError
-
-# The lowest compute capabilities with Tensor Cores for a type:
-# https://docs.nvidia.com/cuda/cuda-c-programming-guide, "arithmetic instructions".
-# Below them float16 still works, but bfloat16 has no convolutions.
-# The best first.
-_TENSOR_CORES = {"bfloat16": (8, 0), "float16": (7, 0)}
 
 
 def choose(
@@ -39,9 +34,7 @@ def choose(
     if precision == "auto":
         precision = recorded.get("precision", "auto")
     if precision == "auto":
-        capability = device.compute_capability or (0, 0)
-        able = [kind for kind in _TENSOR_CORES if capability >= _TENSOR_CORES[kind]]
-        precision = able[0] if able else "float32"
+        precision = best_precision(device.compute_capability or (0, 0))
     if xla == "auto":
         xla = recorded.get("xla", "auto")
     if xla == "auto":
@@ -73,7 +66,7 @@ def check_precision(
             "for a GPU, and float16 is many times slower here"
         )
         return
-    needed = _TENSOR_CORES[precision]
+    needed = TENSOR_CORES[precision]
     if device.compute_capability >= needed:
         return
     lack = (
