@@ -12,12 +12,14 @@ import argparse
 import contextlib
 import time
 
-import torch
-import torchvision
+PRECISIONS = ("float32", "float16", "bfloat16")
 
 
 def make_step(args: argparse.Namespace, device: str):
     """Creates the network and a batch; returns a function that makes a step."""
+    import torch
+    import torchvision
+
     network = torchvision.models.resnet50().to(device)
     network = network.to(memory_format=torch.channels_last)
     forward = torch.compile(network, mode=args.compile) if args.compile else network
@@ -34,7 +36,7 @@ def make_step(args: argparse.Namespace, device: str):
     scaler = torch.amp.GradScaler(device, enabled=precision is torch.float16)
     compute_loss = torch.nn.functional.cross_entropy
 
-    def step() -> torch.Tensor:
+    def step():
         optimizer.zero_grad(set_to_none=True)
         with cast:
             loss = compute_loss(forward(images), labels)
@@ -61,21 +63,27 @@ def measure(step, seconds: float) -> float:
     return num_steps / min(run(num_steps) for _ in range(3))
 
 
-def main() -> None:
-    """Prints images/s and peak memory."""
+def parse_arguments() -> argparse.Namespace:
+    """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--batch_size", type=int, default=256)
     parser.add_argument("--crop_size", type=int, default=224)
-    precisions = ["float32", "float16", "bfloat16"]
-    parser.add_argument("--precision", choices=precisions, default="bfloat16")
+    parser.add_argument("--precision", choices=PRECISIONS, default="bfloat16")
     modes = ["default", "reduce-overhead", "max-autotune"]
     parser.add_argument("--compile", choices=modes, help="mode of torch.compile")
-    parser.add_argument("--seconds", type=float, default=3)
-    args = parser.parse_args()
+    parser.add_argument("--seconds", type=float, default=3, help="of each round")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Prints images/s and peak memory."""
+    args = parse_arguments()
+    import torch
+
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cudnn.benchmark = True
-    torch.set_float32_matmul_precision("high")  # TF32
     torch.backends.cudnn.allow_tf32 = True
+    torch.set_float32_matmul_precision("high")  # TF32
     speed = measure(make_step(args, device), args.seconds) * args.batch_size
     name = torch.cuda.get_device_name() if device == "cuda" else "the CPU"
     peak = torch.cuda.max_memory_allocated() if device == "cuda" else 0
