@@ -2,7 +2,7 @@
 
     python3 -m benchmarks.batch_checksums [--folder /dev/shm] [--batch_size 256]
 
-Reads a batch as the trainer does, in pieces that stay in the processor's cache, with and
+Reads a batch as the trainer does, in pieces that fit the processor's cache, with and
 without a checksum of each piece. "sum" adds the bytes as 64-bit integers, the cheapest
 checksum that notices every single flipped byte; "crc32" is zlib's; "xxh3" needs the
 package xxhash, and is left out without it. Prints the median ratios of processor time.
