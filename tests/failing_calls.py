@@ -70,8 +70,7 @@ OPERATIONS = {
     "list": ("getdents64",),
     "lock": ("flock",),
     "stat": (
-        ("stat", "lstat", "newfstatat", "statx")
-        + ("access", "faccessat", "faccessat2")
+        ("stat", "lstat", "newfstatat", "statx") + ("access", "faccessat", "faccessat2")
     ),
 }
 _MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
@@ -203,7 +202,10 @@ class FailingProgram:
     def _serve(self, descriptor: int) -> None:
         poll = select.poll()
         poll.register(descriptor, select.POLLIN)
-        notice, answer = ctypes.create_string_buffer(80), ctypes.create_string_buffer(24)
+        notice, answer = (
+            ctypes.create_string_buffer(80),
+            ctypes.create_string_buffer(24),
+        )
         while True:
             events = poll.poll()
             if not events[0][1] & select.POLLIN:  # All its processes have ended.

@@ -9,6 +9,7 @@ folder, the lock keeps nobody out any more, and the owner must take its role aga
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import time
@@ -30,12 +31,20 @@ _RETRY_SECONDS = 0.5
 _RETURN_SECONDS = 60.0
 
 
+# Errors of a file system that has no locks, or whose lock server is down.
+_NO_LOCKS_ERRORS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
+_NO_LOCKS = (
+    "this file system has no locks, or its lock server is down; choose another folder, "
+    "or mount it with locks"
+)
+
+
 class AlreadyRunningError(UserError):
     """Another living process has this role in the folder."""
 
 
 class LockError(UserError):
-    """The lock file cannot be opened."""
+    """The lock file cannot be opened or locked."""
 
 
 class FolderLostError(OSError):
@@ -89,8 +98,14 @@ class Role:
         return True
 
     def _require_folder(self, make_folder: bool) -> None:
-        folder = self.folder.resolve()
+        try:
+            folder = self.folder.resolve()
+        except RuntimeError:
+            message = f"{self.folder}: is a link that leads to itself (remove it)"
+            raise FolderLostError(message) from None
         is_there = folder.is_dir()
+        if folder.exists() and not is_there:
+            raise FolderLostError(f"{self.folder}: is no folder any more (remove it)")
         nearest = folder if is_there else folder.parent
         if not nearest.is_dir():
             raise FolderLostError(
@@ -160,7 +175,10 @@ def exclusive_role(folder: Path, role: str) -> Iterator[Role]:
         held = Role(folder, role)
     except OSError as error:
         path = _lock_path(folder, role)
-        raise LockError(f"{path}: cannot be opened: {error.strerror}") from None
+        remedy = _NO_LOCKS if error.errno in _NO_LOCKS_ERRORS else "is it writable?"
+        raise LockError(
+            f"{path}: cannot be locked: {error.strerror} ({remedy})"
+        ) from None
     with contextlib.closing(held):
         yield held
 

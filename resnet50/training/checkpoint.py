@@ -84,6 +84,14 @@ def checkpoint_bytes(training: Training) -> int:
     return sum(v.dtype.size * v.shape.num_elements() for v in training.variables)
 
 
+def _unreadable(path: Path, reason: str, checkpoint: Path) -> CheckpointError:
+    """The error of a checkpoint that may be sound."""
+    return CheckpointError(
+        f"{path}: cannot be read: {reason} (try again; if it stays so, move "
+        f"{checkpoint} away, and --resume takes the one before)"
+    )
+
+
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
@@ -96,7 +104,7 @@ def read_description(path: Path) -> dict:
     """Verifies a checkpoint's checksums and returns its description.
 
     Raises:
-        CheckpointError: It is missing or damaged.
+        CheckpointError: It is missing or damaged, or cannot be read now.
     """
     if not path.is_dir():
         raise CheckpointError(
@@ -109,8 +117,10 @@ def read_description(path: Path) -> dict:
         damaged = sorted(
             name for name, sha256 in checksums.items() if _sha256(path / name) != sha256
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
         raise DamagedCheckpointError(f"{path}: is damaged: {error!r}") from None
+    except OSError as error:
+        raise _unreadable(error.filename or path, error.strerror, path) from None
     if damaged:
         raise DamagedCheckpointError(
             f"{path}: is damaged: {', '.join(damaged)} does not have the checksum in "
@@ -152,6 +162,8 @@ def _read_variables(
             status.assert_consumed()
         else:
             status.assert_existing_objects_matched().expect_partial()
+    except tf.errors.OpError as error:
+        raise _unreadable(path, error.message, path) from None
     except (AssertionError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(
@@ -162,7 +174,10 @@ def _read_variables(
 
 def has_average(path: Path) -> bool:
     """Whether an undamaged checkpoint holds averaged weights."""
-    names = (name for name, _ in tf.train.list_variables(str(path / _VARIABLES)))
+    try:
+        names = [name for name, _ in tf.train.list_variables(str(path / _VARIABLES))]
+    except tf.errors.OpError as error:
+        raise _unreadable(path, error.message, path) from None
     return any(name.startswith("training/average/") for name in names)
 
 
