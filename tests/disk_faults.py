@@ -1,6 +1,6 @@
 """Every kind of file fails, at the start and while both programs run.
 
-    python -m tests.disk_faults [--only=TEXT] [--folder=FOLDER]
+    python -m tests.disk_faults [--only=TEXT]
 
 Each row of the table is one fault: system calls of one of the real scripts fail on one
 kind of file (see ``failing_calls``), a folder is deleted, replaced or unmounted, a real
@@ -24,6 +24,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,7 +34,7 @@ from resnet50.demo.pictures import make_images
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.progress import ProgressError, read_progress
 from resnet50.training.checkpoint_folders import list_checkpoints
-from tests.failing_calls import FailingProgram, Fault, why_not
+from tests.failing_calls import PRETEND, FailingProgram, Fault, why_not
 from tests.settings import PROJECT, write_small_config
 
 PREPROCESSOR, TRAINER = "runtime_preprocessing.py", "train.py"
@@ -83,6 +84,7 @@ class Scene:
         self.buffer, self.models = folder / "buffer", folder / "saved_models"
         self.run = self.models / "run"
         self.images = folder / "images"
+        self.cache = str(images.parent / "numba")
         self.programs: dict[str, FailingProgram] = {}
 
     def log(self, script: str) -> Path:
@@ -97,7 +99,7 @@ class Scene:
         # Its own session, so that its workers can be killed with it.
         program = FailingProgram(
             words, self.log(label or script), list(faults), cwd=PROJECT,
-            start_new_session=True,
+            start_new_session=True, env={**os.environ, "NUMBA_CACHE_DIR": self.cache},
         )  # fmt: skip
         self.programs[label or script] = program
         return program
@@ -151,12 +153,13 @@ class Row(NamedTuple):
     """A fault, and what it should lead to."""
 
     name: str
-    program: str  # the one that hears of it
-    begin: Callable[[Scene], None] | None  # a change of folders ...
-    end: Callable[[Scene], None] | None
-    fault: tuple | None  # ... or the arguments of Fault
+    program: str  # the one that reports it
+    fault: tuple | None  # the arguments of Fault
     outcome: str  # "ended", "said" (and went on) or "silent"
     line: str  # part of the line
+    # What happens when the fault begins and ends, besides the failing calls.
+    begin: Callable[[Scene], None] = lambda scene: None
+    end: Callable[[Scene], None] = lambda scene: None
     is_cold: bool = False  # whether the folder is empty at the start
     flags: tuple[str, ...] = ()
 
@@ -179,24 +182,25 @@ def failing(
     line: str = "",
     *,
     first: int = 1,
+    begin: Callable[[Scene], None] = lambda scene: None,
     is_cold: bool = False,
     flags: tuple[str, ...] = (),
 ) -> list[Row]:
     """A row for each error; its text must be in the line, besides ``line``."""
     rows = []
     for code in errors.split():
-        number = None if code == "hang" else getattr(errno, code)
+        others = {"hang": None, "PRETEND": PRETEND}
+        number = others[code] if code in others else getattr(errno, code)
         rows.append(
             Row(
                 f"{name}: {operations} {code}",
                 program,
-                None,
-                None,
                 (operations, pattern, number, first),
                 outcome,
                 line,
-                is_cold,
-                flags,
+                begin,
+                is_cold=is_cold,
+                flags=flags,
             )
         )
     return rows
@@ -215,16 +219,14 @@ class Disturbance:
         return self.fault.num_hits if self.fault else 1
 
     def begin(self) -> None:
+        self.row.begin(self._scene)
         if self.fault:
             self.fault.is_in_force = True
-        else:
-            self.row.begin(self._scene)
 
     def end(self) -> None:
         if self.fault:
             self.fault.is_in_force = False
-        else:
-            self.row.end(self._scene)
+        self.row.end(self._scene)
 
 
 def observe(
@@ -237,7 +239,7 @@ def observe(
     row, process = disturbance.row, scene.programs[script].process
     number = row.fault[2] if row.fault else None
     texts = [row.line] if row.line else []
-    texts += [os.strerror(number)] if number else []
+    texts += [os.strerror(number)] if number and number > 0 else []
     deadline = time.monotonic() + _STUCK_SECONDS
     hit_at = None
     while True:
@@ -379,6 +381,7 @@ def start_trainer(scene: Scene, reference: Reference, row: Row) -> Result:
             shutil.copytree(source, target, copy_function=os.link)
         shutil.copy(reference.run / "metrics.csv", scene.run)
         (scene.run / ".writing-0").mkdir()
+        (scene.run / ".writing-0" / "half").touch()
     flags = () if row.is_cold else row.flags or ("--resume",)
     epochs = 1 if row.is_cold else 2 if "--epoch_start=1" in flags else 3
     last = f"--epoch_end={epochs}"
@@ -417,10 +420,16 @@ def start_trainers(
 class Disturbed:
     """A training that is disturbed by one row after the other, while it runs."""
 
-    def __init__(self, folder: Path, reference: Reference, rows: list[Row]):
-        self.scene = scene = Scene(
-            folder, reference.images, train={"checkpoint_minutes": 0.05}
-        )
+    def __init__(
+        self,
+        folder: Path,
+        reference: Reference,
+        rows: list[Row],
+        prepare: Callable[[Scene], None],
+    ):
+        settings = {"checkpoint_minutes": 0.05}
+        self.scene = scene = Scene(folder, reference.images, train=settings)
+        prepare(scene)
         self._reference = reference
         self._disturbances = [Disturbance(row, scene) for row in rows]
         for script in (PREPROCESSOR, TRAINER):
@@ -428,9 +437,8 @@ class Disturbed:
         wait_until(lambda: scene.step() > 0 or self._has_ended(), "a first step")
 
     def _start(self, script: str, *flags: str) -> None:
-        faults = [d.fault for d in self._disturbances if d.fault]
-        faults = [f for d in self._disturbances if d.row.program == script
-                  for f in d.faults]  # fmt: skip
+        mine = [d for d in self._disturbances if d.row.program == script]
+        faults = [fault for disturbance in mine for fault in disturbance.faults]
         self.scene.start(script, *flags, faults=faults)
 
     def _has_ended(self) -> bool:
@@ -466,13 +474,16 @@ class Disturbed:
 
 
 def disturb_running(
-    folder: Path, reference: Reference, rows: list[Row]
+    folder: Path,
+    reference: Reference,
+    rows: list[Row],
+    prepare: Callable[[Scene], None] = lambda scene: None,
 ) -> Iterator[Result]:
-    """Disturbs trainings until all rows are done."""
+    """Disturbs trainings until all rows are done; ``prepare`` gets each scene."""
     left, number = list(rows), 0
     while left:
         number += 1
-        training = Disturbed(folder / f"training-{number}", reference, left)
+        training = Disturbed(folder / f"training-{number}", reference, left, prepare)
         results, index = [], 0
         problem = None
         try:
@@ -504,6 +515,11 @@ IMAGES = "*/images/train"
 BATCH = f"{BUFFER}/*_0*.npy"
 ANY_TEMPORARY = f"{BUFFER}/.writing-*.npy.tmp"
 
+
+def empty_cache(scene: Scene) -> None:
+    shutil.rmtree(scene.cache)
+
+
 AT_PREPROCESSOR_START = [
     *failing("config.txt", PREPROCESSOR, "open", "*/config.txt", "EIO EACCES", "ended"),
     *failing("config.txt", PREPROCESSOR, "read", "*/config.txt", "EIO", "ended"),
@@ -524,8 +540,6 @@ AT_PREPROCESSOR_START = [
              "EIO ENOLCK EOPNOTSUPP", "ended"),
     *failing("lock", PREPROCESSOR, "write", f"{BUFFER}/runtime_*.lock", "EIO ENOSPC",
              "silent"),
-    *failing("trainer's lock", PREPROCESSOR, "lock", f"{BUFFER}/train.lock",
-             "ENOLCK", "silent"),
     *failing("index", PREPROCESSOR, "read", f"{BUFFER}/dataset_index*", "EIO", "silent"),
     *failing("index", PREPROCESSOR, "create write", f"{BUFFER}/.writing-*.npz.tmp",
              "EIO ENOSPC", "silent", is_cold=True),
@@ -557,6 +571,10 @@ AT_PREPROCESSOR_START = [
     *failing("batch", PREPROCESSOR, "fsync", ANY_TEMPORARY, "EIO ENOSPC EDQUOT", "said"),
     *failing("batch", PREPROCESSOR, "rename", BATCH, "EIO EROFS", "said"),
     *failing("whole buffer folder", PREPROCESSOR, "stat", f"{BUFFER}*", "EIO", "ended"),
+    *failing("numba's cache", PREPROCESSOR, "open", "*/numba/*", "EIO", "silent"),
+    *failing("numba's cache", PREPROCESSOR, "read", "*/numba/*", "EIO", "silent"),
+    *failing("numba's cache", PREPROCESSOR, "create write mkdir", "*/numba*",
+             "EIO ENOSPC EROFS EDQUOT", "silent", begin=empty_cache),
 ]  # fmt: skip
 
 CHECKPOINT = f"{RUN}/1"
@@ -595,7 +613,7 @@ AT_TRAINER_START = [
     *failing("progress", TRAINER, "create", f"{BUFFER}/*.txt*", "EIO EROFS ENOSPC",
              "ended"),
     *failing("progress", TRAINER, "rename", f"{BUFFER}/training_progress.txt", "EIO",
-             "silent"),
+             "ended"),
     *failing("saved_models_folder", TRAINER, "stat", f"{RUN}*", "EIO", "ended"),
 ]  # fmt: skip
 
@@ -650,22 +668,337 @@ WHILE_RUNNING = [
     *failing("metrics.csv", TRAINER, "rename", f"{RUN}/metrics.csv", "EIO", "said"),
 ]  # fmt: skip
 
+# Folders that are replaced under both programs.
+
+
+def replaced(
+    name: str,
+    program: str,
+    place: str,
+    line: str,
+    put: Callable[[Path], object] = lambda path: None,
+    *,
+    is_back: bool = False,
+) -> Row:
+    """A row in which a folder is moved away and something else is put there.
+
+    At the end this is removed if it is no folder, and the folder returns if is_back.
+    """
+
+    def away(scene: Scene) -> tuple[Path, Path]:
+        path = getattr(scene, place)
+        return path, path.with_name(f"{path.name}-away")
+
+    def begin(scene: Scene) -> None:
+        path, other = away(scene)
+        path.rename(other)
+        put(path)
+
+    def end(scene: Scene) -> None:
+        path, other = away(scene)
+        if path.is_symlink() or path.is_file():
+            path.unlink()
+        if is_back:
+            shutil.rmtree(path, ignore_errors=True)
+            other.rename(path)
+        else:
+            shutil.rmtree(other)
+            getattr(scene, place).parent.mkdir(parents=True, exist_ok=True)
+            if place == "models":
+                scene.models.mkdir(exist_ok=True)
+
+    return Row(f"{place}: {name}", program, None, "said", line, begin, end)
+
+
+def link_to_new_folder(path: Path) -> None:
+    other = path.with_name(f"{path.name}-{time.monotonic_ns()}")
+    other.mkdir()
+    path.symlink_to(other)
+
+
+def delete(path: Path) -> None:
+    """Deletes a folder that both programs write into."""
+    while path.exists():
+        shutil.rmtree(path, ignore_errors=True)
+
+
+_NO_FOLDER, _CREATED = "is no folder any more", "was deleted; created again"
+_FOLDER_ABOVE, _CONTINUES = "so is the folder above it", "was deleted; the training"
+_GONE, _CIRCLE = "cannot be made: none of the", "leads to itself"
+
+FOLDERS = [
+    Row("buffer: deleted", PREPROCESSOR, None, "said", _CREATED,
+        lambda scene: delete(scene.buffer)),
+    replaced("moved away", PREPROCESSOR, "buffer", _CREATED),
+    replaced("replaced by an empty folder", PREPROCESSOR, "buffer", _CREATED, Path.mkdir),
+    replaced("replaced by a file", PREPROCESSOR, "buffer", _NO_FOLDER, Path.touch),
+    replaced("replaced by a file", TRAINER, "buffer", _NO_FOLDER, Path.touch),
+    replaced("replaced by a link to a folder", PREPROCESSOR, "buffer", _CREATED,
+             link_to_new_folder),
+    replaced("replaced by a broken link", PREPROCESSOR, "buffer", _FOLDER_ABOVE,
+             lambda path: path.symlink_to("nowhere/at/all")),
+    replaced("replaced by a link to itself", PREPROCESSOR, "buffer", _CIRCLE,
+             lambda path: path.symlink_to(path)),
+    replaced("replaced by a link to itself", TRAINER, "buffer", _CIRCLE,
+             lambda path: path.symlink_to(path)),
+    Row("run: deleted", TRAINER, None, "said", _CREATED, lambda scene: delete(scene.run)),
+    replaced("moved away", TRAINER, "run", _CREATED),
+    replaced("replaced by an empty folder", TRAINER, "run", _CREATED, Path.mkdir),
+    replaced("replaced by a file", TRAINER, "run", _NO_FOLDER, Path.touch),
+    replaced("replaced by a link to a folder", TRAINER, "run", _CREATED,
+             link_to_new_folder),
+    replaced("replaced by a broken link", TRAINER, "run", _FOLDER_ABOVE,
+             lambda path: path.symlink_to("nowhere/at/all")),
+    replaced("replaced by a link to itself", TRAINER, "run", _CIRCLE,
+             lambda path: path.symlink_to(path)),
+    replaced("moved away", TRAINER, "models", _FOLDER_ABOVE),
+    replaced("moved away for a while", PREPROCESSOR, "images", _GONE, is_back=True),
+    replaced("replaced by an empty folder for a while", PREPROCESSOR, "images", _GONE,
+             Path.mkdir, is_back=True),
+    replaced("replaced by a file for a while", PREPROCESSOR, "images", _GONE,
+             Path.touch, is_back=True),
+]  # fmt: skip
+
+# Real disks: a tmpfs for each folder.
+
+_MOUNTED = ("buffer", "models", "images")
+
+
+def mount(*words: object) -> None:
+    subprocess.run(["mount", *map(str, words)], check=True)
+
+
+def disk_of(scene: Scene, place: str) -> Path:
+    return scene.folder / f"disk-{place}"
+
+
+def mount_disks(scene: Scene) -> None:
+    """Puts each folder on a disk of its own."""
+    for place in _MOUNTED:
+        disk, path = disk_of(scene, place), getattr(scene, place)
+        disk.mkdir()
+        mount("-t", "tmpfs", "-o", "size=1g", "tmpfs", disk)
+        if path.exists():
+            shutil.copytree(path, disk, dirs_exist_ok=True, symlinks=True)
+            shutil.rmtree(path)
+        path.mkdir()
+        mount("--bind", disk, path)
+
+
+def unmounted(program: str, place: str, line: str) -> Row:
+    def begin(scene: Scene) -> None:
+        subprocess.run(["umount", "-l", getattr(scene, place)], check=True)
+
+    def end(scene: Scene) -> None:
+        mount("--bind", disk_of(scene, place), getattr(scene, place))
+
+    return Row(f"{place}: unmounted", program, None, "said", line, begin, end)
+
+
+def read_only(program: str, place: str) -> Row:
+    line = os.strerror(errno.EROFS)
+
+    def begin(scene: Scene) -> None:
+        path = getattr(scene, place)
+        mount("--bind", disk_of(scene, place), path)
+        mount("-o", "remount,ro,bind", path)
+
+    def end(scene: Scene) -> None:
+        subprocess.run(["umount", "-l", getattr(scene, place)], check=True)
+
+    return Row(f"{place}: read-only", program, None, "said", line, begin, end)
+
+
+def full(program: str, place: str) -> Row:
+    """Another program fills the disk, again and again: the trainer makes room."""
+    is_over, threads = threading.Event(), []
+
+    def keep_full(ballast: Path) -> None:
+        with ballast.open("wb", buffering=0) as file:
+            while not is_over.is_set():
+                try:
+                    file.write(bytes(4096))
+                except OSError:
+                    time.sleep(0.001)
+        ballast.unlink()
+
+    def begin(scene: Scene) -> None:
+        is_over.clear()
+        ballast = disk_of(scene, place) / "ballast"
+        threads.append(threading.Thread(target=keep_full, args=(ballast,)))
+        threads[-1].start()
+
+    def end(scene: Scene) -> None:
+        is_over.set()
+        threads.pop().join()
+
+    line = os.strerror(errno.ENOSPC)
+    return Row(f"{place}: full", program, None, "said", line, begin, end)
+
+
+MOUNTS = [
+    unmounted(PREPROCESSOR, "buffer", "is on another disk than before"),
+    unmounted(TRAINER, "buffer", "is on another disk than before"),
+    read_only(PREPROCESSOR, "buffer"),
+    read_only(TRAINER, "buffer"),
+    full(PREPROCESSOR, "buffer"),
+    unmounted(TRAINER, "models", "is on another disk than before"),
+    read_only(TRAINER, "models"),
+    full(TRAINER, "models"),
+    unmounted(PREPROCESSOR, "images", _GONE),
+]
+
+# Two hosts, or two terminals, that start the same.
+
+_RUNS = "already runs here"
+_ANY_LOCK = "*/*.lock"
+
+STARTED_TWICE = [
+    Row("a second trainer", TRAINER, None, "ended", _RUNS),
+    Row("a second preprocessor", PREPROCESSOR, None, "ended", _RUNS),
+    Row("two trainers at once", TRAINER, None, "ended", _RUNS, is_cold=True),
+    Row("two preprocessors at once", PREPROCESSOR, None, "ended", _RUNS, is_cold=True),
+    *failing("a second trainer, locks do not reach it", TRAINER, "lock", _ANY_LOCK,
+             "PRETEND", "silent"),
+    *failing("a second preprocessor, locks do not reach it", PREPROCESSOR, "lock",
+             _ANY_LOCK, "PRETEND", "silent"),
+]  # fmt: skip
+
+
+def start_twice(
+    folder: Path, reference: Reference, rows: list[Row]
+) -> Iterator[Result]:
+    """Starts a program a second time; the first one's weights must be the same."""
+    last = "--epoch_end=1"
+    for number, row in enumerate(rows):
+        scene = Scene(folder / str(number), reference.images)
+        disturbance = Disturbance(row, scene)
+        disturbance.begin()
+        try:
+            scene.start(PREPROCESSOR, last)
+            scene.start(TRAINER, last)
+            if not row.is_cold:
+                wait_until(lambda: scene.step() > 0, "a first step")
+            scene.start(row.program, last, faults=disturbance.faults, label="second")
+            both = {row.program, "second"}
+            if row.is_cold:  # Either may be the first.
+                ends = [scene.programs[name].process for name in both]
+                wait_until(lambda: any(p.poll() for p in ends), "a refusal")
+                refused = next(n for n in both if scene.programs[n].process.poll())
+            else:
+                refused = "second"
+            outcome, line = observe(scene, disturbance, refused, 0)
+            judge(row, outcome, line)
+            for name in {TRAINER, PREPROCESSOR, "second"} - {refused}:
+                if scene.programs[name].process.wait(_STUCK_SECONDS):
+                    raise LostError(f"{name}: {scene.lines(name)[-1]}")
+            require_variables(scene, reference, 1)
+            yield Result(row.name, disturbance.num_hits, outcome, line, "nothing")
+        except (LostError, subprocess.TimeoutExpired) as error:
+            yield Result(row.name, 0, "FAILED", str(error), "?")
+        finally:
+            scene.close()
+
+
+EVALUATE = "-m resnet50 evaluate --run_folder=run --epoch_end=1"
+STATISTICS = "compute_channel_stats.py --write"
+STATUS, PLOT = "-m resnet50 status", "-m resnet50 plot run"
+PREVIEW = "-m resnet50 preview --epoch=0 --batch=0 --check"
+
+COMMANDS = [
+    *failing("evaluation.csv", EVALUATE, "read", f"{RUN}/evaluation.csv", "EIO", "ended"),
+    *failing("evaluation.csv", EVALUATE, "create write",
+             f"{RUN}/.writing-*.csv.tmp", "EIO ENOSPC EDQUOT EROFS", "ended"),
+    *failing("evaluation.csv", EVALUATE, "rename", f"{RUN}/evaluation.csv", "EIO",
+             "ended"),
+    *failing("checkpoint", EVALUATE, "read", f"{RUN}/0/*", "EIO", "ended"),
+    *failing("validation images", EVALUATE, "list", "*/images/train", "EIO", "ended"),
+    *failing("evaluator's lock", EVALUATE, "lock", f"{RUN}/evaluate.lock", "ENOLCK",
+             "ended"),
+    *failing("config.txt", STATISTICS, "create write fsync", "*/.writing-*.txt.tmp",
+             "EIO ENOSPC EDQUOT EROFS", "ended"),
+    *failing("config.txt", STATISTICS, "rename", "*/config.txt", "EIO", "ended"),
+    *failing("all images", STATISTICS, "open", f"{IMAGES}/*.JPEG", "ENOENT EACCES",
+             "ended"),
+    *failing("buffer folder", STATUS, "list", BUFFER, "EIO", "ended"),
+    *failing("metrics.csv", PLOT, "read", f"{RUN}/metrics.csv", "EIO", "ended"),
+    *failing("batch", PREVIEW, "read", BATCH, "EIO", "ended"),
+]  # fmt: skip
+
+
+def run_commands(
+    folder: Path, reference: Reference, rows: list[Row]
+) -> Iterator[Result]:
+    """Runs each command with a fault, and then without it."""
+    scene = Scene(folder / "commands", reference.images)
+    (scene.images / "val").symlink_to("train")
+    scene.run.mkdir(parents=True)
+    shutil.copytree(reference.run / "0", scene.run / "0", copy_function=os.link)
+    shutil.copy(reference.run / "metrics.csv", scene.run)
+    scene.start(PREPROCESSOR)
+    fill_buffer(scene)
+    scene.stop(PREPROCESSOR)
+    (scene.run / "evaluation.csv").write_text("epoch,crops,top1\n")
+    config = scene.config.read_bytes()
+    for number, row in enumerate(rows):
+        scene.config.write_bytes(config)
+        disturbance = Disturbance(row, scene)
+        names = [f"{number}", f"{number}-again"]
+        try:
+            disturbance.begin()
+            scene.start(row.program, faults=disturbance.faults, label=names[0])
+            outcome, line = observe(scene, disturbance, names[0], 0)
+            judge(row, outcome, line)
+            is_whole = scene.config.read_bytes() == config
+            if scene.start(row.program, label=names[1]).process.wait(_STUCK_SECONDS):
+                raise LostError(f"{scene.lines(names[1])[-1:]}")
+            scene.require_no_traceback()
+            if not is_whole:
+                raise LostError("config.txt has changed")
+            title = f"{row.program}: {row.name}"
+            yield Result(title, disturbance.num_hits, outcome, line, "nothing")
+        except (LostError, subprocess.TimeoutExpired) as error:
+            yield Result(row.name, 0, "FAILED", str(error), "?")
+            for name in names:
+                scene.log(name).unlink(missing_ok=True)
+    scene.close()
+
+
+def disturb_mounted(
+    folder: Path, reference: Reference, rows: list[Row]
+) -> Iterator[Result]:
+    """Disturbs trainings with each folder on a disk of its own."""
+    return disturb_running(folder, reference, rows, prepare=mount_disks)
+
+
 GROUPS = {
     "at the preprocessor's start": (AT_PREPROCESSOR_START, start_preprocessors),
     "at the trainer's start": (AT_TRAINER_START, start_trainers),
     "while both run": (WHILE_RUNNING, disturb_running),
+    "folders, while both run": (FOLDERS, disturb_running),
+    "disks, while both run": (MOUNTS, disturb_mounted),
+    "started twice": (STARTED_TWICE, start_twice),
+    "commands": (COMMANDS, run_commands),
 }
+NEEDS_MOUNT = {"disks, while both run"}
 
 
 def run_all(
-    folder: Path, only: str, report: Callable[[str, Result], None]
+    folder: Path,
+    only: str,
+    report: Callable[[str, Result], None],
+    *,
+    may_mount: bool,
 ) -> collections.Counter:
     """Tries all rows whose name, with that of their group, contains a text."""
     chosen = {
         title: [row for row in rows if only in f"{title}: {row.name}"]
         for title, (rows, _) in GROUPS.items()
+        if may_mount or title not in NEEDS_MOUNT
     }
-    with_run = any(chosen[t] for t in chosen if "preprocessor" not in t)
+    with_run = any(
+        rows for title, rows in chosen.items() if "preprocessor" not in title
+    )
     reference = make_reference(folder, with_run=with_run)
     counts = collections.Counter()
     for title, rows in chosen.items():
@@ -694,9 +1027,16 @@ def main() -> None:
     args = parser.parse_args()
     if reason := why_not():
         sys.exit(reason)
+    may_mount = "DISK_FAULTS_MAY_MOUNT" in os.environ
+    if not may_mount and can_mount():
+        environment = {**os.environ, "DISK_FAULTS_MAY_MOUNT": "1"}
+        words = [*_UNSHARE, sys.executable, "-m", "tests.disk_faults", *sys.argv[1:]]
+        sys.exit(subprocess.run(words, env=environment).returncode)
+    if not may_mount:
+        print("this user may not mount a tmpfs; the rows that need one are left out")
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="disk-faults-") as folder:
-        counts = run_all(Path(folder), args.only, print_row)
+        counts = run_all(Path(folder), args.only, print_row, may_mount=may_mount)
     seconds = time.monotonic() - started
     print(f"\n{dict(counts)} in {seconds:.0f} s")
     sys.exit(bool(counts["FAILED"]))

@@ -70,11 +70,15 @@ OPERATIONS = {
     "list": ("getdents64",),
     "lock": ("flock",),
     "stat": (
-        ("stat", "lstat", "newfstatat", "statx") + ("access", "faccessat", "faccessat2")
+        *("stat", "lstat", "newfstatat", "statx"),
+        *("access", "faccessat", "faccessat2"),
     ),
 }
 _MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 _COLUMN, _ARCHITECTURE = _MACHINES.get(platform.machine(), (None, None))
+
+# Instead of an error number: the call does nothing and succeeds.
+PRETEND = -1
 
 # linux/seccomp.h, linux/prctl.h
 _SECCOMP = {"x86_64": 317, "aarch64": 277}.get(platform.machine())
@@ -136,7 +140,7 @@ class Fault:
         Args:
             operations: Some of OPERATIONS, separated by spaces.
             pattern: The path of the files, with * and ?.
-            error: The error number; None to hang until the fault ends.
+            error: The error number, or PRETEND; None to hang until the fault ends.
             first: The first call that fails, counted from 1.
         """
         self.operations = operations.split()
@@ -222,7 +226,7 @@ class FailingProgram:
             except (OSError, ValueError):  # It has been killed.
                 error = 0
             flag = 0 if error else _CONTINUE
-            struct.pack_into("QqiI", answer, 0, number, 0, -error, flag)
+            struct.pack_into("QqiI", answer, 0, number, 0, -max(0, error), flag)
             _LIBC.ioctl(descriptor, ctypes.c_ulong(_SEND), answer)
 
     def _error(self, call: str, path: str, flags: int) -> int:
