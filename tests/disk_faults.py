@@ -84,7 +84,6 @@ class Scene:
         self.buffer, self.models = folder / "buffer", folder / "saved_models"
         self.run = self.models / "run"
         self.images = folder / "images"
-        self.cache = str(images.parent / "numba")
         self.programs: dict[str, FailingProgram] = {}
 
     def log(self, script: str) -> Path:
@@ -99,7 +98,7 @@ class Scene:
         # Its own session, so that its workers can be killed with it.
         program = FailingProgram(
             words, self.log(label or script), list(faults), cwd=PROJECT,
-            start_new_session=True, env={**os.environ, "NUMBA_CACHE_DIR": self.cache},
+            start_new_session=True,
         )  # fmt: skip
         self.programs[label or script] = program
         return program
@@ -518,7 +517,7 @@ ANY_TEMPORARY = f"{BUFFER}/.writing-*.npy.tmp"
 
 
 def empty_cache(scene: Scene) -> None:
-    shutil.rmtree(scene.cache)
+    shutil.rmtree(os.environ["NUMBA_CACHE_DIR"])
 
 
 AT_PREPROCESSOR_START = [
@@ -998,6 +997,8 @@ def run_all(
         for title, (rows, _) in GROUPS.items()
         if may_mount or title not in NEEDS_MOUNT
     }
+    # The fault "numba's cache" must not damage the project's own.
+    os.environ["NUMBA_CACHE_DIR"] = str(folder / "numba")
     with_run = any(
         rows for title, rows in chosen.items() if "preprocessor" not in title
     )
