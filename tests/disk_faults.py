@@ -868,6 +868,17 @@ STARTED_TWICE = [
 ]  # fmt: skip
 
 
+def wait_for_step(scene: Scene) -> None:
+    wait_until(lambda: scene.step() > 0, "a first step")
+
+
+def wait_for_refusal(scene: Scene, names: set[str]) -> str:
+    """Waits until one of two programs has ended; returns its name."""
+    processes = {name: scene.programs[name].process for name in names}
+    wait_until(lambda: any(p.poll() for p in processes.values()), "a refusal")
+    return next(name for name, process in processes.items() if process.poll())
+
+
 def start_twice(
     folder: Path, reference: Reference, rows: list[Row]
 ) -> Iterator[Result]:
@@ -881,15 +892,11 @@ def start_twice(
             scene.start(PREPROCESSOR, last)
             scene.start(TRAINER, last)
             if not row.is_cold:
-                wait_until(lambda: scene.step() > 0, "a first step")
+                wait_for_step(scene)
             scene.start(row.program, last, faults=disturbance.faults, label="second")
             both = {row.program, "second"}
-            if row.is_cold:  # Either may be the first.
-                ends = [scene.programs[name].process for name in both]
-                wait_until(lambda: any(p.poll() for p in ends), "a refusal")
-                refused = next(n for n in both if scene.programs[n].process.poll())
-            else:
-                refused = "second"
+            # Of two at once, either may be the first.
+            refused = wait_for_refusal(scene, both) if row.is_cold else "second"
             outcome, line = observe(scene, disturbance, refused, 0)
             judge(row, outcome, line)
             for name in {TRAINER, PREPROCESSOR, "second"} - {refused}:
