@@ -1,8 +1,8 @@
 """Locks that give each role in a folder to one process, and show who is alive.
 
 These are the operating system's file locks, so a killed process leaves none behind. The
-lock file holds its owner's process id, but only for messages: the lock itself shows
-whether the owner is alive.
+lock file holds its owner's process id and host, but only for messages: the lock itself
+shows whether the owner is alive.
 
 A lock belongs to a file, not to its name. If the file is deleted, alone or with its
 folder, the lock keeps nobody out any more, and the owner must take its role again.
@@ -12,6 +12,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import socket
 import time
 from collections.abc import Iterator
 from io import FileIO
@@ -137,7 +138,7 @@ class Role:
             file.close()  # It was deleted before it was locked.
         with contextlib.suppress(OSError):  # On a full disk the id is missing.
             file.truncate(0)
-            file.write(f"{os.getpid()}\n".encode())
+            file.write(f"{os.getpid()}\n{socket.gethostname()}\n".encode())
         return file
 
     def _wait_for_lock(self, file: FileIO) -> None:
@@ -234,8 +235,14 @@ class LivenessPoll:
 
 
 def owner(folder: Path, role: str) -> str:
-    """The process id of the latest owner of a role, or "unknown"."""
+    """The process id of the latest owner of a role, and its host if that is another.
+
+    "unknown" if the lock file does not say.
+    """
     try:
-        return _lock_path(folder, role).read_text().strip() or "unknown"
+        text = _lock_path(folder, role).read_text().strip()
     except (OSError, UnicodeDecodeError):
-        return "unknown"
+        text = ""
+    process, _, host = text.partition("\n")
+    where = "" if host in ("", socket.gethostname()) else f" on {host}"
+    return f"{process or 'unknown'}{where}"

@@ -11,6 +11,7 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 
 import pytest
 
@@ -54,6 +55,15 @@ def test_second_process_is_refused_with_the_first_ones_id(tmp_path):
         # The refusal has not broken the first one's lock.
         assert is_alive(tmp_path, PREPROCESSOR)
         assert owner(tmp_path, PREPROCESSOR) == str(first.pid)
+
+
+def test_an_owner_on_another_host_is_called_with_its_host(tmp_path):
+    with exclusive_role(tmp_path, TRAINER) as role:
+        ours = role.path.read_text()
+        assert ours == f"{os.getpid()}\n{socket.gethostname()}\n"
+        assert owner(tmp_path, TRAINER) == str(os.getpid())
+        role.path.write_text(ours.replace(socket.gethostname(), "other.host"))
+        assert owner(tmp_path, TRAINER) == f"{os.getpid()} on other.host"
 
 
 def test_roles_and_folders_are_independent(tmp_path):
