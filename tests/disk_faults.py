@@ -496,7 +496,7 @@ def disturb_running(
                 results.append(result)
                 index += 1
             training.finish()
-        except (LostError, subprocess.TimeoutExpired, AssertionError) as error:
+        except (LostError, OSError, subprocess.SubprocessError) as error:
             problem = f"{error}"
         finally:
             training.scene.close()
@@ -694,6 +694,7 @@ def replaced(
 
     def begin(scene: Scene) -> None:
         path, other = away(scene)
+        wait_until(path.exists, f"a {place} folder")
         path.rename(other)
         put(path)
 
@@ -721,8 +722,7 @@ def link_to_new_folder(path: Path) -> None:
 
 def delete(path: Path) -> None:
     """Deletes a folder that both programs write into."""
-    while path.exists():
-        shutil.rmtree(path, ignore_errors=True)
+    shutil.rmtree(path, ignore_errors=True)
 
 
 _NO_FOLDER, _CREATED = "is no folder any more", "was deleted; created again"
