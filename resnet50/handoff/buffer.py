@@ -137,6 +137,7 @@ class BatchBuffer:
 
         Raises:
             FileNotFoundError: The batch does not exist (yet).
+            OSError: A file cannot be read now.
             BatchFileError: A file is damaged, or has another shape, dtype or range, or
                 a value that is not finite.
         """

@@ -86,6 +86,8 @@ def _require_header(
         if version != (1, 0):
             raise ValueError(f"is .npy format {version}")
         found_shape, is_fortran, found_dtype = np.lib.format.read_array_header_1_0(file)
+    except OSError:  # The disk has failed; the file may be sound.
+        raise
     # For a damaged header numpy's parser raises nearly anything.
     except Exception as error:
         reason = " ".join(str(error).split())[:100]
@@ -113,20 +115,17 @@ def load_array(
         empty: Creates the array, from shape and dtype.
 
     Raises:
-        FileNotFoundError: The file does not exist.
+        OSError: The file does not exist, or it cannot be read now.
         BatchFileError: The file is damaged, or has another shape or dtype.
     """
     with path.open("rb") as file:
-        try:
-            _require_header(file, path, shape, dtype)
-            array, is_finite, num_bytes = empty(shape, dtype), True, 0
-            values = array.reshape(-1).view(np.uint8)
-            for start in range(0, len(values), _CHUNK_BYTES):
-                chunk = values[start : start + _CHUNK_BYTES]
-                num_bytes += file.readinto(chunk)
-                is_finite = is_finite and _is_finite(chunk, dtype)
-        except OSError as error:
-            raise BatchFileError(f"{path}: cannot be read: {error.strerror}") from None
+        _require_header(file, path, shape, dtype)
+        array, is_finite, num_bytes = empty(shape, dtype), True, 0
+        values = array.reshape(-1).view(np.uint8)
+        for start in range(0, len(values), _CHUNK_BYTES):
+            chunk = values[start : start + _CHUNK_BYTES]
+            num_bytes += file.readinto(chunk)
+            is_finite = is_finite and _is_finite(chunk, dtype)
         if num_bytes < array.nbytes or file.read(1):
             raise BatchFileError(
                 f"{path}: {os.fstat(file.fileno()).st_size} bytes, but its values "
