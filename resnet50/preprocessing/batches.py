@@ -35,8 +35,8 @@ from resnet50.pixels.augmentation import (
 # Purpose tag of the augmentation's random streams; see dataset.images.EPOCH_ORDER.
 AUGMENTATION = 2
 
-# To be incremented when a change of the code changes the content of batches.
-FORMAT_VERSION = 1
+# To be incremented when a change of the code changes the batches or their files.
+FORMAT_VERSION = 2
 
 
 class NothingReadableError(UserError):
