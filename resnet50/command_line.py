@@ -143,6 +143,8 @@ def run_command(name: str) -> None:
     nowhere = Path(os.devnull).open("w")  # noqa: SIM115
     sys.stdout = sys.stdout or nowhere
     sys.stderr = PatientStream(sys.stderr or nowhere)
+    if sys.stdout.isatty():  # Not a file: on a full disk the results would be lost.
+        sys.stdout = PatientStream(sys.stdout)
     run(module.main)
 
 

@@ -1,5 +1,6 @@
 """Proves what the flags mean, and that a wrong flag is one line."""
 
+import os
 import shlex
 import subprocess
 import sys
@@ -138,6 +139,39 @@ def test_a_reader_of_stdout_that_ends_early_ends_the_program(tmp_path):
         command, shell=True, cwd=PROJECT, capture_output=True, text=True
     )
     assert (result.stdout, result.stderr) == ("epoch 0: top-1 50.00%\n", "")
+
+
+def test_a_terminal_that_is_gone_does_not_end_a_program_that_ignores_hangups():
+    """Its lines on stdout and stderr are lost, but not its results."""
+    program = (
+        "import signal, sys\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "from resnet50 import command_line\n"
+        "from resnet50.terminal import say\n"
+        "from resnet50.commands import evaluate\n"
+        "def main():\n"
+        "    print('ready', flush=True)\n"
+        "    sys.stdin.buffer.read()\n"
+        "    for _ in range(1000):\n"
+        "        print('epoch 0: top-1 50.00%', flush=True)\n"
+        "        say('a line')\n"
+        "    sys.exit(7)\n"
+        "evaluate.main = main\n"
+        "command_line.run_command('evaluate')\n"
+    )
+    terminal, end = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=PROJECT,
+        stdin=subprocess.PIPE,
+        stdout=end,
+        stderr=end,
+    )
+    os.close(end)
+    with os.fdopen(terminal, "rb", buffering=0) as file:
+        assert file.readline() == b"ready\r\n"
+    process.stdin.close()
+    assert process.wait(60) == 7
 
 
 @pytest.mark.parametrize(

@@ -323,9 +323,14 @@ def test_ctrl_c_leaves_a_valid_buffer(config):
 
 
 class InTerminal:
-    """A program in a new terminal."""
+    """A program in a new terminal; like nohup's, it may ignore that this closes."""
 
-    def __init__(self, *arguments):
+    def __init__(self, *arguments, ignores_hangup=False):
+        def prepare():
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+            if ignores_hangup:
+                signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
         self._terminal, end = os.openpty()
         os.set_blocking(self._terminal, False)
         self._process = subprocess.Popen(
@@ -335,7 +340,7 @@ class InTerminal:
             stdout=end,
             stderr=end,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=prepare,
         )
         os.close(end)
 
@@ -362,6 +367,18 @@ def test_a_dropped_connection_saves_and_leaves_a_valid_buffer(config):
     step = read_progress(config.parent / "buffer", BATCHES_PER_EPOCH, 99)
     assert newest.position == to_position(step, BATCHES_PER_EPOCH)
     assert not list((config.parent / "buffer").glob("*.tmp"))
+
+
+def test_programs_whose_terminal_is_gone_train_to_the_end(undisturbed, config):
+    """Writing fails then; the lines are lost, and nothing else."""
+    flag = f"--config={config}"
+    preprocessor = InTerminal("runtime_preprocessing.py", flag, ignores_hangup=True)
+    trainer = InTerminal("train.py", flag, "--run_folder=run", ignores_hangup=True)
+    wait_for_step(config, 1, trainer, preprocessor)
+    assert preprocessor.hang_up() == trainer.hang_up() == 0
+    assert_equal_weights(
+        weights(undisturbed[0], "whole", "1"), weights(config, "run", "1")
+    )
 
 
 def start_in_background(*arguments):
