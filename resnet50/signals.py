@@ -29,21 +29,44 @@ def stop_signals_handled(
             signal.signal(number, old_handler)
 
 
-class StopRequest:
-    """Notes whether a stop signal has come.
+def stop_line(number: int = signal.SIGINT) -> str:
+    """The last line of a program that a signal has stopped."""
+    if number == signal.SIGINT:
+        return "stopped"
+    if number == signal.SIGHUP:
+        return (
+            "stopped by SIGHUP: a terminal or an ssh connection was closed (tmux or "
+            "nohup keeps a program running)"
+        )
+    return f"stopped by {signal.Signals(number).name}"
 
-    If ``raises``, the first signal also raises KeyboardInterrupt. A second Ctrl-C
-    always does. Other signals do not: a terminal may send SIGHUP twice when it closes.
+
+class StopRequest:
+    """Notes the first stop signal.
+
+    If ``raises``, the first signal also raises KeyboardInterrupt, with its number. A
+    second Ctrl-C always does. Other signals do not: a terminal may send SIGHUP twice
+    when it closes.
+
+    Attributes:
+        number: Of the first signal; None until it comes.
     """
 
     def __init__(self, *, raises: bool = False):
-        self.is_made = False
+        self.number: int | None = None
         self._raises = raises
 
+    @property
+    def is_made(self) -> bool:
+        """Whether a stop signal has come."""
+        return self.number is not None
+
     def _note(self, signal_number, frame) -> None:
-        is_first, self.is_made = not self.is_made, True
+        is_first = not self.is_made
+        if is_first:
+            self.number = signal_number
         if self._raises if is_first else signal_number == signal.SIGINT:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(signal_number)
 
     def caught(self) -> contextlib.AbstractContextManager[None]:
         """Catches the stop signals inside the block."""

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 
@@ -103,14 +104,38 @@ def test_ends_with_one_line_and_a_status(capsys, error, status, line):
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, BrokenPipeError])
-def test_unexpected_errors_keep_their_traceback(error):
+def test_unexpected_errors_keep_their_traceback(capfd, error):
     """A broken pipe too, if it is not that of stdout."""
 
     def main():
         raise error
 
-    with pytest.raises(error):
+    with pytest.raises(SystemExit) as caught:
         command_line.run(main)
+    # Not 1, after which systemd does not start a program again.
+    assert caught.value.code == 70
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[-1] == error.__name__
+
+
+@pytest.mark.parametrize(
+    ("number", "line"),
+    [
+        (signal.SIGINT, "stopped"),
+        (signal.SIGTERM, "stopped by SIGTERM"),
+        (
+            signal.SIGHUP,
+            "stopped by SIGHUP: a terminal or an ssh connection was closed (tmux or "
+            "nohup keeps a program running)",
+        ),
+    ],
+)
+def test_the_last_line_names_the_signal(capsys, number, line):
+    with pytest.raises(SystemExit) as caught:
+        command_line.run(lambda: os.kill(os.getpid(), number))
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == f"{line}\n"
 
 
 @pytest.mark.parametrize("closed", ["1>&-", "2>&-"])

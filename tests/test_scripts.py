@@ -165,6 +165,26 @@ def test_resuming_at_an_epoch_gives_the_same_weights(undisturbed, config):
         )
 
 
+def test_resume_or_start_starts_and_resumes(undisturbed, config):
+    """The same command works each time, as a systemd unit needs it."""
+    preprocessor = preprocess(config)
+    trainer = train(config, "parts", "--resume_or_start")
+    wait_for_step(config, 2, trainer, preprocessor)
+    trainer.send_signal(signal.SIGHUP)
+    output = finish(trainer, 130)
+    assert "--run_folder=parts --resume_or_start --epoch_end=2" in output
+    assert output.endswith("(tmux or nohup keeps a program running)\n")
+    output = finish(train(config, "parts", "--resume_or_start"))
+    assert "resumed; next is epoch 0, batch " in output
+    assert_equal_weights(
+        weights(undisturbed[0], "whole", "1"), weights(config, "parts", "1")
+    )
+    finish(preprocessor)
+    assert "is already trained up to epoch 2, batch 0" in finish(
+        train(config, "parts", "--resume_or_start")
+    )
+
+
 def test_stopping_and_killing_inside_an_epoch_gives_the_same_weights(
     undisturbed, config
 ):
@@ -407,7 +427,9 @@ def test_in_the_background_only_sigterm_stops(config):
     # More steps than the buffer holds, so both programs go on.
     wait_for_step(config, step + 8, trainer, preprocessor)
     os.kill(second, signal.SIGTERM)
-    assert "stopped before epoch" in finish(trainer, 130)
+    output = finish(trainer, 130)
+    assert "stopped before epoch" in output
+    assert output.endswith("stopped by SIGTERM\n")
     os.kill(first, signal.SIGTERM)
     finish(preprocessor, 130)
 
