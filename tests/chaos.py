@@ -122,6 +122,8 @@ class Program:
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
+        for name in "faketime_shm", "sem.faketime_sem":
+            Path(f"/dev/shm/{name}_{self._process.pid}").unlink(missing_ok=True)
 
     def end(self, number: signal.Signals) -> bool:
         """Ends it in order; whether it had loaded its modules and was not at its end.
@@ -169,8 +171,7 @@ class Program:
 
     def close(self) -> None:
         if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+            self.kill()
         self._file.close()
 
 

@@ -7,6 +7,8 @@ import contextlib
 import fcntl
 import json
 import os
+import select
+import shlex
 import shutil
 import signal
 import subprocess
@@ -19,6 +21,7 @@ import pytest
 import tensorflow as tf
 
 from resnet50.demo.pictures import PATTERNS, make_images
+from resnet50.handoff import locks
 from resnet50.handoff.progress import read_progress, to_position
 from resnet50.reports.tables import read_table
 from resnet50.training.checkpoint_folders import list_checkpoints
@@ -374,6 +377,43 @@ class InTerminal:
         """Closes the terminal; returns the program's exit status."""
         os.close(self._terminal)
         return self._process.wait(SECONDS)
+
+
+def test_ctrl_z_and_fg_in_a_shell(config):
+    """Ctrl-Z stops the workers too; a stopped program still holds its lock."""
+    terminal, end = os.openpty()
+    shell = subprocess.Popen(
+        ["bash", "--norc", "-i"],
+        cwd=PROJECT,
+        stdin=end,
+        stdout=end,
+        stderr=end,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(end)
+
+    def read_up_to(text):
+        output = b""
+        while text not in output:
+            assert select.select([terminal], [], [], SECONDS)[0], output
+            output += os.read(terminal, 2**16)
+
+    words = [sys.executable, "runtime_preprocessing.py", f"--config={config}"]
+    os.write(terminal, f"{shlex.join(words)}\n".encode())
+    buffer = wait_for_batches(config)
+    os.write(terminal, b"\x1a")
+    read_up_to(b"Stopped")
+    assert locks.is_alive(buffer, locks.PREPROCESSOR)
+    for path in buffer.glob("images_*.npy"):
+        path.unlink()
+    os.write(terminal, b"fg\n")
+    wait_for_batches(config, 6)
+    os.write(terminal, b"\x03")
+    read_up_to(b"stopped")
+    os.close(terminal)
+    shell.wait(SECONDS)
+    assert not locks.is_alive(buffer, locks.PREPROCESSOR)
 
 
 def test_a_dropped_connection_saves_and_leaves_a_valid_buffer(config):
