@@ -8,6 +8,7 @@ the script's background programs. SIGTERM always stops.
 import contextlib
 import signal
 from collections.abc import Callable, Collection, Iterator
+from typing import ClassVar
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -48,9 +49,15 @@ class StopRequest:
     second Ctrl-C always does. Other signals do not: a terminal may send SIGHUP twice
     when it closes.
 
+    Python drops an exception that is raised while it runs a destructor. So a request
+    that is caught inside another one's block begins as made if that one is, and loops
+    call ``raise_if_stopped``.
+
     Attributes:
         number: Of the first signal; None until it comes.
     """
+
+    _current: ClassVar["StopRequest | None"] = None  # of the innermost block
 
     def __init__(self, *, raises: bool = False):
         self.number: int | None = None
@@ -68,6 +75,21 @@ class StopRequest:
         if self._raises if is_first else signal_number == signal.SIGINT:
             raise KeyboardInterrupt(signal_number)
 
-    def caught(self) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def caught(self) -> Iterator[None]:
         """Catches the stop signals inside the block."""
-        return stop_signals_handled(self._note)
+        outer, StopRequest._current = StopRequest._current, self
+        if outer is not None:
+            self.number = outer.number
+        try:
+            with stop_signals_handled(self._note):
+                yield
+        finally:
+            StopRequest._current = outer
+
+
+def raise_if_stopped() -> None:
+    """Raises KeyboardInterrupt if a stop signal has come that should have raised it."""
+    current = StopRequest._current
+    if current is not None and current.is_made:
+        raise KeyboardInterrupt(current.number)
