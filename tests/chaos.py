@@ -56,8 +56,8 @@ _GENTLE = ("stop", "clock jump")
 
 _NEGATIVE = re.compile(r"-[0-9][0-9.,]* ?(s|min|h|images/s|batches/s|%)\b|-[0-9]+:")
 
-# Two programs that make no step for so long hang.
-_STUCK_SECONDS = 180
+# Two programs that make no step for so long hang, also on a machine with much else to do.
+_STUCK_SECONDS = 600
 
 # How soon after the trainer the preprocessor must end.
 _END_SECONDS = 20
@@ -131,7 +131,12 @@ class Program:
         Before that, the signal kills it.
         """
         self._process.send_signal(number)
-        status = self._process.wait(_STUCK_SECONDS)
+        try:
+            status = self._process.wait(_STUCK_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise ChaosError(
+                f"{self._words[1]} does not end after {number.name}:\n{self._tail()}"
+            ) from None
         if status not in (0, 130, -number):
             raise ChaosError(f"{self._words[1]}: status {status} after {number.name}")
         return status == 130
@@ -159,11 +164,15 @@ class Program:
         status = self._process.poll()
         if status in (None, 0):
             return status == 0
-        tail = "\n".join(self.output().splitlines()[-15:])
-        raise ChaosError(f"{self._words[1]} ended with status {status}:\n{tail}")
+        raise ChaosError(
+            f"{self._words[1]} ended with status {status}:\n{self._tail()}"
+        )
 
     def output(self) -> str:
         return self.log.read_text(errors="replace")
+
+    def _tail(self) -> str:
+        return "\n".join(self.output().splitlines()[-15:])
 
     def wait(self, seconds: float) -> None:
         self._process.wait(seconds)

@@ -3,7 +3,10 @@
 from tests import chaos
 
 
-def test_weights_after_disturbances_are_those_of_the_undisturbed_run(tmp_path):
+def test_weights_after_disturbances_are_those_of_the_undisturbed_run(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(chaos, "_PAUSE_SECONDS", (0.2, 5.0))
     wanted = {"kill": 1, "hangup": 1, "stop": 1}
     if chaos.find_faketime():
         wanted["clock jump"] = 1

@@ -4,9 +4,11 @@
 
 Needs root and systemd, which need not have started the machine: the manager runs in a
 mount namespace with an empty /run. Kills and stops both programs, trains to the end,
-starts the units again as after a reboot, and gives them a wrong setting.
+starts the units again as after a reboot, and gives them a wrong setting. Two such
+managers at once would share their control groups, and disturb each other.
 """
 
+import argparse
 import contextlib
 import os
 import subprocess
@@ -135,8 +137,10 @@ def run(home: Path, images: Path) -> None:
 
 def main() -> None:
     """Starts itself again in a mount namespace, and runs there."""
-    if len(sys.argv) == 1:
-        words = [sys.executable, "-m", "tests.user_manager", "inside"]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    if not parser.parse_args().inside:
+        words = [sys.executable, "-m", "tests.user_manager", "--inside"]
         sys.exit(subprocess.run(["unshare", "--mount", *words]).returncode)
     with tempfile.TemporaryDirectory(prefix="units-") as folder:
         images = Path(folder) / "images"
