@@ -56,7 +56,7 @@ _GENTLE = ("stop", "clock jump")
 
 _NEGATIVE = re.compile(r"-[0-9][0-9.,]* ?(s|min|h|images/s|batches/s|%)\b|-[0-9]+:")
 
-# Two programs that make no step for so long hang, also on a machine with much else to do.
+# Two programs that make no step for so long hang, even on a busy machine.
 _STUCK_SECONDS = 600
 
 # How soon after the trainer the preprocessor must end.
