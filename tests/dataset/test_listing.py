@@ -161,7 +161,7 @@ def test_training_and_validation_have_an_index_each(folders):
 def test_a_read_only_index_folder_is_no_obstacle(folders, monkeypatch):
     images, index = folders
 
-    def fail(path):
+    def fail(path, **settings):
         raise OSError("full")
 
     monkeypatch.setattr(listing, "atomic_file", fail)
