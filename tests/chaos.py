@@ -117,6 +117,8 @@ class Program:
             stdout=self._file,
             stderr=self._file,
             start_new_session=True,
+            # Under nohup it would be ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         )
 
     def kill(self) -> None:
