@@ -168,36 +168,17 @@ def test_resuming_at_an_epoch_gives_the_same_weights(undisturbed, config):
         )
 
 
-def test_resume_or_start_starts_and_resumes(undisturbed, config):
-    """The same command works each time, as a systemd unit needs it."""
-    preprocessor = preprocess(config)
-    trainer = train(config, "parts", "--resume_or_start")
-    wait_for_step(config, 2, trainer, preprocessor)
-    trainer.send_signal(signal.SIGHUP)
-    output = finish(trainer, 130)
-    assert "--run_folder=parts --resume_or_start --epoch_end=2" in output
-    assert output.endswith("(tmux or nohup keeps a program running)\n")
-    output = finish(train(config, "parts", "--resume_or_start"))
-    assert "resumed; next is epoch 0, batch " in output
-    assert_equal_weights(
-        weights(undisturbed[0], "whole", "1"), weights(config, "parts", "1")
-    )
-    finish(preprocessor)
-    assert "is already trained up to epoch 2, batch 0" in finish(
-        train(config, "parts", "--resume_or_start")
-    )
-
-
 def test_stopping_and_killing_inside_an_epoch_gives_the_same_weights(
     undisturbed, config
 ):
+    """With --resume_or_start, the same command starts and resumes."""
     reference = undisturbed[0]
     preprocessor = preprocess(config)
-    trainer = train(config, "parts")
+    trainer = train(config, "parts", "--resume_or_start")
     wait_for_step(config, 2, trainer, preprocessor)
     trainer.send_signal(signal.SIGINT)
     output = finish(trainer, 130)
-    assert "--resume" in output
+    assert "--run_folder=parts --resume_or_start --epoch_end=2" in output
     assert list((config.parent / "saved_models" / "parts").glob("0_0000*"))
 
     preprocessor.kill()
@@ -214,7 +195,7 @@ def test_stopping_and_killing_inside_an_epoch_gives_the_same_weights(
     trainer.wait()
     trainer.stdout.close()
 
-    finish(train(config, "parts", "--resume"))
+    finish(train(config, "parts", "--resume_or_start"))
     finish(preprocessor)
     for name in ("0", "1"):
         assert_equal_weights(
