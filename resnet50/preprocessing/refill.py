@@ -177,6 +177,7 @@ class Refill:
         files = self._buffer.files()
         ready = self._to_steps(p for p, kinds in files.items() if kinds == KINDS)
         plan = plan_refill(window, ready, self._to_steps(files), set(in_progress))
+        self._follower.check_trainer(is_batch_ready=plan.num_ahead > 0)
         for step in plan.delete:
             self._buffer.delete(self._steps.position(step))
         self._observer.show(

@@ -4,6 +4,7 @@ It waits for late batches, shows how to start a missing preprocessor, and can st
 any moment.
 """
 
+import contextlib
 import errno
 import os
 import threading
@@ -239,6 +240,53 @@ def test_living_preprocessor_is_not_called_absent(buffer, impatient):
     ):
         assert list(batches) == []
     assert observer.lines == [f"waiting for the next batch in {buffer.folder}"]
+
+
+def test_a_preprocessor_that_makes_no_batch_is_reported_once(
+    buffer, impatient, monkeypatch
+):
+    """Such as one that Ctrl-Z has stopped: it holds its lock, so it is running."""
+    monkeypatch.setattr(reader, "_STALLED_SECONDS", 0.05)  # 50 polls
+    observer, polls = RecordingObserver(), iter(range(180))
+
+    def should_stop():
+        return next(polls, None) is None
+
+    with (
+        locks.exclusive_role(buffer.folder, locks.PREPROCESSOR),
+        make_reader(buffer, range(1), observer, should_stop=should_stop) as batches,
+    ):
+        assert list(batches) == []
+    assert observer.lines == [
+        f"waiting for the next batch in {buffer.folder}",
+        f"runtime_preprocessing.py runs, process {os.getpid()}, but the next batch "
+        "has not come for 0.05 s (see its terminal; if Ctrl-Z stopped it, fg continues "
+        "it)",
+    ]
+
+
+def test_a_preprocessor_that_has_just_started_is_not_called_stalled(
+    buffer, impatient, monkeypatch
+):
+    monkeypatch.setattr(reader, "_STALLED_SECONDS", 0.05)
+    observer = RecordingObserver()
+    with contextlib.ExitStack() as stack:
+
+        def start_late():
+            for _ in range(60):
+                yield False
+            role = locks.exclusive_role(buffer.folder, locks.PREPROCESSOR)
+            stack.enter_context(role)
+            for _ in range(40):
+                yield False
+            yield True
+
+        polls = start_late()
+        with make_reader(
+            buffer, range(1), observer, should_stop=lambda: next(polls)
+        ) as batches:
+            assert list(batches) == []
+    assert not [line for line in observer.lines if "has not come" in line]
 
 
 def test_short_waits_are_not_reported(buffer):

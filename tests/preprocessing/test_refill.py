@@ -12,6 +12,7 @@ import errno
 import functools
 import os
 import shutil
+import time
 from concurrent.futures import Future
 
 import pytest
@@ -198,11 +199,17 @@ class TestFollower:
             self.write(tmp_path, 3)
             assert follower.trained_step() == 3
 
-    def test_a_trainer_that_finishes_while_watched_is_accepted(self, tmp_path, follow):
+    @pytest.mark.parametrize("hours", [0, -1, 1])
+    def test_a_trainer_that_finishes_while_watched_is_accepted(
+        self, tmp_path, follow, hours
+    ):
+        """Even if the clock has jumped, so that its file looks older than this one."""
         self.write(tmp_path, 11)
         follower = follow()
         assert follower.trained_step() == 11
         self.write(tmp_path, END_STEP)
+        at = time.time() + 3600 * hours
+        os.utime(tmp_path / FILE_NAME, (at, at))
         # The trainer may have ended by now.
         assert follower.trained_step() == END_STEP
 
@@ -221,6 +228,46 @@ class TestFollower:
             assert follower.trained_step() == 8
         assert [follower.trained_step() for _ in range(2)] == [8, 8]
         assert observer.lines == ["train.py has gone; it was at epoch 1, batch 2"]
+
+    def test_a_trainer_that_makes_no_progress_is_reported_once_each_time(
+        self, tmp_path, follow, observer, monkeypatch
+    ):
+        """Such as one that Ctrl-Z has stopped: it holds its lock, so it has not gone.
+
+        Not while it waits for a batch, nor if this process was stopped meanwhile.
+        """
+        now = 1000.0
+        monkeypatch.setattr(trainer_watch.time, "monotonic", lambda: now)
+        follower = follow()
+
+        def polls(minutes, *, is_batch_ready=True):
+            nonlocal now
+            for _ in range(6 * minutes):
+                now += 10
+                follower.trained_step()
+                follower.check_trainer(is_batch_ready=is_batch_ready)
+            lines = observer.lines[:]
+            observer.lines.clear()
+            return lines
+
+        self.write(tmp_path, 8)
+        assert polls(10) == []
+        with locks.exclusive_role(tmp_path, locks.TRAINER):
+            assert polls(4) == []
+            self.write(tmp_path, 9)
+            assert polls(4) == []
+            assert polls(10, is_batch_ready=False) == []
+            now += 100_000
+            assert polls(3) == []
+            assert polls(10) == [
+                f"train.py runs, process {os.getpid()}, but has stayed at epoch 1, "
+                "batch 3 for 300 s (see its terminal; if Ctrl-Z stopped it, fg "
+                "continues it)"
+            ]
+            self.write(tmp_path, 10)
+            assert polls(4) == []
+            assert len(polls(10)) == 1
+        assert polls(10) == ["train.py has gone; it was at epoch 1, batch 4"]
 
     def test_a_trainer_whose_folder_is_deleted_is_still_running(
         self, tmp_path, follow, observer
