@@ -20,7 +20,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from resnet50.atomic_io import fsync
+from resnet50.atomic_io import create_folder, fsync, fsync_tree
 from resnet50.errors import UserError
 from resnet50.handoff.progress import Position
 from resnet50.network.model import ResNet50
@@ -33,6 +33,10 @@ from resnet50.training.description import (
 from resnet50.training.update.step import Training
 
 _VARIABLES = "variables"  # prefix of the files that tf.train.Checkpoint writes
+
+
+# What a missing state.json, or one with any content, may raise.
+_NO_STATE = FileNotFoundError, ValueError, LookupError, TypeError, AttributeError
 
 
 class DamagedCheckpointError(CheckpointError):
@@ -49,14 +53,17 @@ def save(
     """Saves a checkpoint before the batch of a position, and returns its folder.
 
     Raises:
-        SaveError: The disk is full or broken. Checkpoints of other positions are
-            unchanged; an older one of this position may be gone. If only the last flush
-            failed, which makes the new name durable, the new checkpoint exists.
+        SaveError: The disk is full or broken. The checkpoints that were there are
+            unchanged. If only the last flush failed, which makes the new name durable,
+            the new checkpoint exists.
     """
     path = folders.checkpoint_path(run_folder, position)
     temporary = folders.temporary_folder(run_folder)
     try:
-        temporary.mkdir(parents=True)
+        if path.exists() and _is_intact(path):  # But its name may not be durable.
+            fsync(run_folder)
+            return path
+        create_folder(temporary)
         tf.train.Checkpoint(training=training).write(str(temporary / _VARIABLES))
         state = {
             "epoch": position.epoch,
@@ -64,15 +71,14 @@ def save(
             "training": description,
             "sha256": {file.name: _sha256(file) for file in temporary.iterdir()},
         }
+        state["state_sha256"] = _state_sha256(state)
         (temporary / "state.json").write_text(json.dumps(state, indent=2) + "\n")
-        for file in temporary.iterdir():
-            fsync(file)
-        fsync(temporary)
-        if path.exists():  # Saved before, but its name may not be durable.
+        fsync_tree(temporary)
+        if path.exists():  # It is damaged.
             folders.delete_checkpoint(path)
         temporary.rename(path)
         fsync(run_folder)
-    except OSError as error:
+    except (OSError, CheckpointError) as error:
         raise SaveError(f"{path}: {error}") from None
     except tf.errors.OpError as error:
         raise SaveError(f"{path}: {_reason(error)}") from None
@@ -80,6 +86,14 @@ def save(
         # It exists only if something went wrong.
         shutil.rmtree(temporary, ignore_errors=True)
     return path
+
+
+def _is_intact(path: Path) -> bool:
+    try:
+        read_description(path)
+    except DamagedCheckpointError:
+        return False
+    return True
 
 
 def checkpoint_bytes(training: Training) -> int:
@@ -108,6 +122,11 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _state_sha256(state: dict) -> str:
+    """The checksum of state.json's entries, in any order."""
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
 def read_description(path: Path) -> dict:
     """Verifies a checkpoint's checksums and returns its description.
 
@@ -121,11 +140,14 @@ def read_description(path: Path) -> dict:
         )
     try:
         state = json.loads((path / "state.json").read_bytes())
+        expected = state.pop("state_sha256", None)  # absent in old checkpoints
         checksums, description = dict(state["sha256"]), dict(state["training"])
         damaged = sorted(
             name for name, sha256 in checksums.items() if _sha256(path / name) != sha256
         )
-    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+        if expected is not None and expected != _state_sha256(state):
+            damaged.append("state.json")
+    except _NO_STATE as error:
         raise DamagedCheckpointError(f"{path}: is damaged: {error!r}") from None
     except OSError as error:
         raise _unreadable(error.filename or path, error.strerror, path) from None
