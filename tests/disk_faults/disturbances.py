@@ -12,7 +12,7 @@ from tests.failing_calls import PRETEND, Fault
 # How long a fault lasts after it was hit, if no program says anything.
 _SILENT_SECONDS = 3.0
 # The same, if it is known that a program will say something or end.
-_PATIENCE_SECONDS = 45.0
+_PATIENCE_SECONDS = 90.0
 # How long it lasts after a program has reported it.
 _REPORTED_SECONDS = 0.5
 
