@@ -45,7 +45,7 @@ GROUPS = {
     "folders, while both run": (FOLDERS, trials.disturb_running),
     "disks, while both run": (MOUNTS, trials.disturb_mounted),
     "started twice": (STARTED_TWICE, trials.start_twice),
-    "while both run": (WHILE_RUNNING, trials.disturb_running),
+    "files, while both run": (WHILE_RUNNING, trials.disturb_running),
     "at the trainer's start": (AT_TRAINER_START, trials.start_trainers),
     "at the preprocessor's start": (
         AT_PREPROCESSOR_START,

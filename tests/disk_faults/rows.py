@@ -16,7 +16,7 @@ ANY_TEMPORARY = f"{BUFFER}/.writing-*.npy.tmp"
 
 
 def empty_cache(scene: Scene) -> None:
-    shutil.rmtree(os.environ["NUMBA_CACHE_DIR"])
+    shutil.rmtree(os.environ["NUMBA_CACHE_DIR"], ignore_errors=True)
 
 
 AT_PREPROCESSOR_START = [
