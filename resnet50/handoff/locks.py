@@ -100,11 +100,11 @@ class Role:
         return True
 
     def _require_folder(self, make_folder: bool) -> None:
-        try:
-            folder = self.folder.resolve()
-        except RuntimeError:
+        # Path.resolve raises for a circle, in some versions of Python.
+        folder = Path(os.path.realpath(self.folder))
+        if folder.is_symlink():
             message = f"{self.folder}: is a link that leads to itself (remove it)"
-            raise FolderLostError(message) from None
+            raise FolderLostError(message)
         is_there = folder.is_dir()
         if folder.exists() and not is_there:
             raise FolderLostError(f"{self.folder}: is no folder any more (remove it)")
