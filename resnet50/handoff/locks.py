@@ -186,11 +186,16 @@ def exclusive_role(folder: Path, role: str) -> Iterator[Role]:
 
 
 def _has_name(file: FileIO, path: Path) -> bool:
-    """Whether an open file is the file at a path."""
+    """Whether an open file is the file at a path; True if its disk fails."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except OSError:
-        return False
+    except OSError as error:
+        return not is_deleted(error)
+
+
+def is_deleted(error: OSError) -> bool:
+    """Whether an error says that a file is gone, not that its disk fails."""
+    return error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE)
 
 
 def is_locked(folder: Path, role: str) -> bool | None:
