@@ -161,6 +161,9 @@ class Disturbed:
             self._start(script, *(["--resume"] if resumed else []))
         first = scene.step()
         wait_until(lambda: scene.step() > first or self._has_ended(), "the next step")
+        for script, program in scene.programs.items():
+            if program.process.poll():
+                raise LostError(f"{script} has ended: {scene.lines(script)[-1]}")
         return Result(row.name, disturbance.num_hits, outcome, line, "nothing")
 
     def finish(self) -> None:
