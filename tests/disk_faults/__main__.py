@@ -77,6 +77,8 @@ def run_all(
     reference = make_reference(folder, with_run=with_run)
     counts = collections.Counter()
     for title, rows in chosen.items():
+        if not rows:
+            continue
         function = GROUPS[title][1]
         place = folder / re.sub(r"\W+", "-", title)
         place.mkdir()

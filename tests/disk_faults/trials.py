@@ -159,6 +159,17 @@ class Disturbed:
             has_checkpoint = bool(list_checkpoints(scene.run))
             resumed = script == TRAINER and has_checkpoint
             self._start(script, *(["--resume"] if resumed else []))
+        # Else the next failure of the same kind would not be reported.
+        what, is_later, _ = line.partition(" failed, trying again later")
+        relief = f"{what} works again"
+        wait_until(
+            lambda: (
+                not is_later
+                or relief in scene.lines(script, start)
+                or self._has_ended()
+            ),
+            relief,
+        )
         first = scene.step()
         wait_until(lambda: scene.step() > first or self._has_ended(), "the next step")
         for script, program in scene.programs.items():
