@@ -15,6 +15,18 @@ from tests.settings import PROJECT, write_small_config
 SECONDS = 100
 
 
+UNSHARE = ["unshare", "--user", "--map-root-user", "--mount"]
+
+
+def can_mount() -> bool:
+    """Whether this user may mount a tmpfs, in a namespace of its own."""
+    trial = [*UNSHARE, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    try:
+        return subprocess.run(trial, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
 class Program:
     """A running script whose output can be searched while it runs."""
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests import disk_faults
+from tests.disk_faults import rows, scenes, trials
 from tests.failing_calls import FailingProgram, Fault, why_not
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
@@ -20,9 +20,9 @@ ROWS = {
 
 
 def test_faults_at_the_preprocessors_start(tmp_path):
-    rows = [r for r in disk_faults.AT_PREPROCESSOR_START if r.name in ROWS]
-    reference = disk_faults.make_reference(tmp_path, with_run=False)
-    results = list(disk_faults.start_preprocessors(tmp_path, reference, rows))
+    chosen = [row for row in rows.AT_PREPROCESSOR_START if row.name in ROWS]
+    reference = scenes.make_reference(tmp_path, with_run=False)
+    results = list(trials.start_preprocessors(tmp_path, reference, chosen))
     assert {r.name for r in results} == ROWS
     failed = [r for r in results if r.lost != "nothing"]
     assert not failed
@@ -52,7 +52,7 @@ def test_a_fault_begins_and_ends_while_a_program_runs(tmp_path):
 
     def wait_for(line):
         number = log.read_text().count(line) if log.exists() else 0
-        disk_faults.wait_until(lambda: log.read_text().count(line) > number, line)
+        scenes.wait_until(lambda: log.read_text().count(line) > number, line)
 
     wait_for("read\n")
     fault.is_in_force = True

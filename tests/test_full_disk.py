@@ -9,18 +9,8 @@ import sys
 
 import pytest
 
+from tests.full_disk import UNSHARE, can_mount
 from tests.settings import PROJECT
-
-_UNSHARE = ["unshare", "--user", "--map-root-user", "--mount"]
-
-
-def can_mount() -> bool:
-    try:
-        trial = [*_UNSHARE, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
-        return subprocess.run(trial, capture_output=True).returncode == 0
-    except FileNotFoundError:
-        return False
-
 
 pytestmark = pytest.mark.skipif(
     not can_mount(), reason="this user may not mount a tmpfs (unshare --user --mount)"
@@ -29,7 +19,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.mark.parametrize("name", ["buffer", "container", "checkpoints"])
 def test_scenario(tmp_path, name):
-    command = [*_UNSHARE, sys.executable, "-m", "tests.full_disk", name, str(tmp_path)]
+    command = [*UNSHARE, sys.executable, "-m", "tests.full_disk", name, str(tmp_path)]
     result = subprocess.run(
         command, cwd=PROJECT, capture_output=True, text=True, timeout=240
     )

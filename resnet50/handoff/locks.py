@@ -100,11 +100,11 @@ class Role:
         return True
 
     def _require_folder(self, make_folder: bool) -> None:
-        try:
-            folder = self.folder.resolve()
-        except RuntimeError:
+        # Path.resolve raises for a circle, in some versions of Python.
+        folder = Path(os.path.realpath(self.folder))
+        if folder.is_symlink():
             message = f"{self.folder}: is a link that leads to itself (remove it)"
-            raise FolderLostError(message) from None
+            raise FolderLostError(message)
         is_there = folder.is_dir()
         if folder.exists() and not is_there:
             raise FolderLostError(f"{self.folder}: is no folder any more (remove it)")
@@ -186,11 +186,16 @@ def exclusive_role(folder: Path, role: str) -> Iterator[Role]:
 
 
 def _has_name(file: FileIO, path: Path) -> bool:
-    """Whether an open file is the file at a path."""
+    """Whether an open file is the file at a path; True if its disk fails."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except OSError:
-        return False
+    except OSError as error:
+        return not is_deleted(error)
+
+
+def is_deleted(error: OSError) -> bool:
+    """Whether an error says that a file is gone, not that its disk fails."""
+    return error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE)
 
 
 def is_locked(folder: Path, role: str) -> bool | None:

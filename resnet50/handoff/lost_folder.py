@@ -14,7 +14,7 @@ from typing import NamedTuple
 from resnet50.handoff import manifest as manifests
 from resnet50.handoff import progress
 from resnet50.handoff.buffer import BatchBuffer
-from resnet50.handoff.locks import Role
+from resnet50.handoff.locks import Role, is_deleted
 from resnet50.handoff.progress import Position
 from resnet50.observer import Observer
 
@@ -30,7 +30,11 @@ class PreprocessorFiles(NamedTuple):
     def missing(self) -> Path | None:
         """What was deleted: the manifest, the lock file, the folder, or nothing."""
         path = self.role.folder / manifests.FILE_NAME
-        has_manifest = os.access(path, os.F_OK)  # Path.exists raises if the disk fails.
+        try:
+            path.stat()
+            has_manifest = True
+        except OSError as error:
+            has_manifest = not is_deleted(error)
         if self.role.is_held():
             return None if has_manifest else path
         return self.role.path if has_manifest else self.role.folder

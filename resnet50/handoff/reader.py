@@ -236,7 +236,7 @@ class BatchReader:
             except FileNotFoundError:
                 self._sleep_and_count()
                 continue
-            except OSError as error:
+            except (OSError, MemoryError) as error:
                 where = f"{self._folder}: {position}"
                 problem = f"{where} cannot be read, trying again: {error}"
             except BatchFileError as error:

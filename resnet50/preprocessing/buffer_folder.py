@@ -75,7 +75,10 @@ class UnreadableLog:
     def __init__(self, folder: Path):
         """Opens the log of a buffer folder, and reads what it already holds."""
         self.path = folder / "unreadable_images.txt"
-        content = self.path.read_bytes() if self.path.exists() else b""
+        try:
+            content = self.path.read_bytes() if self.path.exists() else b""
+        except OSError as error:  # Errors of reading an open file do not name it.
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
         lines = content.split(b"\n")
         torn = lines.pop()  # By a power cut or a full disk; empty if it was not.
         self._lines = {line.split(b"\t")[0]: line for line in lines if b"\t" in line}

@@ -14,6 +14,7 @@ at all.
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -77,8 +78,10 @@ def save(
             folders.delete_checkpoint(path)
         temporary.rename(path)
         fsync(run_folder)
-    except (OSError, tf.errors.OpError, CheckpointError) as error:
+    except (OSError, CheckpointError) as error:
         raise SaveError(f"{path}: {error}") from None
+    except tf.errors.OpError as error:
+        raise SaveError(f"{path}: {_reason(error)}") from None
     finally:
         # It exists only if something went wrong.
         shutil.rmtree(temporary, ignore_errors=True)
@@ -96,6 +99,11 @@ def _is_intact(path: Path) -> bool:
 def checkpoint_bytes(training: Training) -> int:
     """How many bytes a checkpoint takes on disk, to about a thousandth."""
     return sum(v.dtype.size * v.shape.num_elements() for v in training.variables)
+
+
+def _reason(error: tf.errors.OpError) -> str:
+    """An error's text, without TensorFlow's names for the operation."""
+    return re.sub(r"\{\{.*?\}\} *| *\[Op:.*", "", error.message)
 
 
 def _unreadable(path: Path, reason: str, checkpoint: Path) -> CheckpointError:
@@ -185,7 +193,7 @@ def _read_variables(
         else:
             status.assert_existing_objects_matched().expect_partial()
     except tf.errors.OpError as error:
-        raise _unreadable(path, error.message, path) from None
+        raise _unreadable(path, _reason(error), path) from None
     except (AssertionError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(
@@ -199,7 +207,7 @@ def has_average(path: Path) -> bool:
     try:
         names = [name for name, _ in tf.train.list_variables(str(path / _VARIABLES))]
     except tf.errors.OpError as error:
-        raise _unreadable(path, error.message, path) from None
+        raise _unreadable(path, _reason(error), path) from None
     return any(name.startswith("training/average/") for name in names)
 
 

@@ -61,6 +61,7 @@ class RunFiles:
         self._clock = clock
         self._notify = notify
         self._failing: set[str] = set()
+        self._unwritten_rows: list[dict] = []  # of metrics.csv, oldest first
         self._seconds = 60 * run.checkpoint_minutes or float("inf")
         self._save_at = time.monotonic() + self._seconds
         self.saved: Position | None = None
@@ -96,11 +97,19 @@ class RunFiles:
         A training killed between the two repeats the epoch's end and replaces the row.
         In the other order, the row would be missing.
         """
-        if not self._run.cluster.is_chief:
+        if self._run.cluster.is_chief:
+            self._unwritten_rows.append(row)
+            self._write_rows()
+
+    def _write_rows(self) -> None:
+        """Writes the rows that could not be written, too; without one does nothing."""
+        if not self._unwritten_rows:
             return
         with self._errors_reported(f"writing {METRICS_FILE}"):
             self._restore_folder()
-            record_epoch(self._run.folder / METRICS_FILE, row)
+            while self._unwritten_rows:
+                record_epoch(self._run.folder / METRICS_FILE, self._unwritten_rows[0])
+                del self._unwritten_rows[0]
 
     def is_save_due(self) -> bool:
         """Whether it is time for a checkpoint inside an epoch."""
@@ -113,6 +122,7 @@ class RunFiles:
             self._note_saved(position)
             return True
         self._save_at = time.monotonic() + _RETRY_SECONDS
+        self._write_rows()
         with self._clock.saving(), self._errors_reported("saving a checkpoint"):
             self._restore_folder()
             checkpoint.save(self._training, run.folder, position, run.description)

@@ -198,6 +198,20 @@ def test_a_file_in_the_folders_place_is_waited_for(role):
         role.take_again(make_folder=True)
 
 
+def test_a_disk_that_fails_for_longer_does_not_cost_the_role(role, monkeypatch):
+    """Nor does the owner take its own lock for another process's."""
+    real_stat = pathlib.Path.stat
+
+    def fail(path, **keywords):
+        if path == role.path:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real_stat(path, **keywords)
+
+    monkeypatch.setattr(pathlib.Path, "stat", fail)
+    assert not role.take_again(make_folder=True)
+    assert role.is_held()
+
+
 @pytest.mark.parametrize("what", ["lock", "emptied", "replaced", "removed"])
 def test_a_deleted_lock_is_taken_again(role, what):
     """Otherwise a second process could start."""

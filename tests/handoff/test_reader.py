@@ -426,6 +426,21 @@ def test_a_disk_that_fails_while_a_batch_is_read_is_no_damage(
     assert bool(observer.lines) == (files[0]._reads_left < 0)
 
 
+def test_a_batch_that_finds_no_memory_is_read_again(buffer):
+    observer, read = RecordingObserver(), buffer.read
+    write(buffer, 0)
+
+    def fail_once(position, spec, empty):
+        buffer.read = read
+        raise MemoryError("Unable to allocate 19 MiB")
+
+    buffer.read = fail_once
+    with make_reader(buffer, range(1), observer) as batches:
+        assert_is(next(batches), 0)
+    line = "epoch 0, batch 0 cannot be read, trying again: Unable to allocate 19 MiB"
+    assert observer.lines == [f"{buffer.folder}: {line}"]
+
+
 def test_batch_that_is_damaged_twice_raises_after_what_was_read(buffer):
     for step in range(2):
         write(buffer, step)

@@ -14,6 +14,7 @@ import os
 import shutil
 import time
 from concurrent.futures import Future
+from pathlib import Path
 
 import pytest
 
@@ -814,6 +815,19 @@ def test_a_worker_without_memory_is_reported_and_its_batch_made_later(
         "[runtime_preprocessing] num_workers); trying again every 0.01 s"
     )
     assert relief == "batches are being created again"
+
+
+def test_a_log_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    path = tmp_path / "unreadable_images.txt"
+    path.touch()
+
+    def fail(path):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(OSError, match="Input/output") as caught:
+        UnreadableLog(tmp_path)
+    assert caught.value.filename == str(path)
 
 
 def test_temporaries_that_cannot_be_deleted_end_nothing(start, reference, monkeypatch):

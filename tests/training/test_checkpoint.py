@@ -300,6 +300,19 @@ def test_a_checkpoint_that_cannot_be_read_is_not_called_damaged(
     assert not list(saved.path.parent.glob("superseded-*"))
 
 
+def test_a_disk_that_fails_under_tensorflow_is_named_without_its_internals(
+    tmp_path, monkeypatch
+):
+    def fail(*arguments):
+        message = "{{function_node SaveV2_device_/CPU:0}} a/b; disk full [Op:SaveV2]"
+        raise tf.errors.UnknownError(None, None, message)
+
+    monkeypatch.setattr("tensorflow.train.Checkpoint.write", fail)
+    with pytest.raises(SaveError) as caught:
+        checkpoint.save(TinyTraining(), tmp_path, Position(1, 0), DESCRIPTION)
+    assert str(caught.value) == f"{tmp_path / '0'}: a/b; disk full"
+
+
 @pytest.mark.parametrize("name", ["list_variables", "Checkpoint.read"])
 def test_an_error_of_tensorflow_while_reading_is_one_line(saved, monkeypatch, name):
     def fail(*arguments):

@@ -406,6 +406,18 @@ def test_a_checkpoint_that_cannot_be_saved_is_tried_again(folder, monkeypatch):
     ]
 
 
+def test_a_row_of_metrics_that_cannot_be_written_is_written_later(folder, monkeypatch):
+    fail_once(monkeypatch, run_files, "record_epoch", OSError("full"))
+    session = Session(folder)
+    assert session.train(Position(0, 0), Position(2, 0)) == (2, 0)
+    rows = read_table(session.run_folder / METRICS_FILE)
+    assert [row["epoch"] for row in rows] == ["0", "1"]
+    assert [line for line in session.lines if "writing" in line] == [
+        "writing metrics.csv failed, trying again later: full",
+        "writing metrics.csv works again",
+    ]
+
+
 def test_the_last_checkpoint_is_tried_until_it_is_there(folder, monkeypatch):
     monkeypatch.setattr(run_files, "_RETRY_SECONDS", 0.0)
     calls = fail_once(monkeypatch, checkpoint, "save", SaveError("full"))
