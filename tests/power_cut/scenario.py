@@ -1,0 +1,122 @@
+"""What is recorded: a user's session with the programs.
+
+    start      the preprocessor and a new run "one"; Ctrl-C inside epoch 1
+    resume     the trainer with --resume, to the end; the preprocessor ends too
+    evaluate   two rows of evaluation.csv
+    change     another seed: the preprocessor replaces the batches; a new run "two"
+
+The programs write below ``work``; their output is in ``logs``.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from resnet50.demo.pictures import make_images
+from tests.settings import PROJECT, write_small_config
+
+EPOCHS, BATCHES_PER_EPOCH = 3, 3  # of 10 images
+SECONDS = 120
+SEEDS = {"old": 0, "new": 1}
+
+_STOP_AFTER = "saved one 1 1\n"
+
+
+def prepare(folder: Path) -> None:
+    """Makes the images and a config.txt for each seed."""
+    (folder / "work").mkdir()
+    (folder / "logs").mkdir()
+    for part, seed in ("train", 1), ("val", 2):
+        images = folder / "images" / part
+        make_images(images, 1, seed, with_odd_files=part == "train")
+        # Images that have just changed are not remembered in an index.
+        for path in [images, *images.rglob("*")]:
+            os.utime(path, (1e9, 1e9))
+
+
+def write_config(folder: Path, images: Path, seed: int) -> Path:
+    """Writes the config.txt of a seed; returns its path."""
+    path = write_small_config(
+        folder,
+        dataset={
+            "training_images": str(images / "train"),
+            "validation_images": str(images / "val"),
+        },
+        train={
+            "seed": seed,
+            "epochs": EPOCHS,
+            "batch_size": 3,
+            "buffer_size": 3,
+            "buffer_folder": "work/buffer",
+            "saved_models_folder": "work/saved_models",
+            "checkpoint_minutes": 1e-6,
+            "keep_checkpoints": 2,
+        },
+    )
+    return path.rename(folder / f"seed-{seed}.txt")
+
+
+def flags(program: str, config: Path, run: str = "") -> list[str]:
+    """The words of a program's command line."""
+    words = [program, f"--config={config}"]
+    if program == "train":
+        words.append(f"--run_folder={run}")
+    if program == "evaluate":
+        words += [f"--run_folder={run}", "--epoch_start=1"]
+    return words
+
+
+def _start(folder: Path, log: str, *words: str) -> subprocess.Popen:
+    with (folder / "logs" / log).open("wb") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.power_cut.program", *words],
+            cwd=PROJECT,
+            stdout=file,
+            stderr=file,
+        )
+
+
+def _finish(process: subprocess.Popen, status: int = 0) -> None:
+    found = process.wait(SECONDS)
+    if found != status:
+        raise SystemExit(f"{process.args[3]} ended with status {found}")
+
+
+def _wait_for(log: Path, text: str) -> None:
+    deadline = time.monotonic() + SECONDS
+    while text not in log.read_text():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"{log}: lacks {text!r}")
+        time.sleep(0.005)
+
+
+def main() -> None:
+    """Plays the session in a prepared folder."""
+    folder = Path(sys.argv[1])
+    old, new = (write_config(folder, folder / "images", s) for s in SEEDS.values())
+
+    def begin(phase):
+        (folder / "logs" / "phases").open("a").write(f"phase {phase}\n")
+
+    begin("start")
+    preprocessor = _start(folder, "0", *flags("runtime_preprocessing", old))
+    trainer = _start(folder, "1", *flags("train", old, "one"))
+    _wait_for(folder / "logs" / "1", _STOP_AFTER)
+    trainer.send_signal(signal.SIGINT)
+    _finish(trainer, 130)
+    begin("resume")
+    _finish(_start(folder, "2", *flags("train", old, "one"), "--resume"))
+    _finish(preprocessor)
+    begin("evaluate")
+    _finish(_start(folder, "3", *flags("evaluate", old, "one")))
+    begin("change")
+    preprocessor = _start(folder, "4", *flags("runtime_preprocessing", new))
+    _finish(_start(folder, "5", *flags("train", new, "two")))
+    _finish(preprocessor)
+
+
+if __name__ == "__main__":
+    main()
