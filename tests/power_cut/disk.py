@@ -46,6 +46,7 @@ class Inode:
 class Change(NamedTuple):
     """One atomic change of names: what each (folder, name) leads to; None: nothing."""
 
+    operation: Operation
     entries: tuple[tuple[Inode, str, Inode | None], ...]
 
     def touches(self, folder: Inode) -> bool:
@@ -84,8 +85,10 @@ class Disk:
             folder = self._now[folder][part]
         return folder, name, self._now.get(folder, {}).get(name)
 
-    def _change(self, *entries: tuple[Inode, str, Inode | None]) -> None:
-        change = Change(entries)
+    def _change(
+        self, operation: Operation, *entries: tuple[Inode, str, Inode | None]
+    ) -> None:
+        change = Change(operation, entries)
         _apply(self._now, change)
         self._pending.append(change)
 
@@ -97,12 +100,13 @@ class Disk:
         folder, name, inode = self._find(operation.path)
         if kind in ("create", "mkdir"):
             if inode is None:
-                self._change((folder, name, Inode(is_folder=kind == "mkdir")))
+                self._change(operation, (folder, name, Inode(is_folder=kind == "mkdir")))
         elif kind in ("unlink", "rmdir"):
-            self._change((folder, name, None))
+            self._change(operation, (folder, name, None))
         elif kind == "rename":
             to_folder, to_name, _ = self._find(operation.target)
-            self._change((folder, name, None), (to_folder, to_name, inode))
+            moved = (folder, name, None), (to_folder, to_name, inode)
+            self._change(operation, *moved)
         elif kind == "truncate":
             size = operation.size
             inode.data = inode.data[:size].ljust(size, b"\0")
@@ -136,29 +140,33 @@ class Disk:
     def _inodes(self, tree: Tree) -> Iterator[Inode]:
         return itertools.chain.from_iterable(names.values() for names in tree.values())
 
-    def _surviving(self) -> Iterator[list[Change]]:
+    def _surviving(self) -> Iterator[tuple[str, list[Change]]]:
         """The sets of pending changes that may survive, all of them first."""
         pending = self._pending
         for end in range(len(pending), -1, -1):
-            yield pending[:end]
+            yield f"the first {end} of {len(pending)} pending changes", pending[:end]
         if self._is_journal:
             return
         for index, change in enumerate(pending):
-            yield pending[:index] + pending[index + 1 :]
-            yield [change]
+            rest = pending[:index] + pending[index + 1 :]
+            yield f"all pending changes but {change.operation}", rest
+            yield f"no pending change but {change.operation}", [change]
         folders = {folder for change in pending for folder, _, _ in change.entries}
         for folder in folders:
-            yield [change for change in pending if change.touches(folder)]
-            yield [change for change in pending if not change.touches(folder)]
+            ours = [change for change in pending if change.touches(folder)]
+            others = [change for change in pending if not change.touches(folder)]
+            yield "the pending changes of one folder", ours
+            yield "the pending changes of all folders but one", others
 
-    def states(self) -> Iterator[State]:
-        """Yields every state, some of them more than once."""
-        for number, changes in enumerate(self._surviving()):
+    def states(self) -> Iterator[tuple[str, State]]:
+        """Yields every state, some more than once, each with what has survived."""
+        for number, (survived, changes) in enumerate(self._surviving()):
             tree = {folder: dict(names) for folder, names in self._durable.items()}
             for change in changes:
                 _apply(tree, change)
             paths = dict(self._walk(tree, self._root, ""))
-            yield from _contents(paths, one_by_one=number == 0)
+            for torn, state in _contents(paths, one_by_one=number == 0):
+                yield f"{survived}{torn}", state
 
     def _walk(
         self, tree: Tree, folder: Inode, prefix: str
@@ -169,7 +177,9 @@ class Disk:
                 yield from self._walk(tree, inode, f"{prefix}{name}/")
 
 
-def _contents(paths: dict[str, Inode], *, one_by_one: bool) -> Iterator[State]:
+def _contents(
+    paths: dict[str, Inode], *, one_by_one: bool
+) -> Iterator[tuple[str, State]]:
     """The states of a tree: of files whose bytes are not durable, each version.
 
     All files have versions of the same kind, or, ``one_by_one``, also each file another
@@ -178,20 +188,15 @@ def _contents(paths: dict[str, Inode], *, one_by_one: bool) -> Iterator[State]:
     versions = {p: i.versions for p, i in paths.items() if not i.is_folder}
     whole: State = {p: None for p, i in paths.items() if i.is_folder}
     whole.update((path, found[0]) for path, found in versions.items())
-    yield whole
+    yield "", whole
     torn = {path: found for path, found in versions.items() if len(found) > 1}
     for kind in range(1, max(map(len, torn.values()), default=1)):
-        yield {**whole, **{p: found[min(kind, len(found) - 1)] for p, found in torn.items()}}
+        others = {p: found[min(kind, len(found) - 1)] for p, found in torn.items()}
+        yield f"; torn: {', '.join(torn)}", {**whole, **others}
     if one_by_one and len(torn) > 1:
         for path, found in torn.items():
             for version in found[1:]:
-                yield {**whole, path: version}
-
-
-def without(state: State, folder: str) -> State:
-    """A state after a restart that has emptied a RAM disk."""
-    inner = f"{folder}/"
-    return {p: c for p, c in state.items() if p != folder and not p.startswith(inner)}
+                yield f"; torn: {path}", {**whole, path: version}
 
 
 def final_state(operations: Iterable[Operation]) -> State:
@@ -199,4 +204,5 @@ def final_state(operations: Iterable[Operation]) -> State:
     disk = Disk()
     for operation in operations:
         disk.replay(operation)
-    return next(disk.states())
+    _, state = next(disk.states())
+    return state

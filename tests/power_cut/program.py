@@ -4,10 +4,21 @@
 
 The trainer also prints a line after each checkpoint: from then on the checkpoint must
 survive a power cut.
+
+    python -m tests.power_cut.program --serve train evaluate
+
+imports what these programs need, reads requests from stdin, and runs each in a forked
+copy of itself: TensorFlow's import takes longer than a recovery.
 """
 
+import contextlib
+import importlib
+import json
 import os
 import sys
+import traceback
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from resnet50 import command_line
 
@@ -47,9 +58,57 @@ def prepare(name: str) -> None:
         announce_checkpoints()
 
 
+@contextlib.contextmanager
+def _one_thread(num_workers: int) -> Iterator[ThreadPoolExecutor]:
+    """Replaces worker_pool: a worker process would import numpy for each recovery."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.num_workers = 1
+        yield pool
+
+
+def _run_forked(name: str, flags: list[str], log: str) -> None:
+    """Runs a program in this forked process, which ends."""
+    status = 1
+    try:
+        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(file, 1)
+        os.dup2(file, 2)
+        sys.argv = [name, *flags]
+        command_line.run_command(name)
+    except SystemExit as end:
+        status = end.code
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        os._exit(status)
+
+
+def serve(names: list[str]) -> None:
+    """Runs the requested programs one at a time; answers with process id and status."""
+    for name in names:
+        module = importlib.import_module(f"resnet50.commands.{name}")
+        prepare(name)
+        if name == "runtime_preprocessing":
+            module.worker_pool = _one_thread
+        if name == "train":
+            importlib.import_module("resnet50.training.session")
+    answers = os.fdopen(os.dup(1), "w")
+    for line in sys.stdin:
+        process = os.fork()
+        if not process:
+            _run_forked(*json.loads(line))
+        print(process, file=answers, flush=True)
+        _, status = os.waitpid(process, 0)
+        print(os.waitstatus_to_exitcode(status), file=answers, flush=True)
+
+
 def main() -> None:
-    """Runs the program that the command line names."""
+    """Runs the program that the command line names, or the server."""
     name = sys.argv.pop(1)
+    if name == "--serve":
+        serve(sys.argv[1:])
+        return
     prepare(name)
     command_line.run_command(name)
 

@@ -1,8 +1,8 @@
 """What is recorded: a user's session with the programs.
 
-    start      the preprocessor and a new run "one"; Ctrl-C inside epoch 1
+    start      the preprocessor and a new run "one"; Ctrl-C inside epoch 0
     resume     the trainer with --resume, to the end; the preprocessor ends too
-    evaluate   two rows of evaluation.csv
+    evaluate   twice: two rows of evaluation.csv
     change     another seed: the preprocessor replaces the batches; a new run "two"
 
 The programs write below ``work``; their output is in ``logs``.
@@ -18,11 +18,11 @@ from pathlib import Path
 from resnet50.demo.pictures import make_images
 from tests.settings import PROJECT, write_small_config
 
-EPOCHS, BATCHES_PER_EPOCH = 3, 3  # of 10 images
+EPOCHS, BATCHES_PER_EPOCH = 2, 3  # of 10 images
 SECONDS = 120
 SEEDS = {"old": 0, "new": 1}
 
-_STOP_AFTER = "saved one 1 1\n"
+_STOP_AFTER = "saved one 0 1\n"
 
 
 def prepare(folder: Path) -> None:
@@ -53,7 +53,7 @@ def write_config(folder: Path, images: Path, seed: int) -> Path:
             "buffer_folder": "work/buffer",
             "saved_models_folder": "work/saved_models",
             "checkpoint_minutes": 1e-6,
-            "keep_checkpoints": 2,
+            "keep_checkpoints": 1,
         },
     )
     return path.rename(folder / f"seed-{seed}.txt")
@@ -111,10 +111,12 @@ def main() -> None:
     _finish(_start(folder, "2", *flags("train", old, "one"), "--resume"))
     _finish(preprocessor)
     begin("evaluate")
-    _finish(_start(folder, "3", *flags("evaluate", old, "one")))
+    for log, crops in ("3", 1), ("4", 10):
+        evaluation = flags("evaluate", old, "one")
+        _finish(_start(folder, log, *evaluation, f"--crops={crops}"))
     begin("change")
-    preprocessor = _start(folder, "4", *flags("runtime_preprocessing", new))
-    _finish(_start(folder, "5", *flags("train", new, "two")))
+    preprocessor = _start(folder, "5", *flags("runtime_preprocessing", new))
+    _finish(_start(folder, "6", *flags("train", new, "two")))
     _finish(preprocessor)
 
 

@@ -1,0 +1,110 @@
+"""The states that a power cut may leave of a recorded session, each once."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from resnet50.handoff.progress import Position
+from tests.power_cut.disk import Disk, State
+from tests.power_cut.recorder import Operation
+
+# A cut before and after each of these.
+_CUTS = {"fsync", "rename", "unlink", "rmdir", "mkdir"}
+
+_TEMPORARY = re.compile(r"(.*?\.writing-)[0-9a-f]{32}([^/]*)(/.*)?")
+_SAVED = re.compile(rb"saved (\w+) ([0-9]+) ([0-9]+)\n")
+_EVALUATED = re.compile(rb"epoch [0-9]+: top-1 .* ([0-9]+) crops?,")
+
+
+class Promises(NamedTuple):
+    """What the programs have announced, so that no power cut may take it away."""
+
+    phase: str = ""
+    saved: tuple[tuple[str, Position], ...] = ()  # the newest checkpoint of each run
+    evaluated: tuple[int, ...] = ()  # crops per image, for each row
+
+    def after(self, operation: Operation) -> "Promises":
+        """The promises after another line of a program."""
+        data, found = operation.data, self
+        if operation.kind != "say":
+            return self
+        if operation.path == "phases":
+            found = found._replace(phase=data.split()[1].decode())
+        for run, epoch, batch in _SAVED.findall(data):
+            saved = dict(found.saved) | {run.decode(): Position(int(epoch), int(batch))}
+            found = found._replace(saved=tuple(saved.items()))
+        for crops in _EVALUATED.findall(data):
+            found = found._replace(evaluated=(*found.evaluated, int(crops)))
+        return found
+
+
+class Cut(NamedTuple):
+    """A state, and how it came about."""
+
+    state: State
+    promises: Promises
+    after: str  # the last operation before the power cut
+    survived: str  # what has survived of what was not durable
+
+
+class Cuts(NamedTuple):
+    """All states of a session.
+
+    Of those that differ only in temporaries or in lock files, one is in ``cuts``: the
+    programs delete the former by their names and compare no byte of the latter.
+    """
+
+    num_states: int
+    num_distinct: int
+    cuts: list[Cut]
+
+
+def _key(state: State) -> frozenset:
+    """Equal for states that differ only in the random parts of names."""
+    named = ((_TEMPORARY.sub(r"\1*\2\3", path), c) for path, c in state.items())
+    return frozenset(Counter(named).items())
+
+
+def _class(state: State) -> frozenset:
+    """Equal for states from which the programs recover alike; see Cuts."""
+    found = set()
+    for path, content in state.items():
+        name = _TEMPORARY.sub(r"\1*\2", path)
+        is_ignored = name != path or path.endswith(".lock")
+        found.add((name, None if is_ignored else content))
+    return frozenset(found)
+
+
+def _without(state: State, folder: str) -> State:
+    inner = f"{folder}/"
+    return {p: c for p, c in state.items() if p != folder and not p.startswith(inner)}
+
+
+def _states_at(disk: Disk) -> Iterator[tuple[str, State]]:
+    """The states of a cut now, also with a buffer on a RAM disk."""
+    yield from disk.states()
+    _, state = next(disk.states())
+    lost = _without(state, "buffer")
+    yield "everything but the buffer folder", lost
+    yield "everything but the files of the buffer folder", {**lost, "buffer": None}
+
+
+def enumerate_cuts(operations: Iterable[Operation], model: str) -> Cuts:
+    """Lists the states of all cuts; each has the promises of its latest cut."""
+    disk, promises, last = Disk(model), Promises(), "the start"
+    num_states, distinct, cuts = 0, set(), {}
+    for operation in operations:
+        if operation.kind in _CUTS:
+            for survived, state in _states_at(disk):
+                num_states += 1
+                distinct.add((promises.phase, _key(state)))
+                key = promises.phase, _class(state)
+                cuts[key] = Cut(state, promises, last, survived)
+        if operation.kind == "say" and operation.path == "phases":
+            # The user's next command comes minutes later.
+            disk.settle()
+        disk.replay(operation)
+        promises = promises.after(operation)
+        last = str(operation)
+    return Cuts(num_states, len(distinct), list(cuts.values()))
