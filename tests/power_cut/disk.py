@@ -6,8 +6,9 @@ of the file. Everything else may survive or not:
 * a change of names (create, rename, unlink, mkdir, rmdir) is atomic: a rename across
   folders is there or not. Of the changes that are not durable yet, any prefix may
   survive, all but any one, any one alone, and those of one folder without the others'.
-* of a file's bytes that are not durable yet, all may survive, none, the first half, or
-  the size alone, with zeros for bytes (as after delayed allocation); or the old bytes.
+* of a file's bytes that are not durable yet, all may survive, none, or the first half,
+  with or without zeros for those that do not (as after delayed allocation); or the old
+  bytes.
 
 That is POSIX, at its weakest. With a journal of names (ext4, XFS) the changes survive
 in order, and fsync of anything makes all earlier changes durable.
@@ -39,7 +40,8 @@ class Inode:
         data, old = self.data, self.durable_data
         if data == old:
             return [data]
-        found = [data, old, b"", data[: len(data) // 2], bytes(len(data))]
+        half, size = data[: len(data) // 2], len(data)
+        found = [data, old, b"", half, bytes(size), half.ljust(size, b"\0")]
         return list(dict.fromkeys(found))
 
 
@@ -100,7 +102,9 @@ class Disk:
         folder, name, inode = self._find(operation.path)
         if kind in ("create", "mkdir"):
             if inode is None:
-                self._change(operation, (folder, name, Inode(is_folder=kind == "mkdir")))
+                self._change(
+                    operation, (folder, name, Inode(is_folder=kind == "mkdir"))
+                )
         elif kind in ("unlink", "rmdir"):
             self._change(operation, (folder, name, None))
         elif kind == "rename":

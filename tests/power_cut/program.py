@@ -7,8 +7,8 @@ survive a power cut.
 
     python -m tests.power_cut.program --serve train evaluate
 
-imports what these programs need, reads requests from stdin, and runs each in a forked
-copy of itself: TensorFlow's import takes longer than a recovery.
+reads requests from stdin and runs these programs one after another in this process:
+TensorFlow's import and the compilation of the step take longer than a recovery.
 """
 
 import contextlib
@@ -30,10 +30,13 @@ def shrink_network() -> None:
     from resnet50.network import model
     from resnet50.training.update import step
 
-    stages = tuple(model.Stage(1, 4, stage.stride) for stage in model.STAGES)
+    stages = (model.Stage(1, 4, 2),)
     model.STEM_CHANNELS = 4
     model.ResNet50.__init__.__kwdefaults__["stages"] = stages
-    step.create_training.__defaults__ = (*step.create_training.__defaults__[:-1], stages)
+    step.create_training.__defaults__ = (
+        *step.create_training.__defaults__[:-1],
+        stages,
+    )
 
 
 def announce_checkpoints() -> None:
@@ -66,41 +69,58 @@ def _one_thread(num_workers: int) -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def _run_forked(name: str, flags: list[str], log: str) -> None:
-    """Runs a program in this forked process, which ends."""
-    status = 1
+def reuse_training() -> None:
+    """Lets trainings of the same network share one, with its variables as at first."""
+    from resnet50.training import session
+
+    create = session.create_training
+    made = {}
+
+    def create_or_reset(num_classes, model, train, statistics, devices):
+        key = num_classes, model, train.seed
+        if key not in made:
+            training = create(num_classes, model, train, statistics, devices)
+            made[key] = training, [v.numpy() for v in training.variables]
+        training, values = made[key]
+        for variable, value in zip(training.variables, values):
+            variable.assign(value)
+        return training
+
+    session.create_training = create_or_reset
+
+
+def _run_here(name: str, flags: list[str], log: str) -> int:
+    """Runs a program, with its output in a file; returns its status."""
+    streams = sys.stdout, sys.stderr
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
+    sys.argv = [name, *flags]
     try:
-        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(file, 1)
-        os.dup2(file, 2)
-        sys.argv = [name, *flags]
         command_line.run_command(name)
     except SystemExit as end:
-        status = end.code
+        return end.code
     except BaseException:
         traceback.print_exc()
     finally:
         sys.stdout.flush()
-        os._exit(status)
+        sys.stdout, sys.stderr = streams
+    return 1
 
 
 def serve(names: list[str]) -> None:
-    """Runs the requested programs one at a time; answers with process id and status."""
+    """Runs the requested programs; answers with a line, the status, after each."""
+    answers = os.fdopen(os.dup(1), "w")
     for name in names:
         module = importlib.import_module(f"resnet50.commands.{name}")
         prepare(name)
         if name == "runtime_preprocessing":
             module.worker_pool = _one_thread
         if name == "train":
-            importlib.import_module("resnet50.training.session")
-    answers = os.fdopen(os.dup(1), "w")
+            reuse_training()
     for line in sys.stdin:
-        process = os.fork()
-        if not process:
-            _run_forked(*json.loads(line))
-        print(process, file=answers, flush=True)
-        _, status = os.waitpid(process, 0)
-        print(os.waitstatus_to_exitcode(status), file=answers, flush=True)
+        print(_run_here(*json.loads(line)), file=answers, flush=True)
 
 
 def main() -> None:

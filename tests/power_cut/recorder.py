@@ -28,7 +28,7 @@ _LINE = re.compile(rb"(\d+) +(.*)", re.DOTALL)
 _UNFINISHED = b" <unfinished ...>"
 _RESUMED = re.compile(rb"<\.\.\. \w+ resumed>")
 _CALL = re.compile(
-    rb"(?P<name>\w+)\((?P<arguments>.*)\) += (?P<result>-?\d+|\?)"
+    rb"(?P<name>\w+)\((?P<arguments>.*)\) += (?P<result>0x\w+|-?\d+|\?)"
     rb"(?:<(?P<path>(?:[^>\\]|\\.)*)>)?(?: .*)?",
     re.DOTALL,
 )
@@ -64,7 +64,14 @@ def record(folder: Path, module: str, *arguments: str) -> list[Operation]:
         RecorderError: See there; or the module failed.
     """
     log = folder / "strace"
-    command = ["strace", "-f", "--seccomp-bpf", "-y", f"-etrace={_CALLS}", "-esignal=none"]
+    command = [
+        "strace",
+        "-f",
+        "--seccomp-bpf",
+        "-y",
+        f"-etrace={_CALLS}",
+        "-esignal=none",
+    ]
     command += ["-o", str(log), "-s", str(_MOST_BYTES), sys.executable, "-m", module]
     try:
         done = subprocess.run(
@@ -129,7 +136,7 @@ def parse(lines: Iterator[bytes], folder: Path) -> Iterator[Operation]:
         name, arguments = call["name"].decode(), call["arguments"]
         if f"{folder}".encode() not in call[0]:
             continue
-        result = int(call["result"])
+        result = int(call["result"], 0)
         if name in ("open", "openat", "creat"):
             path = _unescape(call["path"] or b"").decode()
             is_writing = re.search(rb"O_(WRONLY|RDWR)", arguments) or name == "creat"
@@ -164,9 +171,10 @@ def parse(lines: Iterator[bytes], folder: Path) -> Iterator[Operation]:
             if kind is None or len(inner) != len(paths) or b"RENAME_" in arguments:
                 raise RecorderError(f"cannot be recorded: {call[0][:300]!r}")
             yield Operation(kind, *inner)
-        elif name == "mmap" and work.encode() in arguments:
-            if b"MAP_SHARED" in arguments and b"PROT_WRITE" in arguments:
-                raise RecorderError(f"a writable mapping: {call[0][:300]!r}")
+        elif name == "mmap" and all(
+            word in arguments for word in (b"MAP_SHARED", b"PROT_WRITE", work.encode())
+        ):
+            raise RecorderError(f"a writable mapping: {call[0][:300]!r}")
 
 
 # Calls with paths, and their kinds of operation; None: not supported.

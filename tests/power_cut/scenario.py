@@ -55,6 +55,7 @@ def write_config(folder: Path, images: Path, seed: int) -> Path:
             "checkpoint_minutes": 1e-6,
             "keep_checkpoints": 1,
         },
+        runtime_preprocessing={"sleep_time": 0.05},
     )
     return path.rename(folder / f"seed-{seed}.txt")
 
@@ -93,32 +94,42 @@ def _wait_for(log: Path, text: str) -> None:
         time.sleep(0.005)
 
 
-def main() -> None:
+def _begin(folder: Path, phase: str) -> None:
+    with (folder / "logs" / "phases").open("a") as file:
+        file.write(f"phase {phase}\n")
+
+
+def play(folder: Path) -> None:
     """Plays the session in a prepared folder."""
-    folder = Path(sys.argv[1])
     old, new = (write_config(folder, folder / "images", s) for s in SEEDS.values())
-
-    def begin(phase):
-        (folder / "logs" / "phases").open("a").write(f"phase {phase}\n")
-
-    begin("start")
+    _begin(folder, "start")
     preprocessor = _start(folder, "0", *flags("runtime_preprocessing", old))
     trainer = _start(folder, "1", *flags("train", old, "one"))
     _wait_for(folder / "logs" / "1", _STOP_AFTER)
     trainer.send_signal(signal.SIGINT)
     _finish(trainer, 130)
-    begin("resume")
+    _begin(folder, "resume")
     _finish(_start(folder, "2", *flags("train", old, "one"), "--resume"))
     _finish(preprocessor)
-    begin("evaluate")
+    _begin(folder, "evaluate")
     for log, crops in ("3", 1), ("4", 10):
         evaluation = flags("evaluate", old, "one")
         _finish(_start(folder, log, *evaluation, f"--crops={crops}"))
-    begin("change")
+    _begin(folder, "change")
     preprocessor = _start(folder, "5", *flags("runtime_preprocessing", new))
     _finish(_start(folder, "6", *flags("train", new, "two")))
     _finish(preprocessor)
 
 
+def play_short(folder: Path) -> None:
+    """Plays one undisturbed training in a prepared folder."""
+    config = write_config(folder, folder / "images", SEEDS["old"])
+    _begin(folder, "start")
+    preprocessor = _start(folder, "0", *flags("runtime_preprocessing", config))
+    _finish(_start(folder, "1", *flags("train", config, "one")))
+    _finish(preprocessor)
+
+
 if __name__ == "__main__":
-    main()
+    player = {"long": play, "short": play_short}[sys.argv[1]]
+    player(Path(sys.argv[2]))

@@ -1,5 +1,6 @@
 """The states that a power cut may leave of a recorded session, each once."""
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -11,6 +12,15 @@ from tests.power_cut.recorder import Operation
 
 # A cut before and after each of these.
 _CUTS = {"fsync", "rename", "unlink", "rmdir", "mkdir"}
+
+# What the user starts again after a cut in each phase: see recovery.Machine.recover.
+_TRIALS = {
+    "": ("one",),
+    "start": ("one",),
+    "resume": ("one",),
+    "evaluate": ("evaluate",),
+    "change": ("two", "three"),
+}
 
 _TEMPORARY = re.compile(r"(.*?\.writing-)[0-9a-f]{32}([^/]*)(/.*)?")
 _SAVED = re.compile(rb"saved (\w+) ([0-9]+) ([0-9]+)\n")
@@ -40,8 +50,9 @@ class Promises(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """A state, and how it came about."""
+    """A state, how it came about, and what the user then does."""
 
+    trial: str  # "one", "two" or "three": trains this run; "evaluate": evaluates "one"
     state: State
     promises: Promises
     after: str  # the last operation before the power cut
@@ -57,12 +68,18 @@ class Cuts(NamedTuple):
 
     num_states: int
     num_distinct: int
-    cuts: list[Cut]
+    cuts: list[Cut]  # one for each trial
+
+
+@functools.cache
+def _names(path: str) -> tuple[str, str]:
+    """A path without the random part of a temporary, and without what is in it."""
+    return _TEMPORARY.sub(r"\1*\2\3", path), _TEMPORARY.sub(r"\1*\2", path)
 
 
 def _key(state: State) -> frozenset:
     """Equal for states that differ only in the random parts of names."""
-    named = ((_TEMPORARY.sub(r"\1*\2\3", path), c) for path, c in state.items())
+    named = ((_names(path)[0], content) for path, content in state.items())
     return frozenset(Counter(named).items())
 
 
@@ -70,7 +87,7 @@ def _class(state: State) -> frozenset:
     """Equal for states from which the programs recover alike; see Cuts."""
     found = set()
     for path, content in state.items():
-        name = _TEMPORARY.sub(r"\1*\2", path)
+        name = _names(path)[1]
         is_ignored = name != path or path.endswith(".lock")
         found.add((name, None if is_ignored else content))
     return frozenset(found)
@@ -99,8 +116,13 @@ def enumerate_cuts(operations: Iterable[Operation], model: str) -> Cuts:
             for survived, state in _states_at(disk):
                 num_states += 1
                 distinct.add((promises.phase, _key(state)))
-                key = promises.phase, _class(state)
-                cuts[key] = Cut(state, promises, last, survived)
+                for trial in _TRIALS[promises.phase]:
+                    # A new run does not depend on the other ones.
+                    seen = (
+                        _without(state, "saved_models") if trial == "three" else state
+                    )
+                    cut = Cut(trial, seen, promises, last, survived)
+                    cuts[trial, _class(seen)] = cut
         if operation.kind == "say" and operation.path == "phases":
             # The user's next command comes minutes later.
             disk.settle()
