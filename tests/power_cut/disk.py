@@ -14,6 +14,7 @@ That is POSIX, at its weakest. With a journal of names (ext4, XFS) the changes s
 in order, and fsync of anything makes all earlier changes durable.
 """
 
+import functools
 import itertools
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -35,14 +36,18 @@ class Inode:
         self.durable_data = b""
 
     @property
-    def versions(self) -> list[bytes]:
+    def versions(self) -> tuple[bytes, ...]:
         """The bytes that a power cut may leave, first all that were written."""
-        data, old = self.data, self.durable_data
-        if data == old:
-            return [data]
-        half, size = data[: len(data) // 2], len(data)
-        found = [data, old, b"", half, bytes(size), half.ljust(size, b"\0")]
-        return list(dict.fromkeys(found))
+        return _versions(self.data, self.durable_data)
+
+
+@functools.cache  # Python computes the hash of each bytes object only once.
+def _versions(data: bytes, old: bytes) -> tuple[bytes, ...]:
+    if data == old:
+        return (data,)
+    half, size = data[: len(data) // 2], len(data)
+    found = [data, old, b"", half, bytes(size), half.ljust(size, b"\0")]
+    return tuple(dict.fromkeys(found))
 
 
 class Change(NamedTuple):

@@ -77,16 +77,18 @@ def _names(path: str) -> tuple[str, str]:
     return _TEMPORARY.sub(r"\1*\2\3", path), _TEMPORARY.sub(r"\1*\2", path)
 
 
-def _key(state: State) -> frozenset:
+@functools.cache
+def _key(items: frozenset) -> frozenset:
     """Equal for states that differ only in the random parts of names."""
-    named = ((_names(path)[0], content) for path, content in state.items())
+    named = ((_names(path)[0], content) for path, content in items)
     return frozenset(Counter(named).items())
 
 
-def _class(state: State) -> frozenset:
+@functools.cache
+def _class(items: frozenset) -> frozenset:
     """Equal for states from which the programs recover alike; see Cuts."""
     found = set()
-    for path, content in state.items():
+    for path, content in items:
         name = _names(path)[1]
         is_ignored = name != path or path.endswith(".lock")
         found.add((name, None if is_ignored else content))
@@ -115,14 +117,14 @@ def enumerate_cuts(operations: Iterable[Operation], model: str) -> Cuts:
         if operation.kind in _CUTS:
             for survived, state in _states_at(disk):
                 num_states += 1
-                distinct.add((promises.phase, _key(state)))
+                distinct.add((promises.phase, _key(frozenset(state.items()))))
                 for trial in _TRIALS[promises.phase]:
                     # A new run does not depend on the other ones.
                     seen = (
                         _without(state, "saved_models") if trial == "three" else state
                     )
                     cut = Cut(trial, seen, promises, last, survived)
-                    cuts[trial, _class(seen)] = cut
+                    cuts[trial, _class(frozenset(seen.items()))] = cut
         if operation.kind == "say" and operation.path == "phases":
             # The user's next command comes minutes later.
             disk.settle()
