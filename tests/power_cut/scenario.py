@@ -3,6 +3,7 @@
     start      the preprocessor and a new run "one"; Ctrl-C inside epoch 0
     resume     the trainer with --resume, to the end; the preprocessor ends too
     evaluate   twice: two rows of evaluation.csv
+    refill     the preprocessor alone, with the old settings, until the buffer is full
     change     another seed: the preprocessor replaces the batches; a new run "two"
 
 The programs write below ``work``; their output is in ``logs``.
@@ -13,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from resnet50.demo.pictures import make_images
@@ -86,11 +88,11 @@ def _finish(process: subprocess.Popen, status: int = 0) -> None:
         raise SystemExit(f"{process.args[3]} ended with status {found}")
 
 
-def _wait_for(log: Path, text: str) -> None:
+def _wait_for(is_there: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + SECONDS
-    while text not in log.read_text():
+    while not is_there():
         if time.monotonic() > deadline:
-            raise SystemExit(f"{log}: lacks {text!r}")
+            raise SystemExit(f"waited in vain for {what}")
         time.sleep(0.005)
 
 
@@ -105,7 +107,8 @@ def play(folder: Path) -> None:
     _begin(folder, "start")
     preprocessor = _start(folder, "0", *flags("runtime_preprocessing", old))
     trainer = _start(folder, "1", *flags("train", old, "one"))
-    _wait_for(folder / "logs" / "1", _STOP_AFTER)
+    log = folder / "logs" / "1"
+    _wait_for(lambda: _STOP_AFTER in log.read_text(), _STOP_AFTER)
     trainer.send_signal(signal.SIGINT)
     _finish(trainer, 130)
     _begin(folder, "resume")
@@ -115,9 +118,15 @@ def play(folder: Path) -> None:
     for log, crops in ("3", 1), ("4", 10):
         evaluation = flags("evaluate", old, "one")
         _finish(_start(folder, log, *evaluation, f"--crops={crops}"))
+    _begin(folder, "refill")
+    preprocessor = _start(folder, "5", *flags("runtime_preprocessing", old))
+    last = folder / "work/buffer" / "images_0000_00002.npy"
+    _wait_for(last.exists, last.name)
+    preprocessor.send_signal(signal.SIGTERM)
+    _finish(preprocessor, 130)
     _begin(folder, "change")
-    preprocessor = _start(folder, "5", *flags("runtime_preprocessing", new))
-    _finish(_start(folder, "6", *flags("train", new, "two")))
+    preprocessor = _start(folder, "6", *flags("runtime_preprocessing", new))
+    _finish(_start(folder, "7", *flags("train", new, "two")))
     _finish(preprocessor)
 
 

@@ -19,6 +19,7 @@ _TRIALS = {
     "start": ("one",),
     "resume": ("one",),
     "evaluate": ("evaluate",),
+    "refill": ("three",),
     "change": ("two", "three"),
 }
 
