@@ -204,12 +204,16 @@ class Machine:
             self._evaluate(evaluated)
         else:
             one = one._replace(evaluations=one.evaluations[: len(evaluated)])
-        if cut.trial == "one":
-            self._train("one", "old", saved.get("one"))
+            start = self._train(cut.trial, "old" if cut.trial == "one" else "new")
         if cut.trial == "two":
-            self._train("two", "new", saved.get("two"))
             self._require("two", reference["two"])
         self._require("one", one)
+        announced = saved.get(cut.trial)
+        if announced and start < announced:
+            raise FailedRecoveryError(
+                f"run {cut.trial}: resumed at {start}, but a checkpoint at {announced} "
+                "had been announced"
+            )
 
     def _require(self, run: str, expected: Result) -> None:
         try:
@@ -223,10 +227,11 @@ class Machine:
                 theirs, ours = sorted(theirs), sorted(ours)
             raise FailedRecoveryError(f"run {run}: {name}: {theirs} and {ours}")
 
-    def _train(
-        self, run: str, settings: str, announced: Position | None = None
-    ) -> None:
-        """Trains a run to its end, from its newest checkpoint if it has one."""
+    def _train(self, run: str, settings: str) -> Position:
+        """Trains a run to its end; returns where it started.
+
+        That is its newest checkpoint, if it has one.
+        """
         config, preprocessor, trainer = (
             self._configs[settings],
             self._preprocessor,
@@ -247,11 +252,6 @@ class Machine:
             text = trainer.log.read_text(errors="replace")
             resumed = _RESUMED.search(text)
             start = Position(*map(int, resumed.groups())) if resumed else Position(0, 0)
-            if announced and start < announced:
-                raise FailedRecoveryError(
-                    f"run {run}: resumed at {start}, but a checkpoint at {announced} "
-                    "had been announced"
-                )
             preprocessor.finish(_END_SECONDS)
         finally:
             preprocessor.kill()
