@@ -1,8 +1,11 @@
-"""Atomic files: another process sees the old file, the new file, or none.
+"""Atomic files and folders: another process sees the old one, the new one, or none.
 
 A file is written under a temporary name in its own folder, flushed to the disk, and
 renamed. A process that is killed while writing leaves at most a temporary, which no
 reader opens and ``remove_temporaries`` deletes.
+
+A power cut loses more: what was written, unless the file was flushed; and names that
+were created, renamed or deleted, in any order, unless their folder was flushed.
 """
 
 import contextlib
@@ -22,12 +25,19 @@ def temporary_path(folder: Path, suffix: str) -> Path:
 
 
 @contextlib.contextmanager
-def atomic_file(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
+def atomic_file(
+    path: Path, *, durable: bool = True, whole: bool = True
+) -> Iterator[BinaryIO]:
     """Yields an open binary file that becomes ``path`` when the block ends.
 
-    An existing file is replaced. If ``durable``, the bytes reach the disk before the
-    name does. If not, a power cut may leave an empty or torn file, which its readers
-    must expect.
+    An existing file is replaced.
+
+    Args:
+        path: The file.
+        durable: Whether the new file survives a power cut after this call. If not, the
+            old file or none may be there.
+        whole: Whether the bytes reach the disk before the name does, so that it never
+            names an empty or torn file. If not, ``path``'s readers must expect one.
 
     Raises:
         OSError: The folder is missing or full. Nothing is left behind.
@@ -38,12 +48,14 @@ def atomic_file(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
         with temporary.open("xb") as file:
             yield file
             file.flush()
-            if durable:
+            if durable or whole:
                 os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    if durable:
+        fsync(path.parent)
 
 
 def fsync(path: Path) -> None:
@@ -57,6 +69,24 @@ def fsync(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def fsync_tree(folder: Path) -> None:
+    """Makes a folder with all that is in it survive, but not its own name."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            fsync_tree(path)
+        else:
+            fsync(path)
+    fsync(folder)
+
+
+def create_folder(path: Path) -> None:
+    """Creates a folder and its parents where they are missing; they survive."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        fsync(folder.parent)
 
 
 def remove_temporaries(folder: Path, suffix: str) -> None:

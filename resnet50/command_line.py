@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from resnet50 import atomic_io
 from resnet50.config.settings import Config, ConfigError
 from resnet50.config.toml_file import override, read_config
 from resnet50.errors import UserError
@@ -113,7 +114,7 @@ def make_folder(path: Path, setting: str) -> None:
         ConfigError: It cannot be created, or it is not writable.
     """
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        atomic_io.create_folder(path)
     except OSError as error:
         raise ConfigError(
             f"{path}: cannot be created: {error.strerror} (see {setting})"

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from resnet50.atomic_io import atomic_file, remove_temporaries
+from resnet50.atomic_io import atomic_file, create_folder, remove_temporaries
+from tests import recorded_disk
 from tests.processes import python_process
 
 
@@ -97,23 +98,6 @@ def test_failing_write_leaves_all_as_it_was(tmp_path, num_bytes):
     assert path.read_bytes() == b"old"
 
 
-def test_bytes_reach_the_disk_before_the_name(tmp_path, monkeypatch):
-    path = tmp_path / "file.txt"
-    calls = []
-
-    def fsync(descriptor):
-        size = os.fstat(descriptor).st_size
-        calls.append((size, path.exists()))
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    with atomic_file(path) as file:
-        file.write(b"four")
-    assert calls == [(4, False)]
-    with atomic_file(path, durable=False) as file:
-        file.write(b"not waited for")
-    assert len(calls) == 1
-
-
 def test_missing_folder_raises(tmp_path):
     with pytest.raises(FileNotFoundError), atomic_file(tmp_path / "absent" / "file"):
         pass
@@ -145,3 +129,29 @@ def test_only_temporaries_are_removed(tmp_path):
         (tmp_path / name).touch()
     remove_temporaries(tmp_path, ".npy")
     assert names_in(tmp_path) == sorted(others)
+
+
+@pytest.mark.parametrize(
+    "durable, whole, flushed",
+    [
+        (True, True, ["content", "name"]),
+        (False, True, ["content"]),
+        (False, False, []),
+    ],
+)
+def test_what_reaches_the_disk_before_and_after_the_name(
+    tmp_path, monkeypatch, durable, whole, flushed
+):
+    calls = recorded_disk.record(monkeypatch)
+    with atomic_file(tmp_path / "file", durable=durable, whole=whole) as file:
+        file.write(b"new")  # still in the file's buffer
+    kinds = ["content" if name.startswith(".writing-") else name for _, name in calls]
+    expected = [*flushed[:1], "file", *([tmp_path.name] if durable else [])]
+    assert kinds == expected
+
+
+def test_a_new_folder_and_its_new_parents_survive(tmp_path, monkeypatch):
+    calls = recorded_disk.record(monkeypatch)
+    for _ in range(2):
+        create_folder(tmp_path / "new" / "run")
+    assert calls == [("flush", "new"), ("flush", tmp_path.name)]

@@ -9,7 +9,7 @@ longer with a GPU, on which it tries a training step.
 
     python -m resnet50 doctor --gpu-report
 
-tries the GPU instead, for some ten to twenty minutes, and writes a report into a file.
+tries the GPU instead, for about 25 minutes, and writes a report into a file.
 """
 
 import platform

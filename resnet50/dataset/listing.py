@@ -59,7 +59,7 @@ def _save(path: Path, dataset: Dataset, stamps: dict[str, tuple[int, int]]) -> N
         packed = text if text is dataset.names else PackedNames.pack(text)
         arrays[f"{name}_block"] = np.frombuffer(packed.block, np.uint8)
         arrays[f"{name}_ends"] = packed.ends
-    with contextlib.suppress(OSError), atomic_file(path) as file:
+    with contextlib.suppress(OSError), atomic_file(path, durable=False) as file:
         np.savez(file, **arrays)
 
 

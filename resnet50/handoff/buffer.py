@@ -119,7 +119,8 @@ class BatchBuffer:
             (self.labels_path(position), labels),
             (self.images_path(position), images),
         ):
-            with atomic_file(path) as file:
+            # After a power cut a missing batch is made again.
+            with atomic_file(path, durable=False) as file:
                 # An open file, because np.save appends .npy to a name without it.
                 np.save(file, array, allow_pickle=False)
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
 
+from resnet50 import atomic_io
 from resnet50.errors import UserError
 
 PREPROCESSOR, TRAINER = "runtime_preprocessing", "train"
@@ -105,7 +106,7 @@ class Role:
         if not is_there:
             if not make_folder:
                 raise FolderLostError(f"{self.folder}: is missing")
-            folder.mkdir(exist_ok=True)
+            atomic_io.create_folder(folder)
 
     def _lock(self) -> FileIO:
         """Opens the lock file, locks it, and writes this process's id into it."""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from resnet50.atomic_io import atomic_file, remove_temporaries
+from resnet50.atomic_io import atomic_file, fsync, remove_temporaries
 from resnet50.errors import UserError
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
@@ -108,6 +108,8 @@ def replace_stale(
     # instead of reading batches that are being deleted.
     (folder / FILE_NAME).unlink(missing_ok=True)
     num_deleted = buffer.clear()
+    # A power cut must not leave one manifest with batches of the other.
+    fsync(folder)
     if found:
         notify(f"{folder}: {'; '.join(changed)}; replacing {num_deleted} stale batches")
     write_manifest(folder, manifest)

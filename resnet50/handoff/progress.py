@@ -79,7 +79,7 @@ def write_progress(folder: Path, position: Position) -> None:
     content = _content(position)
     path = folder / FILE_NAME
     try:
-        with atomic_file(path, durable=False) as file:
+        with atomic_file(path, durable=False, whole=False) as file:
             file.write(content)
     except OSError as error:
         if not path.exists():

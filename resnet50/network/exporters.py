@@ -13,7 +13,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from resnet50.atomic_io import atomic_file
+from resnet50.atomic_io import atomic_file, fsync, fsync_tree
 from resnet50.errors import UserError
 from resnet50.network.layers import normalize_on_device
 from resnet50.network.model import ResNet50
@@ -123,7 +123,9 @@ def write_saved_model(
             names.write_text(json.dumps(class_names))
             classifier.class_names = tf.saved_model.Asset(str(names))
             tf.saved_model.save(classifier, str(temporary))
+        fsync_tree(temporary)
         temporary.rename(folder)
+        fsync(folder.parent)
     except (OSError, tf.errors.OpError) as error:
         raise ExportError(f"{folder}: cannot be written: {error}") from None
     finally:

@@ -76,8 +76,10 @@ class UnreadableLog:
         """Opens the log of a buffer folder, and reads what it already holds."""
         self.path = folder / "unreadable_images.txt"
         content = self.path.read_bytes() if self.path.exists() else b""
-        self._lines = {line.split(b"\t")[0]: line for line in content.splitlines()}
-        self._unwritten = b""
+        lines = content.split(b"\n")
+        torn = lines.pop()  # By a power cut or a full disk; empty if it was not.
+        self._lines = {line.split(b"\t")[0]: line for line in lines if b"\t" in line}
+        self._unwritten = b"\n" if torn else b""
 
     def __len__(self) -> int:
         """How many images are in the log."""

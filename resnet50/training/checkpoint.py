@@ -19,7 +19,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from resnet50.atomic_io import fsync
+from resnet50.atomic_io import create_folder, fsync, fsync_tree
 from resnet50.errors import UserError
 from resnet50.handoff.progress import Position
 from resnet50.network.model import ResNet50
@@ -48,14 +48,17 @@ def save(
     """Saves a checkpoint before the batch of a position, and returns its folder.
 
     Raises:
-        SaveError: The disk is full or broken. Checkpoints of other positions are
-            unchanged; an older one of this position may be gone. If only the last flush
-            failed, which makes the new name durable, the new checkpoint exists.
+        SaveError: The disk is full or broken. The checkpoints that were there are
+            unchanged. If only the last flush failed, which makes the new name durable,
+            the new checkpoint exists.
     """
     path = folders.checkpoint_path(run_folder, position)
     temporary = folders.temporary_folder(run_folder)
     try:
-        temporary.mkdir(parents=True)
+        if _is_intact(path):  # Saved before, but its name may not be durable.
+            fsync(run_folder)
+            return path
+        create_folder(temporary)
         tf.train.Checkpoint(training=training).write(str(temporary / _VARIABLES))
         state = {
             "epoch": position.epoch,
@@ -64,10 +67,8 @@ def save(
             "sha256": {file.name: _sha256(file) for file in temporary.iterdir()},
         }
         (temporary / "state.json").write_text(json.dumps(state, indent=2) + "\n")
-        for file in temporary.iterdir():
-            fsync(file)
-        fsync(temporary)
-        if path.exists():  # Saved before, but its name may not be durable.
+        fsync_tree(temporary)
+        if path.exists():  # It is damaged.
             folders.delete_checkpoint(path)
         temporary.rename(path)
         fsync(run_folder)
@@ -77,6 +78,14 @@ def save(
         # It exists only if something went wrong.
         shutil.rmtree(temporary, ignore_errors=True)
     return path
+
+
+def _is_intact(path: Path) -> bool:
+    try:
+        read_description(path)
+    except CheckpointError:
+        return False
+    return True
 
 
 def checkpoint_bytes(training: Training) -> int:

@@ -13,6 +13,7 @@ import uuid
 from pathlib import Path
 from typing import NamedTuple
 
+from resnet50.atomic_io import fsync
 from resnet50.handoff.progress import Position
 from resnet50.reports.tables import EVALUATION_FILE, best_epochs
 
@@ -62,10 +63,11 @@ def delete_checkpoint(path: Path) -> None:
     """Renames a checkpoint's folder, so that no half of it counts, and deletes it.
 
     Raises:
-        OSError: It cannot be renamed; it is still there.
+        OSError: It cannot be renamed, and is still there; or its disk is broken.
     """
     doomed = temporary_folder(path.parent)
     path.rename(doomed)
+    fsync(path.parent)  # Before the files go: half a checkpoint would be damaged.
     shutil.rmtree(doomed, ignore_errors=True)
 
 
@@ -102,4 +104,6 @@ def set_aside(run_folder: Path, checkpoints: list[Checkpoint]) -> Path:
     folder.mkdir()
     for checkpoint in checkpoints:
         checkpoint.path.rename(folder / checkpoint.path.name)
+    fsync(folder)
+    fsync(run_folder)
     return folder

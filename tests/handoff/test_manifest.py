@@ -6,6 +6,7 @@ trainer needs them.
 
 import errno
 import os
+from itertools import groupby
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from resnet50.handoff.manifest import (
     write_manifest,
 )
 from resnet50.handoff.progress import Position
+from tests import recorded_disk
 
 OURS = {
     "batch_size": 32,
@@ -124,6 +126,19 @@ def test_stale_batches_are_deleted_before_the_new_manifest_is_written(
     with pytest.raises(KeyboardInterrupt):
         adopt_buffer(buffer, OURS, lambda line: None)
     assert read_manifest(buffer.folder) is None
+
+
+def test_after_a_power_cut_no_manifest_is_beside_other_batches(buffer, monkeypatch):
+    """Each of the three steps reaches the disk before the next one starts."""
+    write_manifest(buffer.folder, THEIRS)
+    calls = recorded_disk.record(monkeypatch)
+    adopt(buffer)
+    folder = buffer.folder.name
+    calls = [call for call in calls if not call[1].startswith(".writing-killed")]
+    deleted, flushed, *_ = [list(group) for _, group in groupby(calls, lambda c: c[0])]
+    assert deleted[0] == ("delete", FILE_NAME) and len(deleted) > 1
+    assert flushed[0] == ("flush", folder)
+    assert calls[-2:] == [("name", FILE_NAME), ("flush", folder)]
 
 
 def test_living_trainer_keeps_its_batches(buffer):

@@ -24,6 +24,7 @@ from resnet50.network.exporters import (
 )
 from resnet50.pixels.augmentation import ChannelStatistics, normalization_table
 from resnet50.pixels.resampling import views
+from tests import recorded_disk
 from tests.network import parity
 
 STATISTICS = ChannelStatistics((0.48, 0.45, 0.40), (0.27, 0.26, 0.28))
@@ -89,9 +90,15 @@ PROGRAM = """if True:
 """
 
 
-def test_a_saved_model_needs_only_tensorflow(tmp_path, classifier, model):
+def test_a_saved_model_needs_only_tensorflow(tmp_path, monkeypatch, classifier, model):
     folder, images, output = (tmp_path / n for n in ("model", "in.npz", "out.npz"))
-    write_saved_model(classifier, CLASS_NAMES, folder)
+    with monkeypatch.context() as patched:
+        calls = recorded_disk.record(patched)
+        write_saved_model(classifier, CLASS_NAMES, folder)
+    # It also survives a power cut.
+    flushed = [name for call, name in calls if call == "flush"]
+    assert {path.name for path in folder.rglob("*")} <= set(flushed)
+    assert flushed[-1] == tmp_path.name
     inputs = {f"{w}x{h}": draw_image(w, h)[None].repeat(2, 0) for w, h in SIZES}
     np.savez(images, **inputs)
     words = [sys.executable, "-c", PROGRAM, str(folder), str(images), str(output)]

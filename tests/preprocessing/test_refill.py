@@ -710,6 +710,16 @@ def test_log_keeps_one_line_for_any_name(tmp_path):
     assert not again.add(names[1], "another reason")
 
 
+def test_a_torn_last_line_is_no_image(tmp_path):
+    path = UnreadableLog(tmp_path).path
+    path.write_bytes(b"a.JPEG\treason\nn0144")
+    log = UnreadableLog(tmp_path)
+    assert len(log) == 1
+    assert log.add("n01440764.JPEG", "reason")
+    assert path.read_bytes().splitlines()[-1] == b"n01440764.JPEG\treason"
+    assert len(UnreadableLog(tmp_path)) == 2
+
+
 def test_farther_batches_do_not_keep_the_next_one_out_of_a_full_disk(
     start, reference, monkeypatch
 ):

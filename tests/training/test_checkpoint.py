@@ -16,6 +16,7 @@ from resnet50.training.checkpoint import SaveError
 from resnet50.training.checkpoint_folders import list_checkpoints
 from resnet50.training.description import RULES, CheckpointError
 from resnet50.training.update.schedules import StepNumbers
+from tests import recorded_disk
 from tests.settings import SETTINGS
 from tests.training.tiny import TinyNetwork, TinyTraining
 
@@ -172,23 +173,51 @@ def test_a_checkpoint_whose_name_is_not_durable_exists_and_is_saved_again(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1"]
 
 
-def test_a_failed_rename_loses_only_the_same_position(tmp_path, monkeypatch):
+def test_saving_a_position_again_keeps_its_checkpoint(tmp_path, monkeypatch):
     training = TinyTraining()
-    for epoch in (1, 2):
-        checkpoint.save(training, tmp_path, Position(epoch, 0), DESCRIPTION)
-    rename = Path.rename
+    path = checkpoint.save(training, tmp_path, Position(1, 0), DESCRIPTION)
+    before = (path / "state.json").stat()
+    calls = recorded_disk.record(monkeypatch)
+    checkpoint.save(training, tmp_path, Position(1, 0), DESCRIPTION)
+    assert calls == [("flush", tmp_path.name)]
+    assert (path / "state.json").stat() == before
+    (path / "state.json").write_text("{")
+    checkpoint.save(training, tmp_path, Position(1, 0), DESCRIPTION)
+    checkpoint.read_description(path)
 
-    def fail(path, target):
-        if target == tmp_path / "1":
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return rename(path, target)
 
-    with monkeypatch.context() as patched, pytest.raises(SaveError):
-        patched.setattr(Path, "rename", fail)
-        checkpoint.save(training, tmp_path, Position(2, 0), DESCRIPTION)
-    assert [path.name for path in tmp_path.iterdir()] == ["0"]
-    checkpoint.save(training, tmp_path, Position(2, 0), DESCRIPTION)
-    assert [name for name, _ in found(tmp_path)] == ["0", "1"]
+def test_a_checkpoint_is_on_the_disk_before_its_name_and_its_name_at_the_end(
+    tmp_path, monkeypatch
+):
+    calls = recorded_disk.record(monkeypatch)
+    run = tmp_path / "run"
+    path = checkpoint.save(TinyTraining(), run, Position(1, 0), DESCRIPTION)
+    named = calls.index(("name", path.name))
+    flushed = {name for call, name in calls[:named] if call == "flush"}
+    assert {file.name for file in path.iterdir()} <= flushed
+    assert tmp_path.name in flushed  # which holds the new run's name
+    assert calls[-1] == ("flush", "run")
+
+
+def test_a_deleted_checkpoint_loses_its_name_before_its_files(tmp_path, monkeypatch):
+    path = checkpoint.save(TinyTraining(), tmp_path, Position(1, 0), DESCRIPTION)
+    calls = recorded_disk.record(monkeypatch)
+    checkpoint_folders.delete_checkpoint(path)
+    renamed, flushed, *rest = calls
+    assert renamed[0] == "name" and flushed == ("flush", tmp_path.name)
+    assert all(call == "delete" for call, _ in rest)
+
+
+def test_a_checkpoint_that_was_set_aside_does_not_come_back(tmp_path, monkeypatch):
+    checkpoint.save(TinyTraining(), tmp_path, Position(1, 0), DESCRIPTION)
+    calls = recorded_disk.record(monkeypatch)
+    checkpoints = checkpoint_folders.list_checkpoints(tmp_path)
+    checkpoint_folders.set_aside(tmp_path, checkpoints)
+    assert calls == [
+        ("name", "0"),
+        ("flush", "superseded-1"),
+        ("flush", tmp_path.name),
+    ]
 
 
 def test_what_a_killed_trainer_left_is_no_checkpoint_and_is_deleted(tmp_path):

@@ -119,7 +119,7 @@ def _note_path(folder: Path, index: int) -> Path:
 def _write_note(folder: Path, index: int, note: dict) -> None:
     path = _note_path(folder, index)
     try:
-        with atomic_file(path, durable=False) as file:
+        with atomic_file(path, durable=False, whole=False) as file:
             file.write(json.dumps(note).encode())
     except OSError as error:
         raise MeetingError(f"{path}: cannot be written: {error.strerror}") from None
