@@ -158,7 +158,9 @@ class Machine:
         self._runs = self._work / "saved_models"
         folder.mkdir()
         seeds = scenario.SEEDS.items()
-        self._configs = {n: scenario.write_config(folder, images, s) for n, s in seeds}
+        self._configs = {
+            n: scenario.write_config(folder, images, s, 0) for n, s in seeds
+        }
         kind = _ServedProgram if is_served else _Program
         self._preprocessor = kind("runtime_preprocessing")
         self._trainer = kind("train", "evaluate")
@@ -232,11 +234,8 @@ class Machine:
 
         That is its newest checkpoint, if it has one.
         """
-        config, preprocessor, trainer = (
-            self._configs[settings],
-            self._preprocessor,
-            self._trainer,
-        )
+        preprocessor, trainer = self._preprocessor, self._trainer
+        config = self._configs[settings]
         words = scenario.flags("runtime_preprocessing", config)
         preprocessor.start(words, self._folder / f"{run}-preprocessor.log")
         try:
@@ -251,10 +250,10 @@ class Machine:
                 trainer.kill()
             text = trainer.log.read_text(errors="replace")
             resumed = _RESUMED.search(text)
-            start = Position(*map(int, resumed.groups())) if resumed else Position(0, 0)
             preprocessor.finish(_END_SECONDS)
         finally:
             preprocessor.kill()
+        return Position(*map(int, resumed.groups())) if resumed else Position(0, 0)
 
     def _wait_for_buffer(self) -> None:
         """Waits until the preprocessor has seen the old progress, or has ended."""

@@ -39,8 +39,13 @@ def prepare(folder: Path) -> None:
             os.utime(path, (1e9, 1e9))
 
 
-def write_config(folder: Path, images: Path, seed: int) -> Path:
-    """Writes the config.txt of a seed; returns its path."""
+def write_config(
+    folder: Path, images: Path, seed: int, checkpoint_minutes: float = 1e-6
+) -> Path:
+    """Writes the config.txt of a seed; returns its path.
+
+    By default a checkpoint follows each step. A recovery is faster without them.
+    """
     path = write_small_config(
         folder,
         dataset={
@@ -54,7 +59,7 @@ def write_config(folder: Path, images: Path, seed: int) -> Path:
             "buffer_size": 3,
             "buffer_folder": "work/buffer",
             "saved_models_folder": "work/saved_models",
-            "checkpoint_minutes": 1e-6,
+            "checkpoint_minutes": checkpoint_minutes,
             "keep_checkpoints": 1,
         },
         runtime_preprocessing={"sleep_time": 0.05},
