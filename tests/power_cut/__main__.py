@@ -15,6 +15,7 @@ undisturbed run. Needs strace.
 import argparse
 import random
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -150,6 +151,7 @@ def main() -> None:
     for machine in machines:
         machine.close()
     if not failures:
+        shutil.rmtree(folder)
         return
     kinds = Counter(error.splitlines()[-1] for _, error in failures)
     for line, count in kinds.most_common():

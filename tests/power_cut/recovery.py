@@ -130,13 +130,15 @@ class _ServedProgram(_Program):
         self._process.stdin.write(request.encode())
 
     def poll(self, seconds: float = 0.0) -> int | None:
+        if self._process is None:
+            return self._status
         answer = self._process.stdout
         if self._status is None and select.select([answer], [], [], seconds)[0]:
             self._status = int(answer.readline() or -1)  # -1: the server has crashed
         return self._status
 
     def kill(self) -> None:
-        if self.poll() in (None, -1):
+        if self.poll() in (None, -1) and self._process is not None:
             self._process.kill()
             self.close()
 
@@ -248,8 +250,7 @@ class Machine:
                 trainer.finish(_SECONDS)
             finally:
                 trainer.kill()
-            text = trainer.log.read_text(errors="replace")
-            resumed = _RESUMED.search(text)
+            resumed = _RESUMED.search(trainer.log.read_text(errors="replace"))
             preprocessor.finish(_END_SECONDS)
         finally:
             preprocessor.kill()
@@ -259,13 +260,13 @@ class Machine:
         """Waits until the preprocessor has seen the old progress, or has ended."""
         deadline = time.monotonic() + _SECONDS
         while self._preprocessor.poll(0.01) is None and time.monotonic() < deadline:
-            if " take " in self._preprocessor.log.read_text(errors="replace"):
+            if "batches/s" in self._preprocessor.log.read_text(errors="replace"):
                 return
         self._preprocessor.finish(0)
 
     def _evaluate(self, done: tuple[int, ...]) -> None:
         """Evaluates run one in both ways, or as far as that is not done."""
-        for crops in sorted({1, 10} - set(done)):
+        for crops in sorted(set(scenario.CROPS) - set(done)):
             words = scenario.flags("evaluate", self._configs["old"], "one")
             log = self._folder / f"evaluate-{crops}.log"
             self._trainer.start([*words, f"--crops={crops}"], log)

@@ -21,6 +21,7 @@ from resnet50.demo.pictures import make_images
 from tests.settings import PROJECT, write_small_config
 
 EPOCHS, BATCHES_PER_EPOCH = 2, 3  # of 10 images
+CROPS = (1, 10)  # of the two evaluations
 SECONDS = 120
 SEEDS = {"old": 0, "new": 1}
 
@@ -120,7 +121,7 @@ def play(folder: Path) -> None:
     _finish(_start(folder, "2", *flags("train", old, "one"), "--resume"))
     _finish(preprocessor)
     _begin(folder, "evaluate")
-    for log, crops in ("3", 1), ("4", 10):
+    for log, crops in zip("34", CROPS):
         evaluation = flags("evaluate", old, "one")
         _finish(_start(folder, log, *evaluation, f"--crops={crops}"))
     _begin(folder, "refill")
