@@ -1,10 +1,13 @@
 """Weights files: safetensors with metadata about the network.
 
 ``torchvision_names`` describes the tensors. The metadata's entries are the fields of
-Origin, as JSON. A file without them is assumed to be a published one; see PUBLISHED.
+Origin, as JSON, and "sha256", a checksum of these and the tensors. A file without them
+is assumed to be a published one; see PUBLISHED.
 """
 
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -54,6 +57,17 @@ def _require_safetensors() -> None:
         )
 
 
+def _checksum(entries: Mapping[str, str], tensors: Mapping[str, np.ndarray]) -> str:
+    """The SHA-256 of Origin's entries and all tensors with their names and dtypes."""
+    digest = hashlib.sha256()
+    for key in Origin._fields:
+        digest.update(f"{key} {entries.get(key)}\n".encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype}\n".encode())
+        digest.update(np.ascontiguousarray(tensor).data)
+    return digest.hexdigest()
+
+
 def write_weights(path: Path, model: ResNet50, origin: Origin) -> None:
     """Writes a safetensors file, whole or not at all, with origin as its metadata.
 
@@ -64,8 +78,10 @@ def write_weights(path: Path, model: ResNet50, origin: Origin) -> None:
     if path.exists():
         raise ExchangeError(f"{path}: exists (move it away, or give another name)")
     entries = {key: json.dumps(value) for key, value in origin._asdict().items()}
-    metadata = {"format": "pt", **entries}  # Hugging Face's readers need the format.
-    content = safetensors.numpy.save(to_state_dict(model), metadata=metadata)
+    tensors = to_state_dict(model)
+    # Hugging Face's readers need the format.
+    metadata = {"format": "pt", **entries, "sha256": _checksum(entries, tensors)}
+    content = safetensors.numpy.save(tensors, metadata=metadata)
     try:
         with atomic_file(path) as file:
             file.write(content)
@@ -101,6 +117,7 @@ def read_weights(path: Path, model: ResNet50) -> WeightsFile:
     try:
         with safetensors.safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
+            _verify(path, file, metadata)
             tensors = _read_tensors(path, file, model)
     except OSError as error:
         reason = error.strerror or str(error)
@@ -112,6 +129,18 @@ def read_weights(path: Path, model: ResNet50) -> WeightsFile:
             "NEW_FILE))"
         ) from None
     return WeightsFile(path, tensors, *_read_origin(path, metadata))
+
+
+def _verify(path: Path, file, metadata: dict[str, str]) -> None:
+    """Compares the checksum, if the file has one."""
+    if "sha256" not in metadata:
+        return
+    tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if metadata["sha256"] != _checksum(metadata, tensors):
+        raise ExchangeError(
+            f"{path}: does not have the checksum in its metadata (copy it again; a "
+            "program that changes the tensors must remove the entry sha256)"
+        )
 
 
 def _read_tensors(path: Path, file, model: ResNet50) -> dict[str, np.ndarray]:

@@ -66,6 +66,7 @@ def save(
             "training": description,
             "sha256": {file.name: _sha256(file) for file in temporary.iterdir()},
         }
+        state["state_sha256"] = _state_sha256(state)
         (temporary / "state.json").write_text(json.dumps(state, indent=2) + "\n")
         fsync_tree(temporary)
         if path.exists():  # It is damaged.
@@ -101,6 +102,11 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _state_sha256(state: dict) -> str:
+    """The checksum of state.json's entries, in any order."""
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
 def read_description(path: Path) -> dict:
     """Verifies a checkpoint's checksums and returns its description.
 
@@ -114,11 +120,14 @@ def read_description(path: Path) -> dict:
         )
     try:
         state = json.loads((path / "state.json").read_bytes())
+        expected = state.pop("state_sha256", None)  # absent in old checkpoints
         checksums, description = dict(state["sha256"]), dict(state["training"])
         damaged = sorted(
             name for name, sha256 in checksums.items() if _sha256(path / name) != sha256
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if expected is not None and expected != _state_sha256(state):
+            damaged.append("state.json")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise DamagedCheckpointError(f"{path}: is damaged: {error!r}") from None
     if damaged:
         raise DamagedCheckpointError(
