@@ -191,6 +191,8 @@ def test_calls_become_operations(tmp_path):
         '7 link("/R/work/a", "/R/work/b") = 0',
         "7 sync_file_range(3</R/work/a>, 0, 0, 0) = 0",
         '7 rename("/R/work/a", "/R/logs/b") = 0',
+        "7 sendfile(3</R/work/a>, 4</elsewhere>, NULL, 9) = 9",
+        "7 what is this, strace?",
     ],
 )
 def test_what_cannot_be_recorded_is_an_error(tmp_path, line):

@@ -29,7 +29,7 @@ _UNFINISHED = b" <unfinished ...>"
 _RESUMED = re.compile(rb"<\.\.\. \w+ resumed>")
 _CALL = re.compile(
     rb"(?P<name>\w+)\((?P<arguments>.*)\) += (?P<result>0x\w+|-?\d+|\?)"
-    rb"(?:<(?P<path>(?:[^>\\]|\\.)*)>)?(?: .*)?",
+    rb"(?:<(?P<path>(?:[^>\\]|\\.)*)>)?(?:\(deleted\))?(?: .*)?",
     re.DOTALL,
 )
 _DESCRIPTOR = re.compile(rb"(?:AT_FDCWD|-?\d+)(?:<((?:[^>\\]|\\.)*)>)?")
@@ -95,8 +95,12 @@ def _calls(lines: Iterator[bytes]) -> Iterator[re.Match]:
             continue
         if resumed := _RESUMED.match(text):
             text = unfinished.pop(process) + text[resumed.end() :]
+        if text.startswith(b"+++"):
+            continue
         call = _CALL.fullmatch(text)
-        if call and not call["result"].startswith((b"-", b"?")):
+        if call is None:
+            raise RecorderError(f"strace printed {text[:300]!r}")
+        if not call["result"].startswith((b"-", b"?")):
             yield call
 
 
@@ -137,6 +141,8 @@ def parse(lines: Iterator[bytes], folder: Path) -> Iterator[Operation]:
         if f"{folder}".encode() not in call[0]:
             continue
         result = int(call["result"], 0)
+        if name in _COPIES and work.encode() in arguments:
+            raise RecorderError(f"cannot be recorded: {call[0][:300]!r}")
         if name in ("open", "openat", "creat"):
             path = _unescape(call["path"] or b"").decode()
             is_writing = re.search(rb"O_(WRONLY|RDWR)", arguments) or name == "creat"
@@ -176,6 +182,8 @@ def parse(lines: Iterator[bytes], folder: Path) -> Iterator[Operation]:
         ):
             raise RecorderError(f"a writable mapping: {call[0][:300]!r}")
 
+
+_COPIES = {"sendfile", "copy_file_range", "splice"}
 
 # Calls with paths, and their kinds of operation; None: not supported.
 _OF_PATHS = {
