@@ -167,6 +167,7 @@ def test_calls_become_operations(tmp_path):
         '7 rename("/R/work/d/a", "/R/work/d/c") = -1 ENOENT (No such file)',
         '7 unlinkat(5</R/work/d>, "b", 0) = 0',
         '7 unlinkat(5</R/work>, "d", AT_REMOVEDIR) = 0',
+        "7 fsync(5</R/work>) = 0",
         "7 +++ exited with 0 +++",
     )
     assert found == [
@@ -180,8 +181,9 @@ def test_calls_become_operations(tmp_path):
         Operation("rename", "d/a", "d/b"),
         Operation("unlink", "d/b"),
         Operation("rmdir", "d"),
+        Operation("fsync", "."),
     ]
-    assert final_state(found[:-3]) == {"d": None, "d/a": b'\1\0x"\n'}
+    assert final_state(found[:-4]) == {"d": None, "d/a": b'\1\0x"\n'}
 
 
 @pytest.mark.parametrize(

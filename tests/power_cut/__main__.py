@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument(
         "--fresh",
         action="store_true",
-        help="start new processes instead of forks, as users do: ten times slower",
+        help="start new processes each time, as users do: ten times slower",
     )
     args = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="power-cut-"))

@@ -26,7 +26,7 @@ NEEDS_TENSORFLOW = {"train", "evaluate"}
 
 
 def shrink_network() -> None:
-    """Makes every ResNet-50 of this process one of 4 blocks with few channels."""
+    """Makes every ResNet-50 of this process one block with few channels."""
     from resnet50.network import model
     from resnet50.training.update import step
 
@@ -125,6 +125,7 @@ def serve(names: list[str]) -> None:
 
 def main() -> None:
     """Runs the program that the command line names, or the server."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # The network is too small for a GPU.
     name = sys.argv.pop(1)
     if name == "--serve":
         serve(sys.argv[1:])

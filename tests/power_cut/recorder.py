@@ -134,7 +134,14 @@ def parse(lines: Iterator[bytes], folder: Path) -> Iterator[Operation]:
     Raises:
         RecorderError: A program did what cannot be recorded.
     """
-    work, logs = f"{folder}/work/", f"{folder}/logs/"
+    work, logs = f"{folder}/work", f"{folder}/logs/"
+
+    def inside(path: str) -> str:
+        """A path below the folder work, "." for itself, or "" for any other path."""
+        if path == work:
+            return "."
+        return path.removeprefix(f"{work}/") if path.startswith(f"{work}/") else ""
+
     offsets: dict[str, int] = {}  # of each file that is open for writing
     for call in _calls(lines):
         name, arguments = call["name"].decode(), call["arguments"]
@@ -144,11 +151,10 @@ def parse(lines: Iterator[bytes], folder: Path) -> Iterator[Operation]:
         if name in _COPIES and work.encode() in arguments:
             raise RecorderError(f"cannot be recorded: {call[0][:300]!r}")
         if name in ("open", "openat", "creat"):
-            path = _unescape(call["path"] or b"").decode()
+            inner = inside(_unescape(call["path"] or b"").decode())
             is_writing = re.search(rb"O_(WRONLY|RDWR)", arguments) or name == "creat"
-            if not path.startswith(work) or not is_writing:
+            if not inner or not is_writing:
                 continue
-            inner = path.removeprefix(work)
             offsets[inner] = -1 if b"O_APPEND" in arguments else 0
             if b"O_CREAT" in arguments or name == "creat":
                 yield Operation("create", inner)
@@ -161,14 +167,11 @@ def parse(lines: Iterator[bytes], folder: Path) -> Iterator[Operation]:
             if path.startswith(logs) and "write" in name:
                 data = b"".join(_strings(arguments))[:result]
                 yield Operation("say", path.removeprefix(logs), data=data)
-            if not path.startswith(work):
-                continue
-            yield from _of_open_file(
-                name, path.removeprefix(work), arguments, result, offsets
-            )
+            if inner := inside(path):
+                yield from _of_open_file(name, inner, arguments, result, offsets)
         elif name in _OF_PATHS:
             paths = _paths(arguments)
-            inner = [p.removeprefix(work) for p in paths if p.startswith(work)]
+            inner = [found for path in paths if (found := inside(path))]
             if not inner:
                 continue
             kind = _OF_PATHS[name]

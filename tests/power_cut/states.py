@@ -114,7 +114,7 @@ def enumerate_cuts(operations: Iterable[Operation], model: str) -> Cuts:
     """Lists the states of all cuts; each has the promises of its latest cut."""
     disk, promises, last = Disk(model), Promises(), "the start"
     num_states, distinct, cuts = 0, set(), {}
-    for operation in operations:
+    for operation in [*operations, Operation("fsync", ".")]:  # A cut at the end, too.
         if operation.kind in _CUTS:
             for survived, state in _states_at(disk):
                 num_states += 1
