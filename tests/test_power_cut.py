@@ -9,6 +9,7 @@ import pytest
 
 from tests.power_cut import __main__ as power_cut
 from tests.power_cut.disk import Disk, final_state
+from tests.power_cut.invariants import faults, recorded_batches
 from tests.power_cut.recorder import Operation, RecorderError, parse
 from tests.power_cut.recovery import Machine, result_of
 from tests.power_cut.states import enumerate_cuts
@@ -224,20 +225,48 @@ def test_the_model_ends_with_what_is_on_the_disk(session):
     }
 
 
-def test_the_programs_recover_from_every_state(session):
+def wrong(operations, model):
+    """What is wrong in the states of a session, by kind."""
+    batches = recorded_batches(operations)
+    cuts = enumerate_cuts(operations, model).cuts
+    assert len(cuts) > 100
+    return set().union(*(faults(cut, batches) for cut in cuts))
+
+
+def early(operations):
+    """Those before the second checkpoint; all would take minutes."""
+    said = [o.kind == "say" and b"saved one" in o.data for o in operations]
+    return operations[: said.index(True, said.index(True) + 1)]
+
+
+def test_every_state_of_the_session_is_right(session):
+    recorded, _, _ = session
+    assert wrong(recorded, "journal") == set()
+    assert wrong(early(recorded), "posix") == set()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "model", "fault"),
+    [
+        ("variables", "journal", "run one: a checkpoint is damaged"),
+        ("/one$", "posix", "run one: an announced checkpoint is lost"),
+        (r"/\.writing-[0-9a-f]+$", "posix", "run one: a checkpoint is damaged"),
+        (r"\.npy\.tmp$", "posix", "images: another batch would be believed"),
+    ],
+)
+def test_a_missing_fsync_is_noticed(session, pattern, model, fault):
+    worse = power_cut.without_fsync(early(session[0]), pattern)
+    assert fault in wrong(worse, model)
+
+
+def test_the_programs_recover_from_the_states_and_fail_without_fsync(session):
     recorded, machine, work = session
     reference = {"one": result_of(work / "saved_models/one")}
-    cuts = enumerate_cuts(recorded, "posix").cuts
-    chosen = random.Random(0).sample(cuts, 10)
+    cuts = enumerate_cuts(recorded, "journal").cuts
+    chosen = random.Random(0).sample(cuts, 6)
     assert power_cut.recover_all(chosen, reference, [machine]) == []
-
-
-def test_a_checkpoint_without_fsync_is_noticed(session):
-    recorded, machine, work = session
-    reference = {"one": result_of(work / "saved_models/one")}
     worse = power_cut.without_fsync(recorded, "variables")
-    torn = [
-        c for c in enumerate_cuts(worse, "journal").cuts if "variables" in c.survived
-    ]
+    cuts = enumerate_cuts(worse, "journal").cuts
+    torn = [cut for cut in cuts if "variables" in cut.survived]
     found = power_cut.recover_all(torn[-2:], reference, [machine])
     assert found and all("is damaged" in error for _, error in found), found

@@ -6,10 +6,10 @@
 
 Runs the two scripts, with a tiny network, under a recorder of file operations: a new
 run, Ctrl-C, a resumed run, evaluations, and a run with other settings. Builds each
-state that a power cut may leave between two operations (see disk.py), puts it on a
-disk, and starts the programs again as a user would. Each must end without an error, at
-the checkpoint that was announced last or later, and with bitwise the weights of an
-undisturbed run. Needs strace.
+state that a power cut may leave between two operations (see disk.py) and judges it (see
+invariants.py). Then puts it on a disk, and starts the programs again as a user would.
+They must end without an error, resume from the checkpoint that was announced last or a
+later one, and reach bitwise the weights of an undisturbed run. Needs strace.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from queue import SimpleQueue
 
 from tests.power_cut import scenario
 from tests.power_cut.disk import MODELS
+from tests.power_cut.invariants import faults, recorded_batches
 from tests.power_cut.recorder import Operation, RecorderError, record
 from tests.power_cut.recovery import FailedRecoveryError, Machine, Result, write_state
 from tests.power_cut.states import Cut, enumerate_cuts
@@ -126,6 +127,10 @@ def main() -> None:
         f"{found.num_distinct:,} distinct, {len(cuts):,} to recover from",
         flush=True,
     )
+    batches = recorded_batches(operations)
+    judged = [(cut, faults(cut, batches)) for cut in cuts]
+    failures = [(cut, "\n".join(sorted(found))) for cut, found in judged if found]
+    print(f"judged without a start: {len(failures):,} are wrong", flush=True)
     if args.sample and args.sample < len(cuts):
         cuts = random.Random(args.seed).sample(cuts, args.sample)
     machines = [
@@ -144,9 +149,9 @@ def main() -> None:
             seconds = time.monotonic() - started
             print(f"{seconds:6.0f} s: {num_done} done, {num_failed} failed", flush=True)
 
-    failures = recover_all(cuts, reference, machines, report)
-    counts = Counter(cut.trial for cut in cuts)
-    print(f"recovered from {len(cuts) - len(failures):,} of {len(cuts):,}: {counts}")
+    failed = recover_all(cuts, reference, machines, report)
+    print(f"recovered from {len(cuts) - len(failed):,} of {len(cuts):,}", flush=True)
+    failures += failed
     _keep(folder / "failures", failures)
     for machine in machines:
         machine.close()

@@ -129,6 +129,11 @@ class Disk:
         else:
             raise ValueError(kind)
 
+    def read(self, path: str) -> bytes:
+        """The bytes that a program would read from a file now."""
+        _, _, inode = self._find(path)
+        return inode.data
+
     def _fsync(self, inode: Inode) -> None:
         inode.durable_data = inode.data
         pending, self._pending = self._pending, []
