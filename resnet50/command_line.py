@@ -4,21 +4,24 @@ Only the top-level scripts and ``resnet50.commands`` use this module.
 """
 
 import argparse
+import errno
 import importlib
 import os
 import select
 import shlex
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TextIO
 
 from resnet50 import atomic_io
 from resnet50.config.settings import Config, ConfigError
 from resnet50.config.toml_file import override, read_config
 from resnet50.errors import UserError
-from resnet50.signals import StopRequest, stop_signals_handled
+from resnet50.signals import StopRequest, stop_line, stop_signals_handled
 from resnet50.terminal import PatientStream
 
 # Flags that replace a value of config.txt: section and type.
@@ -27,6 +30,9 @@ _OVERRIDES = {
     "learning_rate": ("train", float),
     "num_workers": ("runtime_preprocessing", int),
 }
+
+# Errors of reading and writing an open file, which do not name it.
+_DISK_ERRORS = {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE}
 
 
 def make_plain_parser(description: str) -> argparse.ArgumentParser:
@@ -144,6 +150,8 @@ def run_command(name: str) -> None:
     nowhere = Path(os.devnull).open("w")  # noqa: SIM115
     sys.stdout = sys.stdout or nowhere
     sys.stderr = PatientStream(sys.stderr or nowhere)
+    if sys.stdout.isatty():  # Not a file: on a full disk the results would be lost.
+        sys.stdout = PatientStream(sys.stdout)
     run(module.main)
 
 
@@ -155,9 +163,10 @@ def loading() -> AbstractContextManager[None]:
 def run(main: Callable[[], None]) -> None:
     """Runs a program's main function and exits with its status.
 
-    A UserError ends it with one line on stderr and status 1; a stop signal with status
-    130 (see ``resnet50.signals``). If a reader of stdout, such as head, ends early, it
-    ends silently with status 141. Anything else keeps its traceback.
+    A UserError, or a disk that fails, ends it with one line on stderr and status 1; a
+    stop signal with status 130 (see ``resnet50.signals``). If a reader of stdout, such
+    as head, ends early, it ends silently with status 141. Anything else keeps its
+    traceback, and has status 70: only then may another try help.
     """
     # The name of a file may contain bytes that are no text; stderr can show them.
     sys.stdout.reconfigure(errors="backslashreplace")
@@ -168,15 +177,34 @@ def run(main: Callable[[], None]) -> None:
         except UserError as error:
             print(error, file=sys.stderr)
             status = 1
-        except KeyboardInterrupt:
-            print("stopped", file=sys.stderr)
+        except KeyboardInterrupt as interrupt:
+            print(stop_line(*interrupt.args), file=sys.stderr)
             status = 130
-        except BrokenPipeError:
-            stdout = select.poll()
-            stdout.register(sys.stdout.fileno(), 0)
-            if not stdout.poll(0):
-                raise  # Its reader is there, so another pipe is broken.
-            # Python flushes stdout once more at the end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            status = 128 + signal.SIGPIPE
+        except ModuleNotFoundError:
+            raise  # ``resnet50.__main__`` says how to install it.
+        except Exception as error:
+            if isinstance(error, BrokenPipeError) and not _has_reader(sys.stdout):
+                # Python flushes stdout once more at the end.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                status = 128 + signal.SIGPIPE
+            elif _is_of_a_disk(error):
+                where = f"{error.filename or 'a file'}: {error.strerror}"
+                print(f"{where} (is its disk all right?)", file=sys.stderr)
+                status = 1
+            else:
+                traceback.print_exc()
+                status = 70
         sys.exit(status)
+
+
+def _is_of_a_disk(error: Exception) -> bool:
+    return isinstance(error, OSError) and (
+        error.filename is not None or error.errno in _DISK_ERRORS
+    )
+
+
+def _has_reader(stream: TextIO) -> bool:
+    """Whether a pipe is open at its other end."""
+    poll = select.poll()
+    poll.register(stream.fileno(), 0)
+    return not poll.poll(0)

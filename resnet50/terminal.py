@@ -46,9 +46,20 @@ class _LogLines(PatientStream):
 
 
 class _Bar(tqdm):
-    """A tqdm bar whose bar_format may contain {text}, a line of the program."""
+    """A tqdm bar whose bar_format may contain {text}, a line of the program.
+
+    Unlike tqdm's, its time is that of the monotonic clock: after the wall clock was set
+    back, the bar would not move, and show a negative time.
+    """
 
     text = ""
+    monitor_interval = 0  # The monitor, a thread, has the wall clock.
+
+    def __init__(self, **settings):
+        # With miniters, each update looks at the time; no monitor is needed.
+        super().__init__(miniters=1, **settings)
+        self._time = time.monotonic
+        self.start_t = self.last_print_t = self._time()
 
     @property
     def format_dict(self) -> dict:

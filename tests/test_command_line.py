@@ -1,6 +1,9 @@
 """Proves what the flags mean, and that a wrong flag is one line."""
 
+import errno
+import os
 import shlex
+import signal
 import subprocess
 import sys
 
@@ -89,6 +92,16 @@ def test_command_for_another_terminal_survives_a_shell():
     [
         (UserError("config.txt: wrong"), 1, "config.txt: wrong\n"),
         (KeyboardInterrupt(), 130, "stopped\n"),
+        (
+            FileNotFoundError(errno.ENOENT, "No such file or directory", "saved/a"),
+            1,
+            "saved/a: No such file or directory (is its disk all right?)\n",
+        ),
+        (
+            OSError(errno.EIO, "Input/output error"),
+            1,
+            "a file: Input/output error (is its disk all right?)\n",
+        ),
     ],
 )
 def test_ends_with_one_line_and_a_status(capsys, error, status, line):
@@ -101,15 +114,39 @@ def test_ends_with_one_line_and_a_status(capsys, error, status, line):
     assert capsys.readouterr().err == line
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError, BrokenPipeError])
-def test_unexpected_errors_keep_their_traceback(error):
+@pytest.mark.parametrize("error", [ZeroDivisionError, BrokenPipeError, OSError])
+def test_unexpected_errors_keep_their_traceback(capfd, error):
     """A broken pipe too, if it is not that of stdout."""
 
     def main():
         raise error
 
-    with pytest.raises(error):
+    with pytest.raises(SystemExit) as caught:
         command_line.run(main)
+    # Not 1, after which systemd does not start a program again.
+    assert caught.value.code == 70
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[-1] == error.__name__
+
+
+@pytest.mark.parametrize(
+    ("number", "line"),
+    [
+        (signal.SIGINT, "stopped"),
+        (signal.SIGTERM, "stopped by SIGTERM"),
+        (
+            signal.SIGHUP,
+            "stopped by SIGHUP: a terminal or an ssh connection was closed (tmux or "
+            "nohup keeps a program running)",
+        ),
+    ],
+)
+def test_the_last_line_names_the_signal(capsys, number, line):
+    with pytest.raises(SystemExit) as caught:
+        command_line.run(lambda: os.kill(os.getpid(), number))
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == f"{line}\n"
 
 
 @pytest.mark.parametrize("closed", ["1>&-", "2>&-"])
@@ -138,6 +175,39 @@ def test_a_reader_of_stdout_that_ends_early_ends_the_program(tmp_path):
         command, shell=True, cwd=PROJECT, capture_output=True, text=True
     )
     assert (result.stdout, result.stderr) == ("epoch 0: top-1 50.00%\n", "")
+
+
+def test_a_terminal_that_is_gone_does_not_end_a_program_that_ignores_hangups():
+    """Its lines on stdout and stderr are lost, but not its results."""
+    program = (
+        "import signal, sys\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "from resnet50 import command_line\n"
+        "from resnet50.terminal import say\n"
+        "from resnet50.commands import evaluate\n"
+        "def main():\n"
+        "    print('ready', flush=True)\n"
+        "    sys.stdin.buffer.read()\n"
+        "    for _ in range(1000):\n"
+        "        print('epoch 0: top-1 50.00%', flush=True)\n"
+        "        say('a line')\n"
+        "    sys.exit(7)\n"
+        "evaluate.main = main\n"
+        "command_line.run_command('evaluate')\n"
+    )
+    terminal, end = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=PROJECT,
+        stdin=subprocess.PIPE,
+        stdout=end,
+        stderr=end,
+    )
+    os.close(end)
+    with os.fdopen(terminal, "rb", buffering=0) as file:
+        assert file.readline() == b"ready\r\n"
+    process.stdin.close()
+    assert process.wait(60) == 7
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ import contextlib
 import fcntl
 import json
 import os
+import select
+import shlex
 import shutil
 import signal
 import subprocess
@@ -19,6 +21,7 @@ import pytest
 import tensorflow as tf
 
 from resnet50.demo.pictures import PATTERNS, make_images
+from resnet50.handoff import locks
 from resnet50.handoff.progress import read_progress, to_position
 from resnet50.reports.tables import read_table
 from resnet50.training.checkpoint_folders import list_checkpoints
@@ -168,13 +171,14 @@ def test_resuming_at_an_epoch_gives_the_same_weights(undisturbed, config):
 def test_stopping_and_killing_inside_an_epoch_gives_the_same_weights(
     undisturbed, config
 ):
+    """With --resume_or_start, the same command starts and resumes."""
     reference = undisturbed[0]
     preprocessor = preprocess(config)
-    trainer = train(config, "parts")
+    trainer = train(config, "parts", "--resume_or_start")
     wait_for_step(config, 2, trainer, preprocessor)
     trainer.send_signal(signal.SIGINT)
     output = finish(trainer, 130)
-    assert "--resume" in output
+    assert "--run_folder=parts --resume_or_start --epoch_end=2" in output
     assert list((config.parent / "saved_models" / "parts").glob("0_0000*"))
 
     preprocessor.kill()
@@ -191,7 +195,7 @@ def test_stopping_and_killing_inside_an_epoch_gives_the_same_weights(
     trainer.wait()
     trainer.stdout.close()
 
-    finish(train(config, "parts", "--resume"))
+    finish(train(config, "parts", "--resume_or_start"))
     finish(preprocessor)
     for name in ("0", "1"):
         assert_equal_weights(
@@ -323,9 +327,14 @@ def test_ctrl_c_leaves_a_valid_buffer(config):
 
 
 class InTerminal:
-    """A program in a new terminal."""
+    """A program in a new terminal; like nohup's, it may ignore that this closes."""
 
-    def __init__(self, *arguments):
+    def __init__(self, *arguments, ignores_hangup=False):
+        def prepare():
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+            if ignores_hangup:
+                signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
         self._terminal, end = os.openpty()
         os.set_blocking(self._terminal, False)
         self._process = subprocess.Popen(
@@ -335,7 +344,7 @@ class InTerminal:
             stdout=end,
             stderr=end,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=prepare,
         )
         os.close(end)
 
@@ -351,6 +360,43 @@ class InTerminal:
         return self._process.wait(SECONDS)
 
 
+def test_ctrl_z_and_fg_in_a_shell(config):
+    """Ctrl-Z stops the workers too; a stopped program still holds its lock."""
+    terminal, end = os.openpty()
+    shell = subprocess.Popen(
+        ["bash", "--norc", "-i"],
+        cwd=PROJECT,
+        stdin=end,
+        stdout=end,
+        stderr=end,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(end)
+
+    def read_up_to(text):
+        output = b""
+        while text not in output:
+            assert select.select([terminal], [], [], SECONDS)[0], output
+            output += os.read(terminal, 2**16)
+
+    words = [sys.executable, "runtime_preprocessing.py", f"--config={config}"]
+    os.write(terminal, f"{shlex.join(words)}\n".encode())
+    buffer = wait_for_batches(config)
+    os.write(terminal, b"\x1a")
+    read_up_to(b"Stopped")
+    assert locks.is_alive(buffer, locks.PREPROCESSOR)
+    for path in buffer.glob("images_*.npy"):
+        path.unlink()
+    os.write(terminal, b"fg\n")
+    wait_for_batches(config, 6)
+    os.write(terminal, b"\x03")
+    read_up_to(b"stopped")
+    os.close(terminal)
+    shell.wait(SECONDS)
+    assert not locks.is_alive(buffer, locks.PREPROCESSOR)
+
+
 def test_a_dropped_connection_saves_and_leaves_a_valid_buffer(config):
     flags = f"--config={config}", "--epoch_end=99"
     preprocessor = InTerminal("runtime_preprocessing.py", *flags)
@@ -362,6 +408,18 @@ def test_a_dropped_connection_saves_and_leaves_a_valid_buffer(config):
     step = read_progress(config.parent / "buffer", BATCHES_PER_EPOCH, 99)
     assert newest.position == to_position(step, BATCHES_PER_EPOCH)
     assert not list((config.parent / "buffer").glob("*.tmp"))
+
+
+def test_programs_whose_terminal_is_gone_train_to_the_end(undisturbed, config):
+    """Writing fails then; the lines are lost, and nothing else."""
+    flag = f"--config={config}"
+    preprocessor = InTerminal("runtime_preprocessing.py", flag, ignores_hangup=True)
+    trainer = InTerminal("train.py", flag, "--run_folder=run", ignores_hangup=True)
+    wait_for_step(config, 1, trainer, preprocessor)
+    assert preprocessor.hang_up() == trainer.hang_up() == 0
+    assert_equal_weights(
+        weights(undisturbed[0], "whole", "1"), weights(config, "run", "1")
+    )
 
 
 def start_in_background(*arguments):
@@ -390,7 +448,9 @@ def test_in_the_background_only_sigterm_stops(config):
     # More steps than the buffer holds, so both programs go on.
     wait_for_step(config, step + 8, trainer, preprocessor)
     os.kill(second, signal.SIGTERM)
-    assert "stopped before epoch" in finish(trainer, 130)
+    output = finish(trainer, 130)
+    assert "stopped before epoch" in output
+    assert output.endswith("stopped by SIGTERM\n")
     os.kill(first, signal.SIGTERM)
     finish(preprocessor, 130)
 

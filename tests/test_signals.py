@@ -5,7 +5,12 @@ import signal
 
 import pytest
 
-from resnet50.signals import STOP_SIGNALS, StopRequest, stop_signals_handled
+from resnet50.signals import (
+    STOP_SIGNALS,
+    StopRequest,
+    raise_if_stopped,
+    stop_signals_handled,
+)
 
 
 def send(number):
@@ -53,3 +58,35 @@ def test_what_is_ignored_stays_ignored(ignored):
         assert signal.getsignal(ignored) == signal.SIG_IGN
     finally:
         signal.signal(ignored, before)
+
+
+class StoppedAtItsEnd:
+    """A stop signal comes while Python runs its destructor, which loses exceptions."""
+
+    def __del__(self):
+        send(signal.SIGTERM)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_is_not_lost_in_a_destructor():
+    with StopRequest(raises=True).caught():
+        raise_if_stopped()
+        StoppedAtItsEnd()
+        with pytest.raises(KeyboardInterrupt) as caught:
+            raise_if_stopped()
+        assert caught.value.args == (signal.SIGTERM,)
+        # What begins now, such as the training loop, has nothing to do.
+        inner = StopRequest()
+        with inner.caught():
+            assert inner.number == signal.SIGTERM
+    raise_if_stopped()
+    assert not StopRequest().is_made
+
+
+def test_a_request_does_not_outlive_its_block():
+    with StopRequest().caught():
+        send(signal.SIGTERM)
+    later = StopRequest()
+    with later.caught():
+        assert not later.is_made
+        raise_if_stopped()

@@ -2,11 +2,15 @@
 
 import errno
 import io
+import itertools
+import re
 import sys
 
 import pytest
+import tqdm.std
 
-from resnet50.terminal import PatientStream, StatusBar
+from resnet50 import terminal
+from resnet50.terminal import PatientStream, StatusBar, progress_bar
 
 
 class Terminal(io.StringIO):
@@ -44,6 +48,26 @@ def test_a_bar_that_is_never_shown_writes_nothing(monkeypatch):
     with StatusBar(bar_width=4):
         pass
     assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize("jump", [-3600, 3600])
+@pytest.mark.parametrize("stream", [Terminal, io.StringIO])
+def test_a_clock_that_jumps_neither_stops_a_bar_nor_turns_its_time_back(
+    monkeypatch, stream, jump
+):
+    seconds = itertools.count(1000.0)
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: next(seconds))
+    wall = itertools.chain([0.0], itertools.repeat(jump))
+    monkeypatch.setattr(tqdm.std, "time", lambda: next(wall))
+    monkeypatch.setattr(sys, "stderr", stream())
+    with progress_bar(total=100) as bar:
+        for _ in range(100):
+            bar.update()
+    shown = re.findall(r"(\d+)/100 \[(.*?)<(.*?),", sys.stderr.getvalue())
+    assert len(shown) >= 3
+    for _, elapsed, left in shown:
+        assert re.fullmatch("0[0-9]:[0-9][0-9]", elapsed), shown
+        assert re.fullmatch(r"0[0-9]:[0-9][0-9]|\?", left), shown
 
 
 @pytest.mark.parametrize("error", [BrokenPipeError(), OSError(errno.EIO, "gone")])

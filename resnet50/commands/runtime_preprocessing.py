@@ -28,6 +28,7 @@ from resnet50.preprocessing.buffer_folder import fitting_buffer_size
 from resnet50.preprocessing.process_pool import WorkerPool, worker_pool
 from resnet50.preprocessing.refill import Refill, RefillSettings, Status
 from resnet50.preprocessing.trainer_watch import ProgressFollower
+from resnet50.signals import raise_if_stopped
 from resnet50.terminal import StatusBar, say
 
 
@@ -46,7 +47,8 @@ class BufferBar(Observer):
         say(line)
 
     def show(self, status: Status) -> None:
-        """Draws the bar if the last drawing is old enough."""
+        """Draws the bar if the last drawing is old enough; called at each poll."""
+        raise_if_stopped()
         now = time.monotonic()
         if status.num_made > self._made[-1][1]:
             self._made.append((now, status.num_made))

@@ -4,12 +4,14 @@
                      --batch_size=64 --learning_rate=0.01
 
 Resumes with --resume from the newest checkpoint, or with --epoch_start=N from the one
-after epoch N-1. Ctrl-C finishes the step and saves.
+after epoch N-1; --resume_or_start also begins a run. Ctrl-C finishes the step and
+saves.
 """
 
 import argparse
 import contextlib
 import os
+import signal
 from pathlib import Path
 
 from resnet50 import command_line
@@ -24,7 +26,9 @@ from resnet50.handoff.progress import Position
 from resnet50.handoff.reader import BatchSource
 from resnet50.preprocessing.batches import Assignments, BatchSettings
 from resnet50.reports.speed import Speed, limit
+from resnet50.signals import StopRequest
 from resnet50.terminal import StatusBar, say
+from resnet50.training.checkpoint_folders import list_checkpoints
 from resnet50.training.description import describe
 from resnet50.training.devices import meeting
 from resnet50.training.training_observer import TrainingObserver, TrainingStatus
@@ -43,6 +47,11 @@ def parse_arguments() -> argparse.Namespace:
         "--resume", action="store_true", help="continue from the newest checkpoint"
     )
     parser.add_argument(
+        "--resume_or_start",
+        action="store_true",
+        help="the same, but start a new training if the run has no checkpoint",
+    )
+    parser.add_argument(
         "--profile",
         type=int,
         default=0,
@@ -58,8 +67,8 @@ def parse_arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if args.profile < 0:
         parser.error(f"--profile = {args.profile} (must be at least 0)")
-    if args.resume and args.epoch_start:
-        parser.error("give --resume or --epoch_start, not both")
+    if args.resume + args.resume_or_start + bool(args.epoch_start) > 1:
+        parser.error("give one of --resume, --resume_or_start and --epoch_start")
     return args
 
 
@@ -117,13 +126,14 @@ class _Terminal(TrainingObserver):
 
     def resume_command(self, position: Position, end: int) -> str:
         args, train = self._args, self._config.train
+        resume = "resume_or_start" if args.resume_or_start else "resume"
         # At the first batch, only imported weights can be resumed from.
-        is_resumable = args.resume or position > Position(0, 0)
+        is_resumable = args.resume or args.resume_or_start or position > Position(0, 0)
         return command_line.command_for(
             "train.py",
             args,
             run_folder=args.run_folder,
-            **({"resume": None} if is_resumable else {}),
+            **({resume: None} if is_resumable else {}),
             **({"gpus": args.gpus} if args.gpus else {}),
             epoch_end=end,
             batch_size=train.batch_size,
@@ -185,19 +195,23 @@ def main() -> None:
             cluster=cluster,
             role=run_role,
         )
+        stop = StopRequest()
         session = Session(
             config,
             dataset,
             epochs,
-            is_resumed=args.resume,
+            is_resumed=args.resume
+            or (args.resume_or_start and bool(list_checkpoints(run_folder))),
             gpus=args.gpus,
             source=BatchSource(buffer, settings.spec(dataset), manifest),
             roles=roles,
             run=run,
             observer=observer,
+            stop=stop,
         )
         position = session.train()
     if position < Position(epochs.stop, 0):
         command = observer.resume_command(position, epochs.stop)
         say(f"stopped before {position}; resume with:\n    {command}")
-        raise KeyboardInterrupt
+        # The other hosts of a training stop without a signal.
+        raise KeyboardInterrupt(stop.number or signal.SIGINT)

@@ -26,7 +26,8 @@ from resnet50.dataset.sources import Locations
 _FORMAT_VERSION = 3
 
 # What was modified so shortly before it was read may be modified again without a new
-# time of modification.
+# time of modification. A time in the future shows that a clock was set back; the next
+# modification has an earlier one.
 _RACY_SECONDS = 2.0
 
 
@@ -37,8 +38,8 @@ def _index_path(index_folder: Path, *key: object) -> Path:
 
 
 def _save(path: Path, dataset: Dataset, stamps: dict[str, tuple[int, int]]) -> None:
-    newest = max(modified_ns for modified_ns, _ in stamps.values()) / 1e9
-    if newest > time.time() - _RACY_SECONDS:
+    now = time.time()
+    if any(abs(now - at_ns / 1e9) < _RACY_SECONDS for at_ns, _ in stamps.values()):
         return
     locations = dataset.locations or Locations((), np.empty((0, 3), np.int64))
     arrays = {

@@ -117,20 +117,23 @@ def replace_stale(
 
 # A file that changes twice within one tick of its disk's clock keeps its time. The
 # coarsest tick is FAT's.
-_TICK_NS = 2 * 10**9
+_TICK_SECONDS = 2.0
 
 
 class ManifestCheck:
     """Compares a buffer's manifest with the trainer's settings, for every batch.
 
-    Parses the file only if it has changed. Opens it each time, because on a network
-    file system only that asks the server.
+    Parses the file only if it has changed, or may have changed without a new time
+    since it was first seen. The wall clock, which can jump, plays no part. Opens the
+    file each time, because on a network file system only that asks the server.
     """
 
     def __init__(self, folder: Path, manifest: dict):
         self._folder = folder
         self._manifest = manifest
-        self._checked: tuple[int, ...] | None = None  # the file that was parsed
+        self._seen: tuple[int, ...] | None = None  # the file, and since when
+        self._seen_at = 0.0
+        self._is_settled = False  # whether it was parsed so late that it stays
 
     def is_same(self) -> bool:
         """Whether there is a manifest; without one no batch can be read yet.
@@ -145,7 +148,10 @@ class ManifestCheck:
         with file:
             status = os.fstat(file.fileno())
             signature = status.st_ino, status.st_mtime_ns, status.st_size
-            if signature == self._checked:
+            now = time.monotonic()
+            if signature != self._seen:
+                self._seen, self._seen_at, self._is_settled = signature, now, False
+            elif self._is_settled:
                 return True
             changed = differences(_parse(file.read()), self._manifest)
         if changed:
@@ -154,8 +160,7 @@ class ManifestCheck:
                 "runtime_preprocessing.py; restart that one with the settings of this "
                 "terminal, and it replaces them, or this one with those)"
             )
-        is_settled = time.time_ns() - status.st_mtime_ns > _TICK_NS
-        self._checked = signature if is_settled else None
+        self._is_settled = now > self._seen_at + _TICK_SECONDS
         return True
 
 

@@ -26,6 +26,11 @@ from resnet50.observer import Observer
 # The user hears only of waits that are longer than this.
 _LONG_WAIT_SECONDS = 3.0
 
+# How long the end of the block waits for a read that hangs, as on a lost network disk.
+_END_SECONDS = 5.0
+# If no batch has come for so long, a running preprocessor may be stopped or hang.
+_STALLED_SECONDS = 60.0
+
 # How often a waiting trainer polls for a stop request.
 _POLL_SECONDS = 0.2
 
@@ -131,8 +136,9 @@ class BatchReader:
     def __exit__(self, *exception) -> None:
         self._stop.set()
         self._requests.put(None)
-        self._thread.join()
-        self._placer.stop()
+        self._thread.join(_END_SECONDS)
+        # The placer waits for a read that hangs, too.
+        self._placer.stop(timeout=0.0 if self._thread.is_alive() else None)
 
     def __iter__(self) -> "BatchReader":
         return self
@@ -161,7 +167,7 @@ class BatchReader:
 
     def _wait_for_batch(self, started: float) -> tuple[int, Any]:
         """Waits for the next step's batch; reports when a long wait starts and ends."""
-        is_long = False
+        is_long, num_polls = False, 0
         while self._batches and not self._should_stop():
             step, placed = self._batches[0]
             if wait([placed], timeout=_POLL_SECONDS).done:
@@ -174,6 +180,10 @@ class BatchReader:
                 self._observer.notify(f"waiting for the next batch in {self._folder}")
             if is_long:
                 self.check_preprocessor()
+                # Polls, not seconds: this process may have been stopped too.
+                num_polls = num_polls + 1 if self._had_preprocessor else 0
+                if num_polls == round(_STALLED_SECONDS / _POLL_SECONDS):
+                    self._report_stall()
             else:
                 self._restore_files()
         raise StopIteration
@@ -188,6 +198,14 @@ class BatchReader:
                 f"terminal:\n    {self._settings.how_to_start}"
             )
         self._had_preprocessor = is_alive
+
+    def _report_stall(self) -> None:
+        self._observer.notify(
+            "runtime_preprocessing.py runs, process "
+            f"{locks.owner(self._folder, locks.PREPROCESSOR)}, but the next batch has "
+            f"not come for {_STALLED_SECONDS:g} s (see its terminal; if Ctrl-Z stopped "
+            "it, fg continues it)"
+        )
 
     def _restore_files(self) -> None:
         self._files.restore(self._steps.position(self._next_step))
@@ -219,7 +237,8 @@ class BatchReader:
                 self._sleep_and_count()
                 continue
             except OSError as error:
-                problem = f"{position} cannot be read, trying again: {error}"
+                where = f"{self._folder}: {position}"
+                problem = f"{where} cannot be read, trying again: {error}"
             except BatchFileError as error:
                 if is_deleted:
                     raise

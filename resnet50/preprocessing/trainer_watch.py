@@ -10,6 +10,13 @@ from resnet50.observer import Observer
 # How often a sleeping preprocessor polls whether the trainer has started or ended.
 _POLL_SECONDS = 1.0
 
+# A running trainer that takes no batch for so long may be stopped or hang. The first
+# step of a network that XLA compiles takes a minute or two.
+_STALLED_SECONDS = 300.0
+
+# A longer time between two polls counts as this: this process may have been stopped.
+_MAX_GAP_SECONDS = 30.0
+
 
 class ProgressFollower:
     """Decides which position of the trainer to accept.
@@ -29,6 +36,8 @@ class ProgressFollower:
         self._complaint = ""
         self._first_seen = self._signature()
         self._trainer = locks.LivenessPoll(folder, locks.TRAINER)
+        self._stalled_at: int | None = None  # the step of a trainer that may be stalled
+        self._stalled_seconds = self._polled_at = 0.0
 
     def _signature(self) -> tuple[int, int] | None:
         """Changes whenever the file does; None if there is none."""
@@ -77,6 +86,29 @@ class ProgressFollower:
             position = self.steps.position(self._trained)
             self._observer.notify(f"train.py has gone; it was at {position}")
         return self._trained
+
+    def check_trainer(self, *, is_batch_ready: bool) -> None:
+        """Reports once that the trainer, though it runs, takes no batch.
+
+        Args:
+            is_batch_ready: Whether the trainer's next batch is in the buffer.
+        """
+        now = time.monotonic()
+        seconds = min(now - self._polled_at, _MAX_GAP_SECONDS)
+        self._polled_at = now
+        step = self._trained if self.trainer_is_alive and is_batch_ready else None
+        if step is None or step != self._stalled_at:
+            self._stalled_at, self._stalled_seconds = step, 0.0
+            return
+        self._stalled_seconds += seconds
+        if self._stalled_seconds - seconds < _STALLED_SECONDS <= self._stalled_seconds:
+            folder = self._path.parent
+            self._observer.notify(
+                f"train.py runs, process {locks.owner(folder, locks.TRAINER)}, but has "
+                f"stayed at {self.steps.position(self._trained)} for "
+                f"{_STALLED_SECONDS:g} s (see its terminal; if Ctrl-Z stopped it, fg "
+                "continues it)"
+            )
 
     def sleep(self, seconds: float) -> None:
         """Sleeps; ends early if the trainer starts or ends, or its file is deleted."""

@@ -78,7 +78,10 @@ def _replace_file(folder: Path, events: list[Event]) -> None:
         Event(wall_time=now, file_version="brain.Event:2"),
         Event(wall_time=now, step=first, session_log=start),
     ]
-    with atomic_file(folder / f"events.out.tfevents.{time.time_ns()}") as file:
+    # A running TensorBoard reads only files whose names come after the last one.
+    numbers = [int(path.suffix[1:]) for path in before if path.suffix[1:].isdecimal()]
+    number = max([time.time_ns(), *(last + 1 for last in numbers)])
+    with atomic_file(folder / f"events.out.tfevents.{number}") as file:
         writer = RecordWriter(file)
         for event in head + events:
             writer.write(event.SerializeToString())

@@ -43,6 +43,7 @@ class Session:
     roles: tuple[Role, ...]  # held in the buffer folder
     run: Run
     observer: TrainingObserver
+    stop: StopRequest  # which the training catches
 
     def train(self) -> Position:
         """Trains up to the last epoch or a stop signal; returns the next position.
@@ -197,7 +198,7 @@ class Session:
         end: Position,
     ) -> Position:
         """Trains from a position; returns the next one."""
-        run, observer, stop = self.run, self.observer, StopRequest()
+        run, observer, stop = self.run, self.observer, self.stop
         config, train, cluster = self.config, self.config.train, run.cluster
         command = observer.preprocessor_command(range(start.epoch, end.epoch))
         numbers = PerStepNumbers(train, config.batch_renorm, run.batches_per_epoch)

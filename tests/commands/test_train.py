@@ -81,6 +81,20 @@ def test_an_evaluation_of_no_run_creates_none(config):
     assert not folder.exists()
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--resume", "--epoch_start=1"),
+        ("--resume_or_start", "--epoch_start=1"),
+        ("--resume", "--resume_or_start"),
+    ],
+)
+def test_a_training_starts_in_one_way(config, flags):
+    status, line = run(config, *TRAIN, *flags)
+    assert status == 2
+    assert line.endswith("give one of --resume, --resume_or_start and --epoch_start")
+
+
 PREDICT = ("-m", "resnet50", "predict", "--run_folder=run", "images")
 EXPORT = ("-m", "resnet50", "export", "--run_folder=run", "--output=model")
 
@@ -99,4 +113,4 @@ def test_wrong_and_missing_flags_are_refused_at_once(config, words):
 def test_a_sound_project_reaches_tensorflow(config, words):
     """Without this, the tests above would prove nothing."""
     (config.parent / "saved_models" / "run").mkdir(parents=True)
-    assert run(config, *words) == (1, "RuntimeError: TensorFlow was imported")
+    assert run(config, *words) == (70, "RuntimeError: TensorFlow was imported")

@@ -76,6 +76,29 @@ def test_the_second_opening_lists_nothing(folders, monkeypatch):
     assert len(calls) == 1
 
 
+def test_a_clock_that_was_set_back_does_not_cost_a_listing_at_each_start(
+    folders, monkeypatch
+):
+    images, index = folders
+    age(images, seconds=-3600)
+    calls = listing_counted(monkeypatch)
+    for _ in range(2):
+        open_dataset(images, None, index_folder=index)
+    assert len(calls) == 1
+
+
+def test_a_folder_changed_just_now_is_not_remembered_for_another_from_the_future(
+    folders, monkeypatch
+):
+    images, index = folders
+    age(images, seconds=0)
+    os.utime(images / "b", (time.time() + 3600,) * 2)
+    calls = listing_counted(monkeypatch)
+    for _ in range(2):
+        open_dataset(images, None, index_folder=index)
+    assert len(calls) == 2
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -138,7 +161,7 @@ def test_training_and_validation_have_an_index_each(folders):
 def test_a_read_only_index_folder_is_no_obstacle(folders, monkeypatch):
     images, index = folders
 
-    def fail(path):
+    def fail(path, **settings):
         raise OSError("full")
 
     monkeypatch.setattr(listing, "atomic_file", fail)

@@ -6,7 +6,9 @@ trainer needs them.
 
 import errno
 import os
+import time
 from itertools import groupby
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -189,41 +191,58 @@ def parsed(monkeypatch):
     return found
 
 
-def age(folder, seconds):
-    """Dates the manifest back, as if it had been there for some time."""
-    status = (folder / FILE_NAME).stat()
-    nanoseconds = status.st_mtime_ns - round(seconds * 1e9)
-    os.utime(folder / FILE_NAME, ns=(nanoseconds, nanoseconds))
+@pytest.fixture
+def clock(monkeypatch):
+    """The monotonic clock; the test moves it."""
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(manifest.time, "monotonic", lambda: clock.now)
+    return clock
 
 
-def test_a_manifest_is_parsed_once_for_many_batches(tmp_path, parsed):
+@pytest.mark.parametrize("hours", [0, -1, 1])
+def test_a_manifest_is_soon_parsed_once_for_many_batches(
+    tmp_path, parsed, clock, monkeypatch, hours
+):
+    """Whatever the wall clock says about the file's time."""
     check = ManifestCheck(tmp_path, OURS)
     assert not check.is_same()
     write_manifest(tmp_path, OURS)
-    age(tmp_path, seconds=10)
+    at = time.time() + 3600 * hours
+    os.utime(tmp_path / FILE_NAME, (at, at))
+    for seconds in 0, 1, 1.5:
+        clock.now += seconds
+        assert check.is_same()
+    assert len(parsed) == 3
     assert all(check.is_same() for _ in range(100))
-    assert len(parsed) == 1
+    assert len(parsed) == 3
 
 
-def test_a_replaced_or_deleted_manifest_is_noticed_at_once(tmp_path, parsed):
+def test_a_replaced_or_deleted_manifest_is_noticed_at_once(tmp_path, parsed, clock):
     check = ManifestCheck(tmp_path, OURS)
     for content in OURS, {**OURS, "seed": 1}, OURS, {**OURS, "seed": 2}:
         write_manifest(tmp_path, content)
-        age(tmp_path, seconds=10)
         if content == OURS:
-            assert check.is_same()
+            for _ in range(5):
+                assert check.is_same()
+                clock.now += 3
         else:
             with pytest.raises(ManifestError, match=r"seed is [12] there and 0 here"):
                 check.is_same()
-    assert len(parsed) == 4
+    assert len(parsed) == 6
     (tmp_path / FILE_NAME).unlink()
     assert not check.is_same()
 
 
-def test_a_change_within_one_tick_of_the_clock_is_noticed(tmp_path):
-    """The new file has the size, the time and even the inode of the old one."""
+@pytest.mark.parametrize("hours", [0, 1])
+def test_a_change_within_one_tick_of_the_clock_is_noticed(tmp_path, monkeypatch, hours):
+    """The new file has the size, the time and even the inode of the old one.
+
+    Also if the wall clock is set forward meanwhile, so that the file looks old.
+    """
     check = ManifestCheck(tmp_path, OURS)
     write_manifest(tmp_path, OURS)
+    later = time.time_ns() + hours * 3600 * 10**9
+    monkeypatch.setattr(manifest.time, "time_ns", lambda: later)
     before = (tmp_path / FILE_NAME).stat()
     assert check.is_same()
     content = (tmp_path / FILE_NAME).read_bytes()

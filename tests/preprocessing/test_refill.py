@@ -8,9 +8,11 @@ killed workers.
 
 import collections
 import contextlib
+import errno
 import functools
 import os
 import shutil
+import time
 from concurrent.futures import Future
 
 import pytest
@@ -51,6 +53,8 @@ from tests.preprocessing.workloads import (
     die_once_half_way,
     exit_at_once,
     fail_while_disk_is_full,
+    fail_while_quota_is_exceeded,
+    run_out_of_memory_once,
     write_on_a_disk_for_three,
 )
 
@@ -195,11 +199,17 @@ class TestFollower:
             self.write(tmp_path, 3)
             assert follower.trained_step() == 3
 
-    def test_a_trainer_that_finishes_while_watched_is_accepted(self, tmp_path, follow):
+    @pytest.mark.parametrize("hours", [0, -1, 1])
+    def test_a_trainer_that_finishes_while_watched_is_accepted(
+        self, tmp_path, follow, hours
+    ):
+        """Even if the clock has jumped, so that its file looks older than this one."""
         self.write(tmp_path, 11)
         follower = follow()
         assert follower.trained_step() == 11
         self.write(tmp_path, END_STEP)
+        at = time.time() + 3600 * hours
+        os.utime(tmp_path / FILE_NAME, (at, at))
         # The trainer may have ended by now.
         assert follower.trained_step() == END_STEP
 
@@ -218,6 +228,46 @@ class TestFollower:
             assert follower.trained_step() == 8
         assert [follower.trained_step() for _ in range(2)] == [8, 8]
         assert observer.lines == ["train.py has gone; it was at epoch 1, batch 2"]
+
+    def test_a_trainer_that_makes_no_progress_is_reported_once_each_time(
+        self, tmp_path, follow, observer, monkeypatch
+    ):
+        """Such as one that Ctrl-Z has stopped: it holds its lock, so it has not gone.
+
+        Not while it waits for a batch, nor if this process was stopped meanwhile.
+        """
+        now = 1000.0
+        monkeypatch.setattr(trainer_watch.time, "monotonic", lambda: now)
+        follower = follow()
+
+        def polls(minutes, *, is_batch_ready=True):
+            nonlocal now
+            for _ in range(6 * minutes):
+                now += 10
+                follower.trained_step()
+                follower.check_trainer(is_batch_ready=is_batch_ready)
+            lines = observer.lines[:]
+            observer.lines.clear()
+            return lines
+
+        self.write(tmp_path, 8)
+        assert polls(10) == []
+        with locks.exclusive_role(tmp_path, locks.TRAINER):
+            assert polls(4) == []
+            self.write(tmp_path, 9)
+            assert polls(4) == []
+            assert polls(10, is_batch_ready=False) == []
+            now += 100_000
+            assert polls(3) == []
+            assert polls(10) == [
+                f"train.py runs, process {os.getpid()}, but has stayed at epoch 1, "
+                "batch 3 for 300 s (see its terminal; if Ctrl-Z stopped it, fg "
+                "continues it)"
+            ]
+            self.write(tmp_path, 10)
+            assert polls(4) == []
+            assert len(polls(10)) == 1
+        assert polls(10) == ["train.py has gone; it was at epoch 1, batch 4"]
 
     def test_a_trainer_whose_folder_is_deleted_is_still_running(
         self, tmp_path, follow, observer
@@ -656,8 +706,8 @@ def test_waits_for_room_on_a_full_disk(start, monkeypatch, reference):
     monkeypatch.setattr(refill, "make_and_write", fail_while_disk_is_full)
 
     def free_room_later(status):
-        if len(trainer.statuses) == 100:
-            (trainer.buffer.folder / "disk_is_full").unlink()
+        if len(trainer.lines) > 1:  # It has complained.
+            (trainer.buffer.folder / "disk_is_full").unlink(missing_ok=True)
 
     trainer = Trainer(free_room_later)
     refill_full = start(trainer, num_workers=2)
@@ -720,11 +770,18 @@ def test_a_torn_last_line_is_no_image(tmp_path):
     assert len(UnreadableLog(tmp_path)) == 2
 
 
+@pytest.mark.parametrize(
+    ("write", "error"),
+    [
+        (write_on_a_disk_for_three, "No space left"),
+        (fail_while_quota_is_exceeded, "quota exceeded"),
+    ],
+)
 def test_farther_batches_do_not_keep_the_next_one_out_of_a_full_disk(
-    start, reference, monkeypatch
+    start, reference, monkeypatch, write, error
 ):
     """Three of five fit. Three exist, but not the one that the trainer needs."""
-    monkeypatch.setattr(refill, "make_and_write", write_on_a_disk_for_three)
+    monkeypatch.setattr(refill, "make_and_write", write)
     trainer = Trainer()
     full = start(trainer)
     for step in (1, 2, 3):
@@ -734,7 +791,7 @@ def test_farther_batches_do_not_keep_the_next_one_out_of_a_full_disk(
         trainer.buffer.labels_path(position).write_bytes(labels)
     full.run()
     assert trainer.consumed == reference
-    assert sum("No space left" in line for line in trainer.lines) >= 1
+    assert sum(error in line for line in trainer.lines) >= 1
 
 
 def test_temporaries_of_a_killed_worker_go_with_it(start, monkeypatch):
@@ -742,3 +799,31 @@ def test_temporaries_of_a_killed_worker_go_with_it(start, monkeypatch):
     trainer = Trainer()
     start(trainer).run()
     assert list(trainer.buffer.folder.glob(".writing-*")) == []
+
+
+def test_a_worker_without_memory_is_reported_and_its_batch_made_later(
+    start, reference, monkeypatch
+):
+    monkeypatch.setattr(refill, "make_and_write", run_out_of_memory_once)
+    trainer = Trainer()
+    start(trainer).run()
+    assert trainer.consumed == reference
+    complaint, relief = trainer.lines[1:]
+    assert complaint == (
+        "epoch 0, batch 0 cannot be made: Unable to allocate 115. MiB (lower "
+        "[runtime_preprocessing] num_workers); trying again every 0.01 s"
+    )
+    assert relief == "batches are being created again"
+
+
+def test_temporaries_that_cannot_be_deleted_end_nothing(start, reference, monkeypatch):
+    """A worker dies because its disk fails, which fails for the preprocessor too."""
+
+    def fail(buffer):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(refill, "make_and_write", die_once_half_way)
+    monkeypatch.setattr(refill, "remove_batch_temporaries", fail)
+    trainer = Trainer()
+    start(trainer).run()
+    assert trainer.consumed == reference

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from resnet50.reports import events
 from resnet50.reports.curves import read_run
 from resnet50.reports.events import write_events
 from resnet50.reports.tables import METRICS_FILE, write_table
@@ -55,3 +56,17 @@ def test_a_running_reader_forgets_what_a_resumed_training_replaces(tmp_path):
         assert scalars(reader, "loss") == [(0, 7), (1, 1.5)]
         assert scalars(reader, "waiting") == [(0, pytest.approx(0.2))]
     assert len(list((folder / "tensorboard" / "training").iterdir())) == 1
+
+
+def test_a_running_reader_sees_what_is_written_after_the_clock_was_set_back(
+    tmp_path, monkeypatch
+):
+    """It reads the files of a folder in the order of their names."""
+    folder = make_run(tmp_path / "run", 1)
+    running = read(write_events(read_run(folder), None) / "training")
+    monkeypatch.setattr(events.time, "time_ns", lambda: 10**18)
+    for num_epochs in 2, 3:
+        write_table(folder / METRICS_FILE, [metrics_row(e) for e in range(num_epochs)])
+        write_events(read_run(folder), None)
+        running.Reload()
+        assert len(scalars(running, "loss")) == num_epochs
