@@ -158,7 +158,7 @@ def _require_shapes(
         counts = ", ".join(f"{len(names)} {kind}" for kind, names in faults.items())
         lists = [f"{kind}: {', '.join(n)}" for kind, n in faults.items() if n]
         line = f"{path}: its tensors are not those of a ResNet-50: {counts}"
-        raise ExchangeError("\n".join([line, *lists]))
+        raise ExchangeError(line, *lists)
 
 
 def _read_origin(path: Path, metadata: dict[str, str]) -> tuple[Origin, bool]:
@@ -173,7 +173,7 @@ def _read_origin(path: Path, metadata: dict[str, str]) -> tuple[Origin, bool]:
             tuple(float(x) for x in entries["channel_std"]),
             tuple(str(name) for name in entries["class_names"]),
         ), False
-    except (KeyError, ValueError, TypeError, RecursionError) as error:
+    except (KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise ExchangeError(f"{path}: its metadata is damaged: {error!r}") from None
 
 

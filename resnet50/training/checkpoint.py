@@ -22,12 +22,14 @@ import tensorflow as tf
 from resnet50.atomic_io import fsync
 from resnet50.errors import UserError
 from resnet50.handoff.progress import Position
+from resnet50.input_file import open_regular
 from resnet50.network.model import ResNet50
 from resnet50.training import checkpoint_folders as folders
 from resnet50.training.description import (
     CheckpointError,
     has_same_variables,
     require_agreement,
+    require_lists_of_names,
 )
 from resnet50.training.update.step import Training
 
@@ -86,7 +88,7 @@ def checkpoint_bytes(training: Training) -> int:
 
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(2**20):
             digest.update(block)
     return digest.hexdigest()
@@ -106,10 +108,13 @@ def read_description(path: Path) -> dict:
     try:
         state = json.loads((path / "state.json").read_bytes())
         checksums, description = dict(state["sha256"]), dict(state["training"])
+        require_lists_of_names(description)
+        if any(name != Path(name).name for name in checksums):
+            raise ValueError("a checksum of a file in another folder")
         damaged = sorted(
             name for name, sha256 in checksums.items() if _sha256(path / name) != sha256
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedCheckpointError(f"{path}: is damaged: {error!r}") from None
     if damaged:
         raise DamagedCheckpointError(
