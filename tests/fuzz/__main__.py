@@ -16,6 +16,7 @@ shorter if that is simple. The exit status is 1 if there are any.
 
 import argparse
 import collections
+import dataclasses
 import sys
 import tempfile
 import time
@@ -105,6 +106,8 @@ def fuzz(
     inputs: int = sys.maxsize,
 ) -> Report:
     """Tries inputs of a target until the time or their number is reached."""
+    seeds = target.seeds()  # Once; each child inherits them.
+    target = dataclasses.replace(target, seeds=lambda: seeds)
     report = Report(target, seed, folder)
     deadline, index = time.monotonic() + seconds, 0
     with Sandbox() as sandbox:

@@ -95,12 +95,11 @@ def mutate(rng: random.Random, seeds: Sequence[bytes]) -> bytes:
     return data
 
 
-def _any_json(rng: random.Random):
-    return rng.choice(
-        (None, True, -1, 0, 1, 5, 1e308, float("nan"), 2**63, 10**400)
-        + ("", "x", "../../x", "/dev/zero", "a\nb", "\x1b[2J", "\ud800", "0" * 70)
-        + ([], {}, [[]], [1, 2], ["a", "b", "c"], {"a": 1}, {"a\nb": []})
-    )
+_JSON_VALUES = (
+    *(None, True, -1, 0, 1, 5, 1e308, float("nan"), 2**63, 10**400, "", "x"),
+    *("../../x", "/dev/zero", "a\nb", "\x1b[2J", "\ud800", "0" * 70),
+    *([], {}, [[]], [1, 2], ["a", "b", "c"], {"a": 1}, {"a\nb": []}),
+)
 
 
 def _change_json(value, rng: random.Random):
@@ -110,12 +109,12 @@ def _change_json(value, rng: random.Random):
         if choice < 0.1:
             return {k: v for k, v in value.items() if k != key}
         if choice < 0.2:
-            return {**value, str(_any_json(rng)): _any_json(rng)}
+            return {**value, str(rng.choice(_JSON_VALUES)): rng.choice(_JSON_VALUES)}
         return {**value, key: _change_json(value[key], rng)}
     if isinstance(value, list) and value and rng.random() < 0.7:
         index = rng.randrange(len(value))
         return [*value[:index], _change_json(value[index], rng), *value[index + 1 :]]
-    return _any_json(rng)
+    return rng.choice(_JSON_VALUES)
 
 
 def mutate_json(rng: random.Random, seeds: Sequence[bytes]) -> bytes:

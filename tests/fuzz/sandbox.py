@@ -33,6 +33,9 @@ LIMIT_BYTES = 2 * 2**30
 # Above the limit, so that what is over the limit is measured, not refused.
 _MORE_BYTES = 2 * 2**30
 
+# Characters of a line.
+_MAX_MESSAGE = 4_000
+
 # A child is replaced by a new one after so many inputs. It may have grown by so much.
 _INPUTS_OF_A_CHILD = 400
 _MAX_LEAK_BYTES = 100 * 2**20
@@ -151,13 +154,17 @@ def _status_bytes(field: str) -> int:
     raise LookupError(field)
 
 
-def _message_fault(message: str) -> str:
-    if not message:
+def _message_fault(error: Exception) -> str:
+    if not str(error):
         return "an empty message"
-    # The terminal shows bytes that are no text as escapes.
-    if not message.encode("utf-8", "backslashreplace").decode().isprintable():
-        return f"not one printable line: {message[:300]!r}"
-    return f"a message of {len(message)} characters" if len(message) > 2_000 else ""
+    # An error may have further lines, but none that a file's content has made.
+    for line in str(error).split("\n", len(error.args) - 1):
+        # The terminal shows bytes that are no text as escapes.
+        if not line.encode("utf-8", "backslashreplace").decode().isprintable():
+            return f"not one printable line: {line[:300]!r}"
+        if len(line) > _MAX_MESSAGE:
+            return f"a message of {len(line):,} characters"
+    return ""
 
 
 def _judge(target: Target, watch: _Watch, folder: Path, data: bytes) -> tuple[str, str]:
@@ -168,7 +175,7 @@ def _judge(target: Target, watch: _Watch, folder: Path, data: bytes) -> tuple[st
         outcome = "accepted", ""
     except (UserError, UndecodableImageError) as error:
         outcome = "refused", str(error)
-        if fault := _message_fault(str(error)):
+        if fault := _message_fault(error):
             outcome = "defect", f"{type(error).__name__}: {fault}"
     except BaseException as error:
         frames = traceback.extract_tb(error.__traceback__)
