@@ -12,6 +12,7 @@ import numpy as np
 
 from resnet50.atomic_io import atomic_file
 from resnet50.errors import UserError
+from resnet50.input_file import require_regular
 from resnet50.network.model import ResNet50
 from resnet50.network.torchvision_names import (
     expected_shapes,
@@ -99,6 +100,7 @@ def read_weights(path: Path, model: ResNet50) -> WeightsFile:
     """
     _require_safetensors()
     try:
+        require_regular(path.stat())
         with safetensors.safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
             tensors = _read_tensors(path, file, model)

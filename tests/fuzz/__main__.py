@@ -29,7 +29,7 @@ from tests.fuzz.targets import all_targets
 _SAVED_OF_A_KIND = 2
 
 # How many shorter inputs are tried.
-_SHORTENINGS = 60
+_SHORTENINGS = 40
 
 
 def _kind_of(text: str) -> str:
@@ -112,8 +112,8 @@ def fuzz(
     deadline, index = time.monotonic() + seconds, 0
     with Sandbox() as sandbox:
         while index < inputs and time.monotonic() < deadline:
-            # A child handles so many; a quarter, so that the time is kept.
-            results = sandbox.run(target, seed, range(index, min(inputs, index + 100)))
+            left = range(index, inputs)
+            results = sandbox.run(target, seed, left, deadline=deadline)
             for result in results:
                 report.add(result, sandbox)
             index = results[-1].index + 1

@@ -160,14 +160,10 @@ def _seeds(kind: str) -> list[bytes]:
     return seeds
 
 
-def written_formats() -> list[str]:
-    """The formats that Pillow reads and writes."""
-    Image.init()
-    return sorted(kind for kind in Image.OPEN if _is_written(kind))
-
-
-def _is_written(kind: str) -> bool:
-    return kind in Image.SAVE and bool(_seeds(kind))
+def formats() -> list[str]:
+    """The formats that are decoded, and one that must not be."""
+    written = [kind for kind in decoding._formats() if kind in Image.SAVE]
+    return [*(kind for kind in written if _seeds(kind)), "EPS"]
 
 
 def image_seeds(kind: str, *, with_bombs: bool) -> list[bytes]:

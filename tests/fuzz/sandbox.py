@@ -10,6 +10,7 @@ import ctypes
 import dataclasses
 import faulthandler
 import json
+import math
 import os
 import random
 import resource
@@ -36,9 +37,11 @@ _MORE_BYTES = 2 * 2**30
 # Characters of a line.
 _MAX_MESSAGE = 4_000
 
-# A child is replaced by a new one after so many inputs. It may have grown by so much.
-_INPUTS_OF_A_CHILD = 400
-_MAX_LEAK_BYTES = 100 * 2**20
+# A child is replaced by a new one after so many inputs. After the first ones it may not
+# grow by more than so much.
+_INPUTS_OF_A_CHILD = 500
+_WARM_INPUTS = 50
+_MAX_GROWTH_BYTES = 200 * 2**20
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -197,7 +200,13 @@ def _remove(folder: Path) -> None:
 
 
 def _child(
-    target: Target, seed: int, indices: range, root: Path, pipe: int, data: bytes | None
+    target: Target,
+    seed: int,
+    indices: range,
+    data: bytes | None,
+    deadline: float,
+    root: Path,
+    pipe: int,
 ) -> None:
     """Handles inputs and writes a line before and after each."""
     faulthandler.enable()
@@ -212,6 +221,8 @@ def _child(
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     first_bytes = 0
     for number, index in enumerate(indices):
+        if number and time.monotonic() > deadline:
+            break
         content = make_input(target, seeds, seed, index) if data is None else data
         folder.mkdir()
         target.place(folder, content)
@@ -227,12 +238,12 @@ def _child(
         _remove(folder)
         if list(cwd.iterdir()) or [p.name for p in around.iterdir()] != ["canary"]:
             outcome, text = "defect", "files were written outside its folder"
-        if number == 50:
+        if number == _WARM_INPUTS:
             first_bytes = _status_bytes("VmRSS")
-        elif number == _INPUTS_OF_A_CHILD - 1:
-            leak = _status_bytes("VmRSS") - first_bytes
-            if leak > _MAX_LEAK_BYTES and outcome != "defect":
-                text = f"memory grows: {leak >> 20} MiB in {number - 50} inputs"
+        elif number > _WARM_INPUTS and outcome != "defect":
+            growth = _status_bytes("VmRSS") - first_bytes
+            if growth > _MAX_GROWTH_BYTES:
+                text = f"memory grows: {growth >> 20} MiB in {number} inputs"
                 outcome = "defect"
         result = Result(index, outcome, text, peak, round(seconds, 3))
         os.write(pipe, f"{json.dumps(dataclasses.asdict(result))}\n".encode())
@@ -259,7 +270,7 @@ class Sandbox:
     def __exit__(self, *exception) -> None:
         _remove(self._root)
 
-    def _start(self, target, seed, indices, data) -> tuple[int, int]:
+    def _start(self, *what) -> tuple[int, int]:
         for name in ("around", "cwd"):
             _remove(self._root / name)
             (self._root / name).mkdir()
@@ -275,21 +286,27 @@ class Sandbox:
             out = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             for descriptor in (1, 2):
                 os.dup2(out, descriptor)
-            _child(target, seed, indices, self._root, writing, data)
+            _child(*what, self._root, writing)
         except BaseException:
             traceback.print_exc()
             os._exit(99)
         os._exit(0)
 
     def run(
-        self, target: Target, seed: int, indices: range, data: bytes | None = None
+        self,
+        target: Target,
+        seed: int,
+        indices: range,
+        data: bytes | None = None,
+        deadline: float = math.inf,
     ) -> list[Result]:
         """Handles inputs until the first that ends the child; its result is the last.
 
-        With ``data``, that is the only input.
+        Stops at the deadline, but not before the first input. With ``data``, that is
+        the only input.
         """
         indices = indices[:_INPUTS_OF_A_CHILD]
-        pid, pipe = self._start(target, seed, indices, data)
+        pid, pipe = self._start(target, seed, indices, data, deadline)
         results: list[Result] = []
         index, is_busy, text = indices.start, False, b""
         started = checked = time.monotonic()

@@ -726,10 +726,7 @@ def all_targets(*, with_bombs: bool = True) -> list[Target]:
     """Everything; without bombs, which take seconds each, for a short run."""
     partial = functools.partial
     return [
-        *(
-            _image_target(k, with_bombs=with_bombs)
-            for k in image_seeds.written_formats()
-        ),
+        *(_image_target(k, with_bombs=with_bombs) for k in image_seeds.formats()),
         Target("tar", _tar_seeds, _use_tar, repaired(repair_tar)),
         Target("tar-of-a-class", _tar_seeds, _use_class_tar, repaired(repair_tar)),
         Target("parquet", _shard_seeds, _use_shard),
