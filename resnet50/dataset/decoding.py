@@ -107,17 +107,17 @@ def decode_pixels(source: ImageSource) -> Image.Image | np.ndarray:
 
 def _excess(data: bytes, width: int, height: int) -> str:
     """Says what is dangerously large about an image; "" if nothing is."""
-    pixels = width * height
+    pixels, bomb = width * height, "could be a decompression bomb"
     if pixels > _MAX_PIXELS or max(width, height) > _MAX_SIDE:
         return (
             f"has {width:,} x {height:,} pixels, more than {_MAX_PIXELS:,} or "
-            f"{_MAX_SIDE:,} on a side: could be a decompression bomb"
+            f"{_MAX_SIDE:,} on a side: {bomb}"
         )
     if data[:2] == _JPEG_START:
         # Other bytes may look like a scan's start, but rarely.
         num_scans = data.count(_SCAN_START)
         if num_scans * pixels > _MAX_SCANNED_PIXELS:
-            return f"has {num_scans:,} scans of {pixels:,} pixels: could be a bomb"
+            return f"has {num_scans:,} scans of {pixels:,} pixels: {bomb}"
     return ""
 
 

@@ -258,7 +258,9 @@ def test_a_jpeg_file_with_thousands_of_scans_is_refused(
     (tmp_path / "few.JPEG").write_bytes(few)
     assert pixels_of(tmp_path / "few.JPEG").shape == (2_000, 2_000, 3)
     reason = reason_of(tmp_path / "many.JPEG", many)
-    assert reason == "has 2,009 scans of 4,000,000 pixels: could be a bomb"
+    assert (
+        reason == "has 2,009 scans of 4,000,000 pixels: could be a decompression bomb"
+    )
 
 
 @pytest.mark.parametrize(
