@@ -232,6 +232,7 @@ def _child(
         started = time.monotonic()
         outcome, text = _judge(target, watch, folder, content)
         seconds = time.monotonic() - started
+        os.write(pipe, f"{json.dumps({'index': index, 'is_done': True})}\n".encode())
         peak = _status_bytes("VmHWM") - before
         if peak > LIMIT_BYTES and outcome != "defect":
             outcome, text = "defect", f"memory: {peak / 2**30:.1f} GiB"
@@ -324,7 +325,7 @@ class Sandbox:
                     found = json.loads(line)
                     is_busy = len(found) == 1
                     index = found["index"]
-                    if not is_busy:
+                    if "outcome" in found:
                         results.append(Result(**found))
                 started, cpu_at_start = time.monotonic(), cpu
                 continue
