@@ -24,6 +24,7 @@ CANDIDATES = (ARCHIVE, f"ILSVRC2012_devkit_t12/data/{TRUTH}", f"data/{TRUTH}", T
 
 _META = "meta.mat"
 
+_GZIP_START = b"\x1f\x8b"
 _COMPRESSED = 15  # kind of an element of a Matlab file (miCOMPRESSED)
 
 # The kit has 2.5 MB. A few MB may unpack to gigabytes.
@@ -37,8 +38,10 @@ def _contents(path: Path) -> tuple[bytes, bytes]:
         meta = path.parent / _META
         return read_regular(path, _MAX_BYTES), read_regular(meta, _MAX_BYTES)
     found = {}
-    with gzip.open(io.BytesIO(read_regular(path, _MAX_BYTES))) as file:
-        unpacked = file.read(_MAX_UNPACKED_BYTES + 1)
+    unpacked = read_regular(path, _MAX_BYTES)
+    if unpacked[:2] == _GZIP_START:  # Some browsers unpack it and keep the name.
+        with gzip.open(io.BytesIO(unpacked)) as file:
+            unpacked = file.read(_MAX_UNPACKED_BYTES + 1)
     require_size(len(unpacked), _MAX_UNPACKED_BYTES)
     with tarfile.open(fileobj=io.BytesIO(unpacked)) as archive:
         for member in archive:
