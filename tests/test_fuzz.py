@@ -1,217 +1,91 @@
-"""Proves, with random input, that only named errors come out and nothing hangs.
+"""Proves that hostile input is accepted or refused in one line, and nothing else.
 
-For everything that a person or another process may write, hypothesis makes arbitrary
-content and sound content with a change. It must be accepted, or refused with an error
-of one line. Anything else fails the test and shows the input.
+This is the short form of ``python -m tests.fuzz``, and a proof that the sandbox notices
+each kind of defect.
 """
 
-import tempfile
-from pathlib import Path
+import re
+import subprocess
+import sys
 
+from tests.processes import ROOT
+
+_INPUTS = 12
+
+# What a target may do wrong, and how the result begins.
+DEFECTS = {
+    "raise ValueError('x')": r"ValueError at .*: x",
+    "raise UserError('')": "UserError: an empty message",
+    "raise UserError('x' * 9_999) from OSError()": "refused",
+    "raise Loud('a\\nb')": "Loud: not one printable line",
+    "time.sleep(100)": "hangs: ",
+    "os.abort()": "the child ended with -6: ",
+    "np.ones(2**25)": r"memory: 0\.[23] GiB",
+    "(folder.parent / 'x').touch()": "files were written outside its folder",
+    "open('../y', 'w').close()": "write outside: ../y",
+    "os.mkdir('../x')": "os.mkdir outside: ",
+    "open('/etc/hostname').close()": "read outside: /etc/hostname",
+    "subprocess.run(['true'])": "subprocess.Popen ",
+    "(folder / 'x').write_bytes(data)": "accepted",
+    "raise UserError('a\\nb')": "refused",
+}
+PROGRAM = """
+import os, subprocess, sys, time
 import numpy as np
-import pytest
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
+from resnet50.errors import UserError
+from tests.fuzz import sandbox
 
-from resnet50.config.settings import Config, ConfigError
-from resnet50.config.toml_file import read_config
-from resnet50.dataset.decoding import UndecodableImageError, decode_rgb
-from resnet50.dataset.images import DatasetError
-from resnet50.dataset.lists import read_list
-from resnet50.dataset.sources import ImageSource
-from resnet50.handoff.buffer import BatchBuffer, BatchFileError, BatchSpec
-from resnet50.handoff.manifest import ManifestError, require_same
-from resnet50.handoff.progress import (
-    FILE_NAME,
-    Position,
-    ProgressError,
-    read_progress,
-)
-from resnet50.reports.tables import TableError, best_epochs, record_evaluation
-from tests.images import make_image_kinds
-from tests.settings import PROJECT
+class Loud(UserError):
+    def __str__(self):
+        return self.args[0]
 
-SHIPPED = (PROJECT / "config.txt").read_bytes()
-SPEC = BatchSpec(batch_size=2, crop_size=4, dtype="float16", num_classes=3)
-POSITION = Position(0, 0)
+sandbox.LIMIT_SECONDS, sandbox.LIMIT_BYTES = 3.0, 2**27
+with sandbox.Sandbox() as box:
+    for code in sys.argv[1:]:
+        def process(folder, data):
+            exec(code)
+        target = sandbox.Target("a", lambda: [b"x"], process)
+        result = box.run(target, 0, range(1))[-1]
+        print(result.outcome if result.outcome != "defect" else result.text)
+"""
+GROWING = """
+import numpy as np
+from tests.fuzz import sandbox
 
-fuzz = settings(
-    max_examples=300,
-    deadline=None,
-    derandomize=True,  # CI must find the same every day.
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+keep = []
+grow = lambda folder, data: keep.append(np.ones(2**18))  # 2 MiB
+with sandbox.Sandbox() as box:
+    target = sandbox.Target("a", lambda: [b"x"], grow)
+    for result in box.run(target, 0, range(300)):
+        if result.outcome == "defect":
+            print(result.text)
+"""
 
 
-def batch_files():
-    """The bytes of a sound batch's two files."""
-    with tempfile.TemporaryDirectory() as name:
-        buffer = BatchBuffer(Path(name))
-        images = np.ones((2, 4, 4, 3), np.float16)
-        buffer.write(POSITION, images, np.zeros(2, np.int32))
-        return (
-            buffer.images_path(POSITION).read_bytes(),
-            buffer.labels_path(POSITION).read_bytes(),
-        )
+def run_python(*words):
+    command = [sys.executable, *map(str, words)]
+    return subprocess.run(command, cwd=ROOT, text=True, capture_output=True)
 
 
-def image_files():
-    """The bytes of an image of each mode and format."""
-    with tempfile.TemporaryDirectory() as name:
-        kinds = make_image_kinds(Path(name))
-        return {path.name: path.read_bytes() for path in kinds.values()}
+def test_the_sandbox_notices_each_kind_of_defect():
+    ended = run_python("-c", PROGRAM, *DEFECTS)
+    lines = ended.stdout.splitlines()
+    assert len(lines) == len(DEFECTS), ended.stderr
+    for line, expected in zip(lines, DEFECTS.values()):
+        assert re.match(expected, line), (line, expected)
 
 
-IMAGES, LABELS = batch_files()
-IMAGE_FILES = image_files()
-
-
-def changed(sound: bytes):
-    """A strategy: the sound content with a piece replaced, or with its end cut off."""
-
-    def splice(start, length, piece):
-        start = start % (len(sound) + 1)
-        return sound[:start] + piece + sound[start + length :]
-
-    return st.builds(
-        splice,
-        st.integers(0, len(sound)),
-        st.one_of(st.integers(0, 8), st.just(len(sound))),
-        st.binary(max_size=12),
+def test_memory_that_grows_is_noticed():
+    ended = run_python("-c", GROWING)
+    assert re.match(r"memory grows: 2\d\d MiB in \d+ inputs", ended.stdout), (
+        ended.stderr
     )
 
 
-def assert_one_line(error: BaseException):
-    assert "\n" not in str(error)
-    assert str(error)
-
-
-TOML_VALUES = st.recursive(
-    st.one_of(
-        st.integers(),
-        st.floats(),
-        st.booleans(),
-        st.text(st.characters(exclude_characters="'\n\r", exclude_categories=["C"])),
-    ).map(lambda v: f"'{v}'" if isinstance(v, str) else str(v).lower()),
-    lambda inner: st.lists(inner, max_size=4).map(lambda v: f"[{', '.join(v)}]"),
-    max_leaves=5,
-)
-KEY_LINES = [
-    index
-    for index, line in enumerate(SHIPPED.decode().splitlines())
-    if " = " in line and not line.startswith("#")
-]
-
-
-def config_with_a_value(index, value):
-    lines = SHIPPED.decode().splitlines()
-    lines[index] = f"{lines[index].split(' = ')[0]} = {value}"
-    return "\n".join(lines).encode()
-
-
-@fuzz
-@given(
-    st.one_of(
-        st.binary(max_size=200),
-        changed(SHIPPED),
-        st.builds(config_with_a_value, st.sampled_from(KEY_LINES), TOML_VALUES),
-    )
-)
-def test_config(tmp_path, content):
-    path = tmp_path / "config.txt"
-    path.write_bytes(content)
-    try:
-        assert isinstance(read_config(path), Config)
-    except ConfigError as error:
-        assert_one_line(error)
-
-
-@fuzz
-@given(
-    st.one_of(
-        st.binary(max_size=60),
-        changed(b"3\n17\n"),
-        st.tuples(st.integers(), st.integers()).map(
-            lambda p: f"{p[0]}\n{p[1]}".encode()
-        ),
-    )
-)
-@example(b"9" * 5000)
-@example("\u0663\n\u0661\u0667\n".encode())  # Digits, but not of ASCII.
-def test_progress(tmp_path, content):
-    (tmp_path / FILE_NAME).write_bytes(content)
-    try:
-        assert 0 <= read_progress(tmp_path, 20, 600) <= 600
-    except ProgressError as error:
-        assert_one_line(error)
-
-
-@fuzz
-@given(st.one_of(st.binary(max_size=200), changed(b"a/1.JPEG 0\nb/2 x.JPEG 1\n" * 3)))
-def test_list_file(tmp_path, content):
-    path = tmp_path / "list.txt"
-    path.write_bytes(content)
-    try:
-        dataset = read_list(path, tmp_path)
-    except DatasetError as error:
-        assert_one_line(error)
-        return
-    assert set(dataset.labels) == set(range(dataset.num_classes))
-    for source in dataset.sources(range(dataset.num_images)):
-        assert Path(str(source)).is_relative_to(tmp_path)
-
-
-@fuzz
-@given(st.one_of(st.binary(max_size=300), changed(IMAGES)), changed(LABELS))
-@example(IMAGES, LABELS)
-@example(IMAGES.replace(b"}", b" "), LABELS)
-@example(IMAGES, LABELS.replace(b"(2,)", b"(2**62,)"))
-def test_batch_files(tmp_path, images, labels):
-    buffer = BatchBuffer(tmp_path)
-    buffer.images_path(POSITION).write_bytes(images)
-    buffer.labels_path(POSITION).write_bytes(labels)
-    try:
-        found_images, found_labels, _ = buffer.read(POSITION, SPEC)
-    except BatchFileError as error:
-        assert_one_line(error)
-        return
-    assert (found_images.shape, found_images.dtype) == ((2, 4, 4, 3), np.float16)
-    assert np.isfinite(found_images).all()
-    assert (found_labels.shape, found_labels.dtype) == ((2,), np.int32)
-    assert 0 <= found_labels.min() <= found_labels.max() < 3
-
-
-@fuzz
-@given(st.one_of(st.binary(max_size=100), changed(b'{"seed": 0, "batch_size": 64}')))
-@example(b"[" * 10_000)
-def test_manifest(tmp_path, content):
-    (tmp_path / "manifest.json").write_bytes(content)
-    try:
-        require_same(tmp_path, {"seed": 0, "batch_size": 64})
-    except ManifestError as error:
-        assert_one_line(error)
-
-
-@fuzz
-@given(changed(b"epoch,crops,top1\n0,1,0.5\n1,10,0.25\n"))
-def test_evaluations(tmp_path, content):
-    path = tmp_path / "evaluation.csv"
-    path.write_bytes(content)
-    try:
-        assert all(isinstance(epoch, int) for epoch in best_epochs(path))
-        record_evaluation(path, {"epoch": 7, "crops": 99, "top1": "0"})
-        assert 7 in best_epochs(path)
-    except TableError as error:
-        assert_one_line(error)
-
-
-@pytest.mark.parametrize("name", sorted(IMAGE_FILES))
-@settings(fuzz, max_examples=40)
-@given(data=st.data())
-def test_image_files(tmp_path, name, data):
-    path = tmp_path / name
-    path.write_bytes(data.draw(changed(IMAGE_FILES[name])))
-    try:
-        assert decode_rgb(ImageSource(str(path))).mode == "RGB"
-    except UndecodableImageError as error:
-        assert_one_line(error)
+def test_hostile_input(tmp_path):
+    words = f"--inputs={_INPUTS}", f"--defects={tmp_path}"
+    ended = run_python("-m", "tests.fuzz", *words)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    *targets, total = ended.stdout.splitlines()
+    assert len(targets) > 35
+    assert f"{_INPUTS * len(targets):,} inputs of {len(targets)} targets" in total

@@ -7,6 +7,7 @@ import numpy as np
 from resnet50.checks.findings import OK, PROBLEM, WARNING, Finding
 from resnet50.config.settings import DatasetConfig
 from resnet50.dataset.images import Dataset
+from resnet50.errors import printable_line
 from resnet50.preprocessing.channel_stats import LevelSums, statistics_of, sum_levels
 
 # Number of images to read.
@@ -61,7 +62,7 @@ def check_sample(sample: LevelSums, settings: DatasetConfig) -> Iterator[Finding
     what = f"reading: {num_read} of {sample.num_images} images could be read"
     if sample.unreadable:
         path, reason = sample.unreadable[0]
-        what += f"; the first that could not: {path}: {reason}"
+        what += printable_line(f"; the first that could not: {path}: {reason}")
         if not num_read:
             yield Finding(PROBLEM, what, "is the disk with the images there?")
             return

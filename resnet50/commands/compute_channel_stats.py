@@ -11,6 +11,7 @@ from resnet50.config.settings import ConfigError
 from resnet50.config.toml_file import write_channel_statistics
 from resnet50.dataset.images import DatasetError
 from resnet50.dataset.listing import open_training_set
+from resnet50.errors import printable_line
 from resnet50.pixels.augmentation import ChannelStatistics
 from resnet50.preprocessing.channel_stats import statistics_of, sum_dataset
 from resnet50.preprocessing.process_pool import worker_pool
@@ -51,6 +52,6 @@ def main() -> None:
         write_channel_statistics(args.config, *statistics)
         print(f"written to {args.config}")
     for path, reason in total.unreadable:
-        print(f"unreadable: {path}: {reason}")
+        print(printable_line(f"unreadable: {path}: {reason}"))
     if total.unreadable:
         print(f"{len(total.unreadable)} images could not be read and do not count")

@@ -12,6 +12,7 @@ import argparse
 from resnet50 import command_line
 from resnet50.config.settings import ConfigError
 from resnet50.dataset.listing import open_training_set, open_validation_set
+from resnet50.errors import printable_line
 from resnet50.handoff import locks
 from resnet50.observer import Observer
 from resnet50.pixels.resampling import NUM_CROPS
@@ -105,4 +106,4 @@ def main() -> None:
         ):
             print(result.line(), flush=True)
             for path, reason in result.accuracy.unreadable:
-                say(f"{path}: unreadable, does not count: {reason}")
+                say(printable_line(f"{path}: unreadable, does not count: {reason}"))

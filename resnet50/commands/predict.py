@@ -15,7 +15,7 @@ from resnet50 import command_line
 from resnet50.commands.evaluate import add_crops_flag
 from resnet50.dataset.class_folders import FolderWalk
 from resnet50.dataset.sources import ImageSource
-from resnet50.errors import UserError
+from resnet50.errors import UserError, printable_line
 from resnet50.reports.answers import as_json, as_table
 from resnet50.terminal import say
 
@@ -85,13 +85,13 @@ def main() -> None:
         image, answers = str(prediction.source), None
         if prediction.probabilities is None:
             num_unreadable += 1
-            say(f"{image}: unreadable: {prediction.reason}")
+            say(printable_line(f"{image}: unreadable: {prediction.reason}"))
         else:
             answers = classes.best(prediction.probabilities)
         if args.json:
             print(as_json(image, answers, prediction.reason), flush=True)
         elif answers is not None:
-            print(as_table(image, answers), flush=True)
+            print(as_table(printable_line(image), answers), flush=True)
     if num_unreadable:
         total = len(images)
         raise PredictError(f"{num_unreadable} of {total} images could not be read")

@@ -22,6 +22,7 @@ from resnet50 import command_line
 from resnet50.config.settings import ConfigError
 from resnet50.dataset.images import Dataset
 from resnet50.dataset.listing import open_training_set
+from resnet50.errors import printable_line
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.progress import Position
 from resnet50.preprocessing.batches import Assignments, BatchSettings, make_batch
@@ -49,7 +50,8 @@ def show_batch(
         PreviewError: With check, if the buffer's batch is missing or differs.
     """
     assignment = Assignments(dataset, settings)[position]
-    print(*assignment.sources[: settings.batch_size], sep="\n")
+    for source in assignment.sources[: settings.batch_size]:
+        print(printable_line(str(source)))
     path = buffer.images_path(position)
     try:
         batch = read_stored(buffer, position, dataset, settings)
@@ -68,7 +70,8 @@ def show_batch(
     reasons: dict[int, str] = {}
     sheet = batch_sheet(heading, batch, assignment, dataset, settings, reasons)
     for index in sorted(reasons):
-        print(f"unreadable, replaced: {assignment.sources[index]}: {reasons[index]}")
+        text = f"unreadable, replaced: {assignment.sources[index]}: {reasons[index]}"
+        print(printable_line(text))
     return sheet
 
 

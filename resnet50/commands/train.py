@@ -19,6 +19,7 @@ from resnet50.atomic_io import remove_temporaries
 from resnet50.config.settings import Config
 from resnet50.dataset.images import Dataset
 from resnet50.dataset.listing import open_training_set
+from resnet50.errors import printable_line
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.manifest import require_same
@@ -105,7 +106,8 @@ class _Terminal(TrainingObserver):
 
     def describe(self, position: Position) -> str:
         batch_size = self._config.train.batch_size
-        names = map(str, self._assignments[position].sources[:batch_size])
+        sources = self._assignments[position].sources[:batch_size]
+        names = (printable_line(str(source)) for source in sources)
         command = command_line.command_for(
             "-m resnet50 preview",
             self._args,

@@ -17,6 +17,11 @@ import tomlkit
 
 from resnet50.atomic_io import atomic_file
 from resnet50.config.settings import SECTIONS, Config, ConfigError
+from resnet50.errors import printable_line
+
+# config.txt as shipped has 20 KB. Whatever has more is no configuration; a device never
+# ends.
+_MAX_BYTES = 2**20
 
 
 def _did_you_mean(name: str, known) -> str:
@@ -24,15 +29,14 @@ def _did_you_mean(name: str, known) -> str:
     return f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
 
 
-def _one_line(text: str) -> str:
-    """The text with all control characters escaped."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
 def _shown(value) -> str:
     """A value as a user wrote it in TOML, shortened."""
-    text = f'"{value}"' if isinstance(value, str | Path) else str(value)
-    text = _one_line(text.lower() if isinstance(value, bool) else text)
+    try:
+        text = f'"{value}"' if isinstance(value, str | Path) else str(value)
+    # A table in a table in a table; or a number of more than 4,300 digits.
+    except (RecursionError, ValueError):
+        text = "..."
+    text = printable_line(text.lower() if isinstance(value, bool) else text)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
@@ -45,21 +49,25 @@ class _Layer(NamedTuple):
 
 def _read_toml(path: Path, remedy: str) -> dict:
     try:
-        return tomli.loads(path.read_bytes().decode("utf-8-sig"))
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            raise ConfigError(f"{path}: has more than {_MAX_BYTES:,} bytes ({remedy})")
+        return tomli.loads(content.decode("utf-8-sig"))
     except OSError as error:
         fault = f"cannot be read: {error.strerror} ({remedy})"
     except UnicodeDecodeError as error:
         fault = f"byte {error.start} is not UTF-8 (save it as UTF-8 text)"
     # TOMLDecodeError is a ValueError; so is a number of more than 4,300 digits.
     except (ValueError, RecursionError) as error:
-        fault = f"is not valid TOML: {_one_line(str(error))}"
+        fault = f"is not valid TOML: {printable_line(str(error))}"
     raise ConfigError(f"{path}: {fault}")
 
 
 def _require_known_names(path: Path, sections: dict) -> None:
     for name, values in sections.items():
         if name not in SECTIONS:
-            shown, hint = _one_line(name), _did_you_mean(name, SECTIONS)
+            shown, hint = printable_line(name), _did_you_mean(name, SECTIONS)
             kind = f"section [{shown}]" if isinstance(values, dict) else f"key {shown}"
             raise ConfigError(f"{path}: unknown {kind} ({hint})")
         if not isinstance(values, dict):
@@ -67,7 +75,7 @@ def _require_known_names(path: Path, sections: dict) -> None:
         fields = [field.name for field in dataclasses.fields(SECTIONS[name])]
         for key in values:
             if key not in fields:
-                shown, hint = _one_line(key), _did_you_mean(key, fields)
+                shown, hint = printable_line(key), _did_you_mean(key, fields)
                 raise ConfigError(f"{path}: unknown key [{name}] {shown} ({hint})")
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from resnet50.dataset.images import Dataset, DatasetError, PackedNames, class_ranks
+from resnet50.errors import printable_line
 
 # Endings of files that nobody takes for images, by kind. Pillow reads none of them.
 _ENDINGS_OF = {
@@ -97,7 +98,8 @@ class FolderWalk:
 
     def remarks(self) -> tuple[str, ...]:
         """Returns a line for the user about each kind of what was skipped."""
-        return tuple(x.format(*found) for x, found in sorted(self._skipped.items()))
+        skipped = sorted(self._skipped.items())
+        return tuple(printable_line(line.format(*found)) for line, found in skipped)
 
     @contextlib.contextmanager
     def _reading(self, path: str | Path) -> Iterator[None]:
@@ -143,7 +145,7 @@ class FolderWalk:
         """
         root, counted, has_links = Path(folder), set(), False
 
-        def walk(folder: str, prefix: str, *, is_link: bool) -> Iterator[str]:
+        def enter(folder: str, *, is_link: bool) -> Iterator[os.DirEntry]:
             nonlocal has_links
             if is_link and not has_links:
                 has_links = True
@@ -152,21 +154,28 @@ class FolderWalk:
             # Only with links: some file systems give several folders the same number.
             if has_links and _identity(status) in counted:
                 self._skip(_FOLDERS, folder)
-                return
+                return iter(())
             counted.add(_identity(status))
             self.stamps[folder] = stamp_of(status)
-            for entry in self._sorted_entries(folder):
+            return iter(self._sorted_entries(folder))
+
+        # No recursion: folders may be nested more deeply than Python's calls may be.
+        unfinished = [(prefix, enter(str(folder), is_link=False))]
+        while unfinished:
+            prefix, entries = unfinished[-1]
+            for entry in entries:
                 name = entry.name
                 if is_folder(entry):
                     if name[0] != ".":
-                        inner = f"{prefix}{name}/"
-                        yield from walk(entry.path, inner, is_link=entry.is_symlink())
+                        inner = enter(entry.path, is_link=entry.is_symlink())
+                        unfinished.append((f"{prefix}{name}/", inner))
+                        break
                 elif why := why_no_image(name):
                     self.skip_file(entry.path, why)
                 else:
                     yield f"{prefix}{name}"
-
-        return walk(str(folder), prefix, is_link=False)
+            else:
+                unfinished.pop()
 
 
 def list_class_folders(

@@ -7,6 +7,7 @@ differently.
 """
 
 import errno
+import functools
 import io
 import time
 import warnings
@@ -16,11 +17,28 @@ import PIL
 from PIL import Image
 
 from resnet50.dataset.sources import ImageSource
+from resnet50.errors import printable_line
 
 try:
     import simplejpeg
 except ImportError:  # There is no wheel for this machine.
     simplejpeg = None
+
+# Those in which photographs are kept. Pillow's decoders of the others start a program
+# (EPS), unpack without a limit (FITS) or are slow Python (QOI, BLP, MSP and others).
+# TGA is the last, because its files begin with nothing in particular.
+_FORMATS = (
+    *("JPEG", "PNG", "BMP", "DIB", "GIF", "PPM", "AVIF", "ICO", "JPEG2000", "PCX"),
+    *("SGI", "TIFF", "WEBP", "TGA"),
+)
+
+# More would take more than 2 GB of memory, or many seconds.
+_MAX_PIXELS = 89_478_485  # where Pillow's guard warns; it refuses twice as many
+_MAX_SIDE = 2**20  # Pillow keeps a pointer for each row.
+
+# libjpeg goes through all pixels for each scan; a photograph has about 10 scans.
+_MAX_SCANNED_PIXELS = 20 * _MAX_PIXELS
+_JPEG_START, _SCAN_START = b"\xff\xd8", b"\xff\xda"
 
 # Wider than 8 bits per channel: Pillow's own conversion to RGB clips these at 255.
 _SIXTEEN_BIT_MODES = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
@@ -64,12 +82,12 @@ def decoder_versions() -> dict[str, str]:
 
 
 def decode_rgb(source: ImageSource) -> Image.Image:
-    """Decodes an image of any format that Pillow opens; loads it as mode "RGB".
+    """Decodes an image of any of Pillow's formats for photographs, as mode "RGB".
 
     Greyscale is repeated, CMYK converted, a palette applied, an alpha channel dropped,
     16 bits cut to the upper 8; of several frames, the first is taken. EXIF rotation is
     ignored, as is usual with ImageNet (but Pillow applies a TIFF's orientation).
-    Pillow's guard against decompression bombs stays on.
+    An image of more than 89 million pixels is refused.
 
     Raises:
         UndecodableImageError: It cannot be decoded; the text is the reason alone.
@@ -87,15 +105,30 @@ def decode_pixels(source: ImageSource) -> Image.Image | np.ndarray:
     return _decode_with_pillow(data) if pixels is None else pixels
 
 
+def _excess(data: bytes, width: int, height: int) -> str:
+    """Says what is dangerously large about an image; "" if nothing is."""
+    pixels, bomb = width * height, "could be a decompression bomb"
+    if pixels > _MAX_PIXELS or max(width, height) > _MAX_SIDE:
+        return (
+            f"has {width:,} x {height:,} pixels, more than {_MAX_PIXELS:,} or "
+            f"{_MAX_SIDE:,} on a side: {bomb}"
+        )
+    if data[:2] == _JPEG_START:
+        # Other bytes may look like a scan's start, but rarely.
+        num_scans = data.count(_SCAN_START)
+        if num_scans * pixels > _MAX_SCANNED_PIXELS:
+            return f"has {num_scans:,} scans of {pixels:,} pixels: {bomb}"
+    return ""
+
+
 def _decode_with_simplejpeg(data: bytes) -> np.ndarray | None:
     """Decodes a JPEG file; returns None if Pillow must decode the data."""
-    if data[:2] != b"\xff\xd8":
+    if data[:2] != _JPEG_START:
         return None
     try:
         height, width, colourspace, _ = simplejpeg.decode_jpeg_header(data)
-        # Pillow's guard raises at twice its limit.
-        is_bomb = height * width > 2 * (Image.MAX_IMAGE_PIXELS or float("inf"))
-        if colourspace in ("CMYK", "YCCK") or is_bomb:
+        # Pillow refuses what is too large.
+        if colourspace in ("CMYK", "YCCK") or _excess(data, width, height):
             return None
         # Strict, because otherwise it accepts a file that is cut off.
         return simplejpeg.decode_jpeg(data, "RGB", strict=True)
@@ -103,9 +136,16 @@ def _decode_with_simplejpeg(data: bytes) -> np.ndarray | None:
         return None
 
 
+@functools.cache
+def _formats() -> list[str]:
+    """Those of _FORMATS that this version of Pillow has."""
+    Image.init()
+    return [name for name in _FORMATS if name in Image.OPEN]
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in _SIXTEEN_BIT_MODES:
-        high_bytes = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255)
+        high_bytes = np.clip(np.asarray(image) >> 8, 0, 255)
         image = Image.fromarray(high_bytes.astype(np.uint8))
     elif image.format == "JPEG" and image.mode == "RGB":
         image.load()  # convert() would copy it.
@@ -118,8 +158,12 @@ def _decode_with_pillow(data: bytes) -> Image.Image:
         with warnings.catch_warnings():
             # Pillow warns about what it tolerates (odd metadata, a large image).
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data)) as image:
+            with Image.open(io.BytesIO(data), formats=_formats()) as image:
+                if excess := _excess(data, *image.size):
+                    raise UndecodableImageError(excess)
                 return _to_rgb(image)
+    except UndecodableImageError:
+        raise
     except MemoryError:
         raise UndecodableImageError("does not fit into memory") from None
     except Image.UnidentifiedImageError:
@@ -127,5 +171,5 @@ def _decode_with_pillow(data: bytes) -> Image.Image:
     # Pillow's decoders raise nearly anything about damaged data: OSError, SyntaxError,
     # ValueError, struct.error, zlib.error, DecompressionBombError, ...
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = printable_line(" ".join(str(error).split())) or type(error).__name__
         raise UndecodableImageError(reason) from None

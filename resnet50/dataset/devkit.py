@@ -6,11 +6,15 @@ sorted WordNet ids; the kit's meta.mat says which class has which number. It is 
 file, which scipy reads (extra ``devkit``).
 """
 
+import gzip
 import io
+import struct
 import tarfile
+import zlib
 from pathlib import Path
 
 from resnet50.dataset.images import DatasetError
+from resnet50.input_file import read_regular, require_size
 
 TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 ARCHIVE = "ILSVRC2012_devkit_t12.tar.gz"
@@ -20,18 +24,49 @@ CANDIDATES = (ARCHIVE, f"ILSVRC2012_devkit_t12/data/{TRUTH}", f"data/{TRUTH}", T
 
 _META = "meta.mat"
 
+_GZIP_START = b"\x1f\x8b"
+_COMPRESSED = 15  # kind of an element of a Matlab file (miCOMPRESSED)
+
+# The kit has 2.5 MB. A few MB may unpack to gigabytes.
+_MAX_BYTES = 2**24
+_MAX_UNPACKED_BYTES = 2**26
+
 
 def _contents(path: Path) -> tuple[bytes, bytes]:
     """Reads the ground truth and meta.mat, from the archive or from one folder."""
     if path.name != ARCHIVE:
-        return path.read_bytes(), (path.parent / _META).read_bytes()
+        meta = path.parent / _META
+        return read_regular(path, _MAX_BYTES), read_regular(meta, _MAX_BYTES)
     found = {}
-    with tarfile.open(path) as archive:
+    unpacked = read_regular(path, _MAX_BYTES)
+    if unpacked[:2] == _GZIP_START:  # Some browsers unpack it and keep the name.
+        with gzip.open(io.BytesIO(unpacked)) as file:
+            unpacked = file.read(_MAX_UNPACKED_BYTES + 1)
+    require_size(len(unpacked), _MAX_UNPACKED_BYTES)
+    with tarfile.open(fileobj=io.BytesIO(unpacked)) as archive:
         for member in archive:
             name = Path(member.name).name
             if name in (TRUTH, _META) and member.isreg():
                 found[name] = archive.extractfile(member).read()
     return found[TRUTH], found[_META]
+
+
+def _require_small(meta: bytes) -> None:
+    """Checks what the compressed parts of a Matlab file unpack to.
+
+    The file is a header of 128 bytes and elements: a kind, a size, and so many bytes.
+    """
+    order = ">" if meta[126:128] == b"MI" else "<"
+    position, total = 128, 0
+    while position + 8 <= len(meta):
+        kind, size = struct.unpack_from(f"{order}II", meta, position)
+        position += 8
+        if kind == _COMPRESSED:
+            packed = meta[position : position + size]
+            unpacked = zlib.decompressobj().decompress(packed, _MAX_UNPACKED_BYTES + 1)
+            total += len(unpacked)
+            require_size(total, _MAX_UNPACKED_BYTES)
+        position += size
 
 
 def read_devkit(path: Path) -> list[tuple[str, str]]:
@@ -46,6 +81,7 @@ def read_devkit(path: Path) -> list[tuple[str, str]]:
         import scipy.io
 
         truth, meta = _contents(path)
+        _require_small(meta)
         synsets = scipy.io.loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]
         numbers, names = synsets["ILSVRC2012_ID"].tolist(), synsets["WNID"].tolist()
         wordnet_ids = dict(zip(numbers, names))

@@ -12,10 +12,14 @@ import numpy as np
 
 from resnet50.dataset import devkit
 from resnet50.dataset.images import Dataset, DatasetError, class_ranks
+from resnet50.input_file import read_regular
 
 _SOLUTION_HEADER = b"ImageId,PredictionString"
 _SOLUTION_FILE, _CAFFE_FILE = "LOC_val_solution.csv", "val.txt"
 _WORDS_FILES = ("LOC_synset_mapping.txt", "synset_words.txt")
+
+# A list of ImageNet's training images has 50 MB.
+_MAX_BYTES = 2**28
 
 # Kaggle's ILSVRC/Data/CLS-LOC/val is four folders below the tree's text files.
 _MAX_LEVELS_UP = 4
@@ -57,9 +61,10 @@ def _parse_solution(line: bytes, where: str) -> tuple[str, str]:
 def _numbered_lines(path: Path) -> list[tuple[str, bytes]]:
     """Returns each line that is not empty, after its file and number."""
     try:
-        lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
+        content = read_regular(path, _MAX_BYTES)
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}") from None
+    lines = content.removeprefix(b"\xef\xbb\xbf").splitlines()
     return [(f"{path}, line {i}", x) for i, x in enumerate(lines, 1) if x.strip()]
 
 

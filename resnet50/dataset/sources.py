@@ -13,13 +13,12 @@ import dataclasses
 import errno
 import functools
 import os
-import stat
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from resnet50.dataset.archives.snappy import damaged_stream, inflate_snappy
+from resnet50.input_file import read_regular, require_size
 
 # No photograph is larger; a larger file would fill a worker's memory.
 _MAX_BYTES = 2**30
@@ -65,26 +64,12 @@ class ImageSource:
         Raises:
             OSError: They cannot be read. EFBIG: there is more than a GiB. ENODATA: the
                 archive ends before the image does, or its compressed bytes are damaged.
-                EINVAL: the path is a pipe, a device or the like.
+                EISDIR, EINVAL: the path is a folder, a pipe, a device or the like.
         """
         if not self.name:
-            return _read_file(Path(self.path))
+            return read_regular(self.path, _MAX_BYTES)
         data = _read_range(self.path, self.offset, self.size)
         return self.snappy.image_in(data) if self.snappy else data
-
-
-def _require_size(num_bytes: int) -> None:
-    if num_bytes > _MAX_BYTES:
-        raise OSError(errno.EFBIG, f"has {num_bytes:,} bytes, more than a GiB")
-
-
-def _read_file(path: Path) -> bytes:
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        # Opening a pipe would block until somebody writes into it.
-        raise OSError(errno.EINVAL, "is not a regular file")
-    _require_size(status.st_size)
-    return path.read_bytes()
 
 
 class _Handle:
@@ -104,7 +89,7 @@ _open = functools.lru_cache(maxsize=_MAX_OPEN)(_Handle)
 
 
 def _read_range(archive: str, offset: int, size: int) -> bytes:
-    _require_size(size)
+    require_size(size, _MAX_BYTES)
     try:
         handle = _open(archive)
         data = os.pread(handle.descriptor, size, offset)

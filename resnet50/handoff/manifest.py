@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from resnet50.atomic_io import atomic_file, fsync, remove_temporaries
-from resnet50.errors import UserError
+from resnet50.errors import UserError, printable_line
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
 
@@ -53,8 +53,10 @@ def differences(theirs: dict, ours: dict) -> list[str]:
     """
     ours = json.loads(json.dumps(ours))
     return [
-        f"{name} is {theirs.get(name, 'absent')} there and "
-        f"{ours.get(name, 'absent')} here"
+        printable_line(
+            f"{name} is {theirs.get(name, 'absent')} there and "
+            f"{ours.get(name, 'absent')} here"
+        )
         for name in {**ours, **theirs}
         if theirs.get(name) != ours.get(name)
     ]

@@ -15,6 +15,7 @@ import numpy as np
 
 from resnet50.atomic_io import atomic_file
 from resnet50.errors import UserError
+from resnet50.input_file import require_regular
 from resnet50.network.model import ResNet50
 from resnet50.network.torchvision_names import (
     expected_shapes,
@@ -115,6 +116,7 @@ def read_weights(path: Path, model: ResNet50) -> WeightsFile:
     """
     _require_safetensors()
     try:
+        require_regular(path.stat())
         with safetensors.safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
             _verify(path, file, metadata)
@@ -187,7 +189,7 @@ def _require_shapes(
         counts = ", ".join(f"{len(names)} {kind}" for kind, names in faults.items())
         lists = [f"{kind}: {', '.join(n)}" for kind, n in faults.items() if n]
         line = f"{path}: its tensors are not those of a ResNet-50: {counts}"
-        raise ExchangeError("\n".join([line, *lists]))
+        raise ExchangeError(line, *lists)
 
 
 def _read_origin(path: Path, metadata: dict[str, str]) -> tuple[Origin, bool]:
@@ -202,7 +204,7 @@ def _read_origin(path: Path, metadata: dict[str, str]) -> tuple[Origin, bool]:
             tuple(float(x) for x in entries["channel_std"]),
             tuple(str(name) for name in entries["class_names"]),
         ), False
-    except (KeyError, ValueError, TypeError, RecursionError) as error:
+    except (KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise ExchangeError(f"{path}: its metadata is damaged: {error!r}") from None
 
 

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import errno
 import functools
+import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -31,6 +32,7 @@ from resnet50.pixels.augmentation import (
     augment,
     sample_params,
 )
+from resnet50.pixels.resampling import image_size
 
 # Purpose tag of the augmentation's random streams; see dataset.images.EPOCH_ORDER.
 AUGMENTATION = 2
@@ -163,6 +165,10 @@ def batch_params(
 # slower, because decoding and augmenting evict each other's data from the caches.
 _DECODED_AT_ONCE = 4
 
+# A larger image, pixels, is augmented at once: several of the largest that are allowed
+# would take gigabytes.
+_LARGE = 2**24
+
 
 def decode_first_readable(
     index: int, assignment: Assignment, reasons: dict[int, str]
@@ -221,14 +227,17 @@ def make_batch(settings: BatchSettings, assignment: Assignment) -> MadeBatch:
     used = np.arange(batch_size)  # indices in the assignment
     params = batch_params(settings, assignment.position)
     reasons: dict[int, str] = {}
-    for start in range(0, batch_size, _DECODED_AT_ONCE):
-        chunk = range(start, min(start + _DECODED_AT_ONCE, batch_size))
-        decoded = [decode_first_readable(i, assignment, reasons) for i in chunk]
-        for index, (source_index, image) in zip(chunk, decoded):
-            used[index] = source_index
-            shifts[index] = augment(
-                image, params[index], crop_size, settings.statistics, out=images[index]
-            )
+    decoded: list[Image.Image | np.ndarray] = []
+    for index in range(batch_size):
+        used[index], image = decode_first_readable(index, assignment, reasons)
+        decoded.append(image)
+        is_large = math.prod(image_size(image)) > _LARGE
+        if len(decoded) == _DECODED_AT_ONCE or is_large or index == batch_size - 1:
+            for i, pixels in enumerate(decoded, index + 1 - len(decoded)):
+                shifts[i] = augment(
+                    pixels, params[i], crop_size, settings.statistics, out=images[i]
+                )
+            decoded.clear()
     _require_unreadable(assignment.sources[i] for i in reasons)
     unreadable = [(str(assignment.sources[i]), reasons[i]) for i in sorted(reasons)]
     return MadeBatch(

@@ -14,6 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
+from resnet50.errors import printable_line
 from resnet50.handoff.buffer import KINDS, BatchBuffer
 from resnet50.handoff.locks import FolderLostError
 from resnet50.handoff.lost_folder import PreprocessorFiles
@@ -234,5 +235,6 @@ class Refill:
         self._num_made += 1
         for name, reason in unreadable:
             if self._log.add(name, reason):
-                self._observer.notify(f"{name}: unreadable, replaced: {reason}")
+                text = f"{name}: unreadable, replaced: {reason}"
+                self._observer.notify(printable_line(text))
         return True

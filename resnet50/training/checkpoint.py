@@ -23,12 +23,14 @@ import tensorflow as tf
 from resnet50.atomic_io import create_folder, fsync, fsync_tree
 from resnet50.errors import UserError
 from resnet50.handoff.progress import Position
+from resnet50.input_file import open_regular
 from resnet50.network.model import ResNet50
 from resnet50.training import checkpoint_folders as folders
 from resnet50.training.description import (
     CheckpointError,
     has_same_variables,
     require_agreement,
+    require_lists_of_names,
 )
 from resnet50.training.update.step import Training
 
@@ -36,7 +38,10 @@ _VARIABLES = "variables"  # prefix of the files that tf.train.Checkpoint writes
 
 
 # What a missing state.json, or one with any content, may raise.
-_NO_STATE = FileNotFoundError, ValueError, LookupError, TypeError, AttributeError
+_NO_STATE = (
+    *(FileNotFoundError, ValueError, LookupError, TypeError, AttributeError),
+    RecursionError,
+)
 
 
 class DamagedCheckpointError(CheckpointError):
@@ -116,7 +121,7 @@ def _unreadable(path: Path, reason: str, checkpoint: Path) -> CheckpointError:
 
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(2**20):
             digest.update(block)
     return digest.hexdigest()
@@ -142,6 +147,9 @@ def read_description(path: Path) -> dict:
         state = json.loads((path / "state.json").read_bytes())
         expected = state.pop("state_sha256", None)  # absent in old checkpoints
         checksums, description = dict(state["sha256"]), dict(state["training"])
+        require_lists_of_names(description)
+        if any(name != Path(name).name for name in checksums):
+            raise ValueError("a checksum of a file in another folder")
         damaged = sorted(
             name for name, sha256 in checksums.items() if _sha256(path / name) != sha256
         )

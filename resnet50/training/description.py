@@ -93,6 +93,20 @@ RULES = {
 }
 
 
+def require_lists_of_names(description: dict) -> None:
+    """Raises ValueError unless the names and words of the classes are lists of texts.
+
+    There may be none, and then there are no words either.
+    """
+    names = description.get("class_names", [])
+    words = description.get("class_words", [])
+    for value in names, words:
+        if not isinstance(value, list) or not all(isinstance(x, str) for x in value):
+            raise ValueError("the names of the classes are no list of texts")
+    if words and len(words) != len(names):
+        raise ValueError(f"{len(names)} names of classes, but {len(words)} words")
+
+
 def require_agreement(
     path: Path, theirs: dict, ours: dict, *, is_inside_epoch: bool
 ) -> None:

@@ -175,7 +175,8 @@ class Loop:
         raise LossError(
             f"{position} (step {step}): {what} (resume from the last checkpoint with "
             "--resume, or from an earlier one with --epoch_start, and a lower "
-            "--learning_rate)\n" + self._observer.describe(position)
+            "--learning_rate)",
+            *self._observer.describe(position).splitlines(),
         )
 
     def _save(self, position: Position) -> None:

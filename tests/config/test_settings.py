@@ -671,3 +671,29 @@ def test_failing_to_write_statistics_leaves_the_file(edited, monkeypatch):
         write_channel_statistics(path, (0.1, 0.2, 0.3), (0.1, 0.2, 0.3))
     assert str(caught.value) == f"{path}: cannot be written: Permission denied"
     assert path.read_bytes() == before
+
+
+def refused(tmp_path, content):
+    path = tmp_path / "config.txt"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        read_config(path)
+    return str(caught.value).removeprefix(f"{path}: ")
+
+
+def test_a_deeply_nested_value_is_refused(tmp_path):
+    """Python cannot write such a value as text."""
+    deep = b"momentum." + b"a." * 5_000 + b"a = 1"
+    content = SHIPPED.read_bytes().replace(b"momentum = 0.9", deep)
+    message = refused(tmp_path, content)
+    assert "\n" not in message
+    assert "[train] momentum = ... (must be a number)" in message or (
+        message.startswith("is not valid TOML")
+    )
+
+
+def test_what_never_ends_is_no_configuration(tmp_path):
+    assert refused(tmp_path, b'base = "/dev/zero"') == (
+        "/dev/zero: has more than 1,048,576 bytes (it is the base of "
+        f"{tmp_path / 'config.txt'})"
+    )

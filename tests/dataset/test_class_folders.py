@@ -1,6 +1,10 @@
 """Proves which images class folders hold, their labels, and which files are skipped."""
 
 import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +12,7 @@ from PIL import Image
 
 from resnet50.dataset import class_folders
 from resnet50.dataset.class_folders import FolderWalk, list_class_folders, why_no_image
+from resnet50.dataset.decoding import UndecodableImageError, decode_pixels
 from resnet50.dataset.listing import open_dataset
 from resnet50.dataset.lists import read_list
 from tests.dataset.folders import list_file, message_of, relative_paths, touch
@@ -195,3 +200,61 @@ def test_remarks_count_and_name_the_first(tmp_path):
         "files that are no images: 1,234 skipped; the first is 0.txt (a text)",
         f"folders that links lead to again: 1 skipped; the first is {tmp_path}/loop",
     )
+
+
+def test_folders_may_be_nested_more_deeply_than_python_s_calls(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    depth = sys.getrecursionlimit() + 200
+    for _ in range(depth):
+        os.mkdir("d")  # noqa: PTH102 - the whole path would soon be too long.
+        os.chdir("d")
+    Path("1.JPEG").touch()
+    monkeypatch.chdir(tmp_path)
+    try:
+        assert list(FolderWalk().images_below(".")) == [depth * "d/" + "1.JPEG"]
+    finally:  # pytest cannot delete them.
+        subprocess.run(["rm", "-r", "d"], check=True)
+
+
+def special_files(folder):
+    """Makes files named .JPEG that are none; returns how many may be listed."""
+    os.mkfifo(folder / "pipe.JPEG")
+    (folder / "device.JPEG").symlink_to("/dev/zero")
+    (folder / "kernel.JPEG").symlink_to("/proc/self/pagemap")
+    (folder / "nowhere.JPEG").symlink_to("nowhere")
+    (folder / "circle.JPEG").symlink_to("circle.JPEG")
+    (folder / "round.JPEG").symlink_to("trip.JPEG")
+    (folder / "trip.JPEG").symlink_to("round.JPEG")
+    (folder / "outside.JPEG").symlink_to("/etc/hostname")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("socket")  # Its path must be short.
+    Path("socket").rename(folder / "socket.JPEG")
+    (folder / "folder.JPEG").mkdir()
+    (folder / "up.JPEG").symlink_to("..")
+    return 9
+
+
+def test_special_files_are_unreadable_images(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    touch(tmp_path / "train", "a/1.JPEG", "b/2.JPEG")
+    count = special_files(tmp_path / "train" / "a")
+    dataset, said = remarks_on(tmp_path / "train")
+    assert dataset.num_images == count + 2
+    assert len(said) == 1  # about the link back up
+    for source in dataset.sources(range(count + 1)):
+        with pytest.raises(UndecodableImageError) as caught:
+            decode_pixels(source)
+        assert str(caught.value).isprintable()
+
+
+def test_odd_names_are_shown_in_one_line(tmp_path):
+    names = ["a\nb.txt", "\x1b[2J.txt", "x" * 240 + ".txt", os.fsdecode(b"\xff.txt")]
+    for number, name in enumerate(names):
+        touch(tmp_path / str(number), f"a/{name}", "a/1.JPEG", "b/2\n.JPEG")
+        dataset, (line,) = remarks_on(tmp_path / str(number))
+        assert dataset.num_images == 2
+        assert line.isprintable()
+    touch(tmp_path / "val", "new\nline/1.JPEG")
+    message = message_of(list_class_folders, tmp_path / "val", ("a", "b"))
+    assert r"class new\nline is not among the 2 classes" in message
+    assert message.isprintable()

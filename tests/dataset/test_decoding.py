@@ -12,6 +12,7 @@ from PIL import Image
 from resnet50.dataset import decoding
 from resnet50.dataset.decoding import UndecodableImageError, decode_rgb
 from resnet50.dataset.sources import ImageSource
+from tests.fuzz import image_seeds
 from tests.images import (
     colour_of,
     index_of,
@@ -155,7 +156,7 @@ def test_a_decoded_image_does_not_need_its_file(kinds, tmp_path):
         ("half_a_png", "image file is truncated"),
         ("damaged_png", "broken data stream"),
         ("absent", "No such file or directory"),
-        ("folder", "is not a regular file"),
+        ("folder", "Is a directory"),
     ],
 )
 def test_undecodable_file_raises_with_a_reason_in_one_line(undecodable, kind, reason):
@@ -169,7 +170,7 @@ def test_undecodable_file_raises_with_a_reason_in_one_line(undecodable, kind, re
 
 
 def test_decompression_bomb_raises(kinds, monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000)
+    monkeypatch.setattr(decoding, "_MAX_PIXELS", 1_000)
     with pytest.raises(UndecodableImageError, match="decompression bomb"):
         rgb_of(kinds["rgb.png"])
 
@@ -223,6 +224,51 @@ def test_the_guard_against_bombs_stays_on_with_the_fast_decoder(tmp_path, monkey
     pytest.importorskip("simplejpeg")
     path = tmp_path / "a.JPEG"
     Image.new("RGB", (100, 90)).save(path)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4_499)
+    monkeypatch.setattr(decoding, "_MAX_PIXELS", 8_999)
     with pytest.raises(UndecodableImageError, match="decompression bomb"):
         decoding.decode_pixels(ImageSource(str(path)))
+
+
+def reason_of(path, data):
+    path.write_bytes(data)
+    with pytest.raises(UndecodableImageError) as caught:
+        decoding.decode_pixels(ImageSource(str(path)))
+    return str(caught.value)
+
+
+def test_no_program_is_started_for_an_image(tmp_path, monkeypatch):
+    """Pillow gives PostScript to Ghostscript, which runs whatever it says."""
+    program = tmp_path / "gs"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    data = image_seeds.saved(Image.fromarray(PHOTOGRAPH), "EPS")
+    assert reason_of(tmp_path / "a.JPEG", data) == "is no image that Pillow knows"
+    assert not (tmp_path / "started").exists()
+
+
+@pytest.mark.parametrize("has_simplejpeg", [True, False])
+def test_a_jpeg_file_with_thousands_of_scans_is_refused(
+    tmp_path, monkeypatch, has_simplejpeg
+):
+    """Each scan takes as long as an image; half a MB would take minutes."""
+    if not has_simplejpeg:
+        monkeypatch.setattr(decoding, "simplejpeg", None)
+    few, many = (image_seeds.many_scans(2_000, 2_000, n) for n in (20, 2_000))
+    (tmp_path / "few.JPEG").write_bytes(few)
+    assert pixels_of(tmp_path / "few.JPEG").shape == (2_000, 2_000, 3)
+    reason = reason_of(tmp_path / "many.JPEG", many)
+    assert (
+        reason == "has 2,009 scans of 4,000,000 pixels: could be a decompression bomb"
+    )
+
+
+@pytest.mark.parametrize(
+    ("width", "height"), [(9_500, 9_500), (1, 2_000_000), (2_000_000, 1)]
+)
+def test_an_image_that_unpacks_to_a_gigabyte_is_refused(tmp_path, width, height):
+    reason = reason_of(tmp_path / "a.png", image_seeds.flat_png(width, height, 1, 0))
+    assert reason == (
+        f"has {width:,} x {height:,} pixels, more than 89,478,485 or 1,048,576 on a "
+        "side: could be a decompression bomb"
+    )

@@ -5,11 +5,14 @@ An incomplete, torn or unknown layout gives one clear line.
 
 import errno
 import functools
+import gzip
 import os
 import pickle
+import struct
 import sys
 import tarfile
 import time
+import zlib
 from multiprocessing import get_context
 
 import numpy as np
@@ -18,10 +21,12 @@ import pytest
 from resnet50.dataset import sources
 from resnet50.dataset.class_folders import list_class_folders
 from resnet50.dataset.decoding import UndecodableImageError, read_image
+from resnet50.dataset.devkit import read_devkit
 from resnet50.dataset.images import DatasetError
 from resnet50.dataset.listing import open_dataset
 from resnet50.handoff.progress import Position
 from resnet50.preprocessing.batches import Assignments, make_batch
+from tests.dataset import folders
 from tests.dataset.layout_examples import (
     CLASSES,
     WORDS,
@@ -727,3 +732,34 @@ def test_unknown_class_in_an_archive(tmp_path):
 
 def test_flat_names_are_in_the_order_of_the_classes():
     assert list(flat_names(IMAGES).values()) == sorted(FLAT)
+
+
+@pytest.mark.parametrize(
+    "name", ["ILSVRC2012_img_train.tar", "n01440764.tar", "train-0.parquet", "list.txt"]
+)
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_is_no_archive_and_no_list(tmp_path, name, kind):
+    """Opening a pipe would block until somebody writes into it."""
+    path = tmp_path / name
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    list_path = path if name == "list.txt" else None
+    message = message_of(tmp_path, list_path)
+    assert message == f"{path}: cannot be read: is not a regular file"
+
+
+def test_a_kit_that_unpacks_to_gigabytes(tmp_path):
+    kit = tmp_path / "ILSVRC2012_devkit_t12.tar.gz"
+    kit.write_bytes(gzip.compress(bytes(2**26 + 1)))
+    assert folders.message_of(read_devkit, kit) == (
+        f"{kit}: cannot be read with its meta.mat: has 67,108,865 bytes, more than "
+        "67,108,864 (copy or download the development kit again)"
+    )
+    truth = write_devkit(tmp_path / "kit", VALIDATION)
+    packed = zlib.compress(bytes(2**26 + 1))
+    meta = bytes(126) + b"IM" + struct.pack("<II", 15, len(packed)) + packed
+    (truth.parent / "meta.mat").write_bytes(meta)
+    message = folders.message_of(read_devkit, truth)
+    assert "has 67,108,865 bytes, more than 67,108,864" in message

@@ -276,3 +276,11 @@ def test_a_manifest_that_cannot_be_read_or_written_is_one_line(tmp_path, monkeyp
         f"{tmp_path}: cannot be prepared: [Errno 28] No space left on device (see "
         "[train] buffer_folder)"
     )
+
+
+def test_a_damaged_manifest_gives_one_line_per_value():
+    theirs = {"seed": "a\nb\x1b", "new\nline": "x" * 9_000}
+    lines = differences(theirs, {"seed": 0})
+    assert lines[0] == r"seed is a\nb\x1b there and 0 here"
+    assert lines[1].startswith(r"new\nline is xxx")
+    assert len(lines[1]) == 4_000

@@ -5,6 +5,7 @@ weights, bit by bit; a file of anything else is refused with the list of what is
 """
 
 import json
+import os
 import struct
 
 import ml_dtypes
@@ -278,3 +279,26 @@ def test_torchvision_takes_our_file_and_we_take_its(tmp_path, model, other):
         logits = peer.eval()(to_torch(images, torch.float32)).numpy()
     assign_state_dict(other, read_weights(theirs, other).tensors)
     assert difference(other(images, False), logits) < 1e-4
+
+
+def test_a_number_that_is_too_large_for_a_float_is_refused(refusal):
+    metadata = {
+        "variant": '"v1.5"',
+        "epsilon": "1" + "0" * 400,
+        "channel_mean": "[0, 0, 0]",
+        "channel_std": "[1, 1, 1]",
+        "class_names": "[]",
+    }
+    assert refusal({}, metadata).startswith("its metadata is damaged: OverflowError")
+
+
+def test_names_of_tensors_are_shown_in_one_line(refusal):
+    message = refusal({"a\nb\x1b[2J": np.zeros(1, np.float32)})
+    assert message.splitlines()[1:] == [r"unknown: a\nb\x1b[2J"]
+
+
+def test_a_pipe_is_refused(tmp_path, other):
+    path = tmp_path / "weights.safetensors"
+    os.mkfifo(path)
+    with pytest.raises(ExchangeError, match="cannot be read: is not a regular file"):
+        read_weights(path, other)

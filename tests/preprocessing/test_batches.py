@@ -27,6 +27,7 @@ from resnet50.pixels.augmentation import (
     augment,
     normalize_crops,
 )
+from resnet50.preprocessing import batches
 from resnet50.preprocessing.batches import (
     AUGMENTATION,
     Assignments,
@@ -371,3 +372,21 @@ def test_uint8_batch_is_the_float16_batch_before_it_is_normalized(photographs):
     # Rounded twice, so the last bit of a float16 may differ.
     np.testing.assert_allclose(normalized, ready.images, rtol=2**-10, atol=2**-14)
     assert (normalized == ready.images).mean() > 0.99
+
+
+def test_large_images_are_not_kept_beside_others(photographs, monkeypatch):
+    """Four of the largest images that are allowed take more than a gigabyte."""
+    expected, calls = content(make(photographs, (0, 1))), []
+    for name in ("decode_pixels", "augment"):
+        function = getattr(batches, name)
+        monkeypatch.setattr(
+            batches,
+            name,
+            lambda *a, name=name, do=function, **k: calls.append(name) or do(*a, **k),
+        )
+    assert content(make(photographs, (0, 1))) == expected
+    assert calls == ["decode_pixels"] * 4 + ["augment"] * 4
+    calls.clear()
+    monkeypatch.setattr(batches, "_LARGE", 0)
+    assert content(make(photographs, (0, 1))) == expected
+    assert calls == ["decode_pixels", "augment"] * 4

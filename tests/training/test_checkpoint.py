@@ -268,7 +268,8 @@ def test_a_torn_file_is_found(saved, name):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", "{}", '{"epoch": null, "batch": 0}']
+    "content",
+    ["", "{", "[]", "{}", '{"epoch": null, "batch": 0}', "[" * 100_000],
 )
 def test_a_damaged_state_is_found(saved, content):
     (saved.path / "state.json").write_text(content)
@@ -534,3 +535,31 @@ def test_a_rule_says_when_a_key_must_agree(key, is_inside_epoch):
     else:
         with pytest.raises(CheckpointError, match=r"^run/0: .*\(.*\)$"):
             compare()
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "../0/state.json", "pipe", ""])
+def test_only_files_of_the_checkpoint_are_read(saved, name):
+    """A device never ends, and opening a pipe would block."""
+    os.mkfifo(saved.path / "pipe")
+    change_state(saved.path, sha256={name: "0" * 64})
+    with pytest.raises(checkpoint.DamagedCheckpointError, match="0: is damaged: "):
+        checkpoint.read_description(saved.path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"class_names": 5},
+        {"class_names": [1, 2, 3]},
+        {"class_names": ["a", "b", "c"], "class_words": ["a"]},
+    ],
+)
+def test_names_of_classes_that_are_no_names_are_damage(saved, changes):
+    change_state(saved.path, training=DESCRIPTION | changes)
+    with pytest.raises(checkpoint.DamagedCheckpointError, match="0: is damaged: "):
+        checkpoint.read_description(saved.path)
+
+
+def change_state(path, **values):
+    state = json.loads((path / "state.json").read_text())
+    (path / "state.json").write_text(json.dumps(state | values))

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from resnet50.dataset.archives.parquet_pages import PageLocation, column_locations
 from resnet50.dataset.images import DatasetError
+from resnet50.input_file import open_regular
 
 _BYTES, _PATH, _LABEL = "image.bytes", "image.path", "label"
 
@@ -70,7 +71,7 @@ def _locations(path: Path, metadata) -> list[PageLocation]:
 def _read_shard(path: Path) -> tuple[list[Row], list[str]]:
     import pyarrow.parquet
 
-    with pyarrow.parquet.ParquetFile(path) as shard:
+    with open_regular(path) as file, pyarrow.parquet.ParquetFile(file) as shard:
         locations = _locations(path, shard.metadata)
         table = shard.read(columns=[_LABEL, _PATH], use_threads=False)
         described = json.loads((shard.schema_arrow.metadata or {}).get(_HUB_KEY, "{}"))

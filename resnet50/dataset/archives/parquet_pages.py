@@ -7,6 +7,7 @@ indices into the values of the dictionary page before it.
 The format: apache/parquet-format, README.md, Encodings.md and parquet.thrift.
 """
 
+import os
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
@@ -20,6 +21,9 @@ _PLAIN, _PLAIN_DICTIONARY, _RLE_DICTIONARY = 0, 2, 8
 _TRUE, _FALSE, _I16, _I32, _I64, _BINARY, _STRUCT = 1, 2, 4, 5, 6, 8, 12
 
 _FRAGMENT = 2**16
+
+# A number of 64 bits takes ten bytes of seven.
+_MAX_BITS = 70
 
 
 class PageLocation(NamedTuple):
@@ -70,13 +74,14 @@ class _Reader:
 
     def varint(self) -> int:
         value = shift = 0
-        while True:
+        while shift < _MAX_BITS:
             byte = self.data[self.position]
             self.position += 1
             value |= (byte & 127) << shift
             shift += 7
             if byte < 128:
                 return value
+        raise ValueError("a number has too many bytes")
 
     def whole(self, width: int) -> int:
         start, self.position = self.position, self.position + width
@@ -111,10 +116,10 @@ class _Reader:
         while len(numbers) < count:
             head, missing = self.varint(), count - len(numbers)
             if head & 1:
-                packed = self.whole((head >> 1) * width)
                 mask = (1 << width) - 1
-                for index in range(min((head >> 1) * 8, missing)):
-                    numbers.append(packed >> index * width & mask)
+                for left in range(min((head >> 1) * 8, missing), 0, -8):
+                    packed = self.whole(width)
+                    numbers += [packed >> i * width & mask for i in range(min(left, 8))]
             else:
                 value = self.whole((width + 7) // 8)
                 numbers += [value] * min(head >> 1, missing)
@@ -213,6 +218,7 @@ def column_locations(
     first = chunk.data_page_offset
     if chunk.has_dictionary_page:
         first = min(first, chunk.dictionary_page_offset)
+    file_size = file.seek(0, os.SEEK_END)
     file.seek(first)
     data = memoryview(file.read(chunk.total_compressed_size))
     dictionary: list[PageLocation] = []
@@ -222,8 +228,8 @@ def column_locations(
         start, size = reader.position, header.compressed_size
         if not 0 <= size <= len(data) - start:
             raise ValueError("a page ends after its column")
-        # Checked before so many numbers are made.
-        if header.num_values > chunk.num_values:
+        # Checked before so many numbers are made: no image takes less than a byte.
+        if not 0 <= header.num_values <= min(chunk.num_values, file_size):
             raise ValueError("a page claims more values than its column has")
         body, offset = data[start : start + size], first + start
         if header.kind == _DICTIONARY_PAGE:

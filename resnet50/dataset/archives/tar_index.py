@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from resnet50.dataset.images import DatasetError
+from resnet50.input_file import open_regular
 
 
 class Entry(NamedTuple):
@@ -44,6 +45,11 @@ def _members(path: Path, file: BinaryIO, end: int) -> Iterator[Entry]:
                     f"{end:,} (copy or download it again)"
                 )
             offset = archive.offset
+            if member.issparse():
+                raise DatasetError(
+                    f"{path}: {member.name} is stored as a sparse file, without its "
+                    "zeros (make the archive without tar's --sparse)"
+                )
             if member.isreg():
                 name = member.name.removeprefix("./")
                 yield Entry(name, member.offset_data, member.size)
@@ -71,7 +77,7 @@ def tar_files(path: Path) -> Iterator[Entry]:
         DatasetError: It cannot be read, is no tar archive, or is cut off.
     """
     try:
-        with path.open("rb", buffering=0) as file:
+        with open_regular(path, buffering=0) as file:
             for member in _members(path, file, os.fstat(file.fileno()).st_size):
                 entries, folder = [member], ""
                 file_name = member.name.rpartition("/")[2]

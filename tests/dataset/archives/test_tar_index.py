@@ -8,6 +8,7 @@ import pytest
 from resnet50.dataset.archives.tar_index import Entry, tar_files
 from resnet50.dataset.images import DatasetError
 from tests.dataset.layout_examples import tar_of
+from tests.fuzz.mutators import repair_tar
 
 END = bytes(1024)  # Two blocks of zeros end an archive.
 
@@ -118,3 +119,16 @@ def test_names_are_any_bytes(path):
         archive.addfile(tarfile.TarInfo("caf\udce9.JPEG"))
     (entry,) = list_tar(path, buffer.getvalue())
     assert entry.name == "caf\udce9.JPEG"
+
+
+def test_a_sparse_file_is_refused(path):
+    """Its size in the header is not that of its bytes."""
+    content = member("n01/a.JPEG", b"s" * 20, type=tarfile.GNUTYPE_SPARSE)
+    header = bytearray(content[:512])
+    header[386:410] = b"%011o\0%011o\0" % (980, 20)
+    header[483:495] = b"%011o\0" % 1_000
+    content = repair_tar(bytes(header)) + content[512:] + member("b", b"x") + END
+    assert message_of(path, content) == (
+        "n01/a.JPEG is stored as a sparse file, without its zeros (make the archive "
+        "without tar's --sparse)"
+    )

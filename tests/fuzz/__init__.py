@@ -1,0 +1,1 @@
+"""Untrusted input, by the thousand: see ``tests.fuzz.__main__``."""
