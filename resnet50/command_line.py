@@ -4,6 +4,7 @@ Only the top-level scripts and ``resnet50.commands`` use this module.
 """
 
 import argparse
+import errno
 import importlib
 import os
 import select
@@ -29,6 +30,9 @@ _OVERRIDES = {
     "learning_rate": ("train", float),
     "num_workers": ("runtime_preprocessing", int),
 }
+
+# Errors of reading and writing an open file, which do not name it.
+_DISK_ERRORS = {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE}
 
 
 def make_plain_parser(description: str) -> argparse.ArgumentParser:
@@ -159,10 +163,10 @@ def loading() -> AbstractContextManager[None]:
 def run(main: Callable[[], None]) -> None:
     """Runs a program's main function and exits with its status.
 
-    A UserError ends it with one line on stderr and status 1; a stop signal with status
-    130 (see ``resnet50.signals``). If a reader of stdout, such as head, ends early, it
-    ends silently with status 141. Anything else keeps its traceback, and has status 70:
-    only then may another try help.
+    A UserError, or a disk that fails, ends it with one line on stderr and status 1; a
+    stop signal with status 130 (see ``resnet50.signals``). If a reader of stdout, such
+    as head, ends early, it ends silently with status 141. Anything else keeps its
+    traceback, and has status 70: only then may another try help.
     """
     # The name of a file may contain bytes that are no text; stderr can show them.
     sys.stdout.reconfigure(errors="backslashreplace")
@@ -183,10 +187,20 @@ def run(main: Callable[[], None]) -> None:
                 # Python flushes stdout once more at the end.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 status = 128 + signal.SIGPIPE
+            elif _is_of_a_disk(error):
+                where = f"{error.filename or 'a file'}: {error.strerror}"
+                print(f"{where} (is its disk all right?)", file=sys.stderr)
+                status = 1
             else:
                 traceback.print_exc()
                 status = 70
         sys.exit(status)
+
+
+def _is_of_a_disk(error: Exception) -> bool:
+    return isinstance(error, OSError) and (
+        error.filename is not None or error.errno in _DISK_ERRORS
+    )
 
 
 def _has_reader(stream: TextIO) -> bool:

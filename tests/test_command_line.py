@@ -1,5 +1,6 @@
 """Proves what the flags mean, and that a wrong flag is one line."""
 
+import errno
 import os
 import shlex
 import signal
@@ -91,6 +92,16 @@ def test_command_for_another_terminal_survives_a_shell():
     [
         (UserError("config.txt: wrong"), 1, "config.txt: wrong\n"),
         (KeyboardInterrupt(), 130, "stopped\n"),
+        (
+            FileNotFoundError(errno.ENOENT, "No such file or directory", "saved/a"),
+            1,
+            "saved/a: No such file or directory (is its disk all right?)\n",
+        ),
+        (
+            OSError(errno.EIO, "Input/output error"),
+            1,
+            "a file: Input/output error (is its disk all right?)\n",
+        ),
     ],
 )
 def test_ends_with_one_line_and_a_status(capsys, error, status, line):
@@ -103,7 +114,7 @@ def test_ends_with_one_line_and_a_status(capsys, error, status, line):
     assert capsys.readouterr().err == line
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError, BrokenPipeError])
+@pytest.mark.parametrize("error", [ZeroDivisionError, BrokenPipeError, OSError])
 def test_unexpected_errors_keep_their_traceback(capfd, error):
     """A broken pipe too, if it is not that of stdout."""
 

@@ -116,16 +116,16 @@ def path(*, optional: bool = False) -> Any:
     return setting(check, 'path, or ""' if optional else "path")
 
 
-def per_channel(minimum: float, maximum: float, *, above: bool = False) -> Any:
+def per_channel(minimum: float, maximum: float) -> Any:
     """Three numbers: red, green, blue."""
-    inner = real(minimum, maximum, above=above).metadata["check"]
+    inner = real(minimum, maximum).metadata["check"]
 
     def check(value, folder):
         is_triple = isinstance(value, list) and len(value) == 3
         _require(is_triple, "must be three numbers: red, green, blue")
         return tuple(inner(number, folder) for number in value)
 
-    span = _span(minimum, maximum, above=above)
+    span = _span(minimum, maximum)
     return setting(check, f"list of three numbers, each {span}")
 
 

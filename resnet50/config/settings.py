@@ -24,7 +24,7 @@ class DatasetConfig:
     validation_images: Path = checks.path()
     validation_list: Path | None = checks.path(optional=True)
     channel_mean: tuple[float, float, float] = checks.per_channel(0, 1)
-    channel_std: tuple[float, float, float] = checks.per_channel(0, 1, above=True)
+    channel_std: tuple[float, float, float] = checks.per_channel(0.001, 1)
 
 
 @dataclasses.dataclass(frozen=True)

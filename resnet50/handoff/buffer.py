@@ -1,6 +1,6 @@
 """The batch files in the buffer folder: names, commit order, checks.
 
-A batch is two files, written by numpy.save:
+A batch is two files, each with a checksum at its end (see npy_file):
 
     labels_EEEE_BBBBB.npy   int32 [N], 0 <= label < num_classes
     images_EEEE_BBBBB.npy   float16 or float32 [N, H, W, 3], RGB, normalized
@@ -24,7 +24,12 @@ from typing import NamedTuple
 import numpy as np
 
 from resnet50.atomic_io import atomic_file
-from resnet50.handoff.npy_file import BatchFileError, load_array
+from resnet50.handoff.npy_file import (
+    FOOTER_BYTES,
+    BatchFileError,
+    load_array,
+    save_array,
+)
 from resnet50.handoff.progress import Position
 
 # The files of a batch.
@@ -77,11 +82,13 @@ class BatchSpec(NamedTuple):
 
     @property
     def batch_bytes(self) -> int:
-        """Size of the largest batch on disk: values, labels, two 128-byte headers."""
+        """Size of the largest batch on disk, with two headers of 128 bytes."""
         first = crop_size_at(0, self.crop_size, self.crop_size_schedule)
         largest = max([first, *(size for _, size in self.crop_size_schedule)])
         image_bytes = largest**2 * 3 * np.dtype(self.dtype).itemsize
-        return self.batch_size * (image_bytes + self.labels_dtype.itemsize) + 256
+        return self.batch_size * (image_bytes + self.labels_dtype.itemsize) + 2 * (
+            128 + FOOTER_BYTES
+        )
 
 
 def _digits(position: Position) -> str:
@@ -121,8 +128,7 @@ class BatchBuffer:
         ):
             # After a power cut a missing batch is made again.
             with atomic_file(path, durable=False) as file:
-                # An open file, because np.save appends .npy to a name without it.
-                np.save(file, array, allow_pickle=False)
+                save_array(file, array)
 
     def confirm(self, position: Position) -> None:
         """Notes that a worker has written a batch; a local folder lists it at once."""
@@ -137,24 +143,18 @@ class BatchBuffer:
 
         Raises:
             FileNotFoundError: The batch does not exist (yet).
-            BatchFileError: A file is damaged, or has another shape, dtype or range, or
-                a value that is not finite.
+            OSError: A file cannot be read now.
+            BatchFileError: A file is damaged, or has another shape, dtype or range.
         """
         images_path = self.images_path(position)
         labels_path = self.labels_path(position)
         size = crop_size_at(position.epoch, spec.crop_size, spec.crop_size_schedule)
         shape = spec.batch_size, size, size, 3
-        images, is_finite = load_array(images_path, shape, spec.dtype, empty)
-        labels, _ = load_array(labels_path, (spec.batch_size,), spec.labels_dtype)
+        images = load_array(images_path, shape, spec.dtype, empty)
+        labels = load_array(labels_path, (spec.batch_size,), spec.labels_dtype)
         shifts = None
         if has_shifts(spec.dtype):
             labels, shifts = labels["label"].copy(), labels["shift"].copy()
-            is_finite &= bool(np.isfinite(shifts).all())
-        if not is_finite:
-            raise BatchFileError(
-                f"{images_path}: has a value that is infinite or not a number (are "
-                "channel_mean and channel_std in config.txt right?)"
-            )
         if labels.min() < 0 or labels.max() >= spec.num_classes:
             raise BatchFileError(
                 f"{labels_path}: labels from {labels.min()} to {labels.max()}, "

@@ -1,16 +1,18 @@
 """Locks that give each role in a folder to one process, and show who is alive.
 
 These are the operating system's file locks, so a killed process leaves none behind. The
-lock file holds its owner's process id, but only for messages: the lock itself shows
-whether the owner is alive.
+lock file holds its owner's process id and host, but only for messages: the lock itself
+shows whether the owner is alive.
 
 A lock belongs to a file, not to its name. If the file is deleted, alone or with its
 folder, the lock keeps nobody out any more, and the owner must take its role again.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
+import socket
 import time
 from collections.abc import Iterator
 from io import FileIO
@@ -31,12 +33,20 @@ _RETRY_SECONDS = 0.5
 _RETURN_SECONDS = 60.0
 
 
+# Errors of a file system that has no locks, or whose lock server is down.
+_NO_LOCKS_ERRORS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
+_NO_LOCKS = (
+    "this file system has no locks, or its lock server is down; choose another folder, "
+    "or mount it with locks"
+)
+
+
 class AlreadyRunningError(UserError):
     """Another living process has this role in the folder."""
 
 
 class LockError(UserError):
-    """The lock file cannot be opened."""
+    """The lock file cannot be opened or locked."""
 
 
 class FolderLostError(OSError):
@@ -90,8 +100,14 @@ class Role:
         return True
 
     def _require_folder(self, make_folder: bool) -> None:
-        folder = self.folder.resolve()
+        try:
+            folder = self.folder.resolve()
+        except RuntimeError:
+            message = f"{self.folder}: is a link that leads to itself (remove it)"
+            raise FolderLostError(message) from None
         is_there = folder.is_dir()
+        if folder.exists() and not is_there:
+            raise FolderLostError(f"{self.folder}: is no folder any more (remove it)")
         nearest = folder if is_there else folder.parent
         if not nearest.is_dir():
             raise FolderLostError(
@@ -123,7 +139,7 @@ class Role:
             file.close()  # It was deleted before it was locked.
         with contextlib.suppress(OSError):  # On a full disk the id is missing.
             file.truncate(0)
-            file.write(f"{os.getpid()}\n".encode())
+            file.write(f"{os.getpid()}\n{socket.gethostname()}\n".encode())
         return file
 
     def _wait_for_lock(self, file: FileIO) -> None:
@@ -161,7 +177,10 @@ def exclusive_role(folder: Path, role: str) -> Iterator[Role]:
         held = Role(folder, role)
     except OSError as error:
         path = _lock_path(folder, role)
-        raise LockError(f"{path}: cannot be opened: {error.strerror}") from None
+        remedy = _NO_LOCKS if error.errno in _NO_LOCKS_ERRORS else "is it writable?"
+        raise LockError(
+            f"{path}: cannot be locked: {error.strerror} ({remedy})"
+        ) from None
     with contextlib.closing(held):
         yield held
 
@@ -217,8 +236,14 @@ class LivenessPoll:
 
 
 def owner(folder: Path, role: str) -> str:
-    """The process id of the latest owner of a role, or "unknown"."""
+    """The process id of the latest owner of a role, and its host if that is another.
+
+    "unknown" if the lock file does not say.
+    """
     try:
-        return _lock_path(folder, role).read_text().strip() or "unknown"
+        text = _lock_path(folder, role).read_text().strip()
     except (OSError, UnicodeDecodeError):
-        return "unknown"
+        text = ""
+    process, _, host = text.partition("\n")
+    where = "" if host in ("", socket.gethostname()) else f" on {host}"
+    return f"{process or 'unknown'}{where}"

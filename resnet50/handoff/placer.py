@@ -29,12 +29,12 @@ class Placer:
         """Starts the thread."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Ends the thread; the batches that it was to place are None."""
+    def stop(self, timeout: float | None = None) -> None:
+        """Ends the thread, for which it waits; the batches left to place are None."""
         self._is_stopped = True
         self._room.release()
         self._requests.put(None)
-        self._thread.join()
+        self._thread.join(timeout)
 
     def submit(self, read: Future) -> Future:
         """Returns the future of the placed batch, or of the error of reading it."""

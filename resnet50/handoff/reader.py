@@ -26,6 +26,8 @@ from resnet50.observer import Observer
 # The user hears only of waits that are longer than this.
 _LONG_WAIT_SECONDS = 3.0
 
+# How long the end of the block waits for a read that hangs, as on a lost network disk.
+_END_SECONDS = 5.0
 # If no batch has come for so long, a running preprocessor may be stopped or hang.
 _STALLED_SECONDS = 60.0
 
@@ -134,8 +136,9 @@ class BatchReader:
     def __exit__(self, *exception) -> None:
         self._stop.set()
         self._requests.put(None)
-        self._thread.join()
-        self._placer.stop()
+        self._thread.join(_END_SECONDS)
+        # The placer waits for a read that hangs, too.
+        self._placer.stop(timeout=0.0 if self._thread.is_alive() else None)
 
     def __iter__(self) -> "BatchReader":
         return self
@@ -234,7 +237,8 @@ class BatchReader:
                 self._sleep_and_count()
                 continue
             except OSError as error:
-                problem = f"{position} cannot be read, trying again: {error}"
+                where = f"{self._folder}: {position}"
+                problem = f"{where} cannot be read, trying again: {error}"
             except BatchFileError as error:
                 if is_deleted:
                     raise

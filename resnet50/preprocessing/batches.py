@@ -4,8 +4,11 @@ The content is a pure function of (dataset, settings, seed, epoch, batch_index):
 worker, on any machine, after any restart, makes the same bytes.
 """
 
+import contextlib
 import dataclasses
+import errno
 import functools
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -32,8 +35,8 @@ from resnet50.pixels.augmentation import (
 # Purpose tag of the augmentation's random streams; see dataset.images.EPOCH_ORDER.
 AUGMENTATION = 2
 
-# To be incremented when a change of the code changes the content of batches.
-FORMAT_VERSION = 1
+# To be incremented when a change of the code changes the batches or their files.
+FORMAT_VERSION = 2
 
 
 class NothingReadableError(UserError):
@@ -187,6 +190,20 @@ def decode_first_readable(
     )
 
 
+def _require_unreadable(sources: Iterable[ImageSource]) -> None:
+    """Raises OSError if an image that was replaced can now be read.
+
+    Its disk was gone for a moment. In another run the batch would have other bytes.
+    """
+    for source in sources:
+        with contextlib.suppress(UndecodableImageError):
+            decode_pixels(source)
+            raise OSError(
+                errno.EIO,
+                f"{source}: was unreadable for a moment (is its disk all right?)",
+            )
+
+
 def make_batch(settings: BatchSettings, assignment: Assignment) -> MadeBatch:
     """Makes one batch.
 
@@ -195,6 +212,7 @@ def make_batch(settings: BatchSettings, assignment: Assignment) -> MadeBatch:
 
     Raises:
         NothingReadableError: None of the batch's and the spare images can be read.
+        OSError: An image was unreadable, but is no longer.
     """
     batch_size = settings.batch_size
     crop_size = settings.crop_size_at(assignment.position.epoch)
@@ -211,6 +229,7 @@ def make_batch(settings: BatchSettings, assignment: Assignment) -> MadeBatch:
             shifts[index] = augment(
                 image, params[index], crop_size, settings.statistics, out=images[index]
             )
+    _require_unreadable(assignment.sources[i] for i in reasons)
     unreadable = [(str(assignment.sources[i]), reasons[i]) for i in sorted(reasons)]
     return MadeBatch(
         images,

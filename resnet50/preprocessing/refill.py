@@ -120,7 +120,8 @@ class Refill:
             self._observer.notify(
                 "a worker process died (out of memory?); starting new ones"
             )
-            remove_batch_temporaries(self._buffer)
+            with contextlib.suppress(OSError):  # The next poll reports it.
+                remove_batch_temporaries(self._buffer)
 
     def _run_with(self, pool: WorkerPool) -> None:
         running: dict[Future, int] = {}
@@ -217,11 +218,14 @@ class Refill:
             self._buffer.confirm(position)
         except BrokenProcessPool:
             raise
-        except (OSError, NothingReadableError) as error:
+        except (OSError, NothingReadableError, MemoryError) as error:
             if self._files.missing():
                 return True  # That is why. The next poll reports and restores it.
-            self._report(error, f"{position} cannot be made: {error}")
-            if getattr(error, "errno", None) == errno.ENOSPC:
+            reason = str(error)
+            if isinstance(error, MemoryError):
+                reason += " (lower [runtime_preprocessing] num_workers)"
+            self._report(error, f"{position} cannot be made: {reason}")
+            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
                 self._make_room(step)
             return False
         if self._problem:

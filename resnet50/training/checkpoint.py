@@ -34,6 +34,10 @@ from resnet50.training.update.step import Training
 _VARIABLES = "variables"  # prefix of the files that tf.train.Checkpoint writes
 
 
+# What a missing state.json, or one with any content, may raise.
+_NO_STATE = FileNotFoundError, ValueError, LookupError, TypeError, AttributeError
+
+
 class DamagedCheckpointError(CheckpointError):
     """A checkpoint's files are not as they were written."""
 
@@ -55,7 +59,7 @@ def save(
     path = folders.checkpoint_path(run_folder, position)
     temporary = folders.temporary_folder(run_folder)
     try:
-        if _is_intact(path):  # Saved before, but its name may not be durable.
+        if path.exists() and _is_intact(path):  # But its name may not be durable.
             fsync(run_folder)
             return path
         create_folder(temporary)
@@ -73,7 +77,7 @@ def save(
             folders.delete_checkpoint(path)
         temporary.rename(path)
         fsync(run_folder)
-    except (OSError, tf.errors.OpError) as error:
+    except (OSError, tf.errors.OpError, CheckpointError) as error:
         raise SaveError(f"{path}: {error}") from None
     finally:
         # It exists only if something went wrong.
@@ -84,7 +88,7 @@ def save(
 def _is_intact(path: Path) -> bool:
     try:
         read_description(path)
-    except CheckpointError:
+    except DamagedCheckpointError:
         return False
     return True
 
@@ -92,6 +96,14 @@ def _is_intact(path: Path) -> bool:
 def checkpoint_bytes(training: Training) -> int:
     """How many bytes a checkpoint takes on disk, to about a thousandth."""
     return sum(v.dtype.size * v.shape.num_elements() for v in training.variables)
+
+
+def _unreadable(path: Path, reason: str, checkpoint: Path) -> CheckpointError:
+    """The error of a checkpoint that may be sound."""
+    return CheckpointError(
+        f"{path}: cannot be read: {reason} (try again; if it stays so, move "
+        f"{checkpoint} away, and --resume takes the one before)"
+    )
 
 
 def _sha256(path: Path) -> str:
@@ -111,7 +123,7 @@ def read_description(path: Path) -> dict:
     """Verifies a checkpoint's checksums and returns its description.
 
     Raises:
-        CheckpointError: It is missing or damaged.
+        CheckpointError: It is missing or damaged, or cannot be read now.
     """
     if not path.is_dir():
         raise CheckpointError(
@@ -127,8 +139,10 @@ def read_description(path: Path) -> dict:
         )
         if expected is not None and expected != _state_sha256(state):
             damaged.append("state.json")
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except _NO_STATE as error:
         raise DamagedCheckpointError(f"{path}: is damaged: {error!r}") from None
+    except OSError as error:
+        raise _unreadable(error.filename or path, error.strerror, path) from None
     if damaged:
         raise DamagedCheckpointError(
             f"{path}: is damaged: {', '.join(damaged)} does not have the checksum in "
@@ -170,6 +184,8 @@ def _read_variables(
             status.assert_consumed()
         else:
             status.assert_existing_objects_matched().expect_partial()
+    except tf.errors.OpError as error:
+        raise _unreadable(path, error.message, path) from None
     except (AssertionError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(
@@ -180,7 +196,10 @@ def _read_variables(
 
 def has_average(path: Path) -> bool:
     """Whether an undamaged checkpoint holds averaged weights."""
-    names = (name for name, _ in tf.train.list_variables(str(path / _VARIABLES)))
+    try:
+        names = [name for name, _ in tf.train.list_variables(str(path / _VARIABLES))]
+    except tf.errors.OpError as error:
+        raise _unreadable(path, error.message, path) from None
     return any(name.startswith("training/average/") for name in names)
 
 

@@ -322,7 +322,7 @@ FAULTS = [
     (
         "channel_std = [0.27336, 0.26435, 0.27563]",
         "channel_std = [0.3, 0, 0.3]",
-        "[dataset] channel_std = [0.3, 0, 0.3] (must be above 0)",
+        "[dataset] channel_std = [0.3, 0, 0.3] (must be at least 0.001)",
     ),
     (
         "decay_epochs = [30, 60, 80]",

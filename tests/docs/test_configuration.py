@@ -78,8 +78,10 @@ def test_what_a_key_expects_is_what_its_check_accepts(field):
         assert accepts(field, "") == ('or ""' in expects)
     elif expects.startswith("list of three numbers"):
         assert accepts(field, [0.5, 1, 0.1]) and not accepts(field, [0.5, 0.5])
-        assert accepts(field, [0, 0, 0]) != ("above 0" in expects)
-        assert not accepts(field, [0.5, 0.5, 1.1])
+        least, most = map(float, re.findall(r"each (.+) to (.+)", expects)[0])
+        assert accepts(field, [least, most, 0.5])
+        assert not accepts(field, [0.5, least - 1e-9, 0.5])
+        assert not accepts(field, [0.5, 0.5, most + 1e-9])
     elif expects == "list of numbers above 0, ascending":
         assert accepts(field, []) and accepts(field, [1, 2.5])
         assert not accepts(field, [0, 1]) and not accepts(field, [2, 1])

@@ -11,6 +11,7 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 
 import pytest
 
@@ -21,6 +22,7 @@ from resnet50.handoff.locks import (
     AlreadyRunningError,
     FolderLostError,
     LivenessPoll,
+    LockError,
     exclusive_role,
     is_alive,
     owner,
@@ -53,6 +55,15 @@ def test_second_process_is_refused_with_the_first_ones_id(tmp_path):
         # The refusal has not broken the first one's lock.
         assert is_alive(tmp_path, PREPROCESSOR)
         assert owner(tmp_path, PREPROCESSOR) == str(first.pid)
+
+
+def test_an_owner_on_another_host_is_called_with_its_host(tmp_path):
+    with exclusive_role(tmp_path, TRAINER) as role:
+        ours = role.path.read_text()
+        assert ours == f"{os.getpid()}\n{socket.gethostname()}\n"
+        assert owner(tmp_path, TRAINER) == str(os.getpid())
+        role.path.write_text(ours.replace(socket.gethostname(), "other.host"))
+        assert owner(tmp_path, TRAINER) == f"{os.getpid()} on other.host"
 
 
 def test_roles_and_folders_are_independent(tmp_path):
@@ -154,6 +165,37 @@ def test_a_disk_that_fails_for_a_moment_does_not_cost_the_role(role, monkeypatch
     assert not role.take_again(make_folder=True)
     assert not errors
     assert role.is_held()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_locks_is_refused_with_a_remedy(
+    tmp_path, monkeypatch, number
+):
+    def fail(file, operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with pytest.raises(LockError) as caught, exclusive_role(tmp_path, TRAINER):
+        pass
+    assert str(caught.value) == (
+        f"{tmp_path}/train.lock: cannot be locked: {os.strerror(number)} (this file "
+        "system has no locks, or its lock server is down; choose another folder, or "
+        "mount it with locks)"
+    )
+
+
+def test_a_link_that_leads_to_itself_is_waited_for(role):
+    shutil.rmtree(role.folder)
+    role.folder.symlink_to(role.folder)
+    with pytest.raises(FolderLostError, match="leads to itself"):
+        role.take_again(make_folder=True)
+
+
+def test_a_file_in_the_folders_place_is_waited_for(role):
+    shutil.rmtree(role.folder)
+    role.folder.write_text("")
+    with pytest.raises(FolderLostError, match="is no folder"):
+        role.take_again(make_folder=True)
 
 
 @pytest.mark.parametrize("what", ["lock", "emptied", "replaced", "removed"])

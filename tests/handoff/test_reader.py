@@ -5,8 +5,10 @@ any moment.
 """
 
 import contextlib
+import errno
 import os
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -370,6 +372,60 @@ def test_damaged_batch_that_cannot_be_deleted_is_reported_and_tried_again(buffer
     assert line.endswith("; cannot be deleted, trying again: not the owner")
 
 
+class FailingFile:
+    """An open file whose disk fails at the first read or at a later one."""
+
+    def __init__(self, file, reads_left):
+        self._file, self._reads_left = file, reads_left
+
+    def __getattr__(self, name):
+        return getattr(self._file, name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self._file.close()
+
+    def _fail_later(self, read, argument):
+        self._reads_left -= 1
+        if self._reads_left < 0:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(argument)
+
+    def read(self, size):
+        return self._fail_later(self._file.read, size)
+
+    def readinto(self, chunk):
+        return self._fail_later(self._file.readinto, chunk)
+
+
+@pytest.mark.parametrize("num_reads", range(8))
+def test_a_disk_that_fails_while_a_batch_is_read_is_no_damage(
+    buffer, monkeypatch, num_reads
+):
+    """The batch is read again, not deleted and made again."""
+    observer, real_open, files = RecordingObserver(), Path.open, []
+    write(buffer, 0)
+    images_path = buffer.images_path(to_position(0, BATCHES_PER_EPOCH))
+    buffer.delete = None
+
+    def open_failing(path, *arguments, **keywords):
+        file = real_open(path, *arguments, **keywords)
+        if path != images_path or files:
+            return file
+        files.append(FailingFile(file, num_reads))
+        return files[0]
+
+    monkeypatch.setattr(Path, "open", open_failing)
+    with make_reader(buffer, range(1), observer) as batches:
+        assert_is(next(batches), 0)
+    line = "epoch 0, batch 0 cannot be read, trying again: [Errno 5] Input/output error"
+    # A later read than the last does not fail.
+    assert observer.lines in ([], [f"{buffer.folder}: {line}"])
+    assert bool(observer.lines) == (files[0]._reads_left < 0)
+
+
 def test_batch_that_is_damaged_twice_raises_after_what_was_read(buffer):
     for step in range(2):
         write(buffer, step)
@@ -410,6 +466,26 @@ def test_a_read_that_hangs_does_not_keep_the_process_alive(buffer):
     os.mkfifo(buffer.images_path(to_position(0, BATCHES_PER_EPOCH)))  # It blocks.
     with python_process(HANGING, buffer.folder) as process:
         assert process.wait(timeout=60) == 0
+
+
+def test_a_read_that_hangs_does_not_keep_the_block_from_ending(buffer, monkeypatch):
+    monkeypatch.setattr(reader, "_END_SECONDS", 0.1)
+    before = set(threading.enumerate())
+    is_reading, goes_on = threading.Event(), threading.Event()
+
+    def hang(position, spec, empty):
+        is_reading.set()
+        goes_on.wait()
+        raise FileNotFoundError
+
+    buffer.read = hang
+    with make_reader(buffer, range(1)):
+        threads = set(threading.enumerate()) - before
+        is_reading.wait()
+    assert threads <= set(threading.enumerate())
+    goes_on.set()
+    for thread in threads:
+        thread.join()
 
 
 def test_leaving_the_block_ends_the_wait_for_a_manifest(buffer):

@@ -5,6 +5,8 @@ that encode their own index, so each batch proves which images it holds.
 """
 
 import dataclasses
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from resnet50.dataset import images
 from resnet50.dataset.class_folders import list_class_folders
 from resnet50.dataset.decoding import decode_rgb
 from resnet50.dataset.images import epoch_order
+from resnet50.dataset.sources import ImageSource
 from resnet50.handoff.buffer import BatchBuffer, BatchFileError, BatchSpec
 from resnet50.handoff.progress import Position
 from resnet50.pixels.augmentation import (
@@ -233,6 +236,30 @@ def test_nothing_readable_is_an_error_and_no_batch(flat):
         f"first is {assignment.sources[0]}: No such file or directory (is the disk "
         "with the images there?)"
     )
+
+
+def test_images_of_a_disk_that_was_gone_for_a_moment_are_not_replaced(
+    flat, monkeypatch
+):
+    """They would be readable in another run, so the batch would have other bytes."""
+    dataset, _ = flat
+    settings = make_settings()
+    assignment = Assignments(dataset, settings)[Position(1, 2)]
+    expected = content(make_batch(settings, assignment))
+    real_read, calls = ImageSource.read, []
+
+    def read(source):
+        calls.append(source)
+        if 2 <= len(calls) <= 3:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return real_read(source)
+
+    monkeypatch.setattr(ImageSource, "read", read)
+    with pytest.raises(OSError, match="was unreadable for a moment"):
+        make_batch(settings, assignment)
+    batch = make_batch(settings, assignment)
+    assert content(batch) == expected
+    assert batch.unreadable == []
 
 
 def test_manifest_holds_every_setting_that_the_content_depends_on(photographs, flat):

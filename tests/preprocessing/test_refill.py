@@ -8,6 +8,7 @@ killed workers.
 
 import collections
 import contextlib
+import errno
 import functools
 import os
 import shutil
@@ -52,6 +53,8 @@ from tests.preprocessing.workloads import (
     die_once_half_way,
     exit_at_once,
     fail_while_disk_is_full,
+    fail_while_quota_is_exceeded,
+    run_out_of_memory_once,
     write_on_a_disk_for_three,
 )
 
@@ -703,8 +706,8 @@ def test_waits_for_room_on_a_full_disk(start, monkeypatch, reference):
     monkeypatch.setattr(refill, "make_and_write", fail_while_disk_is_full)
 
     def free_room_later(status):
-        if len(trainer.statuses) == 100:
-            (trainer.buffer.folder / "disk_is_full").unlink()
+        if len(trainer.lines) > 1:  # It has complained.
+            (trainer.buffer.folder / "disk_is_full").unlink(missing_ok=True)
 
     trainer = Trainer(free_room_later)
     refill_full = start(trainer, num_workers=2)
@@ -767,11 +770,18 @@ def test_a_torn_last_line_is_no_image(tmp_path):
     assert len(UnreadableLog(tmp_path)) == 2
 
 
+@pytest.mark.parametrize(
+    ("write", "error"),
+    [
+        (write_on_a_disk_for_three, "No space left"),
+        (fail_while_quota_is_exceeded, "quota exceeded"),
+    ],
+)
 def test_farther_batches_do_not_keep_the_next_one_out_of_a_full_disk(
-    start, reference, monkeypatch
+    start, reference, monkeypatch, write, error
 ):
     """Three of five fit. Three exist, but not the one that the trainer needs."""
-    monkeypatch.setattr(refill, "make_and_write", write_on_a_disk_for_three)
+    monkeypatch.setattr(refill, "make_and_write", write)
     trainer = Trainer()
     full = start(trainer)
     for step in (1, 2, 3):
@@ -781,7 +791,7 @@ def test_farther_batches_do_not_keep_the_next_one_out_of_a_full_disk(
         trainer.buffer.labels_path(position).write_bytes(labels)
     full.run()
     assert trainer.consumed == reference
-    assert sum("No space left" in line for line in trainer.lines) >= 1
+    assert sum(error in line for line in trainer.lines) >= 1
 
 
 def test_temporaries_of_a_killed_worker_go_with_it(start, monkeypatch):
@@ -789,3 +799,31 @@ def test_temporaries_of_a_killed_worker_go_with_it(start, monkeypatch):
     trainer = Trainer()
     start(trainer).run()
     assert list(trainer.buffer.folder.glob(".writing-*")) == []
+
+
+def test_a_worker_without_memory_is_reported_and_its_batch_made_later(
+    start, reference, monkeypatch
+):
+    monkeypatch.setattr(refill, "make_and_write", run_out_of_memory_once)
+    trainer = Trainer()
+    start(trainer).run()
+    assert trainer.consumed == reference
+    complaint, relief = trainer.lines[1:]
+    assert complaint == (
+        "epoch 0, batch 0 cannot be made: Unable to allocate 115. MiB (lower "
+        "[runtime_preprocessing] num_workers); trying again every 0.01 s"
+    )
+    assert relief == "batches are being created again"
+
+
+def test_temporaries_that_cannot_be_deleted_end_nothing(start, reference, monkeypatch):
+    """A worker dies because its disk fails, which fails for the preprocessor too."""
+
+    def fail(buffer):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(refill, "make_and_write", die_once_half_way)
+    monkeypatch.setattr(refill, "remove_batch_temporaries", fail)
+    trainer = Trainer()
+    start(trainer).run()
+    assert trainer.consumed == reference

@@ -52,3 +52,19 @@ def write_on_a_disk_for_three(settings, buffer, assignment):
     if len(buffer.files()) >= 3:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     return make_and_write(settings, buffer, assignment)
+
+
+def fail_while_quota_is_exceeded(settings, buffer, assignment):
+    """Like make_and_write with a quota for three batches."""
+    if len(buffer.files()) >= 3:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+    return make_and_write(settings, buffer, assignment)
+
+
+def run_out_of_memory_once(settings, buffer, assignment):
+    """Like make_and_write, but there is no memory for the first batch."""
+    marker = buffer.folder / "was_out_of_memory"
+    if not marker.exists():
+        marker.touch()
+        raise MemoryError("Unable to allocate 115. MiB")
+    return make_and_write(settings, buffer, assignment)

@@ -1,6 +1,7 @@
 """Proves that a checkpoint holds everything, is whole or not there, and is checked."""
 
 import errno
+import io
 import json
 import os
 from pathlib import Path
@@ -273,6 +274,43 @@ def test_a_damaged_state_is_found(saved, content):
     (saved.path / "state.json").write_text(content)
     with pytest.raises(CheckpointError, match=r"0: is damaged: "):
         checkpoint.load(TinyTraining(), saved, DESCRIPTION)
+
+
+@pytest.mark.parametrize("name", ["state.json", "variables.index"])
+def test_a_checkpoint_that_cannot_be_read_is_not_called_damaged(
+    saved, monkeypatch, name
+):
+    """Else --resume would set it aside and train again what it holds."""
+    real_open = io.open
+
+    def fail(path, *arguments, **keywords):
+        if Path(path).name == name:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return real_open(path, *arguments, **keywords)
+
+    monkeypatch.setattr(io, "open", fail)
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.load(TinyTraining(), saved, DESCRIPTION)
+    assert str(caught.value) == (
+        f"{saved.path / name}: cannot be read: Input/output error (try again; if it "
+        f"stays so, move {saved.path} away, and --resume takes the one before)"
+    )
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        restore(saved.path.parent, None)
+    assert not list(saved.path.parent.glob("superseded-*"))
+
+
+@pytest.mark.parametrize("name", ["list_variables", "Checkpoint.read"])
+def test_an_error_of_tensorflow_while_reading_is_one_line(saved, monkeypatch, name):
+    def fail(*arguments):
+        raise tf.errors.UnknownError(None, None, "variables.data; Input/output error")
+
+    monkeypatch.setattr(f"tensorflow.train.{name}", fail)
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.load(TinyTraining(), saved, DESCRIPTION)
+    assert str(caught.value).startswith(
+        f"{saved.path}: cannot be read: variables.data; Input/output error (try again;"
+    )
 
 
 @pytest.mark.parametrize(
