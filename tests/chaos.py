@@ -98,6 +98,7 @@ class Program:
         self._clock = folder / f"{script}.clock"
         self._hours = 0
         self._process: subprocess.Popen | None = None
+        self._pids: list[int] = []
         self._environment = dict(os.environ)
         if faketime:
             self._write_clock()
@@ -120,12 +121,11 @@ class Program:
             # Under nohup it would be ignored.
             preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         )
+        self._pids.append(self._process.pid)
 
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
-        for name in "faketime_shm", "sem.faketime_sem":
-            Path(f"/dev/shm/{name}_{self._process.pid}").unlink(missing_ok=True)
 
     def end(self, number: signal.Signals) -> bool:
         """Ends it in order; whether it had loaded its modules and was not at its end.
@@ -184,6 +184,9 @@ class Program:
         if self._process is not None:
             self.kill()
         self._file.close()
+        for pid in self._pids:  # What libfaketime leaves behind.
+            for name in "faketime_shm", "sem.faketime_sem":
+                Path(f"/dev/shm/{name}_{pid}").unlink(missing_ok=True)
 
 
 class Run:
