@@ -14,6 +14,7 @@ beside or above the images.
 """
 
 import functools
+import os
 import re
 from pathlib import Path
 
@@ -101,7 +102,8 @@ def _listed_files(
     @functools.lru_cache(maxsize=64)
     def files_of(inner: str) -> frozenset[str]:
         path = folder / inner
-        exists = path == folder or path.is_dir()
+        # Unlike Path.is_dir, no error for a name that is too long.
+        exists = path == folder or os.path.isdir(path)  # noqa: PTH112
         entries = walk.entries(str(path)) if exists else ()
         return frozenset(entry.name for entry in entries)
 

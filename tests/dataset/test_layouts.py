@@ -763,3 +763,13 @@ def test_a_kit_that_unpacks_to_gigabytes(tmp_path):
     (truth.parent / "meta.mat").write_bytes(meta)
     message = folders.message_of(read_devkit, truth)
     assert "has 67,108,865 bytes, more than 67,108,864" in message
+
+
+def test_a_list_with_a_name_that_is_too_long_for_a_file(tmp_path):
+    write_files(tmp_path / "images", IMAGES)
+    name = f"{'x' * 300}/1.JPEG"
+    path = folders.list_file(tmp_path, f"{name} 0\n")
+    assert message_of(tmp_path / "images", path) == (
+        f"{path}: {name} is not in {tmp_path / 'images'} (is this the list of these "
+        "images?)"
+    )

@@ -434,7 +434,7 @@ def _repacked(rng: random.Random, content: bytes) -> bytes:
     members[key] = mutate(rng, [members[key]])
     if rng.random() < 0.05:
         header = members[key][:128].replace(b"(", b"(268435456,#")
-        members[key] = header + bytes(2**26)
+        members[key] = header + bytes(2**22)
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, part in members.items():
