@@ -12,6 +12,7 @@ It is written into a temporary folder, flushed and renamed, so it appears whole 
 at all.
 """
 
+import errno
 import hashlib
 import json
 import re
@@ -42,6 +43,8 @@ _NO_STATE = (
     *(FileNotFoundError, ValueError, LookupError, TypeError, AttributeError),
     RecursionError,
 )
+# The errors of open_regular for what is no file.
+_NO_FILE = errno.EISDIR, errno.EINVAL
 
 
 class DamagedCheckpointError(CheckpointError):
@@ -56,6 +59,8 @@ def save(
     training: Training, run_folder: Path, position: Position, description: dict
 ) -> Path:
     """Saves a checkpoint before the batch of a position, and returns its folder.
+
+    An intact one of this position stays as it is: of a run there is only one.
 
     Raises:
         SaveError: The disk is full or broken. The checkpoints that were there are
@@ -158,6 +163,8 @@ def read_description(path: Path) -> dict:
     except _NO_STATE as error:
         raise DamagedCheckpointError(f"{path}: is damaged: {error!r}") from None
     except OSError as error:
+        if error.errno in _NO_FILE:
+            raise DamagedCheckpointError(f"{path}: is damaged: {error!r}") from None
         raise _unreadable(error.filename or path, error.strerror, path) from None
     if damaged:
         raise DamagedCheckpointError(

@@ -106,6 +106,7 @@ def test_the_five_best_are_in_order_and_equal_ones_by_label():
 def test_an_old_checkpoint_asks_the_dataset(config, tmp_path, monkeypatch, capsys):
     train = tmp_path / "images" / "train"
     make_class_folders(train, 3, 2)
+    shutil.rmtree(tmp_path / "saved_models")
     path = save_checkpoint(config, "run", without=["class_names", "class_words"])
     run(monkeypatch, config, str(tmp_path / "red.png"))
     assert "100.00%  class_000\n" in capsys.readouterr().out

@@ -1,5 +1,6 @@
 """Proves that a checkpoint holds everything, is whole or not there, and is checked."""
 
+import builtins
 import errno
 import io
 import json
@@ -289,7 +290,8 @@ def test_a_checkpoint_that_cannot_be_read_is_not_called_damaged(
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
         return real_open(path, *arguments, **keywords)
 
-    monkeypatch.setattr(io, "open", fail)
+    for module in (io, builtins):
+        monkeypatch.setattr(module, "open", fail)
     with pytest.raises(CheckpointError) as caught:
         checkpoint.load(TinyTraining(), saved, DESCRIPTION)
     assert str(caught.value) == (
