@@ -553,6 +553,42 @@ MUTATIONS = (
             "training/test_evaluation.py::test_the_ten_crops_are_corners_centre_and_mirrors",
         ),
     ),
+    # Files
+    Mutation(
+        "a batch whose checksum is not compared",
+        "resnet50/handoff/npy_file.py",
+        "if is_checked and footer != _footer(word_sum):",
+        "if False:",
+        ("handoff/test_buffer.py",),
+    ),
+    Mutation(
+        "stale batches whose deletion may not reach the disk",
+        "resnet50/handoff/manifest.py",
+        "    fsync(folder)\n",
+        "",
+        ("handoff/test_manifest.py",),
+    ),
+    Mutation(
+        "files of a checkpoint that may not reach the disk",
+        "resnet50/training/checkpoint.py",
+        "        fsync_tree(temporary)\n",
+        "",
+        ("training/test_checkpoint.py",),
+    ),
+    Mutation(
+        "a deleted checkpoint that loses files before its name",
+        "resnet50/training/checkpoint_folders.py",
+        "    fsync(path.parent)  # Before",
+        "    # Before",
+        ("training/test_checkpoint.py",),
+    ),
+    Mutation(
+        "a state.json whose damage is not noticed",
+        "resnet50/training/checkpoint.py",
+        "if expected is not None and expected != _state_sha256(state):",
+        "if False:",
+        ("test_bit_rot.py::test_checkpoint",),
+    ),
 )
 
 
