@@ -47,3 +47,19 @@ class NoFiles(TrainerFiles):
     def restore(self, position):
         self.positions.append(position)
         self._restore(position)
+
+
+class FileDouble:
+    """An open file; subclasses replace some of its methods."""
+
+    def __init__(self, file):
+        self._file = file
+
+    def __getattr__(self, name):
+        return getattr(self._file, name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self._file.close()

@@ -11,21 +11,15 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from tests.doubles import FileDouble
 
-class _File:
+
+class _File(FileDouble):
     """An open file whose writes are counted."""
 
     def __init__(self, file, disk):
-        self._file, self._disk = file, disk
-
-    def __getattr__(self, name):
-        return getattr(self._file, name)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        self._file.close()
+        super().__init__(file)
+        self._disk = disk
 
     def write(self, data):
         with self._disk.maybe_failing("write", lambda: self._write_half(data)):

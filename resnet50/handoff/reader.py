@@ -28,6 +28,7 @@ _LONG_WAIT_SECONDS = 3.0
 
 # How long the end of the block waits for a read that hangs, as on a lost network disk.
 _END_SECONDS = 5.0
+
 # If no batch has come for so long, a running preprocessor may be stopped or hang.
 _STALLED_SECONDS = 60.0
 

@@ -37,12 +37,12 @@ from resnet50.training.update.step import Training
 
 _VARIABLES = "variables"  # prefix of the files that tf.train.Checkpoint writes
 
-
 # What a missing state.json, or one with any content, may raise.
 _NO_STATE = (
     *(FileNotFoundError, ValueError, LookupError, TypeError, AttributeError),
     RecursionError,
 )
+
 # The errors of open_regular for what is no file.
 _NO_FILE = errno.EISDIR, errno.EINVAL
 
@@ -73,7 +73,8 @@ def save(
         if path.exists() and _is_intact(path):  # But its name may not be durable.
             fsync(run_folder)
             return path
-        create_folder(temporary)
+        create_folder(run_folder)
+        temporary.mkdir()
         tf.train.Checkpoint(training=training).write(str(temporary / _VARIABLES))
         state = {
             "epoch": position.epoch,

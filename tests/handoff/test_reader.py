@@ -18,7 +18,7 @@ from resnet50.handoff.buffer import BatchBuffer, BatchFileError, BatchSpec
 from resnet50.handoff.manifest import FILE_NAME, ManifestError, write_manifest
 from resnet50.handoff.progress import StepRange, to_position
 from resnet50.handoff.reader import BatchReader, BatchSource, ReaderSettings
-from tests.doubles import NoFiles, RecordingObserver
+from tests.doubles import FileDouble, NoFiles, RecordingObserver
 from tests.processes import python_process
 
 SPEC = BatchSpec(batch_size=2, crop_size=3, dtype="float32", num_classes=100)
@@ -372,20 +372,12 @@ def test_damaged_batch_that_cannot_be_deleted_is_reported_and_tried_again(buffer
     assert line.endswith("; cannot be deleted, trying again: not the owner")
 
 
-class FailingFile:
+class FailingFile(FileDouble):
     """An open file whose disk fails at the first read or at a later one."""
 
     def __init__(self, file, reads_left):
-        self._file, self._reads_left = file, reads_left
-
-    def __getattr__(self, name):
-        return getattr(self._file, name)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        self._file.close()
+        super().__init__(file)
+        self._reads_left = reads_left
 
     def _fail_later(self, read, argument):
         self._reads_left -= 1
