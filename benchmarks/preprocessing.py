@@ -20,16 +20,15 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
 
 import numpy as np
 
-from benchmarks import peers
 from benchmarks.environment import cpu_model, versions
-from benchmarks.peers import MakeBatch, Workload
+from benchmarks.peers import BARE, PEERS
+from benchmarks.peers.workload import MakeBatch, Workload
 from benchmarks.photographs import find_images, make_photographs
 from resnet50.config.toml_file import read_config
 from resnet50.dataset import decoding
@@ -49,45 +48,22 @@ _PACKAGES = (
     "numpy",
     "pillow",
     "simplejpeg",
+    "nvidia-nvimgcodec-cu12",
     "torch",
     "torchvision",
+    "opencv-python-headless",
+    "albumentations",
     "nvidia-dali-cuda120",
+    "spdl",
+    "turboloader",
     "scikit-image",
 )
 
 OURS, OURS_NO_WRITE = "ours, six steps + write", "ours, six steps"
+# Its reader does steps 4 and 6.
+OURS_UINT8 = "ours, six steps + write, uint8"
 # On a machine without numba and simplejpeg.
 PLAIN, PLAIN_NO_WRITE = "Pillow and numpy, + write", "Pillow and numpy, six steps"
-BARE = "bare Pillow decode"
-
-
-class Peer(NamedTuple):
-    """Another program to compare with."""
-
-    name: str
-    make: Callable[[Workload], MakeBatch]
-    target: float  # least ratio of this project's images/s to the peer's
-    plain_target: float | None  # the same with Pillow and numpy alone
-
-
-PEERS = (
-    # 1.25 times its time is 0.8 times its images/s.
-    Peer(BARE, peers.make_bare_decoding, 1 / 1.25, None),
-    Peer("torchvision, steps 1-5", peers.make_torchvision, 2.0, 1.4),
-    Peer("DALI on the CPU, steps 1-5", peers.make_dali, 1.8, 1.3),
-    Peer(
-        "algrshn/resnet50, resized beforehand",
-        peers.make_algrshn_resized_beforehand,
-        2.5,
-        2.0,
-    ),
-    Peer(
-        "algrshn/resnet50, resizing at run time",
-        peers.make_algrshn_resizing,
-        15.0,
-        15.0,
-    ),
-)
 
 
 class Measurement(NamedTuple):
@@ -118,7 +94,7 @@ def _make_and_write(workload: Workload) -> MakeBatch:
     def run(epoch: int, batch_index: int) -> None:
         batch = make(epoch, batch_index)
         # Each batch replaces the previous one, so the buffer does not grow.
-        buffer.write(Position(0, 0), batch.images, batch.labels)
+        buffer.write(Position(0, 0), batch.images, batch.labels, batch.shifts)
 
     return run
 
@@ -139,20 +115,31 @@ def _with_pillow_and_numpy(make: MakeBatch) -> MakeBatch:
 def our_variants(workload: Workload) -> dict[str, MakeBatch]:
     """This project as installed, and with Pillow and numpy alone."""
     make, write = _make_without_write(workload), _make_and_write(workload)
+    uint8_settings = dataclasses.replace(workload.settings, dtype="uint8")
     if resampling.pixel_loops() is pillow_numpy or decoding.simplejpeg is None:
         sys.exit("numba or simplejpeg is missing (pip install -e . installs them)")
     return {
         OURS: write,
         OURS_NO_WRITE: make,
+        OURS_UINT8: _make_and_write(workload._replace(settings=uint8_settings)),
         PLAIN: _with_pillow_and_numpy(write),
         PLAIN_NO_WRITE: _with_pillow_and_numpy(make),
     }
 
 
-def peer_variants(workload: Workload) -> dict[str, MakeBatch]:
-    """Returns the installed peers, and prints which are missing."""
+def _is_chosen(name: str, texts: list[str] | None) -> bool:
+    """Whether ``--only`` names a variant; the other ones' ratios need bare decoding."""
+    if texts is None or name == BARE:
+        return True
+    return any(text.lower() in name.lower() for text in texts)
+
+
+def peer_variants(workload: Workload, only: list[str] | None) -> dict[str, MakeBatch]:
+    """Returns the chosen and installed peers, and prints which are missing."""
     variants = {}
     for peer in PEERS:
+        if not _is_chosen(peer.name, only):
+            continue
         try:
             variants[peer.name] = peer.make(workload)
         except ImportError as error:
@@ -222,25 +209,26 @@ def _ratio(seconds: list[float], other: list[float]) -> float:
 
 def _print_ratios(seconds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
     """Prints and returns this project's images/s as multiples of each peer's."""
-    columns = [
-        (name, is_plain)
-        for name, is_plain in ((OURS, False), (PLAIN, True))
-        if name in seconds
-    ]
-    print("\ntimes a peer's images/s (target)")
-    print(f"{'':36}" + "".join(f" {name:>27}" for name, _ in columns))
-    ratios: dict[str, dict[str, float]] = {}
+    columns = {OURS: "float16", OURS_UINT8: "uint8", PLAIN: "Pillow and numpy"}
+    columns = {name: title for name, title in columns.items() if name in seconds}
+    print("\nimages/s of all six steps + write, as a multiple of a peer's (target)")
+    print(f"{'':36}" + "".join(f" {title:>16}" for title in columns.values()))
+    ratios: dict[str, dict[str, float]] = {name: {} for name in columns}
     for peer in PEERS:
         if peer.name not in seconds:
             continue
-        cells = []
-        for name, is_plain in columns:
-            target = peer.plain_target if is_plain else peer.target
-            ratio = _ratio(seconds[peer.name], seconds[name])
-            ratios.setdefault(name, {})[peer.name] = ratio
-            goal = f"({target:.2f})" if target else "(none)"
-            cells.append(f" {ratio:19.2f} {goal:>7}")
-        print(f"{peer.name:36}" + "".join(cells))
+        targets = {
+            OURS: peer.target,
+            OURS_UINT8: peer.uint8_target,
+            PLAIN: peer.plain_target,
+        }
+        cells = ""
+        for name in columns:
+            ratio = ratios[name][peer.name] = _ratio(seconds[peer.name], seconds[name])
+            goal = f"({targets[name]:.2f})" if targets[name] else ""
+            cells += f" {ratio:8.2f} {goal:>7}"
+        print(f"{peer.name:36}{cells}  {peer.note}".rstrip())
+    print("peers do steps 1-5 and write nothing, except as noted")
     return ratios
 
 
@@ -254,6 +242,12 @@ def _parse_arguments() -> argparse.Namespace:
         choices=("wall", "cpu"),
         default="wall",
         help="cpu: the process's own time, for a machine that is shared",
+    )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        metavar="TEXT",
+        help="measure the variants whose names contain a text, and bare decoding",
     )
     parser.add_argument("--output", type=Path, help="JSON with every round's seconds")
     arguments = parser.parse_args()
@@ -295,7 +289,12 @@ def main() -> None:
         header = _header(arguments, workload)
         for key, value in header.items():
             print(f"{key + ':':15} {value}")
-        variants = {**our_variants(workload), **peer_variants(workload)}
+        variants = {
+            name: make
+            for name, make in our_variants(workload).items()
+            if _is_chosen(name, arguments.only)
+        }
+        variants.update(peer_variants(workload, arguments.only))
         measured = measure(variants, len(workload.batches), arguments.rounds)
     seconds = {
         name: getattr(measurement, f"{arguments.clock}_seconds")

@@ -12,7 +12,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.peers import import_torchvision
+from benchmarks.peers.torchvision_programs import import_torchvision
 from resnet50.network.model import ResNet50
 from resnet50.network.torchvision_names import to_state_dict
 from tests.network import parity
