@@ -51,6 +51,7 @@ _PACKAGES = (
     "nvidia-nvimgcodec-cu12",
     "torch",
     "torchvision",
+    "torchcodec",
     "opencv-python-headless",
     "albumentations",
     "nvidia-dali-cuda120",

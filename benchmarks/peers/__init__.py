@@ -77,7 +77,7 @@ PEERS = (
     Peer("albumentations", make_albumentations, 1.2, note=_ALIASED),
     Peer("DALI on the CPU", make_dali, 1.8, plain_target=1.3),
     Peer(
-        "DALI on the CPU, cropped first",
+        "DALI on the CPU, decoding the crop",
         partial(make_dali, crops_first=True),
         None,
         note=f"decodes and {_WINDOW}",
@@ -90,10 +90,10 @@ PEERS = (
         note=f"fast DCT, {_ALIASED}",
     ),
     Peer(
-        "TurboLoader, cropped first",
+        "TurboLoader, decoding the crop",
         partial(make_turboloader, decodes_whole=False),
         None,
-        note=f"decodes only the crop, fast DCT, {_ALIASED}",
+        note=f"decodes only the crop's part, fast DCT, {_ALIASED}",
     ),
     Peer(
         "algrshn/resnet50, resized beforehand",

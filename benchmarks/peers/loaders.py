@@ -4,7 +4,6 @@ import random
 from pathlib import Path
 
 import numpy as np
-import simplejpeg
 
 from benchmarks.peers.workload import MakeBatch, Workload, draw_choices
 
@@ -135,35 +134,41 @@ def make_turboloader(workload: Workload, *, decodes_whole: bool) -> MakeBatch:
         decodes_whole: Whether it decodes more than the crop's part of the image.
     """
     import _turboloader as turboloader  # not all functions are in the public module
+    import simplejpeg
 
     rng = random.Random(0)
     size = workload.crop_size
     mean, std = (np.float32(values) for values in workload.settings.statistics)
-    first = np.zeros(1, np.int64)
+    first_row = np.zeros(1, np.int64)
 
     def make_image(path: Path, out: np.ndarray) -> None:
         data = path.read_bytes()
         height, width = simplejpeg.decode_jpeg_header(data)[:2]
         choices = draw_choices(rng, workload, width, height)
-        left, top, side = (
-            choices.scale * value for value in (choices.left, choices.top, size)
-        )
+        # The crop's window in the image; it need not begin or end between pixels.
+        left, top = choices.scale * choices.left, choices.scale * choices.top
+        side = choices.scale * size
+        first_x = first_y = 0
         if decodes_whole:
-            pixels, near_x, near_y = turboloader.decode_jpeg(data), 0, 0
+            pixels = turboloader.decode_jpeg(data)
         else:
             # One pixel more on each side, for the interpolation.
-            near_x, near_y = max(int(left) - 1, 0), max(int(top) - 1, 0)
-            far_x, far_y = (
-                min(int(left + side) + 2, width),
-                min(int(top + side) + 2, height),
-            )
-            pixels, near_x, _, _ = turboloader.decode_jpeg_region(
-                data, width, height, near_x, near_y, far_x - near_x, far_y - near_y
+            first_x, first_y = max(int(left) - 1, 0), max(int(top) - 1, 0)
+            last_x = min(int(left + side) + 2, width)
+            last_y = min(int(top + side) + 2, height)
+            pixels, first_x, _, _ = turboloader.decode_jpeg_region(
+                data,
+                width,
+                height,
+                first_x,
+                first_y,
+                last_x - first_x,
+                last_y - first_y,
             )
         turboloader.crop_resize_normalize_u8_gather(
             pixels[None],
-            first,
-            np.float32([[left - near_x, top - near_y, side, side]]),
+            first_row,
+            np.float32([[left - first_x, top - first_y, side, side]]),
             np.uint8([choices.is_flipped]),
             out,
             mean,
