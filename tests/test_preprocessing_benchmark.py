@@ -123,10 +123,10 @@ def test_a_peer_makes_crops_of_the_resized_photographs(peer, paths, tmp_path):
         with Image.open(path) as image:
             image = image.convert("RGB")
         found.append(min(find_crop(crop, image, side) for side in workload.sides))
-    distances, sides, flips, down, right = zip(*found)
-    # A crop of another photograph differs by some 30 levels.
-    assert np.median(distances) < (7 if peer.note else 1)
-    assert set(sides) == set(workload.sides)
+    distances, sides, flips, down, right = map(np.array, zip(*found))
+    # Aliased crops differ by 3 to 5 levels, and those of other photographs by 30.
+    for side in workload.sides:
+        assert np.median(distances[sides == side]) < (12 if peer.note else 2.5)
     assert set(flips) == {False, True}
     for places in down, right:
         assert np.ptp(places) > 0.5
