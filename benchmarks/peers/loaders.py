@@ -95,7 +95,7 @@ def make_spdl(workload: Workload) -> MakeBatch:
         raise ImportError("SPDL found no shared libraries of FFmpeg") from error
     rng = random.Random(0)
     size, statistics = workload.crop_size, workload.settings.statistics
-    # One row: numpy broadcasts three values six times as slowly.
+    # One row: numpy broadcasts three values at a fifth of the speed.
     mean = np.tile(255 * np.float32(statistics.mean), size)
     inverse_std = np.tile(1 / (255 * np.float32(statistics.std)), size)
 
@@ -145,7 +145,7 @@ def make_turboloader(workload: Workload, *, decodes_whole: bool) -> MakeBatch:
         data = path.read_bytes()
         height, width = simplejpeg.decode_jpeg_header(data)[:2]
         choices = draw_choices(rng, workload, width, height)
-        # The crop's window in the image; it need not begin or end between pixels.
+        # The crop's window in the image; not rounded to whole pixels.
         left, top = choices.scale * choices.left, choices.scale * choices.top
         side = choices.scale * size
         first_x = first_y = 0
