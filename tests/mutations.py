@@ -74,6 +74,7 @@ PILLOW_NUMPY = "resnet50/pixels/pillow_numpy.py"
 RESAMPLING = "resnet50/pixels/resampling.py"
 KERNELS = "resnet50/pixels/kernels.py"
 CHANNEL_STATS = "resnet50/preprocessing/channel_stats.py"
+JPEG_REGIONS = "resnet50/dataset/jpeg_regions.py"
 
 _LAYERS = "network/test_layers.py::"
 _CONVOLUTION = (f"{_LAYERS}test_convolution_equals_a_loop_over_pixels",)
@@ -95,6 +96,7 @@ _OPTIMIZER = ("training/update/test_optimizer.py",)
 _LOSS = ("training/update/test_loss.py",)
 _CROPS = ("pixels/test_kernels.py::test_a_crop_is_pillows",)
 _AUGMENTATION = "pixels/test_augmentation.py::"
+_REGIONS = "dataset/test_jpeg_regions.py::"
 _FLIP = (f"{_AUGMENTATION}test_flip_is_the_mirror_image",)
 _CORNERS = (
     f"{_AUGMENTATION}test_crop_fractions_are_down_and_right",
@@ -428,10 +430,10 @@ MUTATIONS = (
     ),
     # Preprocessing
     Mutation(
-        "a compiled flip that is off by one",
+        "a compiled flip of the colours, too",
         KERNELS,
-        "3 * (len(firsts) - 1 - pixel)",
-        "3 * max(len(firsts) - 2 - pixel, 0)",
+        "out_lower[target + _TWO] = blue >> _BITS",
+        "out_lower[target + _TWO] = (red if is_flipped else blue) >> _BITS",
         _FLIP,
     ),
     Mutation(
@@ -444,8 +446,8 @@ MUTATIONS = (
     Mutation(
         "uint8 crops that are not flipped",
         AUGMENTATION,
-        "image, resized, corner, crop_size, is_flipped=params.is_flipped, out=out",
-        "image, resized, corner, crop_size, is_flipped=out is None, out=out",
+        "crop, is_flipped=params.is_flipped)",
+        "crop, is_flipped=params.is_flipped and not is_raw)",
         (
             "preprocessing/test_batches.py"
             "::test_uint8_batch_is_the_float16_batch_before_it_is_normalized",
@@ -475,8 +477,8 @@ MUTATIONS = (
     Mutation(
         "the unbiased covariance of the colours",
         AUGMENTATION,
-        "np.outer(sums, sums) / num_pixels) / num_pixels",
-        "np.outer(sums, sums) / num_pixels) / (num_pixels - 1)",
+        "            / num_pixels\n",
+        "            / (num_pixels - 1)\n",
         _SHIFT,
     ),
     Mutation(
@@ -547,11 +549,32 @@ MUTATIONS = (
     Mutation(
         "validation crops mirrored upside down",
         RESAMPLING,
-        "crop[:, ::-1] for crop in crops",
-        "crop[::-1] for crop in crops",
+        "crops[:5, :, ::-1]",
+        "crops[:5, ::-1]",
         (
             "training/test_evaluation.py::test_the_ten_crops_are_corners_centre_and_mirrors",
         ),
+    ),
+    Mutation(
+        "a region of a file that its scan does not fill",
+        JPEG_REGIONS,
+        "found.start() == len(data) - 2",
+        "found.start() > 0",
+        (f"{_REGIONS}test_only_a_whole_decode_can_judge_others",),
+    ),
+    Mutation(
+        "a region that is one column wide",
+        JPEG_REGIONS,
+        "_MIN_SIDE = 16",
+        "_MIN_SIDE = 1",
+        (f"{_REGIONS}test_narrow_regions_are_left_to_a_whole_decode",),
+    ),
+    Mutation(
+        "a region that is rotated as EXIF says",
+        JPEG_REGIONS,
+        "apply_exif_orientation=False",
+        "apply_exif_orientation=True",
+        (f"{_REGIONS}test_the_orientation_in_exif_is_ignored",),
     ),
     # Files
     Mutation(

@@ -1,21 +1,25 @@
 """Decodes image files to RGB, by their content and not by their names.
 
-simplejpeg decodes JPEG files; Pillow decodes all others, and those that simplejpeg
-refuses. The result is Pillow's, bit by bit: both contain libjpeg-turbo, and simplejpeg
-returns the pixels faster. Pillow also decodes CMYK, which simplejpeg converts
-differently.
+nvImageCodec decodes parts of JPEG files, and simplejpeg whole ones. Pillow decodes all
+other files, and those that these refuse. The result is Pillow's, bit by bit: all three
+contain libjpeg-turbo, but simplejpeg returns the pixels faster. Pillow also decodes
+CMYK, which the others convert differently.
 """
 
 import errno
 import functools
 import io
+import math
 import time
 import warnings
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import PIL
 from PIL import Image
 
+from resnet50.dataset import jpeg_regions
 from resnet50.dataset.sources import ImageSource
 from resnet50.errors import printable_line
 
@@ -39,6 +43,7 @@ _MAX_SIDE = 2**20  # Pillow keeps a pointer for each row.
 # libjpeg goes through all pixels for each scan; a photograph has about 10 scans.
 _MAX_SCANNED_PIXELS = 20 * _MAX_PIXELS
 _JPEG_START, _SCAN_START = b"\xff\xd8", 0xDAFF  # the latter as <u2
+_BOMB = "could be a decompression bomb"
 
 # Wider than 8 bits per channel: Pillow's own conversion to RGB clips these at 255.
 _SIXTEEN_BIT_MODES = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
@@ -78,6 +83,8 @@ def decoder_versions() -> dict[str, str]:
     versions = {"pillow_version": PIL.__version__}
     if simplejpeg is not None:
         versions["simplejpeg_version"] = simplejpeg.__version__
+    if version := jpeg_regions.nvimgcodec_version():
+        versions["nvimgcodec_version"] = version
     return versions
 
 
@@ -100,7 +107,53 @@ def decode_pixels(source: ImageSource) -> Image.Image | np.ndarray:
 
     Returns the same pixels, perhaps as uint8 [H, W, 3].
     """
+    return _decode_whole(read_image(source))
+
+
+Box = tuple[int, int, int, int]  # left, top, right, bottom
+
+
+class ImagePart(NamedTuple):
+    """Pixels of an image: of a box, or all."""
+
+    pixels: Image.Image | np.ndarray  # RGB, or uint8 [H, W, 3]
+    corner: tuple[int, int]  # left, top: where they begin in the image
+    image_size: tuple[int, int]  # width, height of the image
+
+    @property
+    def num_pixels(self) -> int:
+        """How many they are."""
+        return math.prod(_size(self.pixels))
+
+
+def decode_part(
+    source: ImageSource, box_of: Callable[[tuple[int, int]], Box]
+) -> ImagePart:
+    """Decodes what is needed of an image; all, if its decoder can do nothing else.
+
+    The pixels are those of ``decode_rgb``. ``box_of`` says which are needed, from the
+    image's width and height.
+
+    Raises:
+        UndecodableImageError: The image cannot be decoded, not even outside the box.
+    """
     data = read_image(source)
+    size = jpeg_regions.divisible_size(data)
+    if size and not _excess_size(*size):
+        box = box_of(size)
+        pixels = jpeg_regions.decode_region(data, box)
+        if pixels is not None:
+            return ImagePart(pixels, box[:2], size)
+    pixels = _decode_whole(data)
+    return ImagePart(pixels, (0, 0), _size(pixels))
+
+
+def _size(pixels: Image.Image | np.ndarray) -> tuple[int, int]:
+    """Width and height."""
+    return pixels.shape[1::-1] if isinstance(pixels, np.ndarray) else pixels.size
+
+
+def _decode_whole(data: bytes) -> Image.Image | np.ndarray:
     pixels = None if simplejpeg is None else _decode_with_simplejpeg(data)
     return _decode_with_pillow(data) if pixels is None else pixels
 
@@ -114,19 +167,24 @@ def _count_scans(data: bytes) -> int:
     return sum(int(np.count_nonzero(p == _SCAN_START)) for p in pairs)
 
 
+def _excess_size(width: int, height: int) -> str:
+    """Says that an image is dangerously large; "" if it is not."""
+    if width * height <= _MAX_PIXELS and max(width, height) <= _MAX_SIDE:
+        return ""
+    return (
+        f"has {width:,} x {height:,} pixels, more than {_MAX_PIXELS:,} or "
+        f"{_MAX_SIDE:,} on a side: {_BOMB}"
+    )
+
+
 def _excess(data: bytes, width: int, height: int) -> str:
     """Says what is dangerously large about an image; "" if nothing is."""
-    pixels, bomb = width * height, "could be a decompression bomb"
-    if pixels > _MAX_PIXELS or max(width, height) > _MAX_SIDE:
-        return (
-            f"has {width:,} x {height:,} pixels, more than {_MAX_PIXELS:,} or "
-            f"{_MAX_SIDE:,} on a side: {bomb}"
-        )
-    if data[:2] == _JPEG_START:
+    excess, pixels = _excess_size(width, height), width * height
+    if not excess and data[:2] == _JPEG_START:
         num_scans = _count_scans(data)
         if num_scans * pixels > _MAX_SCANNED_PIXELS:
-            return f"has {num_scans:,} scans of {pixels:,} pixels: {bomb}"
-    return ""
+            excess = f"has {num_scans:,} scans of {pixels:,} pixels: {_BOMB}"
+    return excess
 
 
 def _decode_with_simplejpeg(data: bytes) -> np.ndarray | None:

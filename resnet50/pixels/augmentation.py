@@ -1,10 +1,10 @@
 """The six steps that each image goes through in each epoch.
 
 1. draw the shorter side         ``sample_params``
-2. resize to it                  ``resize_and_crop``
-3. random crop                   ``resize_and_crop``
+2. resize to it                  ``resample_crop``
+3. random crop                   ``crop_footprint``
 4. normalize                     ``normalization_table``
-5. random horizontal flip        ``resize_and_crop``
+5. random horizontal flip        ``resample_crop``
 6. colour jitter                 ``colour_shift``
 
 Randomness and arithmetic are separate: ``sample_params`` draws a fixed number of values
@@ -17,6 +17,7 @@ one table of 256 values per channel, and a single look-up normalizes, jitters an
 converts a crop.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -26,6 +27,7 @@ from PIL import Image
 
 from resnet50.config.settings import AugmentationConfig, DatasetConfig
 from resnet50.pixels import resampling
+from resnet50.pixels.resampling import Footprint
 
 
 class AugmentationParams(NamedTuple):
@@ -81,22 +83,19 @@ def crop_corner(
     return int(right * (width - crop_size + 1)), int(down * (height - crop_size + 1))
 
 
-def resize_and_crop(
-    image: Image.Image | np.ndarray,
-    params: AugmentationParams,
-    crop_size: int,
-    out: np.ndarray | None = None,
-) -> np.ndarray:
-    """Steps 2, 3 and 5 with the choices in ``params``; see ``crop_of_resized``."""
-    resized = resampling.resized_size(
-        *resampling.image_size(image), params.shorter_side
-    )
+def crop_footprint(
+    size: tuple[int, int], params: AugmentationParams, crop_size: int
+) -> Footprint:
+    """Step 3: which pixels of an image, of some width and height, its crop comes from.
+
+    The rest of the image need not be decoded.
+    """
+    resized = resampling.resized_size(*size, params.shorter_side)
     corner = crop_corner(*resized, crop_size, params.crop_fractions)
-    return resampling.crop_of_resized(
-        image, resized, corner, crop_size, is_flipped=params.is_flipped, out=out
-    )
+    return resampling.footprint(size, resized, corner, crop_size)
 
 
+@functools.lru_cache(maxsize=1)
 def normalization_table(statistics: ChannelStatistics) -> np.ndarray:
     """Step 4 as float64 [3, 256]: (level / 255 - mean) / std of each channel."""
     levels = np.arange(256) / 255
@@ -165,9 +164,17 @@ def colour_shift(
     """
     num_pixels = crop.size // 3
     sums, products = resampling.pixel_loops().sums_and_products(crop)
-    covariance = (products - np.outer(sums, sums) / num_pixels) / num_pixels
-    scale = 255 * np.asarray(std)
-    axes = principal_axes((covariance / np.outer(scale, scale)).tolist())
+    scale = [255 * channel for channel in std]
+    covariance = [
+        [
+            (products[i][j] - sums[i] * sums[j] / num_pixels)
+            / num_pixels
+            / (scale[i] * scale[j])
+            for j in range(3)
+        ]
+        for i in range(3)
+    ]
+    axes = principal_axes(covariance)
     shift = [0.0, 0.0, 0.0]
     for weight, (eigenvalue, axis) in zip(weights, axes):
         strength = weight * math.copysign(eigenvalue, eigenvalue * max(axis, key=abs))
@@ -177,22 +184,27 @@ def colour_shift(
 
 def augment(
     image: Image.Image | np.ndarray,
+    source: Footprint,
     params: AugmentationParams,
-    crop_size: int,
     statistics: ChannelStatistics,
     out: np.ndarray,
 ) -> np.ndarray:
-    """All six steps of one image, written straight into the batch.
+    """Steps 2 to 6 of one image, written straight into the batch.
 
-    ``image`` is RGB of any size, or uint8 [H, W, 3]; it is not modified. ``out`` is
-    uint8, float16 or float32 [crop_size, crop_size, 3]. If it is uint8, its reader does
-    steps 4 and 6; see ``normalize_crops``.
+    Args:
+        image: RGB, or uint8 [H, W, 3], the image or a part of it. Not modified.
+        source: The crop's pixels in it.
+        params: The choices of steps 1, 3, 5 and 6.
+        statistics: For step 4.
+        out: uint8, float16 or float32 [crop_size, crop_size, 3]; overwritten. If it is
+            uint8, its reader does steps 4 and 6; see ``normalize_crops``.
 
     Returns:
         float32 [3], the colour shift of step 6.
     """
     is_raw = out.dtype == np.uint8
-    crop = resize_and_crop(image, params, crop_size, out if is_raw else None)
+    crop = out if is_raw else np.empty(out.shape, np.uint8)
+    resampling.resample_crop(image, source, crop, is_flipped=params.is_flipped)
     shift = colour_shift(crop, statistics.std, params.colour_weights)
     if not is_raw:
         table = normalization_table(statistics) + shift[:, None]

@@ -22,7 +22,18 @@ import math
 
 import numba
 import numpy as np
-from numba import boolean, float32, float64, int32, int64, uint8, uint16, uint32, void
+from numba import (
+    boolean,
+    float32,
+    float64,
+    int32,
+    int64,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+    void,
+)
 from numba.types import Array
 
 from resnet50.pixels.compilation import compiled
@@ -33,6 +44,9 @@ NUMBA_VERSION = numba.__version__
 _PIXELS = Array(uint8, 2, "C", readonly=True)
 _ROWS, _WEIGHTS = uint8[:, ::1], int32[:, ::1]
 _FIRSTS, _SUMS, _COLUMNS = int64[::1], int32[::1], int32[:, ::1]
+
+# An unsigned index saves a test for being negative, and lets LLVM use vectors.
+_ONE, _TWO, _THREE = np.uint64(1), np.uint64(2), np.uint64(3)
 
 _BITS, _UPPER = 22, 32
 _HALF = 1 << (_BITS - 1)
@@ -83,58 +97,68 @@ def _triangle_weights(source_size, start, end, firsts, weights, triangle):
     return num_taps
 
 
-@compiled(void(_PIXELS, int64, _FIRSTS, _WEIGHTS, int64, boolean, int64[::1], _ROWS))
+@compiled(
+    void(_PIXELS, int64, uint64[::1], _WEIGHTS, int64, boolean, int64[::1], _ROWS)
+)
 def _resample_along_x(
-    pixels, first_byte, firsts, weights, num_taps, is_flipped, pair, out
+    pixels, first_byte, starts, weights, num_taps, is_flipped, pair, out
 ):
     """Resamples two rows at a time; see the module's diagram.
 
-    The source begins at first_byte of each row of pixels, uint8 [num_rows, 3 W]. For
-    firsts, weights and num_taps see ``_triangle_weights``. Overwrites pair, int64
-    [bytes of the source's columns], and out, uint8 [num_rows, 3 num_outputs].
+    The source begins at first_byte of each row of pixels, uint8 [num_rows, 3 W], and
+    has the length of pair, int64 [bytes], which this overwrites. Starts are the bytes
+    of the ``firsts`` of ``_triangle_weights``, which also computes weights and
+    num_taps. Overwrites out, uint8 [num_rows, 3 num_outputs].
     """
     half = np.int64(_HALF | _HALF << _UPPER)
+    last_target = len(out[0]) - 3
     for row in range(0, len(out), 2):
         # The last of an odd number of rows is paired with itself.
         other = min(row + 1, len(out) - 1)
-        lower, upper = pixels[row], pixels[other]
+        lower = pixels[row][first_byte : first_byte + len(pair)]
+        upper = pixels[other][first_byte : first_byte + len(pair)]
         for i in range(len(pair)):
-            low, high = lower[first_byte + i], upper[first_byte + i]
-            pair[i] = np.int64(high) << _UPPER | np.int64(low)
+            pair[i] = np.int64(upper[i]) << _UPPER | np.int64(lower[i])
         out_lower, out_upper = out[row], out[other]
-        for pixel in range(len(firsts)):
-            # Unsigned: numba tests signed indices for being negative.
-            source = np.uint64(3 * firsts[pixel])
-            target = np.uint64(
-                3 * (len(firsts) - 1 - pixel) if is_flipped else 3 * pixel
-            )
+        target = np.uint64(last_target if is_flipped else 0)
+        for pixel in range(len(starts)):
             red = green = blue = half
+            at = starts[pixel]
             for tap in range(num_taps):
-                weight = np.int64(weights[pixel, tap])
-                at = source + np.uint64(3 * tap)
+                weight = np.int64(weights[pixel, np.uint64(tap)])
                 red += weight * pair[at]
-                green += weight * pair[at + 1]
-                blue += weight * pair[at + 2]
+                green += weight * pair[at + _ONE]
+                blue += weight * pair[at + _TWO]
+                at += _THREE
             out_lower[target] = red >> _BITS
-            out_lower[target + 1] = green >> _BITS
-            out_lower[target + 2] = blue >> _BITS
+            out_lower[target + _ONE] = green >> _BITS
+            out_lower[target + _TWO] = blue >> _BITS
             out_upper[target] = red >> (_BITS + _UPPER)
-            out_upper[target + 1] = green >> (_BITS + _UPPER)
-            out_upper[target + 2] = blue >> (_BITS + _UPPER)
+            out_upper[target + _ONE] = green >> (_BITS + _UPPER)
+            out_upper[target + _TWO] = blue >> (_BITS + _UPPER)
+            if is_flipped:
+                target -= _THREE
+            else:
+                target += _THREE
 
 
 @compiled(void(_ROWS, _FIRSTS, _WEIGHTS, int64, _SUMS, _ROWS))
 def _resample_along_y(rows, firsts, weights, num_taps, sums, out):
-    """Makes each output row a weighted sum of rows; overwrites sums, int32 [3 W]."""
+    """Makes each output row a weighted sum of rows; overwrites sums, int32 [3 W].
+
+    Reads three rows from each of firsts on, though a weight beyond num_taps is 0.
+    """
     for pixel in range(len(firsts)):
+        first, out_row = np.uint64(firsts[pixel]), out[pixel]
+        row_0, row_1, row_2 = rows[first], rows[first + _ONE], rows[first + _TWO]
+        weight_0, weight_1, weight_2 = weights[pixel, :3]
         for i in range(len(sums)):
-            sums[i] = _HALF
-        for tap in range(num_taps):
-            weight = weights[pixel, tap]
-            row = rows[firsts[pixel] + tap]
+            total = weight_0 * row_0[i] + weight_1 * row_1[i] + weight_2 * row_2[i]
+            sums[i] = total + _HALF
+        for tap in range(3, num_taps):
+            weight, row = weights[pixel, tap], rows[first + np.uint64(tap)]
             for i in range(len(sums)):
-                sums[i] += weight * np.int32(row[i])
-        out_row = out[pixel]
+                sums[i] += weight * row[i]
         for i in range(len(sums)):
             out_row[i] = sums[i] >> _BITS
 
@@ -149,23 +173,25 @@ def resample(image, x, y, is_flipped, out):
     firsts = np.empty(size, np.int64)
     weights = np.empty((size, 2 * math.ceil(shrinkage) + 1), np.int32)
     triangle = np.empty(weights.shape[1])
-    rows = np.empty((len(pixels), 3 * size), np.uint8)
     num_taps = _triangle_weights(num_columns, x.start, x.end, firsts, weights, triangle)
-    pair = np.empty(3 * num_columns, np.int64)
+    starts, pair = (3 * firsts).astype(np.uint64), np.empty(3 * num_columns, np.int64)
+    # Two more rows, which are read but count nothing; see _resample_along_y.
+    rows = np.empty((len(pixels) + 2, 3 * size), np.uint8)
+    written = rows[: len(pixels)]
     _resample_along_x(
-        pixels, 3 * x.first, firsts, weights, num_taps, is_flipped, pair, rows
+        pixels, 3 * x.first, starts, weights, num_taps, is_flipped, pair, written
     )
-    num_taps = _triangle_weights(len(rows), y.start, y.end, firsts, weights, triangle)
+    num_taps = _triangle_weights(len(pixels), y.start, y.end, firsts, weights, triangle)
     sums = np.empty(3 * size, np.int32)
     _resample_along_y(rows, firsts, weights, num_taps, sums, out.reshape(size, -1))
 
 
-@compiled(void(_PIXELS, _COLUMNS))
-def _add_columns(rows, sums):
-    """Adds to sums, int32 [4, 3 W], of each column of bytes, from top to bottom.
+@compiled(void(_PIXELS, _COLUMNS, int64[:, ::1]))
+def _add_products(rows, sums, totals):
+    """Adds up levels, squares, and products with the next byte and the one after it.
 
-    These are sums of the bytes, of their squares, and of their products with the next
-    byte and with the one after it, the other channels; below 2**31 for 33,000 rows.
+    First for each column of bytes, in sums, int32 [4, 3 W] of zeros, which stay below
+    2**31 for 33,000 rows; then for each channel, in totals, int64 [4, 3] of zeros.
     """
     length = rows.shape[1]
     levels, squares, with_next, with_second = sums[0], sums[1], sums[2], sums[3]
@@ -183,21 +209,22 @@ def _add_columns(rows, sums):
         squares[length - 2] += green * green
         squares[length - 1] += blue * blue
         with_next[length - 2] += green * blue
+    for i in range(length):
+        for quantity in range(4):
+            totals[quantity, i % 3] += sums[quantity, i]
 
 
 def sums_and_products(crop):
     """See ``pillow_numpy.sums_and_products``."""
-    rows = crop.reshape(len(crop), -1)
-    by_column = np.zeros((4, rows.shape[1]), np.int32)
-    _add_columns(rows, by_column)
-    by_channel = by_column.reshape(4, -1, 3).sum(axis=1, dtype=np.float64)
-    sums, squares, (red_green, green_blue, _), (red_blue, _, _) = by_channel
+    rows, totals = crop.reshape(len(crop), -1), np.zeros((4, 3), np.int64)
+    _add_products(rows, np.zeros((4, rows.shape[1]), np.int32), totals)
+    sums, squares, (red_green, green_blue, _), (red_blue, _, _) = totals.tolist()
     products = [
         [squares[0], red_green, red_blue],
         [red_green, squares[1], green_blue],
         [red_blue, green_blue, squares[2]],
     ]
-    return sums, np.array(products)
+    return sums, products
 
 
 def _replace_levels(tables, rows, out):

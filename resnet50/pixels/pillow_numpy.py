@@ -40,11 +40,11 @@ def resample(image, x, y, is_flipped: bool, out: np.ndarray) -> None:
     out[:] = image
 
 
-def sums_and_products(crop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def sums_and_products(crop: np.ndarray) -> tuple[list[int], list[list[int]]]:
     """Sums over the pixels of each channel and of each product of two channels.
 
-    The sums, float64 [3] and [3, 3], are exact whole numbers, so the order of summation
-    cannot change them. ``crop`` is uint8 [H, W, 3].
+    Three sums, and three times three. They are exact, so the order of summation cannot
+    change them. ``crop`` is uint8 [H, W, 3].
     """
     num_blocks = -(-crop.size // (3 * _BLOCK))
     padded = np.zeros(num_blocks * _BLOCK * 3, np.float32)
@@ -53,10 +53,9 @@ def sums_and_products(crop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     products = np.matmul(rows.transpose(0, 2, 1), rows)  # [num_blocks, 12, 12]
     products = products.sum(axis=0, dtype=np.float64).reshape(4, 3, 4, 3)
     sums = np.matmul(np.ones((1, _ROWS), np.float32), rows)  # [num_blocks, 1, 12]
-    return (
-        sums.sum(axis=(0, 1), dtype=np.float64).reshape(4, 3).sum(axis=0),
-        np.einsum("iaib->ab", products),
-    )
+    sums = sums.sum(axis=(0, 1), dtype=np.float64).reshape(4, 3).sum(axis=0)
+    products = np.einsum("iaib->ab", products)
+    return sums.astype(np.int64).tolist(), products.astype(np.int64).tolist()
 
 
 def look_up(table: np.ndarray, crop: np.ndarray, out: np.ndarray) -> None:

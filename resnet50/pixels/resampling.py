@@ -1,6 +1,6 @@
 """Makes crops of a resized image without resizing the rest of it.
 
-``crop_of_resized`` applies steps 2, 3 and 5; ``views`` makes the crops of a validation
+``resample_crop`` applies steps 2, 3 and 5; ``views`` makes the crops of a validation
 image, without randomness. ``pixel_loops`` chooses the implementation of all loops over
 pixels.
 """
@@ -35,11 +35,6 @@ def pixel_loops() -> ModuleType:
     return pillow_numpy if numba.config.DISABLE_JIT else kernels
 
 
-def image_size(image: Image.Image | np.ndarray) -> tuple[int, int]:
-    """Returns width and height of an image or of uint8 [H, W, 3]."""
-    return image.shape[1::-1] if isinstance(image, np.ndarray) else image.size
-
-
 def resized_size(width: int, height: int, shorter_side: int) -> tuple[int, int]:
     """Returns width and height after a resize that keeps the aspect ratio.
 
@@ -57,6 +52,26 @@ class Span(NamedTuple):
     first: int  # the first of the whole pixels that the filter needs
     last: int  # the pixel after the last of them
 
+    def moved(self, distance: int) -> "Span":
+        """Returns the same pixels, counted from a pixel at some distance."""
+        return self._replace(first=self.first - distance, last=self.last - distance)
+
+
+class Footprint(NamedTuple):
+    """The pixels of an image that a crop is computed from."""
+
+    x: Span
+    y: Span
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """The rectangle of the pixels: left, top, right, bottom."""
+        return self.x.first, self.y.first, self.x.last, self.y.last
+
+    def within(self, corner: tuple[int, int]) -> "Footprint":
+        """Returns the same pixels in a part of the image that begins at a corner."""
+        return Footprint(self.x.moved(corner[0]), self.y.moved(corner[1]))
+
 
 def _span(start: int, length: int, source_size: int, resized_size: int) -> Span:
     """Returns the source of ``length`` pixels of the resized image, from ``start``."""
@@ -69,35 +84,44 @@ def _span(start: int, length: int, source_size: int, resized_size: int) -> Span:
     return Span(ends[0] - first, ends[1] - first, first, last)
 
 
-def crop_of_resized(
-    image: Image.Image | np.ndarray,
+def footprint(
+    size: tuple[int, int],
     resized: tuple[int, int],
     corner: tuple[int, int],
     crop_size: int,
+) -> Footprint:
+    """Returns the pixels that a crop of a resized image depends on.
+
+    Args:
+        size: Width and height of the image.
+        resized: The same of the resized image; see ``resized_size``.
+        corner: The crop's upper left corner in it: left, top.
+        crop_size: Side of the crop, pixels.
+    """
+    return Footprint(*map(_span, corner, (crop_size, crop_size), size, resized))
+
+
+def resample_crop(
+    image: Image.Image | np.ndarray,
+    source: Footprint,
+    out: np.ndarray,
     *,
     is_flipped: bool = False,
-    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Steps 2, 3 and 5 in one: computes the pixels of a crop of the resized image.
 
-    Only the crop's source region is resampled: bilinear, with antialiasing, along x and
-    then along y. The result is that of resizing the whole image and cropping, to 2 of
-    255 levels. On average 99 % of a photograph's values are equal, and 95 % where few
+    Only the crop's source is resampled: bilinear, with antialiasing, along x and then
+    along y. The result is that of resizing the whole image and cropping, to 2 of 255
+    levels. On average 99 % of a photograph's values are equal, and 95 % where few
     pixels are enlarged.
 
     Args:
-        image: RGB, any size; or uint8 [H, W, 3].
-        resized: Width and height of the resized image; see ``resized_size``.
-        corner: The crop's upper left corner in it: left, top.
-        crop_size: Side of the crop, pixels.
-        is_flipped: Whether to swap left and right of the crop.
+        image: RGB, or uint8 [H, W, 3].
+        source: The crop's pixels in it.
         out: uint8 [crop_size, crop_size, 3], contiguous; overwritten and returned.
-            None: a new one.
+        is_flipped: Whether to swap left and right of the crop.
     """
-    if out is None:
-        out = np.empty((crop_size, crop_size, 3), np.uint8)
-    x, y = map(_span, corner, (crop_size, crop_size), image_size(image), resized)
-    pixel_loops().resample(image, x, y, is_flipped, out)
+    pixel_loops().resample(image, *source, is_flipped, out)
     return out
 
 
@@ -118,7 +142,9 @@ def views(
     corners = [(round(0.5 * right), round(0.5 * bottom))]
     if num_crops == 10:
         corners = [(0, 0), (right, 0), (0, bottom), (right, bottom), *corners]
-    crops = [crop_of_resized(image, resized, c, crop_size) for c in corners]
+    crops = np.empty((num_crops, crop_size, crop_size, 3), np.uint8)
+    for corner, crop in zip(corners, crops):
+        resample_crop(image, footprint(image.size, resized, corner, crop_size), crop)
     if num_crops == 10:
-        crops += [crop[:, ::-1] for crop in crops]
-    return np.stack(crops)
+        crops[5:] = crops[:5, :, ::-1]
+    return crops

@@ -18,6 +18,7 @@ from resnet50.pixels.augmentation import (
     AugmentationParams,
     ChannelStatistics,
     augment,
+    crop_footprint,
     normalize_crops,
 )
 from resnet50.preprocessing.batches import (
@@ -163,7 +164,8 @@ def showing_tile(
     size = settings.crop_size_at(showing.position.epoch)
     params = batch_params(settings, showing.position)[showing.index]
     images = np.empty((1, size, size, 3), settings.dtype)
-    shift = augment(original, params, size, settings.statistics, out=images[0])
+    source = crop_footprint(original.size, params, size)
+    shift = augment(original, source, params, settings.statistics, out=images[0])
     shifts = shift[None] if has_shifts(settings.dtype) else None
     (crop,) = visible(images, shifts, settings.statistics)
     return _tile(original, params, crop, f"{showing.position}, #{showing.index}")

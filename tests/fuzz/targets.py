@@ -27,7 +27,7 @@ from resnet50.config.toml_file import (
     write_channel_statistics,
 )
 from resnet50.dataset.class_folders import FolderWalk
-from resnet50.dataset.decoding import UndecodableImageError, decode_pixels
+from resnet50.dataset.decoding import UndecodableImageError, decode_part, decode_pixels
 from resnet50.dataset.images import DatasetError
 from resnet50.dataset.listing import open_dataset
 from resnet50.dataset.lists import class_words
@@ -40,6 +40,7 @@ from resnet50.handoff.progress import Position, read_progress
 from resnet50.pixels.augmentation import (
     ChannelStatistics,
     augment,
+    crop_footprint,
     sample_params,
 )
 from resnet50.reports.curves import PANELS, read_run
@@ -70,18 +71,21 @@ def _use_image(folder: Path, data: bytes) -> None:
     path = folder / "image.JPEG"
     path.write_bytes(data)
     source = ImageSource(str(path))
-    image = decode_pixels(source)
     params = sample_params(np.random.default_rng(0), SHIPPED.augmentation)
+    part = decode_part(source, lambda size: crop_footprint(size, params, 224).box)
+    footprint = crop_footprint(part.image_size, params, 224).within(part.corner)
     out = np.empty((224, 224, 3), np.float16)
-    augment(image, params, 224, _STATISTICS, out=out)
+    augment(part.pixels, footprint, params, _STATISTICS, out=out)
     assert np.isfinite(out).all()
 
 
 def _seeds_of(kind: str, *, with_bombs: bool) -> list[bytes]:
     seeds = image_seeds.image_seeds(kind, with_bombs=with_bombs)
     with tempfile.TemporaryDirectory() as name:
-        # Compiles the loops, which writes files.
-        _use_image(Path(name), image_seeds.image_seeds("PNG", with_bombs=False)[0])
+        # Compiles the loops and loads the decoders, which writes files.
+        for loaded in ("PNG", "JPEG"):
+            seed, *_ = image_seeds.image_seeds(loaded, with_bombs=False)
+            _use_image(Path(name), seed)
     return seeds
 
 

@@ -18,17 +18,16 @@ from resnet50.pixels import pillow_numpy, resampling
 from resnet50.pixels.augmentation import (
     AugmentationParams,
     ChannelStatistics,
-    augment,
     colour_shift,
     crop_corner,
     normalization_table,
     principal_axes,
-    resize_and_crop,
     sample_params,
 )
 from resnet50.pixels.resampling import resized_size
 from tests.config.test_settings import SHIPPED
 from tests.images import make_image_kinds, photograph
+from tests.pixels.whole_images import augment_whole, resize_and_crop
 from tests.preprocessing.batch_settings import AUGMENTATION, STATISTICS
 
 
@@ -84,7 +83,7 @@ def reference_finish(
 
 def run_augment(image, params, statistics=STATISTICS, dtype="float32") -> np.ndarray:
     out = np.full((CROP_SIZE, CROP_SIZE, 3), np.nan, dtype)
-    augment(image, params, CROP_SIZE, statistics, out)
+    augment_whole(image, params, statistics, out)
     return out
 
 
@@ -129,7 +128,7 @@ def test_agrees_with_the_reference_at_every_size(width, height):
     ("width", "height"), [(500, 375), (375, 500), (60, 80), (2000, 250)]
 )
 def test_agrees_with_the_reference_with_the_shipped_settings(width, height):
-    """99 % of the values exactly, as crop_of_resized says of photographs."""
+    """99 % of the values exactly, as resample_crop says of photographs."""
     settings = read_config(SHIPPED).augmentation
     image = Image.fromarray(photograph(width, height))
     shares = []

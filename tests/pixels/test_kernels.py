@@ -17,13 +17,12 @@ from resnet50.dataset.sources import ImageSource
 from resnet50.pixels import pillow_numpy, resampling
 from resnet50.pixels.augmentation import (
     AugmentationParams,
-    augment,
     colour_shift,
-    resize_and_crop,
 )
 from resnet50.pixels.resampling import Span
 from resnet50.preprocessing.channel_stats import sum_levels
 from tests.images import photograph
+from tests.pixels.whole_images import augment_whole, resize_and_crop
 from tests.preprocessing.batch_settings import STATISTICS
 
 if resampling.pixel_loops() is pillow_numpy:
@@ -169,8 +168,8 @@ def test_a_colour_shift_is_numpys(size):
 def test_the_largest_crop_has_room_in_a_columns_sum():
     crop = np.full((10_000, 2, 3), 255, np.uint8)
     sums, products = kernels.sums_and_products(crop)
-    assert sums.tolist() == [20_000 * 255] * 3
-    assert products.tolist() == [[20_000 * 255**2] * 3] * 3
+    assert sums == [20_000 * 255] * 3
+    assert products == [[20_000 * 255**2] * 3] * 3
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float16", "float32"])
@@ -181,7 +180,7 @@ def test_a_whole_crop_is_numpys(dtype, is_flipped):
 
     def make():
         out = np.empty((224, 224, 3), dtype)
-        return augment(image, params, 224, STATISTICS, out), out
+        return augment_whole(image, params, STATISTICS, out), out
 
     (shift, crop), (expected_shift, expected) = both_ways(make)
     np.testing.assert_array_equal(shift, expected_shift)
@@ -208,11 +207,12 @@ def test_the_tallest_white_image_has_room_in_a_columns_sum():
 MAKE_A_CROP = """
 import sys
 import numpy as np
-from resnet50.pixels.augmentation import AugmentationParams, augment
+from resnet50.pixels.augmentation import AugmentationParams
+from tests.pixels.whole_images import augment_whole
 from tests.preprocessing.batch_settings import STATISTICS
 out = np.empty((32, 32, 3), sys.argv[1])
 params = AugmentationParams(48, (0.5, 0.5), True, (0.1, 0.1, 0.1))
-augment(np.zeros((60, 70, 3), np.uint8), params, 32, STATISTICS, out)
+augment_whole(np.zeros((60, 70, 3), np.uint8), params, STATISTICS, out)
 """
 
 
@@ -247,7 +247,7 @@ def test_only_the_loops_that_a_dtype_needs_are_compiled(tmp_path):
     run_python(MAKE_A_CROP, "uint8", NUMBA_CACHE_DIR=str(tmp_path))
     names = {path.name.split(".")[1].split("-")[0] for path in tmp_path.rglob("*.nbi")}
     of_crop = {"_triangle_weights", "_resample_along_x", "_resample_along_y"}
-    assert names == of_crop | {"_add_columns"}
+    assert names == of_crop | {"_add_products"}
 
 
 def test_scipys_linear_algebra_stays_out_of_a_worker():

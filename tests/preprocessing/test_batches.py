@@ -24,7 +24,6 @@ from resnet50.handoff.buffer import BatchBuffer, BatchFileError, BatchSpec
 from resnet50.handoff.progress import Position
 from resnet50.pixels.augmentation import (
     ChannelStatistics,
-    augment,
     normalize_crops,
 )
 from resnet50.preprocessing import batches
@@ -39,6 +38,7 @@ from resnet50.preprocessing.batches import (
 from resnet50.preprocessing.process_pool import worker_pool
 from tests.config.test_settings import SHIPPED
 from tests.images import indices_in_batch, make_class_folders, photograph
+from tests.pixels.whole_images import augment_whole
 from tests.preprocessing.batch_settings import STATISTICS, make_settings
 
 NUM_CLASSES, IMAGES_PER_CLASS = 5, 5
@@ -220,7 +220,7 @@ def test_replacement_gets_the_params_of_the_image_it_replaces(tmp_path):
     batch = make_batch(settings, assignment)
     expected = np.empty((32, 32, 3), np.float32)
     params = batch_params(settings, Position(0, 0))[1]
-    augment(decode_rgb(assignment.sources[2]), params, 32, STATISTICS, expected)
+    augment_whole(decode_rgb(assignment.sources[2]), params, STATISTICS, expected)
     assert batch.images[1].tobytes() == expected.tobytes()
 
 
@@ -377,7 +377,7 @@ def test_uint8_batch_is_the_float16_batch_before_it_is_normalized(photographs):
 def test_large_images_are_not_kept_beside_others(photographs, monkeypatch):
     """Four of the largest images that are allowed take more than a gigabyte."""
     expected, calls = content(make(photographs, (0, 1))), []
-    for name in ("decode_pixels", "augment"):
+    for name in ("decode_part", "augment"):
         function = getattr(batches, name)
         monkeypatch.setattr(
             batches,
@@ -385,8 +385,8 @@ def test_large_images_are_not_kept_beside_others(photographs, monkeypatch):
             lambda *a, name=name, do=function, **k: calls.append(name) or do(*a, **k),
         )
     assert content(make(photographs, (0, 1))) == expected
-    assert calls == ["decode_pixels"] * 4 + ["augment"] * 4
+    assert calls == ["decode_part"] * 4 + ["augment"] * 4
     calls.clear()
-    monkeypatch.setattr(batches, "_LARGE", 0)
+    monkeypatch.setattr(batches, "_DECODED_PIXELS", 1)
     assert content(make(photographs, (0, 1))) == expected
-    assert calls == ["decode_pixels", "augment"] * 4
+    assert calls == ["decode_part", "augment"] * 4

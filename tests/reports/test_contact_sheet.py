@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from resnet50.pixels.augmentation import AugmentationParams, resize_and_crop
+from resnet50.pixels.augmentation import AugmentationParams
 from resnet50.reports.contact_sheet import (
     Tile,
     contact_sheet,
@@ -13,6 +13,7 @@ from resnet50.reports.contact_sheet import (
     small_with_box,
 )
 from tests.images import photograph
+from tests.pixels.whole_images import resize_and_crop
 
 
 def params(shorter_side, down, right):
