@@ -31,7 +31,7 @@ from benchmarks.peers import BARE, PEERS
 from benchmarks.peers.workload import MakeBatch, Workload
 from benchmarks.photographs import find_images, make_photographs
 from resnet50.config.toml_file import read_config
-from resnet50.dataset import decoding
+from resnet50.dataset import decoding, jpeg_regions
 from resnet50.dataset.sources import ImageSource
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.progress import Position
@@ -101,10 +101,11 @@ def _make_and_write(workload: Workload) -> MakeBatch:
 
 
 def _with_pillow_and_numpy(make: MakeBatch) -> MakeBatch:
-    """Returns a variant without simplejpeg and numba."""
+    """Returns a variant without nvImageCodec, simplejpeg and numba."""
 
     def run(epoch: int, batch_index: int) -> None:
         with (
+            mock.patch.object(jpeg_regions, "_decoder", lambda: None),
             mock.patch.object(decoding, "simplejpeg", None),
             mock.patch.object(resampling, "pixel_loops", lambda: pillow_numpy),
         ):
@@ -117,8 +118,8 @@ def our_variants(workload: Workload) -> dict[str, MakeBatch]:
     """This project as installed, and with Pillow and numpy alone."""
     make, write = _make_without_write(workload), _make_and_write(workload)
     uint8_settings = dataclasses.replace(workload.settings, dtype="uint8")
-    if resampling.pixel_loops() is pillow_numpy or decoding.simplejpeg is None:
-        sys.exit("numba or simplejpeg is missing (pip install -e . installs them)")
+    if resampling.pixel_loops() is pillow_numpy or jpeg_regions._decoder() is None:
+        sys.exit("numba or nvImageCodec is missing (pip install -e . installs them)")
     return {
         OURS: write,
         OURS_NO_WRITE: make,
