@@ -171,11 +171,11 @@ def print_table(costs: Costs, number: int, crop_size: int) -> None:
             f"{products / 1e3:.0f} thousand products, "
             f"{products / 1e3 / time_of('resample'):.1f} in a ns",
         ),
-        ("colour shift", time_of("shift"), f"{3 * values / 1e3:.0f} thousand products"),
+        ("colour shift", time_of("shift"), f"{3 * values:.0f} thousand products"),
         (
             "normalize, jitter",
             time_of("look up"),
-            f"{values / 1e3:.0f} thousand look-ups",
+            f"{values:.0f} thousand look-ups",
         ),
         (
             "write",

@@ -15,6 +15,7 @@ import functools
 import importlib.metadata
 import importlib.util
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,10 @@ _DHT, _EOI, _SOS, _DRI = 0xC4, 0xD9, 0xDA, 0xDD
 _BASELINE_FRAMES = {0xC0, 0xC1}
 # Other frames, and markers that no segment follows.
 _OTHERS = {0, 1, *range(0xC2, _SOS), 0xFF} - {_DHT}
+
+# The first marker after the start of a scan; FF 00 is the value FF.
+_MARKER = re.compile(rb"\xff[^\x00]")
+_MARKER_BUT_RESTARTS = re.compile(rb"\xff[^\x00\xd0-\xd7]")
 
 # Blocks of luminance along x and y for one of chrominance, 4 bits each.
 _SUBSAMPLINGS = {0x11, 0x21, 0x12, 0x22, 0x41}
@@ -43,7 +48,7 @@ def divisible_size(data: bytes) -> tuple[int, int] | None:
     """
     if data[:2] != _START or _decoder() is None:
         return None
-    at, size, num_components, has_restarts = 2, None, 0, False
+    at, size, num_components, marker = 2, None, 0, _MARKER
     while at + 4 <= len(data) and data[at] == 0xFF:
         kind = data[at + 1]
         if kind in _OTHERS:
@@ -57,11 +62,12 @@ def divisible_size(data: bytes) -> tuple[int, int] | None:
             height, width = (int.from_bytes(segment[i : i + 2], "big") for i in (1, 3))
             size = width, height
         elif kind == _DRI and any(segment):
-            has_restarts = True
+            marker = _MARKER_BUT_RESTARTS
         elif kind == _SOS:
+            found = marker.search(data, end)
+            is_whole = found and found.start() == len(data) - 2 and data[-1] == _EOI
             has_all = len(segment) == 4 + 2 * num_components
-            is_only = has_all and _is_only_scan(data, end, has_restarts)
-            return size if size and min(size) and is_only else None
+            return size if size and min(size) and has_all and is_whole else None
         at = max(end, at + 4)
     return None
 
@@ -75,17 +81,6 @@ def _is_usual(frame: bytes, num_components: int) -> bool:
         and frame[7] in (_SUBSAMPLINGS if num_components == 3 else {0x11})
         and all(factors == 0x11 for factors in frame[10::3])
     )
-
-
-def _is_only_scan(data: bytes, start: int, has_restarts: bool) -> bool:
-    """Whether no marker follows the start of a scan but the image's end, at the end."""
-    codes = np.frombuffer(data, np.uint8)[start:]
-    following = codes[1:]
-    is_marker = codes[:-1] == 0xFF
-    is_marker &= following != 0  # FF 00 is the value FF.
-    if has_restarts:
-        is_marker &= following & 0xF8 != 0xD0
-    return np.count_nonzero(is_marker) == 1 and data[-2:] == bytes([0xFF, _EOI])
 
 
 def nvimgcodec_version() -> str | None:
