@@ -7,6 +7,8 @@ filled up with zeros, modulo 2^64, in 8 bytes. Every change of a single byte cha
 header says, and also opens archives and pickles.
 """
 
+import functools
+import io
 import math
 import os
 from collections.abc import Callable
@@ -91,9 +93,23 @@ def save_array(file: BinaryIO, array: np.ndarray) -> None:
     file.write(_footer(_word_sum(array.reshape(-1).view(np.uint8))))
 
 
+@functools.lru_cache(maxsize=8)
+def _header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
+    """What numpy.save writes before the values."""
+    descr = np.lib.format.dtype_to_descr(dtype)
+    header = {"descr": descr, "fortran_order": False, "shape": shape}
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, header)
+    return file.getvalue()
+
+
 def _require_header(
     file: BinaryIO, path: Path, shape: tuple[int, ...], dtype: str | np.dtype
 ) -> None:
+    expected = _header(shape, np.dtype(dtype))
+    if file.read(len(expected)) == expected:
+        return
+    file.seek(0)  # numpy's parser knows other forms of it, and says what is wrong.
     try:
         version = np.lib.format.read_magic(file)
         if version != (1, 0):
