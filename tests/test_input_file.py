@@ -24,6 +24,13 @@ def test_a_file_is_read_whole(tmp_path):
         assert file.read(3) == b"012"
 
 
+def test_reads_that_are_cut_short_go_on(tmp_path, monkeypatch):
+    path, read = tmp_path / "file", os.read
+    path.write_bytes(b"0123456789")
+    monkeypatch.setattr(os, "read", lambda file, number: read(file, min(number, 4)))
+    assert read_regular(path, 10) == b"0123456789"
+
+
 def test_what_is_no_file_is_not_opened(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # The path of a socket must be short.
     os.mkfifo("pipe")
