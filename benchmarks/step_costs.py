@@ -156,7 +156,7 @@ def print_table(costs: Costs, number: int, crop_size: int) -> None:
         (
             "read the file",
             time_of("read"),
-            f"{costs.work('read', number) / 1e3:.0f} kB",
+            f"{kilobytes('read'):.0f} kB",
         ),
         ("find out that it is one scan", time_of("judge"), "the same"),
         (

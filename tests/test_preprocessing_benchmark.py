@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.peers import BARE, PEERS, make_bare_decoding
-from benchmarks.peers.workload import Workload, resized_size
+from benchmarks.peers.workload import Workload
 from benchmarks.photographs import find_images, make_photographs, photograph
 from benchmarks.preprocessing import (
     OURS,
@@ -22,6 +22,7 @@ from benchmarks.preprocessing import (
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.progress import Position
 from resnet50.pixels.augmentation import normalize_crops
+from resnet50.pixels.resampling import resized_size
 from tests.preprocessing.batch_settings import STATISTICS, make_settings
 
 

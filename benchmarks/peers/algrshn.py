@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.peers.workload import MakeBatch, Workload, resized_size
+from benchmarks.peers.workload import MakeBatch, Workload
+from resnet50.pixels.resampling import resized_size
 
 
 def _make_float64(workload: Workload, prepare) -> MakeBatch:

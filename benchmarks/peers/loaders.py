@@ -113,13 +113,7 @@ def make_spdl(workload: Workload) -> MakeBatch:
         np.subtract(crop.reshape(size, -1), mean, out=rows)
         rows *= inverse_std
 
-    def make_batch(epoch: int, batch_index: int) -> np.ndarray:
-        batch = workload.empty_batch()
-        for path, out in zip(workload.batches[batch_index], batch):
-            make_image(path, out)
-        return batch
-
-    return make_batch
+    return workload.filled_by(make_image)
 
 
 def make_turboloader(workload: Workload, *, decodes_whole: bool) -> MakeBatch:
@@ -170,15 +164,9 @@ def make_turboloader(workload: Workload, *, decodes_whole: bool) -> MakeBatch:
             first_row,
             np.float32([[left - first_x, top - first_y, side, side]]),
             np.uint8([choices.is_flipped]),
-            out,
+            out[None],
             mean,
             std,
         )
 
-    def make_batch(epoch: int, batch_index: int) -> np.ndarray:
-        batch = workload.empty_batch(channels_first=True)
-        for index, path in enumerate(workload.batches[batch_index]):
-            make_image(path, batch[index : index + 1])
-        return batch
-
-    return make_batch
+    return workload.filled_by(make_image, channels_first=True)

@@ -49,13 +49,7 @@ def make_opencv(
             crop = cv2.flip(crop, 1)
         cv2.LUT(crop, table, dst=out)
 
-    def make_batch(epoch: int, batch_index: int) -> np.ndarray:
-        batch = workload.empty_batch()
-        for path, out in zip(workload.batches[batch_index], batch):
-            make_image(path, out)
-        return batch
-
-    return make_batch
+    return workload.filled_by(make_image)
 
 
 def make_albumentations(workload: Workload) -> MakeBatch:

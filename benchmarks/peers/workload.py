@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from resnet50.pixels.resampling import resized_size
 from resnet50.preprocessing.batches import BatchSettings
 
 # Makes the batch of (epoch, batch index).
@@ -41,11 +42,24 @@ class Workload(NamedTuple):
         mean, std = self.settings.statistics
         return ((np.arange(256)[:, None] / 255 - mean) / std).astype(np.float32)
 
-    def empty_batch(self, *, channels_first: bool = False) -> np.ndarray:
-        """Returns float32 [N, crop, crop, 3], or [N, 3, crop, crop]."""
+    def filled_by(
+        self, make_image: Callable[[Path, np.ndarray], None], *, channels_first=False
+    ) -> MakeBatch:
+        """Returns what makes batches, image by image.
+
+        ``make_image`` writes the crop of a file into float32 [crop, crop, 3], or
+        [3, crop, crop].
+        """
         size = self.crop_size
         shape = (3, size, size) if channels_first else (size, size, 3)
-        return np.empty((self.settings.batch_size, *shape), np.float32)
+
+        def make_batch(epoch: int, batch_index: int) -> np.ndarray:
+            batch = np.empty((self.settings.batch_size, *shape), np.float32)
+            for path, out in zip(self.batches[batch_index], batch):
+                make_image(path, out)
+            return batch
+
+        return make_batch
 
 
 class Choices(NamedTuple):
@@ -65,12 +79,6 @@ class Choices(NamedTuple):
         """
         left, top = int(self.left * self.scale), int(self.top * self.scale)
         return left, top, round(crop_size * self.scale)
-
-
-def resized_size(width: int, height: int, shorter_side: int) -> tuple[int, int]:
-    """Returns width and height after step 2."""
-    shorter = min(width, height)
-    return width * shorter_side // shorter, height * shorter_side // shorter
 
 
 def draw_choices(

@@ -20,6 +20,7 @@ import PIL
 from PIL import Image
 
 from resnet50.dataset import jpeg_regions
+from resnet50.dataset.jpeg_regions import JPEG_START, Box
 from resnet50.dataset.sources import ImageSource
 from resnet50.errors import printable_line
 
@@ -42,7 +43,7 @@ _MAX_SIDE = 2**20  # Pillow keeps a pointer for each row.
 
 # libjpeg goes through all pixels for each scan; a photograph has about 10 scans.
 _MAX_SCANNED_PIXELS = 20 * _MAX_PIXELS
-_JPEG_START, _SCAN_START = b"\xff\xd8", 0xDAFF  # the latter as <u2
+_SCAN_START = 0xDAFF  # FF DA, as <u2
 _BOMB = "could be a decompression bomb"
 
 # Wider than 8 bits per channel: Pillow's own conversion to RGB clips these at 255.
@@ -108,9 +109,6 @@ def decode_pixels(source: ImageSource) -> Image.Image | np.ndarray:
     Returns the same pixels, perhaps as uint8 [H, W, 3].
     """
     return _decode_whole(read_image(source))
-
-
-Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 
 class ImagePart(NamedTuple):
@@ -180,7 +178,7 @@ def _excess_size(width: int, height: int) -> str:
 def _excess(data: bytes, width: int, height: int) -> str:
     """Says what is dangerously large about an image; "" if nothing is."""
     excess, pixels = _excess_size(width, height), width * height
-    if not excess and data[:2] == _JPEG_START:
+    if not excess and data[:2] == JPEG_START:
         num_scans = _count_scans(data)
         if num_scans * pixels > _MAX_SCANNED_PIXELS:
             excess = f"has {num_scans:,} scans of {pixels:,} pixels: {_BOMB}"
@@ -189,7 +187,7 @@ def _excess(data: bytes, width: int, height: int) -> str:
 
 def _decode_with_simplejpeg(data: bytes) -> np.ndarray | None:
     """Decodes a JPEG file; returns None if Pillow must decode the data."""
-    if data[:2] != _JPEG_START:
+    if data[:2] != JPEG_START:
         return None
     try:
         height, width, colourspace, _ = simplejpeg.decode_jpeg_header(data)

@@ -22,7 +22,9 @@ from pathlib import Path
 
 import numpy as np
 
-_START = b"\xff\xd8"
+Box = tuple[int, int, int, int]  # left, top, right, bottom
+
+JPEG_START = b"\xff\xd8"
 _DHT, _EOI, _SOS, _DRI = 0xC4, 0xD9, 0xDA, 0xDD
 _BASELINE_FRAMES = {0xC0, 0xC1}
 # Other frames, and markers that no segment follows.
@@ -46,7 +48,7 @@ def divisible_size(data: bytes) -> tuple[int, int] | None:
 
     None: it is another file, or nvImageCodec is not usable.
     """
-    if data[:2] != _START or _decoder() is None:
+    if data[:2] != JPEG_START or _decoder() is None:
         return None
     at, size, num_components, marker = 2, None, 0, _MARKER
     while at + 4 <= len(data) and data[at] == 0xFF:
@@ -133,7 +135,7 @@ def _decoder() -> Callable[..., np.ndarray | None] | None:
     except Exception:
         return None
 
-    def decode(data: bytes, box: tuple[int, int, int, int]) -> np.ndarray | None:
+    def decode(data: bytes, box: Box) -> np.ndarray | None:
         left, top, right, bottom = box
         region = nvimgcodec.Region(top, left, bottom, right)
         stream = nvimgcodec.CodeStream(data).get_sub_code_stream(region=region)
@@ -160,11 +162,10 @@ def _null() -> int:
     return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
 
-def decode_region(data: bytes, box: tuple[int, int, int, int]) -> np.ndarray | None:
+def decode_region(data: bytes, box: Box) -> np.ndarray | None:
     """Decodes a box of a file that has a ``divisible_size``, inside this size.
 
-    The box is left, top, right, bottom. Returns uint8 [H, W, 3], RGB; None if only a
-    whole decode will do.
+    Returns uint8 [H, W, 3], RGB; None if only a whole decode will do.
     """
     left, top, right, bottom = box
     if min(right - left, bottom - top) < _MIN_SIDE:

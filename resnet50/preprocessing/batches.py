@@ -15,7 +15,6 @@ import numpy as np
 
 from resnet50.config.settings import AugmentationConfig, Config
 from resnet50.dataset.decoding import (
-    Box,
     ImagePart,
     UndecodableImageError,
     decode_part,
@@ -23,6 +22,7 @@ from resnet50.dataset.decoding import (
     decoder_versions,
 )
 from resnet50.dataset.images import Dataset, epoch_order
+from resnet50.dataset.jpeg_regions import Box
 from resnet50.dataset.sources import ImageSource
 from resnet50.errors import UserError
 from resnet50.handoff.buffer import BatchSpec, crop_size_at, has_shifts
