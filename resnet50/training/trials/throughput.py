@@ -13,10 +13,12 @@ from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer, BatchSpec, StoredBatch
 from resnet50.handoff.lost_folder import TrainerFiles
 from resnet50.handoff.manifest import write_manifest
+from resnet50.handoff.npy_file import RecycledMemory
 from resnet50.handoff.placer import Placer
 from resnet50.handoff.progress import Position, StepRange
 from resnet50.handoff.reader import Batch, BatchReader, BatchSource, ReaderSettings
 from resnet50.observer import Observer
+from resnet50.training.devices.page_locked import find_allocator
 from resnet50.training.trials.subject import Subject, seconds_of
 from resnet50.training.update.step import Training
 
@@ -67,7 +69,11 @@ def _placed(training: Training, subject: Subject, batch: tuple | Batch) -> tuple
 def measure_copy(subject: Subject, seconds: float) -> dict:
     """Seconds of a batch's copy, of a step, and of both at once by a Placer."""
     subject.set_up()
-    batch = subject.random_batch()
+    random_images, *others = subject.random_batch()
+    memory = RecycledMemory(find_allocator())
+    images = memory.empty(random_images.shape, random_images.dtype)
+    images[:] = random_images
+    batch = images, *others
 
     def copy() -> None:
         for _ in range(num_steps):
@@ -128,6 +134,7 @@ def measure_files(
             buffer.write(Position(0, index), images, labels, shifts)
         source = _RepeatedSource(buffer, spec, {})
         source.num_batches = num_files
+        source.read_into(find_allocator())
         training, arguments, num_steps = _warm_up(subject, seconds)
 
         def place(batch: Batch) -> tuple:
