@@ -6,6 +6,7 @@ waits for that.
 
 import contextlib
 import ctypes
+import weakref
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -51,8 +52,8 @@ class PageLockedMemory:
         return address.value
 
     def give_back(self, address: int) -> None:
-        """Frees memory, unless the driver has ended."""
-        with contextlib.suppress(_DriverError), self._context():
+        """Frees memory."""
+        with self._context():
             self._call("cuMemFreeHost", ctypes.c_void_p(address))
 
     @contextlib.contextmanager
@@ -80,18 +81,15 @@ class _Block:
     """A block of page-locked memory, freed with the last array that uses it."""
 
     def __init__(self, memory: PageLockedMemory, num_bytes: int):
-        self._memory = memory
-        self._address = memory.take(num_bytes)
+        address = memory.take(num_bytes)
+        # At the exit of the process the system frees it.
+        weakref.finalize(self, memory.give_back, address).atexit = False
         self.__array_interface__ = {
-            "data": (self._address, False),
+            "data": (address, False),
             "shape": (num_bytes,),
             "typestr": "|u1",
             "version": 3,
         }
-
-    def __del__(self):
-        if hasattr(self, "_address"):
-            self._memory.give_back(self._address)
 
 
 def find_allocator() -> Callable[[int], np.ndarray]:

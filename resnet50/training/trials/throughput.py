@@ -1,6 +1,7 @@
 """Trials of speed: of the step, of copies to the device, and through batch files."""
 
 import functools
+import itertools
 import math
 import resource
 import tempfile
@@ -120,7 +121,8 @@ def measure_files(
 ) -> dict:
     """Images/s through batch files, reader and placer, over those of resident ones.
 
-    The files are in a new folder in ``folder``, and are read again and again.
+    Also those of three resident batches in turn, because XLA's kernels may depend on
+    where a batch is. The files are in a new folder in ``folder``, and are read again and again.
     """
     subject.set_up()
     spec = BatchSpec(
@@ -159,10 +161,20 @@ def measure_files(
 
         run = functools.partial(_repeat, training, arguments, num_steps)
         resident = min(seconds_of(run) for _ in range(2))
+        others = [_placed(training, subject, subject.random_batch(i)) for i in (1, 2)]
+
+        def take_turns() -> None:
+            for placed in itertools.islice(
+                itertools.cycle([arguments, *others]), num_steps
+            ):
+                training.step(*placed)
+
+        in_turn = min(seconds_of(take_turns) for _ in range(2))
         from_files = min(seconds_of(train) for _ in range(2))
     images = num_steps * subject.batch_size
     return {
         "resident_images_per_second": images / resident,
+        "in_turn_images_per_second": images / in_turn,
         "file_images_per_second": images / from_files,
         "ratio": resident / from_files,
         "batch_file_bytes": spec.batch_bytes,

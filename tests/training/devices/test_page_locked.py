@@ -5,6 +5,8 @@ No driver is needed: a double of it counts contexts and blocks.
 
 import ctypes
 import gc
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -93,6 +95,18 @@ def test_a_batch_is_read_into_it_again_and_again():
         images[:] = 1
         del images
     assert len(driver.blocks) == 1
+
+
+def test_at_the_exit_of_the_process_nothing_is_freed_by_hand():
+    program = (
+        "from tests.training.devices.test_page_locked import Driver, PageLockedMemory\n"
+        "driver = Driver()\n"
+        "driver.cuMemFreeHost = lambda address: print('freed')\n"
+        "array = PageLockedMemory(0, driver).allocate(1000)\n"
+    )
+    words = [sys.executable, "-c", program]
+    child = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert (child.stdout, "Exception" in child.stderr) == ("", False)
 
 
 def test_without_a_gpu_memory_is_as_usual():
