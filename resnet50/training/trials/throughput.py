@@ -122,7 +122,8 @@ def measure_files(
     """Images/s through batch files, reader and placer, over those of resident ones.
 
     Also those of three resident batches in turn, because XLA's kernels may depend on
-    where a batch is. The files are in a new folder in ``folder``, and are read again and again.
+    where a batch is. The files are in a new folder in ``folder``, and are read again
+    and again.
     """
     subject.set_up()
     spec = BatchSpec(
