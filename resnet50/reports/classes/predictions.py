@@ -168,9 +168,11 @@ def _read_outcomes(
         for column, kind, field in zip(columns, kinds, outcomes):
             try:
                 field[index] = kind(row[column])
-            except (KeyError, ValueError):
+            except (KeyError, ValueError) as error:
+                why = f", not in {CLASSES_FILE}" if isinstance(error, KeyError) else ""
                 raise TableError(
-                    f"{path}, row {index + 1}: {column} is {row[column]!r} ({remedy})"
+                    f"{path}, row {index + 1}: {column} is {row[column]!r}{why} "
+                    f"({remedy})"
                 ) from None
     is_odd = (outcomes.ranks == 1) & (outcomes.predicted != outcomes.labels)
     if is_odd.any():
