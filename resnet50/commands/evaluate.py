@@ -9,6 +9,7 @@ and confusion.csv. With --wait it can run beside a training, on another GPU.
 """
 
 import argparse
+import shlex
 
 from resnet50 import command_line
 from resnet50.config.settings import ConfigError
@@ -118,3 +119,5 @@ def main() -> None:
             print(result.line(), flush=True)
             for path, reason in result.accuracy.unreadable:
                 say(printable_line(f"{path}: unreadable, does not count: {reason}"))
+    plot = command_line.command_for("-m resnet50 plot", args, classes=None)
+    say(f"to see what it confuses: {plot} {shlex.quote(args.run_folder)}")

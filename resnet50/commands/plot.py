@@ -24,6 +24,7 @@ from PIL import Image
 
 from resnet50 import command_line
 from resnet50.atomic_io import atomic_file
+from resnet50.dataset.images import Dataset
 from resnet50.dataset.listing import open_training_set, open_validation_set
 from resnet50.errors import UserError, printable_line
 from resnet50.preprocessing.batches import BatchSettings
@@ -148,6 +149,18 @@ class Plot:
         return [path.stat().st_mtime for path in paths if path.exists()]
 
 
+def open_pictures(
+    args: argparse.Namespace, class_names: tuple[str, ...]
+) -> tuple[Dataset | None, str]:
+    """Opens the validation images of config.txt, or says why that is impossible."""
+    try:
+        settings = command_line.load_config(args)
+        folder = settings.train.buffer_folder
+        return open_validation_set(settings.dataset, class_names, folder, say), ""
+    except UserError as error:
+        return None, f"no pictures of the mistakes: {error}"
+
+
 def draw_classes(args: argparse.Namespace) -> Path:
     """Writes the page of --classes, and returns its path.
 
@@ -160,34 +173,30 @@ def draw_classes(args: argparse.Namespace) -> Path:
         raise PlotError("--classes: takes one run, without --follow and --tensorboard")
     with needing("matplotlib", "plots"):
         from resnet50.reports.classes.class_page import build_class_page
-    folder, flags = find_run(args.runs[0], args), {}
-    if args.epoch is not None:
-        flags = {"epoch_start": args.epoch, "epoch_end": args.epoch + 1}
-        flags = flags if args.epoch >= 0 else {"imported": None}
+    folder, epoch, flags, ending = find_run(args.runs[0], args), args.epoch, {}, ""
+    if epoch is not None:
+        flags = {"epoch_start": epoch, "epoch_end": epoch + 1}
+        flags, ending = flags if epoch >= 0 else {"imported": None}, f"_{epoch}"
+    name = folder.absolute().name
     evaluate = command_line.command_for(
-        "-m resnet50 evaluate", args, run_folder=folder.absolute().name, **flags
+        "-m resnet50 evaluate", args, run_folder=name, **flags
     )
-    predictions = read_predictions(folder, args.epoch, f"`{evaluate}` writes it")
-    dataset, note = None, ""
-    try:
-        config = command_line.load_config(args)
-        index_folder, names = config.train.buffer_folder, predictions.class_names
-        dataset = open_validation_set(config.dataset, names, index_folder, say)
-    except UserError as error:
-        note = f"no pictures of the mistakes: {error}"
-        say(note)
+    predictions = read_predictions(folder, epoch, f"`{evaluate}` writes it")
+    dataset, note = open_pictures(args, predictions.class_names)
     mistakes = collect_mistakes(predictions, dataset)
-    for mistake in mistakes:
-        if mistake.reason:
-            name = predictions.image_names[mistake.index]
-            say(printable_line(f"no picture of {name}: {mistake.reason}"))
-    page = build_class_page(folder.absolute().name, predictions, mistakes, note)
-    ending = "" if args.epoch is None else f"_{args.epoch}"
+    lines = [
+        f"no picture of {predictions.image_names[mistake.index]}: {mistake.reason}"
+        for mistake in mistakes
+        if mistake.reason
+    ]
+    for line in [note, *lines] if note else lines:
+        say(printable_line(line))
     path = folder / f"classes{ending}.html"
     if args.output:
         path = Path(f"{args.output.removesuffix('.html')}.html")
     try:
         with atomic_file(path) as file:
+            page = build_class_page(name, predictions, mistakes, note)
             file.write(page.encode())
     except OSError as error:
         raise PlotError(f"{path}: cannot be written: {error} (see --output)") from None

@@ -168,11 +168,14 @@ def _read_outcomes(
         for column, kind, field in zip(columns, kinds, outcomes):
             try:
                 field[index] = kind(row[column])
-            except (KeyError, ValueError) as error:
-                why = f", not in {CLASSES_FILE}" if isinstance(error, KeyError) else ""
+            except KeyError:
                 raise TableError(
-                    f"{path}, row {index + 1}: {column} is {row[column]!r}{why} "
-                    f"({remedy})"
+                    f"{path}, row {index + 1}: {column} is {row[column]!r}, not in "
+                    f"{CLASSES_FILE} ({remedy})"
+                ) from None
+            except ValueError:
+                raise TableError(
+                    f"{path}, row {index + 1}: {column} is {row[column]!r} ({remedy})"
                 ) from None
     is_odd = (outcomes.ranks == 1) & (outcomes.predicted != outcomes.labels)
     if is_odd.any():
