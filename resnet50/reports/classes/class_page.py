@@ -53,7 +53,12 @@ figure img, figure .none { aspect-ratio: 1; background: #eee; box-sizing: border
 figure .none { padding: .6rem; }
 figcaption div { font-size: .9rem; margin-top: .2rem; }
 figcaption small { font-weight: normal; }
-@media (max-width: 600px) { th, td { padding: .15rem .3rem; } }
+@media (max-width: 600px) {
+  th, td { padding: .15rem .3rem; }
+  table.matrix { font-size: .75rem; }
+  .matrix th, .matrix td { min-width: .9rem; padding: .1rem; }
+  .matrix tbody th span { max-width: 5.5rem; }
+}
 """
 
 
@@ -230,12 +235,13 @@ class _ClassPage:
         outcomes, index = self._predictions.outcomes, mistake.index
         label, predicted = outcomes.labels[index], outcomes.predicted[index]
         name = html.escape(self._predictions.image_names[index])
+        picture = ""
         if mistake.picture:
             data = base64.b64encode(mistake.picture).decode()
             alt = html.escape(f"A validation image of {self._titles[label]}")
             picture = f'<img alt="{alt}" src="data:image/jpeg;base64,{data}">'
-        else:
-            reason = html.escape(mistake.reason) or "no picture"
+        elif mistake.reason:
+            reason = html.escape(mistake.reason)
             picture = f'<div class="none"><small>{reason}</small></div>'
         return (
             f"<figure>{picture}<figcaption>"
