@@ -102,8 +102,8 @@ class Evaluator:
         """
         logs = self._mean_logs(images)
         true = tf.gather(logs, labels, axis=1, batch_dims=1)
-        # Not logs > true: among outputs that are not numbers, no class has rank 1.
-        is_above = tf.logical_not(logs <= true[:, None])
+        # Among outputs that are no numbers, no class has rank 1.
+        is_above = (logs > true[:, None]) | tf.math.is_nan(true)[:, None]
         ranks = 1 + tf.reduce_sum(tf.cast(is_above, tf.int32), axis=1)
         best = tf.argmax(logs, axis=1, output_type=tf.int32)
         predicted = tf.where(ranks == 1, labels, best)  # Even if others are equal.

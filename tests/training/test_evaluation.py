@@ -116,6 +116,15 @@ def test_unreadable_images_are_named_and_do_not_count(tmp_path):
     assert "no image" in reason
 
 
+def test_a_network_without_numbers_is_never_right(tmp_path):
+    dataset = make_images(tmp_path, ["blue", "red"], [RED, BLUE])
+    subject = evaluator(1, 2)
+    subject._model = lambda images, is_training: np.nan * images[:, 0, 0]
+    accuracy = subject.evaluate(dataset, lambda n: None)
+    assert (accuracy.top1, accuracy.top5, accuracy.num_images) == (0, 0, 2)
+    assert accuracy.outcomes.ranks.tolist() == [4, 4]
+
+
 def test_predictions_are_what_the_accuracy_counts(tmp_path):
     """Unreadable images have a reason instead."""
     names = ["blue", "blue", "green", "green", "red"]

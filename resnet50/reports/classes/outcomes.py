@@ -83,6 +83,7 @@ def surest_mistakes(outcomes: Outcomes, most: int) -> list[int]:
     Of equal ones, that with the least probability of the true class comes first.
     """
     wrong = np.flatnonzero(outcomes.is_wrong)
-    sure = np.nan_to_num(outcomes.probabilities[wrong])
-    order = np.lexsort((outcomes.label_probabilities[wrong], -sure))
+    # Sorting puts what is no number last.
+    keys = outcomes.label_probabilities[wrong], -outcomes.probabilities[wrong]
+    order = np.lexsort(keys)
     return wrong[order[:most]].tolist()

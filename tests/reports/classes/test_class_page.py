@@ -117,9 +117,17 @@ def test_accuracies_pairs_and_matrix_by_hand(tmp_path):
 
 def test_the_distribution_of_many_classes_by_hand(tmp_path):
     make_predictions(tmp_path, 50)
+    outcomes = read_predictions(tmp_path, None, "").outcomes
+    predicted, ranks = outcomes.predicted, outcomes.ranks
+    predicted[:8], ranks[:8] = outcomes.labels[:8], 1  # 2 classes have 100 %,
+    predicted[8:12], ranks[8:12] = 0, 2  # 1 has 0 %, and the others have 75 %.
+    classes = [f"class_{label:03d}" for label in range(50)]
+    dataset = make_dataset(outcomes.labels.tolist(), classes)
+    evaluated, words = Evaluated(7, 1, "trained"), tuple(classes)
+    write_predictions(tmp_path, evaluated, dataset, words, outcomes, is_kept=False)
     page = build(tmp_path)
     counts = [row[1] for row in table_rows(page, "Accuracy by class")]
-    assert counts == ["0"] * 7 + ["50", "0", "0"]  # All have 75 %.
+    assert counts == ["1", "0", "0", "0", "0", "0", "0", "47", "0", "2"]
     assert "between 75.0% and 75.0%; the median is 75.0%." in page
 
 

@@ -20,6 +20,14 @@ def test_counts_by_hand():
     assert confusion.wrong_pairs == [(0, 1, 2), (1, 0, 1), (2, 3, 1)]
 
 
+def test_among_outputs_that_are_no_numbers_nothing_is_right():
+    outcomes = make_outcomes([0, 1], [0, 0], [np.nan, np.nan])
+    outcomes.ranks[:] = 3  # One more than there are classes.
+    confusion = count_confusion(outcomes, 2)
+    assert confusion.num_images.tolist() == [1, 1]
+    assert confusion.num_right.tolist() == confusion.num_top5.tolist() == [0, 0]
+
+
 def test_counts_of_many_classes_add_up_to_the_accuracy():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 1000, 5000).astype(np.int32)
