@@ -29,7 +29,11 @@ from resnet50.dataset.listing import open_training_set, open_validation_set
 from resnet50.errors import UserError, printable_line
 from resnet50.preprocessing.batches import BatchSettings
 from resnet50.reports.classes.mistakes import collect_mistakes
-from resnet50.reports.classes.predictions import PREDICTIONS_FILE, read_predictions
+from resnet50.reports.classes.predictions import (
+    IMPORTED_EPOCH,
+    PREDICTIONS_FILE,
+    read_predictions,
+)
 from resnet50.reports.curves import RunError, RunRecord, distinguish, read_run
 from resnet50.reports.previews import first_batch_sheet
 from resnet50.reports.tables import EVALUATION_FILE, METRICS_FILE
@@ -173,10 +177,13 @@ def draw_classes(args: argparse.Namespace) -> Path:
         raise PlotError("--classes: takes one run, without --follow and --tensorboard")
     with needing("matplotlib", "plots"):
         from resnet50.reports.classes.class_page import build_class_page
-    folder, epoch, flags, ending = find_run(args.runs[0], args), args.epoch, {}, ""
+    folder, epoch = find_run(args.runs[0], args), args.epoch
+    flags, file_name = {}, "classes.html"
     if epoch is not None:
         flags = {"epoch_start": epoch, "epoch_end": epoch + 1}
-        flags, ending = flags if epoch >= 0 else {"imported": None}, f"_{epoch}"
+        file_name = f"classes_{epoch}.html"
+    if epoch == IMPORTED_EPOCH:
+        flags = {"imported": None}
     name = folder.absolute().name
     evaluate = command_line.command_for(
         "-m resnet50 evaluate", args, run_folder=name, **flags
@@ -191,7 +198,7 @@ def draw_classes(args: argparse.Namespace) -> Path:
     ]
     for line in [note, *lines] if note else lines:
         say(printable_line(line))
-    path = folder / f"classes{ending}.html"
+    path = folder / file_name
     if args.output:
         path = Path(f"{args.output.removesuffix('.html')}.html")
     try:
@@ -209,8 +216,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="name or folder")
     parser.add_argument(
         "--output",
-        help="path of both files without .png and .html; default: curves in the run's "
-        "folder, or comparison next to the first of several",
+        help="path of the files without .png and .html; default: curves or classes in "
+        "the run's folder, or comparison next to the first of several",
     )
     parser.add_argument(
         "--tensorboard", action="store_true", help="write event files too"

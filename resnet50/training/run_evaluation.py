@@ -12,7 +12,11 @@ from resnet50.dataset.images import Dataset
 from resnet50.handoff.progress import Position
 from resnet50.network.model import ResNet50
 from resnet50.observer import Observer
-from resnet50.reports.classes.predictions import Evaluated, write_predictions
+from resnet50.reports.classes.predictions import (
+    IMPORTED_EPOCH,
+    Evaluated,
+    write_predictions,
+)
 from resnet50.reports.tables import EVALUATION_FILE, TableError, record_evaluation
 from resnet50.training.checkpoint import load_model
 from resnet50.training.checkpoint_folders import checkpoint_path, list_checkpoints
@@ -22,8 +26,7 @@ from resnet50.training.evaluation import Accuracy, Evaluator
 
 _POLL_SECONDS = 1.0
 
-# The epoch of imported weights in evaluation.csv: the one before epoch 0.
-IMPORTED = range(-1, 0)
+IMPORTED = range(IMPORTED_EPOCH, IMPORTED_EPOCH + 1)
 
 
 class EvaluationRequest(NamedTuple):

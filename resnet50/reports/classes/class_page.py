@@ -14,7 +14,11 @@ import numpy as np
 from resnet50.errors import printable_line
 from resnet50.reports.classes.mistakes import Mistake
 from resnet50.reports.classes.outcomes import count_confusion
-from resnet50.reports.classes.predictions import PREDICTIONS_FILE, Predictions
+from resnet50.reports.classes.predictions import (
+    IMPORTED_EPOCH,
+    PREDICTIONS_FILE,
+    Predictions,
+)
 from resnet50.reports.page import html_document
 
 # With more classes there is no matrix, and only the worst have bars; with many, the
@@ -116,7 +120,11 @@ class _ClassPage:
     def summary(self) -> str:
         """What was evaluated, and the accuracy over all images."""
         epoch, crops, weights = self._predictions.evaluated
-        what = "Imported weights" if epoch < 0 else f"Epoch {epoch}, {weights} weights"
+        what = (
+            "Imported weights"
+            if epoch == IMPORTED_EPOCH
+            else f"Epoch {epoch}, {weights} weights"
+        )
         total, right, top5 = (int(counts.sum()) for counts in self._confusion[:3])
         lines = [
             f"{what}, {crops} {'crop' if crops == 1 else 'crops'} per image: "

@@ -27,6 +27,9 @@ from resnet50.reports.tables import TableError, write_table
 PREDICTIONS_FILE = "predictions.csv"
 CLASSES_FILE, CONFUSION_FILE = "classes.csv", "confusion.csv"
 
+# The epoch of imported weights: the one before epoch 0.
+IMPORTED_EPOCH = -1
+
 # The columns of predictions.csv with the arrays of Outcomes.
 _OUTCOME = ("label", "predicted", "rank", "probability", "label_probability")
 
@@ -34,7 +37,7 @@ _OUTCOME = ("label", "predicted", "rank", "probability", "label_probability")
 class Evaluated(NamedTuple):
     """Which weights were evaluated, and how."""
 
-    epoch: int  # -1: imported weights
+    epoch: int  # or IMPORTED_EPOCH
     crops: int  # per image
     weights: str  # one of tables.WEIGHTS
 
