@@ -35,7 +35,7 @@ small { color: #555; overflow-wrap: anywhere; }
 td { vertical-align: top; }
 td.text, th.text { min-width: 6rem; overflow-wrap: anywhere; text-align: left; }
 td.bar, th.bar { min-width: 5.5rem; text-align: left; width: 18rem; }
-td.number, th.number { white-space: nowrap; }
+td.bar small, td.number, th.number { white-space: nowrap; }
 td.bar div { background: #0072B2; height: .5rem; }
 table.matrix { border-collapse: separate; border-spacing: 1px; font-size: .85rem; }
 .matrix th, .matrix td { border: 0; min-width: 0; padding: .1rem .3rem; }
@@ -46,8 +46,8 @@ table.dense { font-size: .7rem; }
 .matrix th span { display: block; overflow: hidden; text-overflow: ellipsis;
                   white-space: nowrap; }
 .matrix tbody th { background: #fff; left: 0; position: sticky; text-align: right; }
-.matrix tbody th span { max-width: 7.5rem; }
-.matrix thead th span { margin: 0 auto; max-height: 8rem; transform: rotate(180deg);
+.matrix tbody th span { max-width: 8rem; }
+.matrix thead th span { margin: 0 auto; max-height: 9rem; transform: rotate(180deg);
                         writing-mode: vertical-rl; }
 .pictures { display: grid; gap: 1rem; margin: .8rem 0;
             grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); }
@@ -59,6 +59,7 @@ figcaption div { font-size: .9rem; margin-top: .2rem; }
 figcaption small { font-weight: normal; }
 @media (max-width: 600px) {
   th, td { padding: .15rem .3rem; }
+  td.bar, th.bar { width: auto; }
   table.matrix { font-size: .75rem; }
   .matrix th, .matrix td { min-width: .9rem; padding: .1rem; }
   .matrix tbody th span { max-width: 5.5rem; }
