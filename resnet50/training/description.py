@@ -46,6 +46,7 @@ def describe(config: Config, dataset: Dataset) -> dict:
         "tf32": config.train.tf32,
         "xla": config.train.xla,
         "accumulate_batches": config.train.accumulate_batches,
+        "trainable": config.model.trainable,
     }
 
 
@@ -74,7 +75,9 @@ class Rule(NamedTuple):
     require: Callable[[Path, str, Any, Any], None] | None = _require_equal
     only_inside_epochs: bool = False  # for checkpoints inside an epoch
     is_optional: bool = False  # the oldest checkpoints lack the key
+    absent: Any = None  # what it was where a checkpoint lacks it
     changes_variables: bool = False  # another value needs other variables
+    changes_optimizer: bool = False  # some of them are the optimizer's
 
 
 RULES = {
@@ -90,6 +93,12 @@ RULES = {
     "tf32": Rule(require=None),
     "xla": Rule(require=None),
     "accumulate_batches": Rule(only_inside_epochs=True, changes_variables=True),
+    "trainable": Rule(
+        only_inside_epochs=True,
+        absent="all",
+        changes_variables=True,
+        changes_optimizer=True,
+    ),
 }
 
 
@@ -122,13 +131,16 @@ def require_agreement(
         is_missing = rule.is_optional and key not in theirs
         is_free = rule.only_inside_epochs and not is_inside_epoch
         if rule.require and not is_missing and not is_free:
-            rule.require(path, key, theirs.get(key), value)
+            rule.require(path, key, theirs.get(key, rule.absent), value)
 
 
-def has_same_variables(theirs: dict, ours: dict) -> bool:
-    """Whether two trainings that agree between epochs have the same variables."""
+def has_same_variables(theirs: dict, ours: dict, *, of_optimizer: bool = False) -> bool:
+    """Whether two trainings that agree between epochs have the same variables.
+
+    With of_optimizer: whether their optimizers have the same ones.
+    """
     return all(
-        theirs.get(key) == ours.get(key)
+        theirs.get(key, rule.absent) == ours.get(key, rule.absent)
         for key, rule in RULES.items()
-        if rule.changes_variables
+        if (rule.changes_optimizer if of_optimizer else rule.changes_variables)
     )

@@ -134,7 +134,7 @@ def restore(
     candidates = _candidates(run_folder, epoch_start)
     for found in candidates:
         try:
-            checkpoint.load(training, found, description)
+            is_optimizer_loaded = checkpoint.load(training, found, description)
             break
         except checkpoint.DamagedCheckpointError as error:
             if found == candidates[-1]:
@@ -143,6 +143,11 @@ def restore(
     else:
         return Position(0, 0)
     notify(f"{found.path}: resumed; next is {found.position}")
+    if not is_optimizer_loaded:
+        notify(
+            f"{found.path}: was trained with another [model] trainable; the velocities "
+            "start at 0"
+        )
     later = [c for c in list_checkpoints(run_folder) if c.position > found.position]
     if later:
         folder = folders.set_aside(run_folder, later)

@@ -26,6 +26,10 @@ class TinyNetwork(tf.Module):
     def kernels(self):
         return (self.kernel,)
 
+    @property
+    def moving_statistics(self):
+        return (self.moving_mean,)
+
     def __call__(self, images, is_training, limits=None):
         colours = tf.reduce_mean(tf.cast(images, tf.float32), [1, 2])
         if is_training:
@@ -56,7 +60,11 @@ SHALLOW_STAGES = (Stage(num_blocks=1, channels=4, stride=1), Stage(1, 8, 2))
 
 
 def create_shallow_training(
-    normalization="batch_norm", replicas=ONE_DEVICE, is_synchronized=False, **settings
+    normalization="batch_norm",
+    replicas=ONE_DEVICE,
+    is_synchronized=False,
+    trainable="all",
+    **settings,
 ) -> Training:
     """Creates a Training of a ResNet of two blocks and three classes.
 
@@ -66,6 +74,7 @@ def create_shallow_training(
         normalization: The key of [model].
         replicas: See Training.
         is_synchronized: synchronized_batch_norm of [model].
+        trainable: The key of [model].
         settings: Keys of [train] that differ from config.txt as shipped.
     """
     skip_where_hidden(settings.get("precision", "float32"))
@@ -73,6 +82,7 @@ def create_shallow_training(
         SETTINGS.model,
         normalization=normalization,
         synchronized_batch_norm=is_synchronized,
+        trainable=trainable,
     )
     train = dataclasses.replace(SETTINGS.train, **settings)
     return create_training(3, model, train, STATISTICS, replicas, SHALLOW_STAGES)
