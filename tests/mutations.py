@@ -321,7 +321,7 @@ MUTATIONS = (
     Mutation(
         "the learning rate in the velocity",
         OPTIMIZER,
-        "lr=learning_rate,\n                grad=gradient,",
+        "lr=rates[factor],\n                grad=gradient,",
         "lr=1.0,\n                grad=learning_rate * gradient,",
         _OPTIMIZER,
     ),

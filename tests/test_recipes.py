@@ -191,11 +191,14 @@ def test_the_advice_for_a_large_card_trains_the_same(name):
 
 def test_fine_tuning_starts_from_published_weights():
     config = read_config(FINE_TUNING)
-    assert PUBLISHED == Origin(
-        config.model.variant,
-        config.model.epsilon,
-        config.dataset.channel_mean,
-        config.dataset.channel_std,
+    assert (
+        Origin(
+            config.model.variant,
+            config.model.epsilon,
+            config.dataset.channel_mean,
+            config.dataset.channel_std,
+        )
+        == PUBLISHED
     )
     assert config.train.nesterov and config.train.schedule == "cosine"
     assert config.train.backbone_rate_factor == 0.1  # "a tenth"
