@@ -32,7 +32,7 @@ _SOURCE = {
     "train": {
         "buffer_size": 40,
         "batch_size": 16,
-        "epochs": 16,
+        "epochs": 6,
         "learning_rate": 0.04,
         "schedule": "cosine",
         "warmup_epochs": 1,
@@ -42,7 +42,7 @@ _SOURCE = {
 
 # For each training from random weights, its learning rate; None is that of init.
 _FROM_RANDOM = {"random": None, "random, rate * 4": 0.0125}
-_FINE_TUNED = ("classifier", "stage4", "stage3", "all")
+_FINE_TUNED = ("classifier", "all")
 
 
 def _run(*words: object) -> None:
