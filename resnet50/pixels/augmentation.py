@@ -103,44 +103,18 @@ def normalization_table(statistics: ChannelStatistics) -> np.ndarray:
     return (levels - mean) / np.asarray(statistics.std)[:, None]
 
 
-# Relative size of values beside the diagonal; far below a float64's last bit.
-_NEGLIGIBLE = 1e-18
-
-
 def principal_axes(
     matrix: Sequence[Sequence[float]],
 ) -> list[tuple[float, list[float]]]:
     """Eigenvalues of a symmetric 3 x 3 matrix, ascending, each with its eigenvector.
 
-    Jacobi's rotations (Golub and Van Loan, section 8.5), using only + - * / and square
-    roots, which every processor rounds alike. LAPACK's last bits depend on the
-    processor, and would change a batch's bytes for one crop in millions.
+    LAPACK's last bits depend on the processor, and would change a batch's bytes for one
+    crop in millions.
     """
     (xx, xy, xz), (_, yy, yz), (_, _, zz) = matrix
-    diagonal = [xx, yy, zz]
-    others = [yz, xz, xy]  # Each at the index of the axis that it does not involve.
+    diagonal, others = [xx, yy, zz], [yz, xz, xy]
     axes = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
-    negligible = _NEGLIGIBLE**2 * (xx * xx + yy * yy + zz * zz)
-    while sum(value * value for value in others) > negligible:
-        for p, q, rest in (0, 1, 2), (0, 2, 1), (1, 2, 0):
-            value = others[rest]
-            if not value:
-                continue
-            # Tangent, cosine and sine of the angle that turns this value into 0.
-            theta = (diagonal[q] - diagonal[p]) / (2 * value)
-            tangent = 1 / (abs(theta) + math.sqrt(theta * theta + 1))
-            tangent = math.copysign(tangent, theta)
-            cosine = 1 / math.sqrt(tangent * tangent + 1)
-            sine = tangent * cosine
-            diagonal[p] -= tangent * value
-            diagonal[q] += tangent * value
-            of_p, of_q = others[q], others[p]
-            others[rest] = 0.0
-            others[q] = cosine * of_p - sine * of_q
-            others[p] = sine * of_p + cosine * of_q
-            pairs = list(zip(axes[p], axes[q]))
-            axes[p] = [cosine * a - sine * b for a, b in pairs]
-            axes[q] = [sine * a + cosine * b for a, b in pairs]
+    resampling.pixel_loops().diagonalize(diagonal, others, axes)
     return sorted(zip(diagonal, axes))
 
 
