@@ -66,7 +66,7 @@ OPTIMIZER = "resnet50/training/update/optimizer.py"
 ACCUMULATION = "resnet50/training/update/accumulation.py"
 LOSS_SCALE = "resnet50/training/update/loss_scale.py"
 AVERAGING = "resnet50/training/update/averaging.py"
-MIXUP = "resnet50/training/update/mixup.py"
+MIXING = "resnet50/training/update/mixing.py"
 SCHEDULES = "resnet50/training/update/schedules.py"
 AUGMENTATION = "resnet50/pixels/augmentation.py"
 INPUTS = "resnet50/network/layers.py"
@@ -300,8 +300,8 @@ MUTATIONS = (
     Mutation(
         "no l2 penalty in the loss that is reported",
         STEP,
-        "loss = forward.cross_entropy + penalty.loss",
-        "loss = forward.cross_entropy",
+        "loss = forward.loss + penalty.loss",
+        "loss = forward.loss",
         ("training/update/test_step.py::test_the_returned_loss_has_the_l2_penalty",),
     ),
     Mutation(
@@ -349,19 +349,19 @@ MUTATIONS = (
     Mutation(
         "mixup's shares of the loss exchanged",
         LOSS,
-        "mixing_share * loss + (1 - mixing_share) * other",
-        "mixing_share * other + (1 - mixing_share) * loss",
+        "own_share * targets + (1 - own_share) * partners(targets)",
+        "own_share * partners(targets) + (1 - own_share) * targets",
         (
             "training/update/test_loss.py::test_loss_and_gradient_of_a_blended_label_by_hand",
         ),
     ),
     Mutation(
         "mixup in float16",
-        MIXUP,
+        MIXING,
         "images = tf.cast(images, tf.float32)",
-        "share = tf.cast(share, images.dtype)",
+        "mix = mix._replace(share=tf.cast(mix.share, images.dtype))",
         (
-            "training/update/test_mixup.py::test_each_image_is_blended_with_the_one_before_it",
+            "training/update/test_mixing.py::test_each_image_is_blended_with_the_one_before_it",
         ),
     ),
     Mutation(

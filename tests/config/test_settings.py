@@ -383,6 +383,38 @@ FAULTS = [
         "[train] mixup_alpha = 101 (must be at most 100)",
     ),
     (
+        "cutmix_alpha = 0.0",
+        "cutmix_alpha = -1",
+        "[train] cutmix_alpha = -1 (must be at least 0)",
+    ),
+    (
+        'loss = "cross_entropy"',
+        'loss = "bce"',
+        '[train] loss = "bce" (must be one of cross_entropy, binary_cross_entropy)',
+    ),
+    (
+        "target_threshold = 1.0",
+        "target_threshold = 1.5",
+        "[train] target_threshold = 1.5 (must be at most 1)",
+    ),
+    (
+        'optimizer = "sgd"',
+        'optimizer = "adam"',
+        '[train] optimizer = "adam" (must be one of sgd, lamb)',
+    ),
+    (
+        'optimizer = "sgd"',
+        'optimizer = "lamb"',
+        '[train] l2_penalty = 0.0001 (must be 0 if optimizer is "lamb" (use '
+        "weight_decay))",
+    ),
+    (
+        "weight_decay = 0.0",
+        "weight_decay = 0.02",
+        '[train] weight_decay = 0.02 (must be 0 if optimizer is "sgd" (use '
+        "l2_penalty))",
+    ),
+    (
         "weight_average_decay = 0.0",
         "weight_average_decay = 1",
         "[train] weight_average_decay = 1 (must be below 1)",

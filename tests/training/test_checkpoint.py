@@ -539,6 +539,16 @@ def test_a_rule_says_when_a_key_must_agree(key, is_inside_epoch):
             compare()
 
 
+def test_a_checkpoint_without_an_optimizer_s_name_is_of_sgd():
+    def compare(ours):
+        path, ours = Path("run/0"), {"optimizer": ours}
+        description.require_agreement(path, {}, ours, is_inside_epoch=False)
+
+    compare("sgd")
+    with pytest.raises(CheckpointError, match="optimizer = sgd, here it is lamb"):
+        compare("lamb")
+
+
 @pytest.mark.parametrize("name", ["/dev/zero", "../0/state.json", "pipe", ""])
 def test_only_files_of_the_checkpoint_are_read(saved, name):
     """A device never ends, and opening a pipe would block."""

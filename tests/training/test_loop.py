@@ -32,7 +32,7 @@ from resnet50.training.devices.meeting import Cluster
 from resnet50.training.loop import Loop, LossError, place
 from resnet50.training.run_files import Run
 from resnet50.training.training_observer import TrainingObserver
-from resnet50.training.update.mixup import mixing_share_at
+from resnet50.training.update.mixing import Mix, mix_at
 from resnet50.training.update.schedules import PerStepNumbers
 from tests.doubles import NoFiles, RecordingObserver
 from tests.processes import in_own_process
@@ -180,6 +180,16 @@ def test_checkpoints_inside_an_epoch_are_saved_by_the_clock(folder):
         {},
         {"precision": "float16"},
         {"mixup_alpha": 0.2, "weight_average_decay": 0.9},
+        {
+            "precision": "float16",
+            "optimizer": "lamb",
+            "l2_penalty": 0.0,
+            "weight_decay": 0.02,
+            "loss": "binary_cross_entropy",
+            "target_threshold": 0.2,
+            "mixup_alpha": 0.1,
+            "cutmix_alpha": 1.0,
+        },
         {
             "precision": "float16",
             "mixup_alpha": 0.2,
@@ -643,13 +653,13 @@ def test_learning_rates_follow_the_epochs_of_config_txt():
     assert numbers.learning_rate(20) == base
     assert numbers.learning_rate(299) == base
     assert numbers.learning_rate(300) == pytest.approx(base / 10)
-    assert numbers.at(20) == (base, 1, 0, 1)
+    assert numbers.at(20) == (base, 1, 0, *Mix())
 
 
-def test_only_mixup_has_a_share_for_each_step():
-    plain = PerStepNumbers(SETTINGS.train, SETTINGS.batch_renorm, 10)
-    assert plain.at(3).mixing_share == 1
-    mixup = dataclasses.replace(SETTINGS.train, mixup_alpha=0.2)
-    mixing = PerStepNumbers(mixup, SETTINGS.batch_renorm, 10)
-    expected = mixing_share_at(3, seed=SETTINGS.train.seed, alpha=0.2)
-    assert mixing.at(3).mixing_share == expected
+@pytest.mark.parametrize("alphas", [(0, 0), (0.2, 0), (0, 1.0), (0.2, 1.0)])
+def test_only_mixup_and_cutmix_have_a_draw_for_each_step(alphas):
+    keys = dict(zip(("mixup_alpha", "cutmix_alpha"), alphas))
+    train = dataclasses.replace(SETTINGS.train, **keys)
+    numbers = PerStepNumbers(train, SETTINGS.batch_renorm, 10)
+    expected = mix_at(3, seed=train.seed, **keys) if any(alphas) else Mix()
+    assert numbers.at(3).mix == expected

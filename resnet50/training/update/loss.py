@@ -1,11 +1,12 @@
-"""The loss: cross-entropy, with mixup that of two labels, and the l2 penalty."""
+"""The loss: cross-entropy or binary cross-entropy, and the l2 penalty."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from resnet50.training.update.mixup import partners
+from resnet50.config.settings import TrainConfig
+from resnet50.training.update.mixing import partners
 from resnet50.training.vectors import join, split_like
 
 
@@ -14,37 +15,65 @@ class ForwardPass(NamedTuple):
 
     logits: tf.Tensor  # float32 [N, K]
     labels: tf.Tensor  # int32 [N], for top-1 and top-5
-    cross_entropy: tf.Tensor  # float32 scalar, the mean over the images
+    loss: tf.Tensor  # float32 scalar, the mean over the images, without l2 penalty
 
 
-def cross_entropy(
-    logits: tf.Tensor, labels: tf.Tensor, label_smoothing: float
+def label_targets(
+    labels: tf.Tensor,
+    num_classes: int,
+    label_smoothing: float,
+    own_share: tf.Tensor | None = None,
 ) -> tf.Tensor:
-    """Returns the mean cross-entropy of softmax(logits) against smoothed labels.
+    """Returns the target of each class, float32 [N, K], from labels, int32 [N].
 
     Szegedy et al. 2015, section 7: the target is 1 - label_smoothing for the label plus
-    label_smoothing / K for each of the K classes.
-
-    Maps logits, float32 [N, K], and labels, int32 [N], to a float32 scalar.
+    label_smoothing / K for each of the K classes. Of mixed images, own_share is the
+    share of the own label, a scalar; the rest is for the partner's.
     """
-    num_classes = logits.shape[-1]
     spread = label_smoothing / num_classes
     targets = tf.one_hot(labels, num_classes, 1 - label_smoothing + spread, spread)
+    if own_share is None:
+        return targets
+    return own_share * targets + (1 - own_share) * partners(targets)
+
+
+def cross_entropy(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+    """Returns the mean cross-entropy of softmax(logits) and targets.
+
+    Maps two float32 [N, K] to a float32 scalar.
+    """
     return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
 
 
-def mixed_cross_entropy(
+def binary_cross_entropy(
+    logits: tf.Tensor, targets: tf.Tensor, target_threshold: float
+) -> tf.Tensor:
+    """Returns the mean over images and classes of the loss of "is it this class?".
+
+    As timm's BinaryCrossEntropy (Wightman et al. 2021, arXiv 2110.00476, section 3):
+    with a threshold below 1, targets above it become 1 and the others 0. So both labels
+    of a mixed image may have the target 1.
+
+    Maps two float32 [N, K] to a float32 scalar.
+    """
+    if target_threshold < 1:
+        targets = tf.cast(targets > target_threshold, tf.float32)
+    losses = tf.nn.sigmoid_cross_entropy_with_logits(targets, logits)
+    return tf.reduce_mean(losses)
+
+
+def classification_loss(
     logits: tf.Tensor,
     labels: tf.Tensor,
-    label_smoothing: float,
-    mixing_share: tf.Tensor | None,
+    own_share: tf.Tensor | None,
+    train: TrainConfig,
 ) -> tf.Tensor:
-    """Returns the cross-entropy; with mixup, that of both labels by their shares."""
-    loss = cross_entropy(logits, labels, label_smoothing)
-    if mixing_share is None:
-        return loss
-    other = cross_entropy(logits, partners(labels), label_smoothing)
-    return mixing_share * loss + (1 - mixing_share) * other
+    """Returns the loss that [train] describes, without the l2 penalty; see above."""
+    num_classes = logits.shape[-1]
+    targets = label_targets(labels, num_classes, train.label_smoothing, own_share)
+    if train.loss == "binary_cross_entropy":
+        return binary_cross_entropy(logits, targets, train.target_threshold)
+    return cross_entropy(logits, targets)
 
 
 class L2Penalty(NamedTuple):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from resnet50.config.settings import BatchRenormConfig, TrainConfig
-from resnet50.training.update.mixup import mixing_share_at
+from resnet50.training.update.mixing import Mix, mix_at
 
 SCHEDULES = ("constant", "step", "cosine")
 
@@ -25,7 +25,16 @@ class StepNumbers(NamedTuple):
     learning_rate: float
     r_max: float = 1.0  # See normalization.BatchRenormalization.
     d_max: float = 0.0
-    mixing_share: float = 1.0  # 0..1; only mixup reads it.
+    # See mixing.Mix.
+    mixing_share: float = 1.0
+    box_reach: float = 0.0
+    box_x: float = 0.0
+    box_y: float = 0.0
+
+    @property
+    def mix(self) -> Mix:
+        """How mixup or CutMix mixes the batch."""
+        return Mix(self.mixing_share, self.box_reach, self.box_x, self.box_y)
 
 
 def learning_rate_at(
@@ -135,12 +144,16 @@ class PerStepNumbers:
 
     def at(self, step: int) -> StepNumbers:
         """All numbers of a step."""
-        train, share = self._train, 1.0
-        if train.mixup_alpha:
-            share = mixing_share_at(step, seed=train.seed, alpha=train.mixup_alpha)
+        train, mix = self._train, Mix()
+        if train.mixup_alpha or train.cutmix_alpha:
+            mix = mix_at(
+                step,
+                seed=train.seed,
+                mixup_alpha=train.mixup_alpha,
+                cutmix_alpha=train.cutmix_alpha,
+            )
         r_max, d_max = renorm_limits_at(step, self._renorm)
-        rate = self.learning_rate(step)
-        return StepNumbers(rate, r_max, d_max, share)
+        return StepNumbers(self.learning_rate(step), r_max, d_max, *mix)
 
     def _to_steps(self, epochs: float) -> int:
         return round(epochs * self._batches_per_epoch)

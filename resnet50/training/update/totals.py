@@ -52,7 +52,7 @@ class Totals(tf.Module):
         for variable, addend in (
             (self.num_batches, 1),
             (self.num_images, num_images),
-            (self.loss, forward.cross_entropy),
+            (self.loss, forward.loss),
             (self.l2_loss, l2_loss),
             (self.top1, top1),
             (self.top5, top5),

@@ -133,14 +133,18 @@ def test_an_overflow_on_one_replica_skips_the_update_on_both():
     assert_copies_are_equal(training)
 
 
-def test_copies_stay_equal_whatever_is_switched_on():
+SGD = {"mixup_alpha": 0.2, "nesterov": True}
+LAMB = {"cutmix_alpha": 1.0, "optimizer": "lamb", "l2_penalty": 0, "weight_decay": 0.02}
+
+
+@pytest.mark.parametrize("settings", [SGD, LAMB])
+def test_copies_stay_equal_whatever_is_switched_on(settings):
     training = create_shallow_training(
         replicas=TWO,
         precision="float16",
         accumulate_batches=2,
         weight_average_decay=0.9,
-        mixup_alpha=0.2,
-        nesterov=True,
+        **settings,
     )
     training.accumulate(*create_batch(0), None, StepNumbers(0.05, 1.5, 0.5, 0.7))
     assert_copies_are_equal(training)
