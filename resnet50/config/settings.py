@@ -35,9 +35,15 @@ class AugmentationConfig:
     shorter_side_max: int = checks.whole(1, 10_000)
     shorter_side_step: int = checks.whole(1)
     crop_size: int = checks.whole(32, 10_000)
+    crop_method: str = checks.choice("shorter_side", "random_area", "center")
+    crop_area: tuple[float, float] = checks.bounds(0.001, 1)
+    crop_ratio: tuple[float, float] = checks.bounds(0.1, 10)
     flip_probability: float = checks.real(0, 1)
     colour_jitter_stddev: float = checks.real(0, 10)
     crop_size_schedule: tuple[tuple[int, int], ...] = checks.crop_size_schedule()
+    trivial_augment: bool = checks.flag()
+    erasing_probability: float = checks.real(0, 1)
+    repeated_augmentation: int = checks.whole(1, 100)
 
     def faults(self):
         """Yields (key, what it must be) for values that do not fit together."""

@@ -34,6 +34,7 @@ from resnet50.pixels.augmentation import (
     crop_footprint,
     sample_params,
 )
+from resnet50.pixels.optional_steps import sample_optional
 
 # Purpose tag of the augmentation's random streams; see dataset.images.EPOCH_ORDER.
 AUGMENTATION = 2
@@ -138,7 +139,11 @@ class Assignments:
         """The images and labels that belong to a position."""
         num_images, size = self._dataset.num_images, self.settings.batch_size
         order = self._order(num_images, self.settings.seed, position.epoch)
-        first = position.batch_index * size
+        # With repeated augmentation, consecutive batches have the same images, as GPUs
+        # have in torchvision. In one batch, copies would be each other's partners in
+        # mixup, and a normalization would see fewer images.
+        repeats = self.settings.augmentation.repeated_augmentation
+        first = position.batch_index // repeats * size
         indices = order[np.arange(first, first + size + _NUM_SPARES) % num_images]
         return Assignment(
             position, self._dataset.sources(indices), self._dataset.labels[indices]
@@ -159,7 +164,13 @@ def batch_params(
     ]
     size = settings.crop_size_at(position.epoch)
     full_size = settings.augmentation.crop_size
-    return [p._replace(shorter_side=p.shorter_side * size // full_size) for p in params]
+    optional = sample_optional(
+        settings.seed, position, settings.batch_size, settings.augmentation
+    )
+    return [
+        p._replace(shorter_side=p.shorter_side * size // full_size, optional=choices)
+        for p, choices in zip(params, optional)
+    ]
 
 
 # Images are decoded in a row until they have so many pixels; then they are augmented.

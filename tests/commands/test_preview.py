@@ -152,13 +152,19 @@ def test_a_damaged_file_is_named_and_the_batch_created_again(
     assert "torn?" in printed
 
 
-@pytest.mark.parametrize("schedule", [[], [[4, 32]]])
-def test_an_image_is_followed_through_the_epochs_as_its_batches_show_it(
-    tmp_path, schedule
-):
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {},
+        {"crop_size_schedule": [[4, 32]]},
+        {"repeated_augmentation": 2, "crop_method": "random_area"},
+    ],
+    ids=str,
+)
+def test_an_image_is_followed_through_the_epochs_as_its_batches_show_it(tmp_path, keys):
     """In the batches themselves, a colour encodes an image's index."""
     sizes = {"shorter_side_min": 68, "shorter_side_max": 82, "crop_size": 64}
-    changes = {"colour_jitter_stddev": 0.0, "crop_size_schedule": schedule, **sizes}
+    changes = {"colour_jitter_stddev": 0.0, **sizes, **keys}
     make_class_folders(tmp_path / "images" / "train", 3, 4)
     evaluation = {"shorter_side": 72}
     config = write_small_config(tmp_path, augmentation=changes, evaluation=evaluation)

@@ -383,6 +383,28 @@ FAULTS = [
         "[train] mixup_alpha = 101 (must be at most 100)",
     ),
     (
+        'crop_method = "shorter_side"',
+        'crop_method = "random"',
+        '[augmentation] crop_method = "random" (must be one of shorter_side, '
+        "random_area, center)",
+    ),
+    (
+        "crop_area = [0.08, 1.0]",
+        "crop_area = [1.0, 0.08]",
+        "[augmentation] crop_area = [1.0, 0.08] (must have the least number first)",
+    ),
+    (
+        "crop_ratio = [0.75, 1.3333333333333333]",
+        "crop_ratio = 0.75",
+        "[augmentation] crop_ratio = 0.75 (must be two numbers: the least and the "
+        "greatest)",
+    ),
+    (
+        "repeated_augmentation = 1",
+        "repeated_augmentation = 0",
+        "[augmentation] repeated_augmentation = 0 (must be at least 1)",
+    ),
+    (
         "cutmix_alpha = 0.0",
         "cutmix_alpha = -1",
         "[train] cutmix_alpha = -1 (must be at least 0)",

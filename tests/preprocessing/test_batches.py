@@ -149,6 +149,45 @@ def test_params_come_from_the_designed_stream():
         assert params.colour_weights == tuple(normal * 0.1)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"crop_method": "random_area"},
+        {"trivial_augment": True},
+        {"erasing_probability": 1.0},
+    ],
+    ids=str,
+)
+def test_optional_steps_change_no_choice_of_the_six(photographs, change):
+    settings = make_settings(**change)
+    position = Position(3, 5)
+    for plain, params in zip(
+        batch_params(make_settings(), position), batch_params(settings, position)
+    ):
+        assert params.optional != plain.optional
+        assert params._replace(optional=plain.optional) == plain
+    plain, changed = make(photographs, (0, 0)), make(photographs, (0, 0), **change)
+    assert content(plain)[0] != content(changed)[0]
+
+
+@pytest.mark.parametrize("repeats", [1, 2, 3])
+def test_augmentation_is_repeated_in_consecutive_batches(flat, repeats):
+    """In the flat images, the colour is the image's index."""
+    dataset = flat[0]
+    settings = make_settings(
+        repeated_augmentation=repeats, colour_jitter_stddev=0.0, dtype="float32"
+    )
+    assignments = Assignments(dataset, settings)
+    order = epoch_order(dataset.num_images, settings.seed, 1)
+    for batch_index in range(dataset.batches_per_epoch(4)):
+        first = batch_index // repeats * 4
+        batch = make_batch(settings, assignments[Position(1, batch_index)])
+        found = indices_in_batch(batch.images, STATISTICS)
+        assert found == order[first : first + 4].tolist()
+    params = [batch_params(settings, Position(1, i)) for i in (0, 1)]
+    assert params[0] != params[1]
+
+
 def test_purpose_tags_keep_the_streams_apart():
     # Without a tag, a zero at the end makes no difference.
     numbers = [np.random.default_rng(seed).random() for seed in ([7, 2], [7, 2, 0])]
@@ -277,6 +316,12 @@ def test_manifest_holds_every_setting_that_the_content_depends_on(photographs, f
         "flip_probability": 0.4,
         "colour_jitter_stddev": 0.2,
         "crop_size_schedule": ((1, 32),),
+        "crop_method": "center",
+        "crop_area": (0.1, 1.0),
+        "crop_ratio": (0.5, 2.0),
+        "trivial_augment": True,
+        "erasing_probability": 0.1,
+        "repeated_augmentation": 2,
     }
     names = {field.name for field in dataclasses.fields(BatchSettings)} - {
         "augmentation"

@@ -134,7 +134,12 @@ def test_an_overflow_on_one_replica_skips_the_update_on_both():
 
 
 SGD = {"mixup_alpha": 0.2, "nesterov": True}
-LAMB = {"cutmix_alpha": 1.0, "optimizer": "lamb", "l2_penalty": 0, "weight_decay": 0.02}
+LAMB = {
+    "cutmix_alpha": 1.0,
+    "optimizer": "lamb",
+    "l2_penalty": 0.0,
+    "weight_decay": 0.02,
+}
 
 
 @pytest.mark.parametrize("settings", [SGD, LAMB])
