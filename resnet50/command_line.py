@@ -80,7 +80,7 @@ def epoch_range(args: argparse.Namespace, config: Config) -> range:
     """The epochs from --epoch_start to --epoch_end.
 
     Raises:
-        ConfigError: There are none, or they go past the end of a cosine schedule.
+        ConfigError: There are none, or they go past the end of the schedule.
     """
     train = config.train
     end = train.epochs if args.epoch_end is None else args.epoch_end
@@ -90,10 +90,10 @@ def epoch_range(args: argparse.Namespace, config: Config) -> range:
         raise ConfigError(
             f"--epoch_end = {end} (must be above --epoch_start = {args.epoch_start})"
         )
-    if train.schedule == "cosine" and end > train.epochs:
+    if train.schedule in ("linear", "cosine") and end > train.epochs:
         raise ConfigError(
-            f"--epoch_end = {end} (the cosine schedule ends at [train] epochs = "
-            f"{train.epochs}; raise that)"
+            f"--epoch_end = {end} (the {train.schedule} schedule ends at [train] "
+            f"epochs = {train.epochs}; raise that)"
         )
     return range(args.epoch_start, end)
 

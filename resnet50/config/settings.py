@@ -113,7 +113,7 @@ class TrainConfig:
     accumulate_batches: int = checks.whole(1, 100_000)
     epochs: int = checks.whole(1)
     learning_rate: float = checks.real(0, above=True)
-    schedule: str = checks.choice("constant", "step", "cosine")
+    schedule: str = checks.choice("constant", "step", "linear", "cosine")
     warmup_epochs: float = checks.real(0)
     decay_epochs: tuple[float, ...] = checks.ascending_reals()
     decay_factor: float = checks.real(0, 1, above=True)

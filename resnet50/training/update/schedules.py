@@ -12,7 +12,7 @@ from typing import NamedTuple
 from resnet50.config.settings import BatchRenormConfig, TrainConfig
 from resnet50.training.update.mixing import Mix, mix_at
 
-SCHEDULES = ("constant", "step", "cosine")
+SCHEDULES = ("constant", "step", "linear", "cosine")
 
 
 class StepNumbers(NamedTuple):
@@ -58,12 +58,13 @@ def learning_rate_at(
 
         constant    base_learning_rate
         step        base_learning_rate * decay_factor^n, after n of the decay_steps
-        cosine      base_learning_rate * (1 + cos(pi * progress)) / 2 with
+        linear      base_learning_rate * (1 - progress) with
                     progress = (step - warmup_steps) / (total_steps - warmup_steps)
+        cosine      base_learning_rate * (1 + cos(pi * progress)) / 2
 
-    The cosine (Loshchilov and Hutter 2016, arXiv 1608.03983, without restarts) is 0 at
-    total_steps, one step after the last. Each of decay_steps is the first step of a
-    lower rate.
+    The line and the cosine (Loshchilov and Hutter 2016, arXiv 1608.03983, without
+    restarts) are 0 at total_steps, one step after the last. Each of decay_steps is the
+    first step of a lower rate.
     """
     assert schedule in SCHEDULES, schedule
     if step < warmup_steps:
@@ -71,8 +72,10 @@ def learning_rate_at(
     if schedule == "step":
         num_decays = sum(step >= decay_step for decay_step in decay_steps)
         return base_learning_rate * decay_factor**num_decays
+    progress = _ramp(step, warmup_steps, total_steps)
+    if schedule == "linear":
+        return base_learning_rate * (1 - progress)
     if schedule == "cosine":
-        progress = _ramp(step, warmup_steps, total_steps)
         return base_learning_rate * (1 + math.cos(math.pi * progress)) / 2
     return base_learning_rate
 
