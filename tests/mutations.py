@@ -65,11 +65,15 @@ LOSS = "resnet50/training/update/loss.py"
 OPTIMIZER = "resnet50/training/update/optimizer.py"
 ACCUMULATION = "resnet50/training/update/accumulation.py"
 LOSS_SCALE = "resnet50/training/update/loss_scale.py"
+LAMB = "resnet50/training/update/lamb.py"
 AVERAGING = "resnet50/training/update/averaging.py"
 MIXING = "resnet50/training/update/mixing.py"
 SCHEDULES = "resnet50/training/update/schedules.py"
 AUGMENTATION = "resnet50/pixels/augmentation.py"
 INPUTS = "resnet50/network/layers.py"
+OPTIONAL_STEPS = "resnet50/pixels/optional_steps.py"
+RANDOM_BOXES = "resnet50/pixels/random_boxes.py"
+TRIVIAL_AUGMENT = "resnet50/pixels/trivial_augment.py"
 PILLOW_NUMPY = "resnet50/pixels/pillow_numpy.py"
 RESAMPLING = "resnet50/pixels/resampling.py"
 KERNELS = "resnet50/pixels/kernels.py"
@@ -94,6 +98,10 @@ _DIVISION = ("training/update/test_loss_scale.py::test_gradients_are_divided_exa
 _SMOOTHING = ("training/update/test_loss.py::test_label_smoothing_by_hand",)
 _OPTIMIZER = ("training/update/test_optimizer.py",)
 _LOSS = ("training/update/test_loss.py",)
+_LAMB = ("training/update/test_lamb.py::test_six_updates_are_those_of_timm",)
+_OPTIONAL = "pixels/test_optional_steps.py::"
+_BOXES = (f"{_OPTIONAL}test_boxes_of_crops_are_those_of_torchvision",)
+_OPERATIONS = (f"{_OPTIONAL}test_operations_are_those_of_torchvision",)
 _CROPS = ("pixels/test_kernels.py::test_a_crop_is_pillows",)
 _AUGMENTATION = "pixels/test_augmentation.py::"
 _REGIONS = "dataset/test_jpeg_regions.py::"
@@ -365,6 +373,41 @@ MUTATIONS = (
         ),
     ),
     Mutation(
+        "a label's share that leaves out where the box ends at the edge",
+        MIXING,
+        "1 - num_replaced / size**2",
+        "1 - tf.square(2 * mix.box_reach)",
+        ("training/update/test_mixing.py::test_boxes_are_those_of_torchvision",),
+    ),
+    Mutation(
+        "a threshold before the labels are mixed",
+        LOSS,
+        "targets = tf.cast(targets > target_threshold, tf.float32)",
+        "targets = tf.round(targets)",
+        ("training/update/test_loss.py::test_binary_cross_entropy_is_that_of_timm",),
+    ),
+    Mutation(
+        "LAMB's norm of the update without the decay",
+        LAMB,
+        "tf.norm(part)",
+        "tf.norm(part - self._weight_decay * variable)",
+        _LAMB,
+    ),
+    Mutation(
+        "LAMB whose gradients have no limit",
+        LAMB,
+        "gradient /= tf.maximum(tf.norm(gradient) / MAX_GRADIENT_NORM, 1.0)",
+        "gradient *= 1",
+        _LAMB,
+    ),
+    Mutation(
+        "LAMB that counts skipped updates",
+        LAMB,
+        "tf.where(is_finite, num_updates, self.num_updates)",
+        "tf.identity(num_updates)",
+        ("training/update/test_lamb.py::test_skipped_updates_change_nothing",),
+    ),
+    Mutation(
         "256 levels between 0 and 1 on the device",
         LAYERS,
         "1 / (255 * std)",
@@ -435,6 +478,48 @@ MUTATIONS = (
         "out_lower[target + _TWO] = blue >> _BITS",
         "out_lower[target + _TWO] = (red if is_flipped else blue) >> _BITS",
         _FLIP,
+    ),
+    Mutation(
+        "ratios of boxes turned around",
+        RANDOM_BOXES,
+        "width, height = _sides(pixels, ratio)",
+        "height, width = _sides(pixels, ratio)",
+        _BOXES,
+    ),
+    Mutation(
+        "boxes that must be smaller than the image",
+        RANDOM_BOXES,
+        "0 < width <= image_width",
+        "0 < width < image_width",
+        _BOXES,
+    ),
+    Mutation(
+        "an erased box as large as the crop",
+        RANDOM_BOXES,
+        "if height < size and width < size",
+        "if height <= size and width <= size",
+        (f"{_OPTIONAL}test_erased_boxes_are_those_of_torchvision",),
+    ),
+    Mutation(
+        "a shear in the other direction",
+        TRIVIAL_AUGMENT,
+        "(1, 0.033 * level, 0, 0, 1, 0)",
+        "(1, -0.033 * level, 0, 0, 1, 0)",
+        _OPERATIONS,
+    ),
+    Mutation(
+        "a smoothing that rounds down",
+        TRIVIAL_AUGMENT,
+        "(2 * sums + 13) // 26",
+        "sums // 13",
+        (f"{_OPTIONAL}test_all_steps_have_the_same_bytes_everywhere",),
+    ),
+    Mutation(
+        "one random stream for two optional steps",
+        OPTIONAL_STEPS,
+        "[seed, _ERASING, *address]",
+        "[seed, _TRIVIAL_AUGMENT, *address]",
+        (f"{_OPTIONAL}test_all_steps_have_the_same_bytes_everywhere",),
     ),
     Mutation(
         "Pillow's flip upside down",
@@ -542,8 +627,8 @@ MUTATIONS = (
     Mutation(
         "a validation crop whose odd margin is rounded down",
         RESAMPLING,
-        "round(0.5 * right), round(0.5 * bottom)",
-        "int(0.5 * right), int(0.5 * bottom)",
+        "round(0.5 * (width - crop_size)), round(0.5 * (height - crop_size))",
+        "(width - crop_size) // 2, (height - crop_size) // 2",
         ("training/test_evaluation.py::test_the_one_crop_is_the_centre",),
     ),
     Mutation(

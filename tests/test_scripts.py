@@ -237,10 +237,19 @@ base = "../config.txt"
 crop_size = 40
 shorter_side_min = 41
 crop_size_schedule = [[0, 32], [1, 40]]
+crop_method = "random_area"
+trivial_augment = true
+erasing_probability = 0.5
+repeated_augmentation = 2
 [train]
-nesterov = true
+optimizer = "lamb"
+l2_penalty = 0.0
+weight_decay = 0.02
 l2_penalty_on = "all"
+loss = "binary_cross_entropy"
+target_threshold = 0.2
 mixup_alpha = 0.2
+cutmix_alpha = 1.0
 weight_average_decay = 0.9
 [evaluation]
 shorter_side = 44
@@ -248,7 +257,7 @@ shorter_side = 44
 
 
 def test_a_recipe_laid_over_config_txt(config):
-    """The crops grow in the second epoch; mixup and averaged weights are on."""
+    """The crops grow in the second epoch; all optional steps are on."""
     recipe = config.parent / "recipes" / "mine.txt"
     recipe.parent.mkdir()
     recipe.write_text(RECIPE)
