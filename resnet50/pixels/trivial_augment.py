@@ -1,6 +1,6 @@
 """TrivialAugment: one random operation, of random strength, on each crop.
 
-Müller and Hutter 2021, arXiv 2103.10158, with the space "Wide" of torchvision's
+Mueller and Hutter 2021, arXiv 2103.10158, with the space "Wide" of torchvision's
 TrivialAugmentWide: 14 operations, 31 strengths, nearest-neighbour interpolation, black
 outside the image. Each operation is torchvision's on Pillow images, but its blends are
 in whole numbers: Pillow's float32 may differ by a level from processor to processor.
