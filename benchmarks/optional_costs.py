@@ -6,6 +6,7 @@ random area costs what resizing costs; see step_costs. Needs torch and torchvisi
     python3 -m benchmarks.optional_costs
 """
 
+import argparse
 import statistics
 import time
 
@@ -80,6 +81,7 @@ def measure_erasing(crop: np.ndarray) -> None:
 
 def main() -> None:
     """Measures and prints."""
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     crop = photograph(_SIZE, _SIZE, np.random.default_rng(0))
     print(f"{cpu_model()}; {versions('numpy', 'pillow', 'torchvision')}")
     measure_operations(crop)
