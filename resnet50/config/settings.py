@@ -121,23 +121,23 @@ class TrainConfig:
     momentum: float = checks.real(0, 1, below=True)
     nesterov: bool = checks.flag()
     l2_penalty: float = checks.real(0)
-    l2_penalty_on: str = checks.choice("kernels", "all")
     weight_decay: float = checks.real(0)
+    l2_penalty_on: str = checks.choice("kernels", "all")
+    label_smoothing: float = checks.real(0, 1, below=True)
     loss: str = checks.choice("cross_entropy", "binary_cross_entropy")
     target_threshold: float = checks.real(0, 1)
-    label_smoothing: float = checks.real(0, 1, below=True)
     mixup_alpha: float = checks.real(0, 100)
     cutmix_alpha: float = checks.real(0, 100)
     weight_average_decay: float = checks.real(0, 1, below=True)
 
     def faults(self):
         """Yields (key, what it must be) for values that do not fit together."""
-        if self.warmup_epochs > self.epochs:
-            yield "warmup_epochs", f"must be at most epochs = {self.epochs}"
         if self.optimizer == "lamb" and self.l2_penalty:
             yield "l2_penalty", 'must be 0 if optimizer is "lamb" (use weight_decay)'
         if self.optimizer == "sgd" and self.weight_decay:
             yield "weight_decay", 'must be 0 if optimizer is "sgd" (use l2_penalty)'
+        if self.warmup_epochs > self.epochs:
+            yield "warmup_epochs", f"must be at most epochs = {self.epochs}"
 
 
 @dataclasses.dataclass(frozen=True)
