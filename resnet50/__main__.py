@@ -6,6 +6,7 @@ COMMANDS = {
     "evaluate": "top-1 and top-5 accuracy of a run's checkpoints",
     "predict": "the five most probable classes of any images",
     "plot": "learning curves of one or more runs: a picture, a page, TensorBoard",
+    "compare": "settings and results of two or more runs, where they differ",
     "status": "speed, buffer, time left and disk use of running programs",
     "preview": "what the network sees: a batch, or one image in many epochs",
     "doctor": "checks the machine, the settings and the images before a training",

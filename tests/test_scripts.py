@@ -23,6 +23,7 @@ import tensorflow as tf
 from resnet50.demo.pictures import PATTERNS, make_images
 from resnet50.handoff import locks
 from resnet50.handoff.progress import read_progress, to_position
+from resnet50.reports.starts import STARTS_FILE, read_starts
 from resnet50.reports.tables import read_table
 from resnet50.training.checkpoint_folders import list_checkpoints
 from tests.settings import PROJECT, write_small_config
@@ -148,6 +149,11 @@ def test_both_scripts_end_by_themselves_and_report(undisturbed):
     assert "training up to epoch 2 has finished" in preprocessed
     rows = read_table(config.parent / "saved_models" / "whole" / "metrics.csv")
     assert [row["steps"] for row in rows] == ["5", "10"]
+    (start,) = read_starts(config.parent / "saved_models" / "whole" / STARTS_FILE)
+    assert start["command"].startswith("train.py --config=")
+    assert start["settings"]["train"]["precision"] == "float32"  # config.txt: "auto"
+    assert start["device"] == "the CPU"
+    assert start["versions"]["TensorFlow"] == tf.__version__
     assert list((config.parent / "buffer").glob("*.npy")) == []
 
 

@@ -80,7 +80,8 @@ class Loop:
             LossError: The loss or a weight is no longer finite.
             UserError: The reader has failed; the trained steps are saved.
         """
-        self._position = self._files.saved = start
+        self._position = start
+        self._files.begin(start)
         try:
             for batch in self._reader:
                 self._train(batch)

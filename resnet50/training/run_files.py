@@ -1,4 +1,4 @@
-"""Writes what a training leaves on disk: progress, metrics.csv and checkpoints.
+"""Writes what a training leaves on disk: progress, tables and checkpoints.
 
 A full or missing disk does not end the training. The user hears once that a file cannot
 be written, and once that it can again.
@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from resnet50.handoff.locks import Role
 from resnet50.handoff.progress import Position, write_progress
+from resnet50.reports.starts import STARTS_FILE, record_start
 from resnet50.reports.tables import METRICS_FILE, TableError, record_epoch
 from resnet50.signals import stop_signals_handled
 from resnet50.training import checkpoint
@@ -37,6 +38,7 @@ class Run(NamedTuple):
     profile_steps: int = 0  # report the speed after so many steps; 0: never
     cluster: Cluster = ALONE  # each host trains all steps; only the chief writes
     role: Role | None = None  # the trainer's lock in the folder
+    start: dict | None = None  # for starts.jsonl, without the position; None: no line
 
 
 class RunFiles:
@@ -61,6 +63,7 @@ class RunFiles:
         self._clock = clock
         self._notify = notify
         self._failing: set[str] = set()
+        self._unwritten_start: dict | None = None
         self._unwritten_rows: list[dict] = []  # of metrics.csv, oldest first
         self._seconds = 60 * run.checkpoint_minutes or float("inf")
         self._save_at = time.monotonic() + self._seconds
@@ -79,6 +82,22 @@ class RunFiles:
             if what in self._failing:
                 self._failing.remove(what)
                 self._notify(f"{what} works again")
+
+    def begin(self, start: Position) -> None:
+        """Adds a line to starts.jsonl; the position counts as saved."""
+        self.saved = start
+        if self._run.start is not None and self._run.cluster.is_chief:
+            place = {"epoch": start.epoch, "batch": start.batch_index}
+            self._unwritten_start = {**place, **self._run.start}
+            self._write_start()
+
+    def _write_start(self) -> None:
+        if self._unwritten_start is None:
+            return
+        with self._errors_reported(f"writing {STARTS_FILE}"):
+            self._restore_folder()
+            record_start(self._run.folder / STARTS_FILE, self._unwritten_start)
+            self._unwritten_start = None
 
     def write_progress(self, position: Position) -> None:
         """Writes which batch the training needs next."""
@@ -122,6 +141,7 @@ class RunFiles:
             self._note_saved(position)
             return True
         self._save_at = time.monotonic() + _RETRY_SECONDS
+        self._write_start()
         self._write_rows()
         with self._clock.saving(), self._errors_reported("saving a checkpoint"):
             self._restore_folder()

@@ -3,9 +3,11 @@
 import contextlib
 import dataclasses
 import functools
+import platform
 import shutil
 
 from resnet50.config.settings import Config
+from resnet50.dataset.decoding import decoder_versions
 from resnet50.dataset.images import Dataset
 from resnet50.handoff.locks import Role
 from resnet50.handoff.lost_folder import TrainerFiles
@@ -74,11 +76,34 @@ class Session:
             self.observer.notify,
         )
         chosen = {key: getattr(train, key) for key in ("precision", "tf32", "xla")}
+        config = dataclasses.replace(self.config, train=train)
         return dataclasses.replace(
             self,
-            config=dataclasses.replace(self.config, train=train),
-            run=run._replace(description={**run.description, **chosen}),
+            config=config,
+            run=run._replace(
+                description={**run.description, **chosen},
+                start=self._start_record(config, device),
+            ),
         )
+
+    def _start_record(self, config: Config, device: selection.Device) -> dict:
+        """With what this start trains, for starts.jsonl."""
+        dataset, cluster = self.dataset, self.run.cluster
+        return {
+            **(self.run.start or {}),
+            "epoch_end": self.epochs.stop,
+            "device": (f"{device.num_gpus} x " if device.num_gpus > 1 else "")
+            + device.name
+            + ("" if cluster.is_alone else f", {len(cluster.addresses)} hosts"),
+            "images": f"{dataset.num_images:,} of {dataset.num_classes:,} classes, "
+            f"fingerprint {dataset.fingerprint}",
+            "versions": {
+                "Python": platform.python_version(),
+                **selection.library_versions(),
+                **decoder_versions(),
+            },
+            "settings": dataclasses.asdict(config),
+        }
 
     @property
     def _epoch_start(self) -> int | None:

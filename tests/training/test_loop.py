@@ -18,6 +18,7 @@ from resnet50.handoff.buffer import BatchBuffer, BatchSpec
 from resnet50.handoff.manifest import ManifestError, write_manifest
 from resnet50.handoff.progress import FILE_NAME, Position, StepRange, to_position
 from resnet50.handoff.reader import Batch, BatchReader, BatchSource, ReaderSettings
+from resnet50.reports.starts import STARTS_FILE, read_starts
 from resnet50.reports.tables import (
     EVALUATION_FILE,
     METRICS_FILE,
@@ -132,6 +133,37 @@ def folder(tmp_path):
     (tmp_path / "buffer").mkdir()
     write_batches(BatchBuffer(tmp_path / "buffer"), 2 * BATCHES_PER_EPOCH)
     return tmp_path
+
+
+def test_a_start_is_recorded_once_with_its_position(folder):
+    session = Session(folder)
+    session.run_settings = {"start": {"versions": {}, "settings": {"train": {}}}}
+    session.train(Position(0, 0), Position(1, 0))
+    session.train(Position(1, 0), Position(2, 0))
+    starts = read_starts(session.run_folder / STARTS_FILE)
+    assert [(start["epoch"], start["batch"]) for start in starts] == [(0, 0), (1, 0)]
+
+
+def test_a_start_that_cannot_be_recorded_is_recorded_later(folder, monkeypatch):
+    """With the next checkpoint; the training does not wait for it."""
+    results = iter([OSError("full"), None])
+
+    def record(path, start):
+        if error := next(results):
+            raise error
+        recorded.append(start)
+
+    recorded = []
+    monkeypatch.setattr(run_files, "record_start", record)
+    session = Session(folder)
+    session.run_settings = {"start": {"device": "the CPU"}}
+    session.train(Position(0, 0), Position(2, 0))
+    assert recorded == [{"epoch": 0, "batch": 0, "device": "the CPU"}]
+    assert session.lines[:2] == [
+        "writing starts.jsonl failed, trying again later: full",
+        "epoch 0: " + session.lines[1].removeprefix("epoch 0: "),
+    ]
+    assert "writing starts.jsonl works again" in session.lines
 
 
 def test_progress_names_the_next_batch_after_each_step(folder):
