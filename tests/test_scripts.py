@@ -24,7 +24,12 @@ from resnet50.demo.pictures import PATTERNS, make_images
 from resnet50.handoff import locks
 from resnet50.handoff.progress import read_progress, to_position
 from resnet50.reports.starts import STARTS_FILE, read_starts
-from resnet50.reports.tables import read_table
+from resnet50.reports.tables import (
+    EVALUATION_FILE,
+    METRICS_FILE,
+    read_table,
+    record_evaluation,
+)
 from resnet50.training.checkpoint_folders import list_checkpoints
 from tests.settings import PROJECT, write_small_config
 
@@ -534,3 +539,20 @@ def test_ctrl_c_while_the_modules_load_shows_no_traceback(config, module):
     assert process.wait(SECONDS) == -signal.SIGINT
     _, error = process.communicate()
     assert error == ""
+
+
+def test_an_early_stop_ends_both_programs(tmp_path, images):
+    (tmp_path / "images").symlink_to(images)
+    config = write_small_config(tmp_path, train={"epochs": 50, "patience": 1})
+    preprocessor, trainer = preprocess(config), train(config, "run")
+    read_until(trainer, "epoch 0: loss")
+    for epoch, top1 in enumerate(("0.5", "0.4")):
+        row = {"epoch": epoch, "crops": 1, "top1": top1}
+        record_evaluation(tmp_path / "saved_models" / "run" / EVALUATION_FILE, row)
+    assert (
+        "saved_models/run: stopped early: the top-1 of epoch 0 was not exceeded up to "
+        "epoch 1 (to continue, set [train] patience = 1 to more, or to 0, and --resume)"
+    ) in finish(trainer)
+    finish(preprocessor)
+    rows = read_table(tmp_path / "saved_models" / "run" / METRICS_FILE)
+    assert 1 <= len(rows) < 50

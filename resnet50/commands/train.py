@@ -198,6 +198,7 @@ def main() -> None:
             batches_per_epoch=dataset.batches_per_epoch(config.train.batch_size),
             checkpoint_minutes=config.train.checkpoint_minutes,
             keep_checkpoints=config.train.keep_checkpoints,
+            patience=config.train.patience,
             profile_steps=args.profile,
             cluster=cluster,
             role=run_role,

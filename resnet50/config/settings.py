@@ -106,6 +106,7 @@ class TrainConfig:
     batch_size: int = checks.whole(1, 100_000)
     accumulate_batches: int = checks.whole(1, 100_000)
     epochs: int = checks.whole(1)
+    patience: int = checks.whole(0)
     learning_rate: float = checks.real(0, above=True)
     schedule: str = checks.choice("constant", "step", "cosine")
     warmup_epochs: float = checks.real(0)

@@ -14,7 +14,14 @@ from typing import NamedTuple
 from resnet50.handoff.locks import Role
 from resnet50.handoff.progress import Position, write_progress
 from resnet50.reports.starts import STARTS_FILE, record_start
-from resnet50.reports.tables import METRICS_FILE, TableError, record_epoch
+from resnet50.reports.tables import (
+    EVALUATION_FILE,
+    METRICS_FILE,
+    EarlyStop,
+    TableError,
+    early_stop,
+    record_epoch,
+)
 from resnet50.signals import stop_signals_handled
 from resnet50.training import checkpoint
 from resnet50.training.checkpoint_folders import prune
@@ -35,6 +42,7 @@ class Run(NamedTuple):
     batches_per_epoch: int
     checkpoint_minutes: float = 0.0  # between checkpoints inside an epoch; 0: none
     keep_checkpoints: int = 0  # see ``checkpoint_folders.prune``
+    patience: int = 0  # epochs; see ``tables.early_stop``
     profile_steps: int = 0  # report the speed after so many steps; 0: never
     cluster: Cluster = ALONE  # each host trains all steps; only the chief writes
     role: Role | None = None  # the trainer's lock in the folder
@@ -46,6 +54,7 @@ class RunFiles:
 
     Attributes:
         saved: The position of the newest checkpoint, or the start of this process.
+        early_stop: Why the training ends after this epoch; None if it does not.
     """
 
     def __init__(
@@ -68,6 +77,7 @@ class RunFiles:
         self._seconds = 60 * run.checkpoint_minutes or float("inf")
         self._save_at = time.monotonic() + self._seconds
         self.saved: Position | None = None
+        self.early_stop: EarlyStop | None = None
 
     @contextlib.contextmanager
     def _errors_reported(self, what: str) -> Iterator[None]:
@@ -84,12 +94,24 @@ class RunFiles:
                 self._notify(f"{what} works again")
 
     def begin(self, start: Position) -> None:
-        """Adds a line to starts.jsonl; the position counts as saved."""
-        self.saved = start
-        if self._run.start is not None and self._run.cluster.is_chief:
+        """Adds a line to starts.jsonl unless the training has stopped early.
+
+        The position counts as saved.
+        """
+        self.saved, run = start, self._run
+        if start.batch_index == 0:
+            self.find_early_stop()
+        if run.start is not None and run.cluster.is_chief and self.early_stop is None:
             place = {"epoch": start.epoch, "batch": start.batch_index}
-            self._unwritten_start = {**place, **self._run.start}
+            self._unwritten_start = {**place, **run.start}
             self._write_start()
+
+    def find_early_stop(self) -> None:
+        """Reads evaluation.csv between two epochs."""
+        run = self._run
+        if run.patience and run.cluster.is_chief:
+            with self._errors_reported(f"reading {EVALUATION_FILE}"):
+                self.early_stop = early_stop(run.folder / EVALUATION_FILE, run.patience)
 
     def _write_start(self) -> None:
         if self._unwritten_start is None:

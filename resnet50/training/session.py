@@ -14,6 +14,7 @@ from resnet50.handoff.lost_folder import TrainerFiles
 from resnet50.handoff.progress import Position, ProgressError, StepRange, write_progress
 from resnet50.handoff.reader import BatchReader, BatchSource, ReaderSettings
 from resnet50.pixels.augmentation import ChannelStatistics
+from resnet50.reports.tables import EarlyStop
 from resnet50.signals import StopRequest
 from resnet50.training import resume
 from resnet50.training.checkpoint import checkpoint_bytes
@@ -49,6 +50,8 @@ class Session:
 
     def train(self) -> Position:
         """Trains up to the last epoch or a stop signal; returns the next position.
+
+        If the training has stopped early (see ``tables.early_stop``), that is the end.
 
         Raises:
             UserError: The training cannot start or continue.
@@ -222,7 +225,7 @@ class Session:
         start: Position,
         end: Position,
     ) -> Position:
-        """Trains from a position; returns the next one."""
+        """Trains from a position; returns what ``train`` does."""
         run, observer, stop = self.run, self.observer, self.stop
         config, train, cluster = self.config, self.config.train, run.cluster
         command = observer.preprocessor_command(range(start.epoch, end.epoch))
@@ -235,7 +238,8 @@ class Session:
                 ReaderSettings(train.read_ahead, train.sleep_time, command),
                 TrainerFiles(self.roles, observer, writes_progress=cluster.is_chief),
                 observer,
-                should_stop=lambda: stop.is_made,
+                # The reader asks only while the loop runs.
+                should_stop=lambda: stop.is_made or loop.early_stop is not None,
                 place=functools.partial(place, training, numbers),
             ) as reader,
         ):
@@ -244,4 +248,23 @@ class Session:
             position = loop.run(start)
         if position == end:
             observer.notify(f"{run.folder}: trained up to epoch {end.epoch}")
+        elif train.patience and self._is_over(loop, devices):
+            if cluster.is_chief:
+                self._end_early(loop.early_stop)
+            return end
         return position
+
+    def _is_over(self, loop: Loop, devices: Devices | hosts.HostDevices) -> bool:
+        """Whether the training has ended early, of which only the chief knows."""
+        is_over = loop.early_stop is not None
+        return is_over if self.run.cluster.is_alone else devices.any(is_over)
+
+    def _end_early(self, reason: EarlyStop) -> None:
+        """Says why, and lets the preprocessor end, too."""
+        folder, patience = self.run.folder, self.config.train.patience
+        self.observer.notify(
+            f"{folder}: stopped early: the top-1 of epoch {reason.best} was not "
+            f"exceeded up to epoch {reason.epoch} (to continue, set [train] patience "
+            f"= {patience} to more, or to 0, and --resume)"
+        )
+        self._announce(Position(self.epochs.stop, 0))

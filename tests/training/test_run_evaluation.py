@@ -1,5 +1,6 @@
 """Proves what an evaluation does if checkpoints or evaluation.csv are in the way."""
 
+import dataclasses
 import errno
 import os
 import shutil
@@ -7,6 +8,7 @@ import types
 
 import pytest
 
+from resnet50.handoff import locks
 from resnet50.reports.tables import EVALUATION_FILE, TableError, read_table
 from resnet50.training import run_evaluation
 from resnet50.training.description import CheckpointError
@@ -35,12 +37,16 @@ def evaluate(tmp_path, monkeypatch):
     monkeypatch.setattr(run_evaluation, "prepare_device", lambda **settings: None)
     monkeypatch.setattr(run_evaluation, "describe_model", lambda *arguments: {})
 
-    def evaluate(load_model, observer=None):
+    def evaluate(
+        load_model, observer=None, *, epochs=range(3), waits=False, patience=0
+    ):
         monkeypatch.setattr(run_evaluation, "load_model", load_model)
         dataset = types.SimpleNamespace(num_classes=3, num_images=10)
-        request = EvaluationRequest(tmp_path, range(3), 1, None, False)
+        request = EvaluationRequest(tmp_path, epochs, 1, None, waits)
         observer = observer or RecordingObserver()
-        return evaluate_run(SETTINGS, dataset, dataset, request, observer)
+        train = dataclasses.replace(SETTINGS.train, patience=patience)
+        config = dataclasses.replace(SETTINGS, train=train)
+        return evaluate_run(config, dataset, dataset, request, observer)
 
     return evaluate
 
@@ -99,3 +105,35 @@ def test_a_result_that_cannot_be_written_is_shown(evaluate, tmp_path, monkeypatc
         "(the result is not in it: epoch 0: top-1 50.00%, top-5 100.00% (10 images, "
         "1 crop, trained weights))"
     )
+
+
+def test_waiting_ends_when_the_training_has_stopped_early(
+    evaluate, tmp_path, monkeypatch
+):
+    """Not before the trainer has ended: it may be ahead, and save another one."""
+    observer, polls = RecordingObserver(), []
+
+    def poll(seconds):
+        polls.append(seconds)
+        if len(polls) == 2:
+            (tmp_path / "3").mkdir()
+        if len(polls) == 4:
+            trainer.close()
+
+    monkeypatch.setattr(run_evaluation.time, "sleep", poll)
+    trainer = locks.Role(tmp_path, locks.TRAINER)
+    results = evaluate(
+        lambda *arguments, **options: "trained",
+        observer,
+        epochs=range(30),
+        waits=True,
+        patience=2,
+    )
+    # The top-1 is 50 % in all epochs, so the patience ends with epoch 2.
+    assert [result.epoch for result in results] == [0, 1, 2, 3]
+    assert len(polls) == 4
+    assert observer.lines == [
+        f"{tmp_path / '3'}: waiting for it",
+        f"{tmp_path / '4'}: waiting for it",
+        f"{tmp_path}: the training has stopped early",
+    ]
