@@ -250,6 +250,7 @@ crop_size_schedule = [[0, 32], [1, 40]]
 nesterov = true
 l2_penalty_on = "all"
 mixup_alpha = 0.2
+class_weights = "balanced"
 weight_average_decay = 0.9
 [evaluation]
 shorter_side = 44

@@ -178,6 +178,8 @@ def main() -> None:
     buffer = BatchBuffer(config.train.buffer_folder)
     command_line.make_folder(buffer.folder, "[train] buffer_folder")
     dataset = open_training_set(config.dataset, buffer.folder, say)
+    if dataset.imbalance:
+        say(dataset.imbalance)
     run_folder = command_line.run_folder(args, config)
     cluster = meeting.parse_cluster(os.environ.get(meeting.VARIABLE))
     with (

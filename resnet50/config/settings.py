@@ -116,6 +116,8 @@ class TrainConfig:
     nesterov: bool = checks.flag()
     l2_penalty: float = checks.real(0)
     l2_penalty_on: str = checks.choice("kernels", "all")
+    sampling: str = checks.choice("uniform", "balanced")
+    class_weights: str = checks.choice("none", "balanced")
     label_smoothing: float = checks.real(0, 1, below=True)
     mixup_alpha: float = checks.real(0, 100)
     weight_average_decay: float = checks.real(0, 1, below=True)
@@ -124,6 +126,9 @@ class TrainConfig:
         """Yields (key, what it must be) for values that do not fit together."""
         if self.warmup_epochs > self.epochs:
             yield "warmup_epochs", f"must be at most epochs = {self.epochs}"
+        if self.class_weights == self.sampling == "balanced":
+            reason = 'sampling = "balanced", which makes the classes equal already'
+            yield "class_weights", f'must be "none" with {reason}'
 
 
 @dataclasses.dataclass(frozen=True)

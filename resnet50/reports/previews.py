@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from resnet50.dataset.decoding import UndecodableImageError, decode_rgb
-from resnet50.dataset.images import Dataset, epoch_order
+from resnet50.dataset.images import Dataset
 from resnet50.errors import UserError
 from resnet50.handoff.buffer import BatchBuffer, BatchFileError, StoredBatch, has_shifts
 from resnet50.handoff.manifest import differences, read_manifest
@@ -146,13 +146,12 @@ def showings(
 ) -> Iterator[Showing]:
     """Yields endlessly when the network sees an image, starting at an epoch.
 
-    An epoch that drops the image with its incomplete last batch is left out.
+    An epoch without the image is left out: its incomplete last batch is dropped.
     """
     num_used = dataset.batches_per_epoch(settings.batch_size) * settings.batch_size
     for epoch in itertools.count(first_epoch):
-        order = epoch_order(dataset.num_images, settings.seed, epoch)
-        (rank,) = np.flatnonzero(order == image_index)
-        if rank < num_used:
+        order = settings.order(dataset, epoch)[:num_used]
+        for rank in np.flatnonzero(order == image_index):
             batch_index, index = divmod(int(rank), settings.batch_size)
             yield Showing(Position(epoch, batch_index), index)
 
@@ -187,7 +186,7 @@ def comparison_sheet(
         raise PreviewError(
             f"--compare = {first.index} (a batch has the indices 0 to {size - 1})"
         )
-    order = epoch_order(dataset.num_images, settings.seed, first.position.epoch)
+    order = settings.order(dataset, first.position.epoch)
     rank = first.position.batch_index * size + first.index
     image_index = int(order[rank])
     (source,) = dataset.sources([image_index])

@@ -23,6 +23,7 @@ from resnet50.training.devices.protocol import Devices
 from resnet50.training.loop import Loop, place
 from resnet50.training.run_files import Run
 from resnet50.training.training_observer import TrainingObserver
+from resnet50.training.update.loss import balanced_class_weights
 from resnet50.training.update.schedules import PerStepNumbers
 from resnet50.training.update.step import Training, create_training
 
@@ -165,12 +166,17 @@ class Session:
 
     def _create_training(self, devices: Devices) -> Training:
         config, train, notify = self.config, self.config.train, self.observer.notify
+        weights = None
+        if train.class_weights == "balanced":
+            weights = balanced_class_weights(self.dataset.class_counts)
+            notify(f"class weights from {weights.min():.3g} to {weights.max():.3g}")
         training = create_training(
             self.dataset.num_classes,
             config.model,
             train,
             ChannelStatistics.from_config(config.dataset),
             devices,
+            class_weights=weights,
         )
         group = train.accumulate_batches
         notify(
