@@ -7,6 +7,7 @@ COMMANDS = {
     "predict": "the five most probable classes of any images",
     "plot": "learning curves of one or more runs: a picture, a page, TensorBoard",
     "compare": "settings and results of two or more runs, where they differ",
+    "log": "copies settings and tables of runs into MLflow",
     "status": "speed, buffer, time left and disk use of running programs",
     "preview": "what the network sees: a batch, or one image in many epochs",
     "doctor": "checks the machine, the settings and the images before a training",

@@ -69,19 +69,28 @@ def _without_repeats(texts: Iterable[str]) -> list[str]:
     return different
 
 
+def facts_of_starts(starts: list[dict]) -> dict[str, str]:
+    """By name, what all starts of a run were made with.
+
+    If there were other values later, all of them in order, such as "0.1, then 0.01".
+    "-" stands for the value of a start that does not say.
+    """
+    facts = [_facts(start) for start in starts]
+    return {
+        name: ", then ".join(_without_repeats(f.get(name, "-") for f in facts))
+        for name in dict.fromkeys(name for f in facts for name in f)
+    }
+
+
 def settings_rows(runs: list[ComparedRun]) -> list[ComparedValue]:
     """A row for each setting, version or commit that differs between runs.
 
-    If a run was continued with another value, its cell has all of them in order. A run
-    without starts has "?" everywhere and differs from none.
+    A run without starts has "?" everywhere and differs from none.
     """
-    facts = [[_facts(start) for start in run.starts] for run in runs]
+    facts = [facts_of_starts(run.starts) for run in runs]
     rows = []
-    for name in dict.fromkeys(key for starts in facts for f in starts for key in f):
-        cells = [
-            ", then ".join(_without_repeats(f.get(name, "-") for f in starts)) or "?"
-            for starts in facts
-        ]
+    for name in dict.fromkeys(name for found in facts for name in found):
+        cells = [found.get(name, "-") if found else "?" for found in facts]
         if len(set(cells) - {"?"}) > 1:
             rows.append(ComparedValue(name, cells))
     return rows
