@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import select
 import shlex
 import shutil
@@ -23,6 +24,7 @@ import tensorflow as tf
 from resnet50.demo.pictures import PATTERNS, make_images
 from resnet50.handoff import locks
 from resnet50.handoff.progress import read_progress, to_position
+from resnet50.reports.classes.predictions import read_predictions
 from resnet50.reports.starts import STARTS_FILE, read_starts
 from resnet50.reports.tables import (
     EVALUATION_FILE,
@@ -293,6 +295,15 @@ def test_evaluation_of_a_run(undisturbed):
     (row,) = read_table(config.parent / "saved_models" / "whole" / "evaluation.csv")
     assert (row["epoch"], row["crops"], row["num_images"]) == ("1", "10", "20")
     assert 0 <= float(row["top1"]) <= float(row["top5"]) <= 1
+    folder = config.parent / "saved_models" / "whole"
+    ranks = read_predictions(folder, 1, "").outcomes.ranks
+    for column, k in (("top1", 1), ("top5", 5)):
+        assert float(row[column]) == (ranks <= k).mean()
+    # The command that evaluate recommends, with pictures of what is wrong.
+    (command,) = re.findall(r"to see what it confuses: python3 (.+)", output)
+    assert finish(start(*command.split())) == f"{folder / 'classes.html'}\n"
+    page = (folder / "classes.html").read_text(encoding="utf-8")
+    assert page.count("data:image/jpeg") == (ranks > 1).sum() > 0
 
 
 def test_predictions_need_no_training_images(undisturbed, tmp_path, images):

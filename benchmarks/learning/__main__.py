@@ -2,10 +2,11 @@
 
     python3 -m benchmarks.learning photographs --images DIR
     python3 -m benchmarks.learning digits --seeds 3
+    python3 -m benchmarks.learning torch --images DIR --seeds 3
 
 ``photographs`` overfits a folder's photographs, with the two scripts as two processes.
-``digits`` compares the network with Keras' on held-out images; it needs the extra
-`bench`.
+``digits`` compares the network with Keras', and ``torch`` with PyTorch's, on held-out
+images; they need the extra `bench`.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from benchmarks.environment import cpu_model, versions
 from benchmarks.learning import photographs
+from benchmarks.peers.torchvision_programs import import_torchvision
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -36,21 +38,37 @@ def parse_arguments() -> argparse.Namespace:
     )
     beside_keras = benchmarks.add_parser("digits")
     beside_keras.add_argument("--seeds", type=int, default=3, help="2 or more")
+    beside_torch = benchmarks.add_parser("torch")
+    beside_torch.add_argument(
+        "--images",
+        type=Path,
+        required=True,
+        help="folder with train/ and val/, which have one folder per class",
+    )
+    beside_torch.add_argument("--epochs", type=int, default=6)
+    beside_torch.add_argument("--seeds", type=int, default=3, help="2 or more")
     args = parser.parse_args()
-    if args.benchmark == "digits" and args.seeds < 2:
-        beside_keras.error("--seeds must be at least 2")
+    if args.benchmark != "photographs" and args.seeds < 2:
+        parser.error("--seeds must be at least 2")
     if args.benchmark == "photographs" and args.folder and args.folder.exists():
         by_heart.error(f"--folder {args.folder}: exists already")
     return args
 
 
-def run_digits(num_seeds: int) -> None:
-    """Imports TensorFlow and the packages of the extra, and runs ``digits``."""
+def run_beside_others(args: argparse.Namespace) -> None:
+    """Imports the packages of the extra, and runs ``digits`` or ``torch``."""
     try:
-        from benchmarks.learning import digits
+        if args.benchmark == "torch":
+            import_torchvision()  # Before TensorFlow, after which some builds crash.
+            from benchmarks.learning import beside_torch
+
+            beside_torch.run(args.images, args.epochs, args.seeds)
+        else:
+            from benchmarks.learning import digits
+
+            digits.run(args.seeds)
     except ImportError as error:
         sys.exit(f"{error} (pip install -e '.[bench]')")
-    digits.run(num_seeds)
 
 
 def main() -> None:
@@ -63,12 +81,14 @@ def main() -> None:
     packages = ["tensorflow", "numpy", "pillow", "simplejpeg"]
     if args.benchmark == "digits":
         packages = ["tensorflow", "keras", "numpy", "scikit-learn"]
+    if args.benchmark == "torch":
+        packages = ["tensorflow", "torch", "torchvision", "numpy"]
     print(f"versions: {versions(*packages)}", flush=True)
     started = time.monotonic()
     if args.benchmark == "photographs":
         photographs.run(args.images, args.folder)
     else:
-        run_digits(args.seeds)
+        run_beside_others(args)
     minutes = (time.monotonic() - started) / 60
     print(f"load:     {os.getloadavg()[0]:.1f} at the end, after {minutes:.1f} min")
 

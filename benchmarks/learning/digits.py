@@ -9,7 +9,6 @@ be compared only over several seeds.
 """
 
 import dataclasses
-import statistics
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -17,9 +16,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 from PIL import Image
-from scipy import stats
 from sklearn.datasets import load_digits
 
+from benchmarks.learning.two_samples import compare
 from resnet50.config.settings import Config
 from resnet50.dataset.images import EPOCH_ORDER
 from resnet50.pixels.augmentation import ChannelStatistics
@@ -143,25 +142,10 @@ def run(num_seeds: int) -> None:
     train, held_out = read_digits()
     print(f"images:   {len(train.labels)} to train on, {len(held_out.labels)} held out")
     print(f"recipe:   {RECIPE}, else config.txt as shipped")
-    print(f"\n{'held-out top-1':16} {'ours':>8} {'Keras':>8}")
-    results = []
+    compare("Keras", _all_seeds(num_seeds, train, held_out))
+
+
+def _all_seeds(num_seeds: int, train: Images, held_out: Images):
     for seed in range(num_seeds):
-        results.append(train_both(seed, train, held_out))
-        ours, theirs = results[-1]
-        print(f"seed {seed:<11} {ours:8.2%} {theirs:8.2%}", flush=True)
+        yield train_both(seed, train, held_out)
         keras.backend.clear_session()
-    columns = list(zip(*results))
-    for name, function in (
-        ("mean", statistics.mean),
-        ("std. deviation", statistics.stdev),
-    ):
-        ours, theirs = map(function, columns)
-        print(f"{name:16} {ours:8.2%} {theirs:8.2%}")
-    interval = stats.ttest_ind(*columns, equal_var=False).confidence_interval(0.95)
-    difference = statistics.mean(columns[0]) - statistics.mean(columns[1])
-    print(
-        f"ours - Keras     {difference:+8.2%}, 95 % interval by Welch's t-test "
-        f"{interval.low:+.2%} to {interval.high:+.2%}: "
-        + ("within" if interval.low <= 0 <= interval.high else "outside")
-        + " the noise"
-    )

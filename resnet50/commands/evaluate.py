@@ -3,11 +3,13 @@
     python -m resnet50 evaluate --run_folder=mytestrun --epoch_start=0 --epoch_end=30
 
 With --imported: of the weights that `python -m resnet50 weights import` put there.
-Prints a line for each epoch and writes evaluation.csv in the run's folder. With --wait
-it can run beside a training, on another GPU.
+Prints a line for each epoch and writes evaluation.csv in the run's folder; and, about
+the last of the epochs, predictions.csv (a row per image), classes.csv (a row per class)
+and confusion.csv. With --wait it can run beside a training, on another GPU.
 """
 
 import argparse
+import shlex
 
 from resnet50 import command_line
 from resnet50.config.settings import ConfigError
@@ -49,6 +51,11 @@ def parse_arguments() -> argparse.Namespace:
         choices=WEIGHTS,
         help="the trained ones or their running average (weight_average_decay in "
         "[train]); default: averaged where a checkpoint has them",
+    )
+    parser.add_argument(
+        "--keep_predictions",
+        action="store_true",
+        help="keep the predictions of each epoch, as predictions_EPOCH.csv",
     )
     parser.add_argument(
         "--imported",
@@ -106,7 +113,12 @@ def main() -> None:
         if args.imported:
             epochs = run_evaluation.IMPORTED
         request = run_evaluation.EvaluationRequest(
-            run_folder, epochs, args.crops, args.weights, args.wait
+            run_folder,
+            epochs,
+            args.crops,
+            args.weights,
+            args.wait,
+            args.keep_predictions,
         )
         observer = _Terminal(validation.num_images)
         for result in run_evaluation.evaluate_run(
@@ -115,3 +127,5 @@ def main() -> None:
             print(result.line(), flush=True)
             for path, reason in result.accuracy.unreadable:
                 say(printable_line(f"{path}: unreadable, does not count: {reason}"))
+    plot = command_line.command_for("-m resnet50 plot", args, classes=None)
+    say(f"to see what it confuses: {plot} {shlex.quote(args.run_folder)}")

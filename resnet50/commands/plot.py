@@ -9,6 +9,9 @@ picture (.png) and as a page (.html) that needs no other file; with --tensorboar
 as event files in each run's folder. With --follow it keeps running and plots again
 whenever a table has changed; the page then reloads itself. It can run during a
 training, because it reads only files that the two programs write atomically.
+
+With --classes: draws what the last evaluated checkpoint of a run confuses, as a page,
+classes.html, from the predictions that evaluate wrote; or that of --epoch=N.
 """
 
 import argparse
@@ -21,9 +24,16 @@ from PIL import Image
 
 from resnet50 import command_line
 from resnet50.atomic_io import atomic_file
-from resnet50.dataset.listing import open_training_set
-from resnet50.errors import UserError
+from resnet50.dataset.images import Dataset
+from resnet50.dataset.listing import open_training_set, open_validation_set
+from resnet50.errors import UserError, printable_line
 from resnet50.preprocessing.batches import BatchSettings
+from resnet50.reports.classes.mistakes import collect_mistakes
+from resnet50.reports.classes.predictions import (
+    IMPORTED_EPOCH,
+    PREDICTIONS_FILE,
+    read_predictions,
+)
 from resnet50.reports.curves import RunError, RunRecord, distinguish, read_run
 from resnet50.reports.previews import first_batch_sheet
 from resnet50.reports.tables import EVALUATION_FILE, METRICS_FILE
@@ -44,7 +54,7 @@ def find_run(word: str, args: argparse.Namespace) -> Path:
         RunError: There is no such run.
         ConfigError: It is not a folder, and config.txt cannot be read.
     """
-    if (Path(word) / METRICS_FILE).exists():
+    if any((Path(word) / file).exists() for file in (METRICS_FILE, PREDICTIONS_FILE)):
         return Path(word)
     saved_models = command_line.load_config(args).train.saved_models_folder
     folder = saved_models / word
@@ -143,14 +153,71 @@ class Plot:
         return [path.stat().st_mtime for path in paths if path.exists()]
 
 
+def open_pictures(
+    args: argparse.Namespace, class_names: tuple[str, ...]
+) -> tuple[Dataset | None, str]:
+    """Opens the validation images of config.txt, or says why that is impossible."""
+    try:
+        settings = command_line.load_config(args)
+        folder = settings.train.buffer_folder
+        return open_validation_set(settings.dataset, class_names, folder, say), ""
+    except UserError as error:
+        return None, f"no pictures of the mistakes: {error}"
+
+
+def draw_classes(args: argparse.Namespace) -> Path:
+    """Writes the page of --classes, and returns its path.
+
+    Raises:
+        RunError, ConfigError: See ``find_run``; or there are no such predictions.
+        TableError: The predictions are damaged.
+        PlotError: A package is missing, or the page cannot be written.
+    """
+    if len(args.runs) > 1 or args.follow or args.tensorboard:
+        raise PlotError("--classes: takes one run, without --follow and --tensorboard")
+    with needing("matplotlib", "plots"):
+        from resnet50.reports.classes.class_page import build_class_page
+    folder, epoch = find_run(args.runs[0], args), args.epoch
+    flags, file_name = {}, "classes.html"
+    if epoch is not None:
+        flags = {"epoch_start": epoch, "epoch_end": epoch + 1}
+        file_name = f"classes_{epoch}.html"
+    if epoch == IMPORTED_EPOCH:
+        flags = {"imported": None}
+    name = folder.absolute().name
+    evaluate = command_line.command_for(
+        "-m resnet50 evaluate", args, run_folder=name, **flags
+    )
+    predictions = read_predictions(folder, epoch, f"`{evaluate}` writes it")
+    dataset, note = open_pictures(args, predictions.class_names)
+    mistakes = collect_mistakes(predictions, dataset)
+    lines = [
+        f"no picture of {predictions.image_names[mistake.index]}: {mistake.reason}"
+        for mistake in mistakes
+        if mistake.reason
+    ]
+    for line in [note, *lines] if note else lines:
+        say(printable_line(line))
+    path = folder / file_name
+    if args.output:
+        path = Path(f"{args.output.removesuffix('.html')}.html")
+    try:
+        with atomic_file(path) as file:
+            page = build_class_page(name, predictions, mistakes, note)
+            file.write(page.encode())
+    except OSError as error:
+        raise PlotError(f"{path}: cannot be written: {error} (see --output)") from None
+    return path
+
+
 def parse_arguments() -> argparse.Namespace:
     """Reads the command line."""
     parser = command_line.make_parser(__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="name or folder")
     parser.add_argument(
         "--output",
-        help="path of both files without .png and .html; default: curves in the run's "
-        "folder, or comparison next to the first of several",
+        help="path of the files without .png and .html; default: curves or classes in "
+        "the run's folder, or comparison next to the first of several",
     )
     parser.add_argument(
         "--tensorboard", action="store_true", help="write event files too"
@@ -158,12 +225,26 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--follow", action="store_true", help="plot again when a table has changed"
     )
+    parser.add_argument(
+        "--classes", action="store_true", help="draw what the run confuses instead"
+    )
+    parser.add_argument(
+        "--epoch",
+        type=int,
+        help="with --classes: an epoch whose predictions were kept (evaluate "
+        "--keep_predictions); default: the last one that was evaluated",
+    )
     return parser.parse_args()
 
 
 def main() -> None:
     """Plots, once or again and again."""
     args = parse_arguments()
+    if args.classes:
+        print(draw_classes(args))
+        return
+    if args.epoch is not None:
+        raise PlotError(f"--epoch = {args.epoch} (it needs --classes)")
     plot = Plot(args)
     last_times = plot.table_times()
     runs = plot.write()

@@ -36,6 +36,11 @@ class BatchFileError(UserError):
     """A batch file does not match the settings."""
 
 
+def new_memory(num_bytes: int) -> np.ndarray:
+    """Returns uint8 [num_bytes] with any values."""
+    return np.empty(num_bytes, np.uint8)
+
+
 class RecycledMemory:
     """Memory of arrays, used again as soon as no array uses it.
 
@@ -43,7 +48,9 @@ class RecycledMemory:
     reading a large file from the page cache.
     """
 
-    def __init__(self):
+    def __init__(self, allocate: Callable[[int], np.ndarray] = new_memory):
+        """Takes what allocates memory, as uint8 [num_bytes]."""
+        self._allocate = allocate
         self._unused: list[np.ndarray] = []
 
     def empty(self, shape: tuple[int, ...], dtype: str | np.dtype) -> np.ndarray:
@@ -54,7 +61,7 @@ class RecycledMemory:
             if len(memory) == num_bytes:  # Else the batches of its size are over.
                 break
         else:
-            memory = np.empty(num_bytes + _ALIGNMENT, np.uint8)
+            memory = self._allocate(num_bytes + _ALIGNMENT)
             start = -memory.ctypes.data % _ALIGNMENT
             memory = memory[start : start + num_bytes]
         return np.asarray(_Lease(memory, self._unused)).view(dtype).reshape(shape)

@@ -55,6 +55,10 @@ class BatchSource:
         self._memory = RecycledMemory()
         self._manifest = ManifestCheck(buffer.folder, manifest)
 
+    def read_into(self, allocate: Callable[[int], np.ndarray]) -> None:
+        """Reads images into memory that ``allocate`` returns; see RecycledMemory."""
+        self._memory = RecycledMemory(allocate)
+
     def read(self, position: Position) -> StoredBatch:
         """Reads and checks a batch.
 

@@ -102,9 +102,28 @@ def _table(rows: list[dict[str, str]]) -> str:
     )
 
 
+def html_document(title: str, body: str, *, style: str = "", head: str = "") -> str:
+    """A page with the style of all pages, and more; ``title`` is plain text."""
+    title = html.escape(title)
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+{head}
+<title>{title}</title>
+<style>{_CSS}{style}</style>
+</head>
+<body>
+<h1>{title}</h1>
+{body}
+</body>
+</html>
+"""
+
+
 def build_page(runs: list[RunRecord], *, reloads: bool) -> str:
     """The page as HTML; with ``reloads``, the browser loads it again periodically."""
-    title = html.escape(", ".join(run.name for run in runs))
     legend = "\n".join(
         f"<li>{svg}<span>{html.escape(text)}</span></li>"
         for svg, text in legend_svgs(runs)
@@ -122,18 +141,7 @@ def build_page(runs: list[RunRecord], *, reloads: bool) -> str:
         if rows
     )
     reload = f'<meta http-equiv="refresh" content="{_RELOAD_SECONDS}">'
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-{reload if reloads else ""}
-<title>{title}</title>
-<style>{_CSS}</style>
-</head>
-<body>
-<h1>{title}</h1>
-{_table([_summary(run) for run in runs])}
+    body = f"""{_table([_summary(run) for run in runs])}
 <ul class="legend">
 {legend}
 </ul>
@@ -141,7 +149,6 @@ def build_page(runs: list[RunRecord], *, reloads: bool) -> str:
 {panels}
 </div>
 <p>{_EXPLANATION} Plotted {time.strftime("%Y-%m-%d %H:%M")}.</p>
-{numbers}
-</body>
-</html>
-"""
+{numbers}"""
+    title = ", ".join(run.name for run in runs)
+    return html_document(title, body, head=reload if reloads else "")

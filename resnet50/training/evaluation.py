@@ -18,7 +18,7 @@ from resnet50.network.tracing import traced
 from resnet50.ordered_map import map_in_order
 from resnet50.pixels.augmentation import ChannelStatistics, normalization_table
 from resnet50.pixels.resampling import views
-from resnet50.training.update.totals import count_correct
+from resnet50.reports.classes.outcomes import Outcomes
 
 
 class EvaluationError(UserError):
@@ -33,6 +33,7 @@ class Accuracy(NamedTuple):
     loss: float  # mean cross-entropy, without label smoothing
     num_images: int  # readable ones
     unreadable: list[tuple[str, str]]  # name and reason
+    outcomes: Outcomes  # of each image
 
 
 class Prediction(NamedTuple):
@@ -48,7 +49,7 @@ class _Chunk(NamedTuple):
 
     readable: list[int]  # indices of the readable images
     views: list[np.ndarray]  # their views, float32 [crops, crop, crop, 3]
-    unreadable: list[Prediction]  # of the others
+    unreadable: dict[int, str]  # why the others cannot be read, by index
 
 
 class Evaluator:
@@ -69,7 +70,7 @@ class Evaluator:
         crops = tf.TensorSpec((None, num_crops, crop_size, crop_size, 3), tf.float32)
         labels = tf.TensorSpec((None,), tf.int32)
         self._logs = traced(self._mean_logs, input_signature=[crops])
-        self._count = traced(self._count_hits, input_signature=[crops, labels])
+        self._judge = traced(self._judge_logs, input_signature=[crops, labels])
 
     def _read(self, source: ImageSource) -> np.ndarray:
         """An image's normalized views, float32 [num_crops, crop, crop, 3], RGB."""
@@ -91,20 +92,31 @@ class Evaluator:
         logs = tf.reshape(logs, (-1, self._num_crops, logs.shape[-1]))
         return tf.reduce_logsumexp(logs, axis=1) - np.log(self._num_crops)
 
-    def _count_hits(self, images: tf.Tensor, labels: tf.Tensor) -> tuple:
-        """Counts top-1 hits and top-5 hits, and sums the losses; three scalars."""
-        means = self._mean_logs(images)
-        loss = -tf.reduce_sum(tf.gather(means, labels, axis=1, batch_dims=1))
-        return count_correct(means, labels, 1), count_correct(means, labels, 5), loss
+    def _judge_logs(self, images: tf.Tensor, labels: tf.Tensor) -> tuple:
+        """Compares the predictions with the labels, int32 [N].
+
+        Returns:
+            int32 [N], the predicted classes; int32 [N], the ranks of the true classes,
+            1 or more; float32 [N], the logarithms of the predicted classes'
+            probabilities; and float32 [N], those of the true classes.
+        """
+        logs = self._mean_logs(images)
+        true = tf.gather(logs, labels, axis=1, batch_dims=1)
+        # Among outputs that are no numbers, no class has rank 1.
+        is_above = (logs > true[:, None]) | tf.math.is_nan(true)[:, None]
+        ranks = 1 + tf.reduce_sum(tf.cast(is_above, tf.int32), axis=1)
+        best = tf.argmax(logs, axis=1, output_type=tf.int32)
+        predicted = tf.where(ranks == 1, labels, best)  # Even if others are equal.
+        return predicted, ranks, tf.reduce_max(logs, axis=1), true
 
     def _read_chunk(self, sources_of: Callable, indices: range) -> _Chunk:
-        chunk = _Chunk([], [], [])
+        chunk = _Chunk([], [], {})
         for index, source in zip(indices, sources_of(indices)):
             try:
                 chunk.views.append(self._read(source))
                 chunk.readable.append(index)
             except UndecodableImageError as error:
-                chunk.unreadable.append(Prediction(source, None, str(error)))
+                chunk.unreadable[index] = str(error)
         return chunk
 
     def _read_chunks(
@@ -125,7 +137,8 @@ class Evaluator:
         for chunk in self._read_chunks(
             lambda i: sources[i.start : i.stop], len(sources)
         ):
-            yield from chunk.unreadable
+            for index, reason in chunk.unreadable.items():
+                yield Prediction(sources[index], None, reason)
             if chunk.views:
                 probabilities = np.exp(self._logs(np.stack(chunk.views)))
                 for index, of_image in zip(chunk.readable, probabilities):
@@ -139,19 +152,36 @@ class Evaluator:
         Raises:
             EvaluationError: No image can be read.
         """
-        unreadable: list[tuple[str, str]] = []
-        num_images, sums = 0, np.zeros(3)  # of top-1 hits, top-5 hits, losses
+        outcomes, num_done = Outcomes.unknown(dataset.labels), 0
+        losses: list[np.ndarray] = []
         for chunk in self._read_chunks(dataset.sources, dataset.num_images):
             if chunk.views:
-                labels = dataset.labels[chunk.readable]
-                sums += [float(n) for n in self._count(np.stack(chunk.views), labels)]
-                num_images += len(chunk.views)
-            unreadable.extend((str(p.source), p.reason) for p in chunk.unreadable)
-            show(num_images + len(unreadable))
+                indices = chunk.readable
+                results = self._judge(np.stack(chunk.views), dataset.labels[indices])
+                predicted, ranks, best, true = (part.numpy() for part in results)
+                outcomes.put(indices, predicted, ranks, np.exp(best), np.exp(true))
+                losses.append(-true.astype(np.float64))
+            outcomes.unreadable.update(chunk.unreadable)
+            num_done += len(chunk.readable) + len(chunk.unreadable)
+            show(num_done)
+        sources = dataset.sources(outcomes.unreadable)
+        unreadable = [
+            (str(source), reason)
+            for source, reason in zip(sources, outcomes.unreadable.values())
+        ]
+        num_images = dataset.num_images - len(unreadable)
         if not num_images:
             name, reason = unreadable[0]
             raise EvaluationError(
                 f"{dataset.folder}: none of the {dataset.num_images} validation images "
                 f"can be read; the first is {name}: {reason}"
             )
-        return Accuracy(*(sums / num_images).tolist(), num_images, unreadable)
+        ranks = outcomes.ranks[outcomes.is_readable]
+        return Accuracy(
+            float(np.mean(ranks == 1)),
+            float(np.mean(ranks <= min(5, dataset.num_classes))),
+            float(np.mean(np.concatenate(losses))),
+            num_images,
+            unreadable,
+            outcomes,
+        )

@@ -1,4 +1,4 @@
-"""Evaluates the checkpoints of a run and writes evaluation.csv."""
+"""Evaluates the checkpoints of a run, and writes evaluation.csv and predictions.csv."""
 
 import time
 from collections.abc import Iterator
@@ -13,6 +13,11 @@ from resnet50.handoff import locks
 from resnet50.handoff.progress import Position
 from resnet50.network.model import ResNet50
 from resnet50.observer import Observer
+from resnet50.reports.classes.predictions import (
+    IMPORTED_EPOCH,
+    Evaluated,
+    write_predictions,
+)
 from resnet50.reports.tables import (
     EVALUATION_FILE,
     TableError,
@@ -27,8 +32,7 @@ from resnet50.training.evaluation import Accuracy, Evaluator
 
 _POLL_SECONDS = 1.0
 
-# The epoch of imported weights in evaluation.csv: the one before epoch 0.
-IMPORTED = range(-1, 0)
+IMPORTED = range(IMPORTED_EPOCH, IMPORTED_EPOCH + 1)
 
 
 class EvaluationRequest(NamedTuple):
@@ -39,23 +43,20 @@ class EvaluationRequest(NamedTuple):
     num_crops: int  # per image, 1 or 10
     weights: str | None  # one of tables.WEIGHTS; None: averaged if there are any
     is_waiting: bool  # whether to wait for checkpoints that do not exist yet
+    keeps_predictions: bool  # those of each epoch, not only of the last one
 
 
 class CheckpointAccuracy(NamedTuple):
     """The accuracy of the checkpoint after an epoch."""
 
-    epoch: int
-    num_crops: int
-    weights: str  # one of tables.WEIGHTS
+    evaluated: Evaluated
     accuracy: Accuracy
 
     def row(self) -> dict:
         """The row in evaluation.csv."""
         accuracy = self.accuracy
         return {
-            "epoch": self.epoch,
-            "crops": self.num_crops,
-            "weights": self.weights,
+            **self.evaluated._asdict(),
             "top1": f"{accuracy.top1:.6f}",
             "top5": f"{accuracy.top5:.6f}",
             "loss": f"{accuracy.loss:.6g}",
@@ -64,12 +65,12 @@ class CheckpointAccuracy(NamedTuple):
 
     def line(self) -> str:
         """The result in one line for the user."""
-        accuracy, num_crops = self.accuracy, self.num_crops
-        what = "imported weights" if self.epoch in IMPORTED else f"epoch {self.epoch}"
+        accuracy, (epoch, crops, weights) = self.accuracy, self.evaluated
+        what = "imported weights" if epoch in IMPORTED else f"epoch {epoch}"
         return (
             f"{what}: top-1 {accuracy.top1:.2%}, top-5 {accuracy.top5:.2%} "
-            f"({accuracy.num_images:,} images, {num_crops} "
-            f"{'crop' if num_crops == 1 else 'crops'}, {self.weights} weights)"
+            f"({accuracy.num_images:,} images, {crops} "
+            f"{'crop' if crops == 1 else 'crops'}, {weights} weights)"
         )
 
 
@@ -109,15 +110,16 @@ def evaluate_run(
     request: EvaluationRequest,
     observer: Observer,
 ) -> Iterator[CheckpointAccuracy]:
-    """Evaluates checkpoints one after another; yields each after writing its row.
+    """Evaluates checkpoints one after another, and writes their tables.
 
-    The training set defines the classes. The observer gets the number of evaluated
+    Yields each when its row in evaluation.csv is written, and its predictions are not
+    yet. The training set defines the classes. The observer gets the number of evaluated
     images after each batch.
 
     Raises:
         CheckpointError: A checkpoint is damaged or belongs to another network; or, at
             the end, one was missing.
-        TableError: evaluation.csv is damaged or cannot be written.
+        TableError: evaluation.csv is damaged, or a table cannot be written.
     """
     run_folder, epochs = request.run_folder, request.epochs
     table = run_folder / EVALUATION_FILE
@@ -148,7 +150,8 @@ def evaluate_run(
             missing.append(epoch)
             continue
         accuracy = evaluator.evaluate(validation_set, observer.show)
-        result = CheckpointAccuracy(epoch, request.num_crops, weights, accuracy)
+        evaluated = Evaluated(epoch, request.num_crops, weights)
+        result = CheckpointAccuracy(evaluated, accuracy)
         try:
             record_evaluation(table, result.row())
         except OSError as error:
@@ -157,6 +160,14 @@ def evaluate_run(
                 f"it: {result.line()})"
             ) from None
         yield result
+        write_predictions(
+            run_folder,
+            evaluated,
+            validation_set,
+            training_set.class_words,
+            accuracy.outcomes,
+            is_kept=request.keeps_predictions,
+        )
     if missing:
         raise CheckpointError(
             f"{run_folder}: {len(missing)} of the epochs {epochs.start} to "

@@ -18,7 +18,14 @@ from resnet50.reports.tables import EarlyStop
 from resnet50.signals import StopRequest
 from resnet50.training import resume
 from resnet50.training.checkpoint import checkpoint_bytes
-from resnet50.training.devices import choices, hosts, meeting, memory, selection
+from resnet50.training.devices import (
+    choices,
+    hosts,
+    meeting,
+    memory,
+    page_locked,
+    selection,
+)
 from resnet50.training.devices.protocol import Devices
 from resnet50.training.loop import Loop, place
 from resnet50.training.run_files import Run
@@ -233,6 +240,7 @@ class Session:
     ) -> Position:
         """Trains from a position; returns what ``train`` does."""
         run, observer, stop = self.run, self.observer, self.stop
+        self.source.read_into(page_locked.find_allocator())
         config, train, cluster = self.config, self.config.train, run.cluster
         command = observer.preprocessor_command(range(start.epoch, end.epoch))
         numbers = PerStepNumbers(train, config.batch_renorm, run.batches_per_epoch)

@@ -7,9 +7,11 @@ import pytest
 from PIL import Image
 
 from resnet50.commands import plot
+from resnet50.reports.classes.predictions import PREDICTIONS_FILE
 from resnet50.reports.curves import RunError
 from resnet50.reports.tables import METRICS_FILE, write_table
 from tests.images import make_class_folders
+from tests.reports.classes.examples import make_predictions
 from tests.reports.runs import make_run, metrics_row
 from tests.settings import write_small_config
 
@@ -66,7 +68,11 @@ def test_an_unknown_run_is_an_error_that_names_the_known_ones(tmp_path, run_plot
 
 @pytest.mark.parametrize(
     ("package", "extra", "flags"),
-    [("matplotlib", "plots", []), ("tensorboard", "tensorboard", ["--tensorboard"])],
+    [
+        ("matplotlib", "plots", []),
+        ("matplotlib", "plots", ["--classes"]),
+        ("tensorboard", "tensorboard", ["--tensorboard"]),
+    ],
 )
 def test_a_missing_package_is_named_with_its_command(
     tmp_path, run_plot, monkeypatch, package, extra, flags
@@ -116,3 +122,81 @@ def test_following_plots_again_when_a_table_changes(tmp_path, run_plot, monkeypa
     assert len(pages) == 2
     assert ["<td>6.95</td>" in page for page in pages] == [False, True]
     assert all("refresh" in page for page in pages)
+
+
+def test_what_a_run_confuses_is_drawn_with_pictures(tmp_path, run_plot, capsys):
+    folder = tmp_path / "saved_models" / "run"
+    dataset = make_predictions(folder, 3)
+    for index in range(dataset.num_images):
+        path = tmp_path / "images" / "val" / dataset.names[index]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 40)).save(path)
+    run_plot("run", "--classes")
+    path = folder / "classes.html"
+    assert capsys.readouterr() == (f"{path}\n", "")
+    page = path.read_text(encoding="utf-8")
+    assert page.count("data:image/jpeg") == 3
+    assert not (folder / "curves.png").exists()
+    (tmp_path / "images/val" / dataset.names[4]).write_bytes(b"no image")
+    run_plot("run", "--classes", f"--output={tmp_path / 'page.html'}")
+    out, error = capsys.readouterr()
+    assert out == f"{tmp_path / 'page.html'}\n"
+    assert error == (
+        "no picture of class_001/04.png: cannot be read: is no image that Pillow "
+        "knows\n"
+    )
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.count("data:image/jpeg") == 2
+    assert "<small>cannot be read: is no image that Pillow knows</small>" in page
+
+
+def test_without_images_the_page_says_why_it_has_no_pictures(
+    tmp_path, run_plot, capsys
+):
+    folder = make_run(tmp_path / "elsewhere", 1)
+    make_predictions(folder, 3)
+    run_plot(str(folder), "--classes")
+    note = f"no pictures of the mistakes: {tmp_path / 'images' / 'val'}: "
+    assert note in capsys.readouterr().err
+    assert note in (folder / "classes.html").read_text(encoding="utf-8")
+
+
+def test_images_of_other_classes_give_no_pictures(tmp_path, run_plot, capsys):
+    make_predictions(tmp_path / "saved_models" / "run", 2)
+    make_class_folders(tmp_path / "images" / "val", 3, 1)
+    run_plot("run", "--classes")
+    assert "class class_002 is not among the 2 classes" in capsys.readouterr().err
+
+
+def test_predictions_that_are_missing_come_with_the_command(tmp_path, run_plot):
+    folder = tmp_path / "saved_models" / "run"
+    folder.mkdir(parents=True)
+    with pytest.raises(RunError) as caught:
+        run_plot("run", "--classes")
+    assert str(caught.value) == (
+        f"{folder / PREDICTIONS_FILE}: does not exist yet (`python3 -m resnet50 "
+        f"evaluate --config={tmp_path / 'config.txt'} --run_folder=run` writes it)"
+    )
+    make_predictions(folder, 2)
+    command = "evaluate .*--run_folder=run --epoch_start=3 --epoch_end=4` writes it"
+    with pytest.raises(RunError, match=rf"is of epoch 7, not 3 \(.*{command}\)"):
+        run_plot("run", "--classes", "--epoch=3")
+    with pytest.raises(RunError, match=r"not -1 \(.* --run_folder=run --imported`"):
+        run_plot("run", "--classes", "--epoch=-1")
+    run_plot("run", "--classes", "--epoch=7")
+    assert (folder / "classes_7.html").exists()
+
+
+@pytest.mark.parametrize(
+    "flags", [["other", "--classes"], ["--classes", "--follow"], ["--epoch=7"]]
+)
+def test_flags_that_do_not_fit_are_refused(tmp_path, run_plot, flags):
+    make_predictions(tmp_path / "saved_models" / "run", 2)
+    with pytest.raises(plot.PlotError, match="--classes"):
+        run_plot("run", *flags)
+
+
+def test_a_class_page_that_cannot_be_written_is_an_error(tmp_path, run_plot):
+    make_predictions(tmp_path / "saved_models" / "run", 2)
+    with pytest.raises(plot.PlotError, match=r"cannot be written.*see --output"):
+        run_plot("run", "--classes", f"--output={tmp_path / 'none' / 'page'}")

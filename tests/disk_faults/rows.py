@@ -197,6 +197,8 @@ COMMANDS = [
                           f"{RUN}/.writing-*.csv.tmp", "ENOSPC EROFS", "ended"),
     *failing("evaluation.csv", EVALUATE, "rename", f"{RUN}/evaluation.csv", "EIO",
              "ended"),
+    *failing("predictions.csv", EVALUATE, "rename", f"{RUN}/predictions.csv", "EIO",
+             "ended"),
     *failing("checkpoint", EVALUATE, "read", f"{RUN}/0/*", "EIO", "ended"),
     *failing("evaluator's lock", EVALUATE, "lock", f"{RUN}/evaluate.lock", "ENOLCK",
              "ended"),

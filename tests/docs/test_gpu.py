@@ -38,7 +38,7 @@ NUM_PARAMETERS = 25_557_032
 
 
 def test_the_page_is_short():
-    assert len(PAGE.splitlines()) <= 165
+    assert len(PAGE.splitlines()) <= 170
 
 
 def test_published_figures_are_those_of_the_other_pages():

@@ -43,6 +43,8 @@ from resnet50.pixels.augmentation import (
     crop_footprint,
     sample_params,
 )
+from resnet50.reports.classes.outcomes import count_confusion, surest_mistakes
+from resnet50.reports.classes.predictions import read_predictions
 from resnet50.reports.curves import PANELS, read_run
 from resnet50.reports.tables import best_epochs, record_epoch, record_evaluation
 from tests.dataset import layout_examples as layouts
@@ -592,6 +594,27 @@ def _use_table(name: str, folder: Path, data: bytes) -> None:
     assert read_run(folder).metrics[-1]["epoch"] == "9"
 
 
+_PREDICTIONS = (
+    b"epoch,crops,weights,image,label,predicted,rank,probability,label_probability,"
+    b"unreadable\n3,1,trained,a/0.JPEG,a,a,1,0.75,0.75,\n"
+    b"3,1,trained,a/1.JPEG,a,b,2,0.5,0.25,\n3,1,trained,b/2.JPEG,b,,,,,is damaged\n"
+)
+_CLASSES = b"epoch,crops,weights,class,words\n3,1,trained,a,\n3,1,trained,b,bee\n"
+
+
+def _use_predictions(name: str, folder: Path, data: bytes) -> None:
+    (folder / "predictions.csv").write_bytes(_PREDICTIONS)
+    (folder / "classes.csv").write_bytes(_CLASSES)
+    (folder / name).write_bytes(data)
+    predictions = read_predictions(folder, None, "evaluate again")
+    outcomes, num_classes = predictions.outcomes, len(predictions.class_names)
+    assert len(predictions.image_names) == len(outcomes.labels)
+    confusion = count_confusion(outcomes, num_classes)
+    assert confusion.num_images.sum() == sum(p.num_images for p in confusion.pairs) > 0
+    mistakes = surest_mistakes(outcomes, 10)
+    assert all(outcomes.labels[i] < num_classes for i in mistakes)
+
+
 _DESCRIPTION = {
     "num_classes": 3,
     "class_names": ["a", "b", "c"],
@@ -719,10 +742,15 @@ def _table_targets() -> list[Target]:
         Target(
             f"table-{name}",
             lambda seed=seed: [seed],
-            functools.partial(_use_table, f"{name}.csv"),
+            functools.partial(use, f"{name}.csv"),
             mutate_lines,
         )
-        for name, seed in (("metrics", _METRICS), ("evaluation", _EVALUATION))
+        for name, seed, use in (
+            ("metrics", _METRICS, _use_table),
+            ("evaluation", _EVALUATION, _use_table),
+            ("predictions", _PREDICTIONS, _use_predictions),
+            ("classes", _CLASSES, _use_predictions),
+        )
     ]
 
 

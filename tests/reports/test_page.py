@@ -17,7 +17,7 @@ from resnet50.reports.tables import METRICS_FILE, write_table
 from tests.reports.runs import make_run, metrics_row
 
 # Elements without an end tag.
-VOID = {"meta", "br"}
+VOID = {"meta", "br", "img"}
 
 
 class Outline(HTMLParser):

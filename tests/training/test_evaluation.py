@@ -1,4 +1,4 @@
-"""Proves which pixels a crop of a validation image has, and how hits are counted."""
+"""Proves which pixels a crop of a validation image has, and how it is predicted."""
 
 import dataclasses
 
@@ -11,6 +11,7 @@ from resnet50.config.settings import EvaluationConfig
 from resnet50.dataset.class_folders import list_class_folders
 from resnet50.pixels.resampling import views
 from resnet50.training.evaluation import EvaluationError, Evaluator
+from resnet50.training.update.totals import count_correct
 from tests.settings import SETTINGS
 
 
@@ -108,9 +109,20 @@ def test_unreadable_images_are_named_and_do_not_count(tmp_path):
     dataset = make_images(tmp_path, names, [RED, GREEN, None, BLUE])
     accuracy = evaluator(1, 2).evaluate(dataset, lambda n: None)
     assert (accuracy.top1, accuracy.num_images) == (1, 3)
+    assert accuracy.outcomes.unreadable == {2: "is no image that Pillow knows"}
+    assert accuracy.outcomes.ranks.tolist() == [1, 1, 0, 1]
     ((path, reason),) = accuracy.unreadable
     assert path == str(tmp_path / "green" / "2.png")
     assert "no image" in reason
+
+
+def test_a_network_without_numbers_is_never_right(tmp_path):
+    dataset = make_images(tmp_path, ["blue", "red"], [RED, BLUE])
+    subject = evaluator(1, 2)
+    subject._model = lambda images, is_training: np.nan * images[:, 0, 0]
+    accuracy = subject.evaluate(dataset, lambda n: None)
+    assert (accuracy.top1, accuracy.top5, accuracy.num_images) == (0, 0, 2)
+    assert accuracy.outcomes.ranks.tolist() == [4, 4]
 
 
 def test_predictions_are_what_the_accuracy_counts(tmp_path):
@@ -128,7 +140,17 @@ def test_predictions_are_what_the_accuracy_counts(tmp_path):
         if answers[source] is not None
     ]
     assert hits == [True, False, True, False]
-    assert subject.evaluate(dataset, lambda n: None).top1 == np.mean(hits)
+    accuracy = subject.evaluate(dataset, lambda n: None)
+    assert accuracy.top1 == np.mean(hits)
+    outcomes = accuracy.outcomes
+    for index, source in enumerate(sources):
+        if (expected := answers[source]) is not None:
+            label = dataset.labels[index]
+            assert outcomes.predicted[index] == expected.argmax()
+            assert outcomes.probabilities[index] == pytest.approx(expected.max())
+            own = outcomes.label_probabilities[index]
+            assert own == pytest.approx(expected[label])
+            assert outcomes.ranks[index] == 1 + np.sum(expected > expected[label])
     (lost,) = (p for p in predictions if p.probabilities is None)
     assert (str(lost.source), lost.reason) == (
         str(tmp_path / "green" / "2.png"),
@@ -158,8 +180,36 @@ def test_probabilities_are_averaged_not_votes():
     subject = evaluator(10, 10)
     subject._model = Unsure()
     # Means: class 0 has 0.9 * 0.55 = 0.495, class 1 has 0.9 * 0.45 + 0.1 = 0.505.
-    top1, _, loss = subject._count(images, np.array([1], np.int32))
-    assert int(top1) == 1
+    judged = subject._judge(images, np.array([1], np.int32))
+    ((predicted,), (rank,), (best,), (true,)) = (part.numpy() for part in judged)
+    assert (predicted, rank, best) == (1, 1, true)
     share = np.exp(0.2) / (1 + np.exp(0.2))  # Of class 0 in each of the nine.
     mean = 0.9 * (1 - share) + 0.1 / (1 + np.exp(-20))
-    assert float(loss) == pytest.approx(-np.log(mean), rel=1e-5)
+    assert true == pytest.approx(np.log(mean), rel=1e-5)
+
+
+def test_a_rank_is_one_more_than_the_classes_above():
+    """Equal classes share a rank, as in a training's top-1 and top-5."""
+    rng = np.random.default_rng(0)
+    logits = rng.integers(0, 4, (64, 7)).astype(np.float32)  # Many are equal.
+    logits[5] = np.nan
+    labels = rng.integers(0, 7, 64).astype(np.int32)
+    subject = evaluator(1, 10)
+    subject._mean_logs = lambda images: tf.constant(logits)
+    predicted, ranks, best, true = (
+        part.numpy() for part in subject._judge_logs(None, labels)
+    )
+    for k in (1, 5):
+        assert np.sum(ranks <= k) == count_correct(logits, labels, k)
+    finite = np.isfinite(logits).all(1)
+    rows, labels = logits[finite], labels[finite]
+    own = rows[np.arange(len(rows)), labels]
+    np.testing.assert_array_equal(ranks[finite], 1 + (rows > own[:, None]).sum(1))
+    np.testing.assert_array_equal(true[finite], own)
+    np.testing.assert_array_equal(best[finite], rows.max(1))
+    is_right = predicted[finite] == labels
+    np.testing.assert_array_equal(is_right, own == rows.max(1))
+    others = rows[~is_right].argmax(1)
+    np.testing.assert_array_equal(predicted[finite][~is_right], others)
+    assert 10 < is_right.sum() < 50
+    assert ranks[5] == 8  # No number is below anything.

@@ -69,7 +69,7 @@ def test_every_op_of_an_accumulated_batch_has_a_gpu_kernel(name):
 
 def test_every_op_of_an_evaluation_and_of_a_prediction_has_a_gpu_kernel():
     evaluator = Evaluator(ResNet50(1000, SETTINGS.model), SETTINGS, num_crops=10)
-    for function in (evaluator._logs, evaluator._count):
+    for function in (evaluator._logs, evaluator._judge):
         assert not ops_without_gpu_kernel(function.get_concrete_function())
 
 

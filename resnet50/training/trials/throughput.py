@@ -1,6 +1,7 @@
 """Trials of speed: of the step, of copies to the device, and through batch files."""
 
 import functools
+import itertools
 import math
 import resource
 import tempfile
@@ -13,10 +14,12 @@ from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer, BatchSpec, StoredBatch
 from resnet50.handoff.lost_folder import TrainerFiles
 from resnet50.handoff.manifest import write_manifest
+from resnet50.handoff.npy_file import RecycledMemory
 from resnet50.handoff.placer import Placer
 from resnet50.handoff.progress import Position, StepRange
 from resnet50.handoff.reader import Batch, BatchReader, BatchSource, ReaderSettings
 from resnet50.observer import Observer
+from resnet50.training.devices.page_locked import find_allocator
 from resnet50.training.trials.subject import Subject, seconds_of
 from resnet50.training.update.step import Training
 
@@ -67,7 +70,11 @@ def _placed(training: Training, subject: Subject, batch: tuple | Batch) -> tuple
 def measure_copy(subject: Subject, seconds: float) -> dict:
     """Seconds of a batch's copy, of a step, and of both at once by a Placer."""
     subject.set_up()
-    batch = subject.random_batch()
+    random_images, *others = subject.random_batch()
+    memory = RecycledMemory(find_allocator())
+    images = memory.empty(random_images.shape, random_images.dtype)
+    images[:] = random_images
+    batch = images, *others
 
     def copy() -> None:
         for _ in range(num_steps):
@@ -114,7 +121,9 @@ def measure_files(
 ) -> dict:
     """Images/s through batch files, reader and placer, over those of resident ones.
 
-    The files are in a new folder in ``folder``, and are read again and again.
+    Also those of three resident batches in turn, because XLA's kernels may depend on
+    where a batch is. The files are in a new folder in ``folder``, and are read again
+    and again.
     """
     subject.set_up()
     spec = BatchSpec(
@@ -128,6 +137,7 @@ def measure_files(
             buffer.write(Position(0, index), images, labels, shifts)
         source = _RepeatedSource(buffer, spec, {})
         source.num_batches = num_files
+        source.read_into(find_allocator())
         training, arguments, num_steps = _warm_up(subject, seconds)
 
         def place(batch: Batch) -> tuple:
@@ -152,10 +162,20 @@ def measure_files(
 
         run = functools.partial(_repeat, training, arguments, num_steps)
         resident = min(seconds_of(run) for _ in range(2))
+        others = [_placed(training, subject, subject.random_batch(i)) for i in (1, 2)]
+
+        def take_turns() -> None:
+            for placed in itertools.islice(
+                itertools.cycle([arguments, *others]), num_steps
+            ):
+                training.step(*placed)
+
+        in_turn = min(seconds_of(take_turns) for _ in range(2))
         from_files = min(seconds_of(train) for _ in range(2))
     images = num_steps * subject.batch_size
     return {
         "resident_images_per_second": images / resident,
+        "in_turn_images_per_second": images / in_turn,
         "file_images_per_second": images / from_files,
         "ratio": resident / from_files,
         "batch_file_bytes": spec.batch_bytes,
