@@ -66,7 +66,11 @@ SHALLOW_STAGES = (Stage(num_blocks=1, channels=4, stride=1), Stage(1, 8, 2))
 
 
 def create_shallow_training(
-    normalization="batch_norm", replicas=ONE_DEVICE, is_synchronized=False, **settings
+    normalization="batch_norm",
+    replicas=ONE_DEVICE,
+    is_synchronized=False,
+    class_weights=None,
+    **settings,
 ) -> Training:
     """Creates a Training of a ResNet of two blocks and three classes.
 
@@ -76,6 +80,7 @@ def create_shallow_training(
         normalization: The key of [model].
         replicas: See Training.
         is_synchronized: synchronized_batch_norm of [model].
+        class_weights: See Training.
         settings: Keys of [train] that differ from config.txt as shipped.
     """
     skip_where_hidden(settings.get("precision", "float32"))
@@ -85,4 +90,6 @@ def create_shallow_training(
         synchronized_batch_norm=is_synchronized,
     )
     train = dataclasses.replace(SETTINGS.train, **settings)
-    return create_training(3, model, train, STATISTICS, replicas, SHALLOW_STAGES)
+    return create_training(
+        3, model, train, STATISTICS, replicas, SHALLOW_STAGES, class_weights
+    )
