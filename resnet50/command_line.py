@@ -21,6 +21,7 @@ from resnet50 import atomic_io
 from resnet50.config.settings import Config, ConfigError
 from resnet50.config.toml_file import override, read_config
 from resnet50.errors import UserError
+from resnet50.reports.tables import BEST
 from resnet50.signals import StopRequest, stop_line, stop_signals_handled
 from resnet50.terminal import PatientStream
 
@@ -63,6 +64,27 @@ def add_epoch_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epoch_start", type=int, default=0, help="default: 0")
     parser.add_argument(
         "--epoch_end", type=int, help="default: epochs in [train] of config.txt"
+    )
+
+
+def _epoch_or_best(text: str) -> int | str:
+    try:
+        return text if text == BEST else int(text)
+    except ValueError:
+        expected = f"must be a whole number or {BEST}"
+        raise argparse.ArgumentTypeError(f"{text!r} ({expected})") from None
+
+
+def add_checkpoint_flag(
+    parser: argparse.ArgumentParser, *, action: str = "", default: str = "the newest"
+) -> None:
+    """Adds --epoch, which chooses one of a run's checkpoints: a number, or BEST."""
+    parser.add_argument(
+        "--epoch",
+        type=_epoch_or_best,
+        metavar=f"N|{BEST}",
+        help=f"{action}the checkpoint after this epoch; {BEST}: after the one with the "
+        f"highest top-1 in evaluation.csv; default: {default}",
     )
 
 

@@ -79,6 +79,8 @@ RESAMPLING = "resnet50/pixels/resampling.py"
 KERNELS = "resnet50/pixels/kernels.py"
 CHANNEL_STATS = "resnet50/preprocessing/channel_stats.py"
 JPEG_REGIONS = "resnet50/dataset/jpeg_regions.py"
+IMAGES = "resnet50/dataset/images.py"
+TABLES = "resnet50/reports/tables.py"
 
 _LAYERS = "network/test_layers.py::"
 _CONVOLUTION = (f"{_LAYERS}test_convolution_equals_a_loop_over_pixels",)
@@ -102,6 +104,14 @@ _LAMB = ("training/update/test_lamb.py::test_six_updates_are_those_of_timm",)
 _OPTIONAL = "pixels/test_optional_steps.py::"
 _BOXES = (f"{_OPTIONAL}test_boxes_of_crops_are_those_of_torchvision",)
 _OPERATIONS = (f"{_OPTIONAL}test_operations_are_those_of_torchvision",)
+_BALANCED = (
+    "dataset/test_images.py::test_each_class_and_each_image_of_a_class_is_drawn_equally_often",
+)
+_PATIENCE = ("reports/test_tables.py::test_patience_counts_epochs_since_the_best",)
+_LATE = ("reports/test_tables.py::test_a_late_evaluation_does_not_continue_a_training",)
+_CLASS_WEIGHTS = (
+    "training/update/test_loss.py::test_class_weights_are_those_of_pytorch",
+)
 _CROPS = ("pixels/test_kernels.py::test_a_crop_is_pillows",)
 _AUGMENTATION = "pixels/test_augmentation.py::"
 _REGIONS = "dataset/test_jpeg_regions.py::"
@@ -113,6 +123,43 @@ _CORNERS = (
 _SHIFT = (f"{_AUGMENTATION}test_colour_shift_of_two_colours_by_hand",)
 
 MUTATIONS = (
+    # Classes of unequal size, early stopping
+    Mutation(
+        "the rest of an epoch always given to the same classes",
+        IMAGES,
+        "(epoch * rest - rank + len(classes) - 1) // len(classes)",
+        "epoch * int(rank < rest)",
+        _BALANCED,
+    ),
+    Mutation(
+        "an image of a class drawn again at the start of an epoch",
+        IMAGES,
+        "chosen.append(permuted(label, first)[skipped:])",
+        "chosen.append(permuted(label, first)[: size - skipped])",
+        _BALANCED,
+    ),
+    Mutation(
+        "weights of classes on logits, not on their logarithms",
+        LOSS,
+        "class_weights * targets * tf.nn.log_softmax(logits)",
+        "targets * tf.nn.log_softmax(class_weights * logits)",
+        _CLASS_WEIGHTS,
+    ),
+    Mutation(
+        "a patience that is one epoch longer",
+        TABLES,
+        "elif epoch - best >= patience:",
+        "elif epoch - best > patience:",
+        _PATIENCE,
+    ),
+    Mutation(
+        "a training that a late evaluation continues",
+        TABLES,
+        "            return EarlyStop(best, epoch)\n    return None",
+        "            last = EarlyStop(best, epoch)\n"
+        "    return last if best is not None and epoch - best >= patience else None",
+        _LATE,
+    ),
     # Layers
     Mutation(
         'a convolution padded as "SAME" at stride 2',

@@ -112,6 +112,7 @@ class TrainConfig:
     batch_size: int = checks.whole(1, 100_000)
     accumulate_batches: int = checks.whole(1, 100_000)
     epochs: int = checks.whole(1)
+    patience: int = checks.whole(0)
     learning_rate: float = checks.real(0, above=True)
     schedule: str = checks.choice("constant", "step", "linear", "cosine")
     warmup_epochs: float = checks.real(0)
@@ -123,6 +124,8 @@ class TrainConfig:
     l2_penalty: float = checks.real(0)
     weight_decay: float = checks.real(0)
     l2_penalty_on: str = checks.choice("kernels", "all")
+    sampling: str = checks.choice("uniform", "balanced")
+    class_weights: str = checks.choice("none", "balanced")
     label_smoothing: float = checks.real(0, 1, below=True)
     loss: str = checks.choice("cross_entropy", "binary_cross_entropy")
     target_threshold: float = checks.real(0, 1)
@@ -138,6 +141,9 @@ class TrainConfig:
             yield "weight_decay", 'must be 0 if optimizer is "sgd" (use l2_penalty)'
         if self.warmup_epochs > self.epochs:
             yield "warmup_epochs", f"must be at most epochs = {self.epochs}"
+        if self.class_weights == self.sampling == "balanced":
+            reason = 'sampling = "balanced", which makes the classes equal already'
+            yield "class_weights", f'must be "none" with {reason}'
 
 
 @dataclasses.dataclass(frozen=True)

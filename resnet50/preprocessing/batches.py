@@ -21,7 +21,7 @@ from resnet50.dataset.decoding import (
     decode_pixels,
     decoder_versions,
 )
-from resnet50.dataset.images import Dataset, epoch_order
+from resnet50.dataset.images import Dataset, balanced_order, epoch_order
 from resnet50.dataset.jpeg_regions import Box
 from resnet50.dataset.sources import ImageSource
 from resnet50.errors import UserError
@@ -56,6 +56,7 @@ class BatchSettings:
     dtype: str
     statistics: ChannelStatistics
     augmentation: AugmentationConfig
+    sampling: str = "uniform"
 
     @classmethod
     def from_config(cls, config: Config) -> "BatchSettings":
@@ -66,6 +67,7 @@ class BatchSettings:
             dtype=config.train.dtype,
             statistics=ChannelStatistics.from_config(config.dataset),
             augmentation=config.augmentation,
+            sampling=config.train.sampling,
         )
 
     def spec(self, dataset: Dataset) -> BatchSpec:
@@ -83,6 +85,15 @@ class BatchSettings:
         settings = self.augmentation
         return crop_size_at(epoch, settings.crop_size, settings.crop_size_schedule)
 
+    def order(self, dataset: Dataset, epoch: int) -> np.ndarray:
+        """The images of an epoch in order, int64 [num_images].
+
+        With "balanced" sampling, an image may be there several times, or not at all.
+        """
+        if self.sampling == "balanced":
+            return balanced_order(dataset.labels, self.seed, epoch)
+        return epoch_order(dataset.num_images, self.seed, epoch)
+
     def manifest(self, dataset: Dataset) -> dict:
         """Everything that the batches' content depends on, as a flat mapping.
 
@@ -94,6 +105,7 @@ class BatchSettings:
             "batch_size": self.batch_size,
             "seed": self.seed,
             "dtype": self.dtype,
+            "sampling": self.sampling,
             **dataclasses.asdict(self.augmentation),
             "channel_mean": list(self.statistics.mean),
             "channel_std": list(self.statistics.std),
@@ -133,12 +145,12 @@ class Assignments:
     def __init__(self, dataset: Dataset, settings: BatchSettings):
         self.settings = settings
         self._dataset = dataset
-        self._order = functools.lru_cache(maxsize=1)(epoch_order)
+        self._order = functools.lru_cache(maxsize=1)(settings.order)
 
     def __getitem__(self, position: Position) -> Assignment:
         """The images and labels that belong to a position."""
         num_images, size = self._dataset.num_images, self.settings.batch_size
-        order = self._order(num_images, self.settings.seed, position.epoch)
+        order = self._order(self._dataset, position.epoch)
         # With repeated augmentation, consecutive batches have the same images, as GPUs
         # have in torchvision. In one batch, copies would be each other's partners in
         # mixup, and a normalization would see fewer images.

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from resnet50.dataset.decoding import UndecodableImageError, decode_rgb
-from resnet50.dataset.images import Dataset, epoch_order
+from resnet50.dataset.images import Dataset
 from resnet50.errors import UserError
 from resnet50.handoff.buffer import BatchBuffer, BatchFileError, StoredBatch, has_shifts
 from resnet50.handoff.manifest import differences, read_manifest
@@ -156,12 +156,12 @@ def showings(
     num_batches = dataset.batches_per_epoch(settings.batch_size)
     repeats = settings.augmentation.repeated_augmentation
     for epoch in itertools.count(first_epoch):
-        order = epoch_order(dataset.num_images, settings.seed, epoch)
-        (rank,) = np.flatnonzero(order == image_index)
-        group, index = divmod(int(rank), settings.batch_size)
-        for batch_index in range(group * repeats, (group + 1) * repeats):
-            if batch_index < num_batches:
-                yield Showing(Position(epoch, batch_index), index)
+        order = settings.order(dataset, epoch)
+        for rank in np.flatnonzero(order == image_index):
+            group, index = divmod(int(rank), settings.batch_size)
+            for batch_index in range(group * repeats, (group + 1) * repeats):
+                if batch_index < num_batches:
+                    yield Showing(Position(epoch, batch_index), index)
 
 
 def showing_tile(
@@ -194,7 +194,7 @@ def comparison_sheet(
         raise PreviewError(
             f"--compare = {first.index} (a batch has the indices 0 to {size - 1})"
         )
-    order = epoch_order(dataset.num_images, settings.seed, first.position.epoch)
+    order = settings.order(dataset, first.position.epoch)
     group = first.position.batch_index // settings.augmentation.repeated_augmentation
     rank = group * size + first.index
     image_index = int(order[rank])

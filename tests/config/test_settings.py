@@ -700,6 +700,17 @@ def test_override_is_checked_and_names_the_flag(section, key, value, expected):
     assert str(caught.value) == expected
 
 
+def test_classes_are_balanced_in_one_way_only():
+    config = read_config(SHIPPED)
+    config = override(config, "train", "sampling", "balanced", flag="--sampling")
+    with pytest.raises(ConfigError) as caught:
+        override(config, "train", "class_weights", "balanced", flag="--class_weights")
+    assert str(caught.value) == (
+        '--class_weights: [train] class_weights = "balanced" (must be "none" with '
+        'sampling = "balanced", which makes the classes equal already)'
+    )
+
+
 def test_writing_statistics_changes_two_lines_and_keeps_the_comments(tmp_path):
     path = tmp_path / "config.txt"
     path.write_bytes(SHIPPED.read_bytes())

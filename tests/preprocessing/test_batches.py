@@ -18,7 +18,7 @@ from resnet50.config.toml_file import read_config
 from resnet50.dataset import images
 from resnet50.dataset.class_folders import list_class_folders
 from resnet50.dataset.decoding import decode_rgb
-from resnet50.dataset.images import epoch_order
+from resnet50.dataset.images import Dataset, PackedNames, epoch_order
 from resnet50.dataset.sources import ImageSource
 from resnet50.handoff.buffer import BatchBuffer, BatchFileError, BatchSpec
 from resnet50.handoff.progress import Position
@@ -96,6 +96,28 @@ def test_every_image_at_most_once_per_epoch_in_the_epochs_order(flat):
             seen.extend(indices)
         assert len(set(seen)) == len(seen) == 24
         assert seen == epoch_order(25, 7, epoch)[:24].tolist()
+
+
+def test_balanced_sampling_takes_each_class_equally_often(tmp_path):
+    """After a restart in any epoch too; a batch has its images' own labels."""
+    labels = np.repeat(np.arange(2, dtype=np.int32), [20, 4])
+    names = PackedNames.pack(f"{index}.png" for index in range(24))
+    dataset = Dataset(tmp_path, names, labels, ("large", "small"))
+    settings = make_settings(sampling="balanced")
+    assert settings.manifest(dataset)["sampling"] == "balanced"
+    seen = []
+    for epoch in range(3):
+        restarted = Assignments(dataset, settings)
+        for batch_index in range(6):
+            batch = restarted[Position(epoch, batch_index)]
+            paths = [Path(str(source)).stem for source in batch.sources]
+            assert batch.labels.tolist() == [labels[int(path)] for path in paths]
+            seen += batch.labels[:4].tolist()
+    assert [seen.count(label) for label in range(2)] == [36, 36]
+    backward = Assignments(dataset, settings)
+    positions = [Position(e, b) for e in range(3) for b in range(6)][::-1]
+    again = [backward[p].labels[:4].tolist() for p in positions][::-1]
+    assert np.concatenate(again).tolist() == seen
 
 
 def test_same_bytes_when_made_twice_and_in_another_order(photographs):
@@ -322,6 +344,7 @@ def test_manifest_holds_every_setting_that_the_content_depends_on(photographs, f
         "trivial_augment": True,
         "erasing_probability": 0.1,
         "repeated_augmentation": 2,
+        "sampling": "balanced",
     }
     names = {field.name for field in dataclasses.fields(BatchSettings)} - {
         "augmentation"

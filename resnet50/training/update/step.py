@@ -49,17 +49,20 @@ class Training(tf.Module):
         statistics: ChannelStatistics,
         replicas: Devices = ONE_DEVICE,
         averaged: tf.Module | None = None,
+        class_weights: np.ndarray | None = None,
     ):
         """Creates all variables but the network's.
 
         The networks were created in the replicas' scope. ``averaged``, a second network
         of the same kind, becomes the average of the first; None for no average. The
-        statistics are the training set's, to normalize uint8 images.
+        statistics are the training set's, to normalize uint8 images. For class_weights
+        see ``loss.cross_entropy``.
         """
         super().__init__(name="training")
         self.model = model
         self._train = train
         self._statistics = statistics
+        self._class_weights = class_weights
         self._replicas = replicas
         variables = model.trainable_variables
         self.loss_scale = self.accumulation = self.average = None
@@ -202,7 +205,9 @@ class Training(tf.Module):
         """The network's logits and the losses of a batch."""
         limits = numbers.r_max, numbers.d_max
         logits = self.model(images, is_training=True, limits=limits)
-        loss = classification_loss(logits, labels, own_share, self._train)
+        loss = classification_loss(
+            logits, labels, own_share, self._train, self._class_weights
+        )
         if own_share is not None:
             labels = dominant_labels(labels, own_share)
         return ForwardPass(logits, labels, loss)
@@ -244,6 +249,7 @@ def create_training(
     statistics: ChannelStatistics,
     replicas: Devices = ONE_DEVICE,
     stages: Sequence[Stage] = STAGES,
+    class_weights: np.ndarray | None = None,
 ) -> Training:
     """Creates a ResNet50, its weights drawn from the seed, and its Training."""
     same = {"settings": model, "stages": stages, "seed": train.seed}
@@ -258,4 +264,4 @@ def create_training(
         )
         has_average = train.weight_average_decay > 0
         averaged = ResNet50(num_classes, **same) if has_average else None
-    return Training(network, train, statistics, replicas, averaged)
+    return Training(network, train, statistics, replicas, averaged, class_weights)

@@ -61,11 +61,12 @@ def assert_copies_are_equal(training):
 def test_synchronized_replicas_follow_one(normalization, monkeypatch):
     """Losses, statistics, totals and averaged weights agree to 1e-4.
 
-    The network is smooth: within six steps rounding would change the sign of some
-    ReLU's input.
+    With class weights too, whose sums differ in the two halves of a batch. The network
+    is smooth: within six steps rounding would change the sign of some ReLU's input.
     """
     make_smooth(monkeypatch)
     settings = {"l2_penalty": 1e-3, "weight_average_decay": 0.5}
+    settings["class_weights"] = np.array([0.3, 1, 2], np.float32)
     one, two = (
         create_shallow_training(normalization, replicas, True, **settings)
         for replicas in (ONE_DEVICE, TWO)
