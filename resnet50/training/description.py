@@ -46,6 +46,7 @@ def describe(config: Config, dataset: Dataset) -> dict:
         "tf32": config.train.tf32,
         "xla": config.train.xla,
         "accumulate_batches": config.train.accumulate_batches,
+        "optimizer": config.train.optimizer,
     }
 
 
@@ -74,6 +75,7 @@ class Rule(NamedTuple):
     require: Callable[[Path, str, Any, Any], None] | None = _require_equal
     only_inside_epochs: bool = False  # for checkpoints inside an epoch
     is_optional: bool = False  # the oldest checkpoints lack the key
+    absent: Any = None  # what it was where a checkpoint lacks it
     changes_variables: bool = False  # another value needs other variables
 
 
@@ -90,6 +92,7 @@ RULES = {
     "tf32": Rule(require=None),
     "xla": Rule(require=None),
     "accumulate_batches": Rule(only_inside_epochs=True, changes_variables=True),
+    "optimizer": Rule(absent="sgd"),
 }
 
 
@@ -122,7 +125,7 @@ def require_agreement(
         is_missing = rule.is_optional and key not in theirs
         is_free = rule.only_inside_epochs and not is_inside_epoch
         if rule.require and not is_missing and not is_free:
-            rule.require(path, key, theirs.get(key), value)
+            rule.require(path, key, theirs.get(key, rule.absent), value)
 
 
 def has_same_variables(theirs: dict, ours: dict) -> bool:

@@ -39,6 +39,7 @@ class MemoryNeed:
         self._pixels = crop_size**2
         # The weights and the velocity, and what some settings add.
         copies = 2 + (train.accumulate_batches > 1) + (train.weight_average_decay > 0)
+        copies += train.optimizer == "lamb"  # Two moments instead of the velocity.
         self._weights_bytes = _FLOAT_BYTES * num_parameters
         self._variables_bytes = copies * self._weights_bytes
 
