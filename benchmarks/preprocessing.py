@@ -211,9 +211,14 @@ def _ratio(seconds: list[float], other: list[float]) -> float:
 
 def _print_ratios(seconds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
     """Prints and returns this project's images/s as multiples of each peer's."""
-    columns = {OURS: "float16", OURS_UINT8: "uint8", PLAIN: "Pillow and numpy"}
+    columns = {
+        OURS: "float16",
+        OURS_NO_WRITE: "float16, no file",
+        OURS_UINT8: "uint8",
+        PLAIN: "Pillow and numpy",
+    }
     columns = {name: title for name, title in columns.items() if name in seconds}
-    print("\nimages/s of all six steps + write, as a multiple of a peer's (target)")
+    print("\nimages/s of all six steps, as a multiple of a peer's (target)")
     print(f"{'':36}" + "".join(f" {title:>16}" for title in columns.values()))
     ratios: dict[str, dict[str, float]] = {name: {} for name in columns}
     for peer in PEERS:
@@ -227,7 +232,7 @@ def _print_ratios(seconds: dict[str, list[float]]) -> dict[str, dict[str, float]
         cells = ""
         for name in columns:
             ratio = ratios[name][peer.name] = _ratio(seconds[peer.name], seconds[name])
-            goal = f"({targets[name]:.2f})" if targets[name] else ""
+            goal = f"({target:.2f})" if (target := targets.get(name)) else ""
             cells += f" {ratio:8.2f} {goal:>7}"
         print(f"{peer.name:36}{cells}  {peer.note}".rstrip())
     print("peers do steps 1-5 and write nothing, except as noted")

@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from resnet50.pixels.augmentation import ChannelStatistics
 from resnet50.training.devices.protocol import OneDevice
-from resnet50.training.update.loss import cross_entropy
+from resnet50.training.update.loss import cross_entropy, label_targets
 from resnet50.training.update.schedules import StepNumbers
 from resnet50.training.update.step import create_training
 
@@ -78,7 +78,8 @@ def make_keras(images, labels, args: argparse.Namespace) -> Step:
         with tf.GradientTape() as tape:
             logits = tf.cast(network(images, training=True), tf.float32)
             penalty = L2_PENALTY * tf.add_n([tf.nn.l2_loss(k) for k in kernels])
-            loss = cross_entropy(logits, labels, 0.0) + penalty
+            targets = label_targets(labels, logits.shape[-1], 0.0)
+            loss = cross_entropy(logits, targets) + penalty
             target = optimizer.scale_loss(loss) if is_scaled else loss
         gradients = tape.gradient(target, [v.value for v in variables])
         optimizer.apply(gradients, variables)

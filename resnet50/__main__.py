@@ -7,6 +7,8 @@ COMMANDS = {
     "evaluate": "top-1 and top-5 accuracy of a run's checkpoints",
     "predict": "the five most probable classes of any images",
     "plot": "learning curves of one or more runs, or what one run confuses",
+    "compare": "settings and results of two or more runs, where they differ",
+    "log": "copies settings and tables of runs into MLflow",
     "status": "speed, buffer, time left and disk use of running programs",
     "preview": "what the network sees: a batch, or one image in many epochs",
     "doctor": "checks the machine, the settings and the images before a training",

@@ -21,6 +21,7 @@ from resnet50 import atomic_io
 from resnet50.config.settings import Config, ConfigError
 from resnet50.config.toml_file import override, read_config
 from resnet50.errors import UserError
+from resnet50.reports.tables import BEST
 from resnet50.signals import StopRequest, stop_line, stop_signals_handled
 from resnet50.terminal import PatientStream
 
@@ -66,6 +67,27 @@ def add_epoch_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _epoch_or_best(text: str) -> int | str:
+    try:
+        return text if text == BEST else int(text)
+    except ValueError:
+        expected = f"must be a whole number or {BEST}"
+        raise argparse.ArgumentTypeError(f"{text!r} ({expected})") from None
+
+
+def add_checkpoint_flag(
+    parser: argparse.ArgumentParser, *, action: str = "", default: str = "the newest"
+) -> None:
+    """Adds --epoch, which chooses one of a run's checkpoints: a number, or BEST."""
+    parser.add_argument(
+        "--epoch",
+        type=_epoch_or_best,
+        metavar=f"N|{BEST}",
+        help=f"{action}the checkpoint after this epoch; {BEST}: after the one with the "
+        f"highest top-1 in evaluation.csv; default: {default}",
+    )
+
+
 def load_config(args: argparse.Namespace) -> Config:
     """Reads config.txt, then the flags; raises ConfigError if a value is wrong."""
     config = read_config(args.config)
@@ -80,7 +102,7 @@ def epoch_range(args: argparse.Namespace, config: Config) -> range:
     """The epochs from --epoch_start to --epoch_end.
 
     Raises:
-        ConfigError: There are none, or they go past the end of a cosine schedule.
+        ConfigError: There are none, or they go past the end of the schedule.
     """
     train = config.train
     end = train.epochs if args.epoch_end is None else args.epoch_end
@@ -90,10 +112,10 @@ def epoch_range(args: argparse.Namespace, config: Config) -> range:
         raise ConfigError(
             f"--epoch_end = {end} (must be above --epoch_start = {args.epoch_start})"
         )
-    if train.schedule == "cosine" and end > train.epochs:
+    if train.schedule in ("linear", "cosine") and end > train.epochs:
         raise ConfigError(
-            f"--epoch_end = {end} (the cosine schedule ends at [train] epochs = "
-            f"{train.epochs}; raise that)"
+            f"--epoch_end = {end} (the {train.schedule} schedule ends at [train] "
+            f"epochs = {train.epochs}; raise that)"
         )
     return range(args.epoch_start, end)
 

@@ -65,16 +65,22 @@ LOSS = "resnet50/training/update/loss.py"
 OPTIMIZER = "resnet50/training/update/optimizer.py"
 ACCUMULATION = "resnet50/training/update/accumulation.py"
 LOSS_SCALE = "resnet50/training/update/loss_scale.py"
+LAMB = "resnet50/training/update/lamb.py"
 AVERAGING = "resnet50/training/update/averaging.py"
-MIXUP = "resnet50/training/update/mixup.py"
+MIXING = "resnet50/training/update/mixing.py"
 SCHEDULES = "resnet50/training/update/schedules.py"
 AUGMENTATION = "resnet50/pixels/augmentation.py"
 INPUTS = "resnet50/network/layers.py"
+OPTIONAL_STEPS = "resnet50/pixels/optional_steps.py"
+RANDOM_BOXES = "resnet50/pixels/random_boxes.py"
+TRIVIAL_AUGMENT = "resnet50/pixels/trivial_augment.py"
 PILLOW_NUMPY = "resnet50/pixels/pillow_numpy.py"
 RESAMPLING = "resnet50/pixels/resampling.py"
 KERNELS = "resnet50/pixels/kernels.py"
 CHANNEL_STATS = "resnet50/preprocessing/channel_stats.py"
 JPEG_REGIONS = "resnet50/dataset/jpeg_regions.py"
+IMAGES = "resnet50/dataset/images.py"
+TABLES = "resnet50/reports/tables.py"
 
 _LAYERS = "network/test_layers.py::"
 _CONVOLUTION = (f"{_LAYERS}test_convolution_equals_a_loop_over_pixels",)
@@ -94,6 +100,18 @@ _DIVISION = ("training/update/test_loss_scale.py::test_gradients_are_divided_exa
 _SMOOTHING = ("training/update/test_loss.py::test_label_smoothing_by_hand",)
 _OPTIMIZER = ("training/update/test_optimizer.py",)
 _LOSS = ("training/update/test_loss.py",)
+_LAMB = ("training/update/test_lamb.py::test_six_updates_are_those_of_timm",)
+_OPTIONAL = "pixels/test_optional_steps.py::"
+_BOXES = (f"{_OPTIONAL}test_boxes_of_crops_are_those_of_torchvision",)
+_OPERATIONS = (f"{_OPTIONAL}test_operations_are_those_of_torchvision",)
+_BALANCED = (
+    "dataset/test_images.py::test_each_class_and_each_image_of_a_class_is_drawn_equally_often",
+)
+_PATIENCE = ("reports/test_tables.py::test_patience_counts_epochs_since_the_best",)
+_LATE = ("reports/test_tables.py::test_a_late_evaluation_does_not_continue_a_training",)
+_CLASS_WEIGHTS = (
+    "training/update/test_loss.py::test_class_weights_are_those_of_pytorch",
+)
 _CROPS = ("pixels/test_kernels.py::test_a_crop_is_pillows",)
 _AUGMENTATION = "pixels/test_augmentation.py::"
 _REGIONS = "dataset/test_jpeg_regions.py::"
@@ -105,6 +123,43 @@ _CORNERS = (
 _SHIFT = (f"{_AUGMENTATION}test_colour_shift_of_two_colours_by_hand",)
 
 MUTATIONS = (
+    # Classes of unequal size, early stopping
+    Mutation(
+        "the rest of an epoch always given to the same classes",
+        IMAGES,
+        "(epoch * rest - rank + len(classes) - 1) // len(classes)",
+        "epoch * int(rank < rest)",
+        _BALANCED,
+    ),
+    Mutation(
+        "an image of a class drawn again at the start of an epoch",
+        IMAGES,
+        "chosen.append(permuted(label, first)[skipped:])",
+        "chosen.append(permuted(label, first)[: size - skipped])",
+        _BALANCED,
+    ),
+    Mutation(
+        "weights of classes on logits, not on their logarithms",
+        LOSS,
+        "class_weights * targets * tf.nn.log_softmax(logits)",
+        "targets * tf.nn.log_softmax(class_weights * logits)",
+        _CLASS_WEIGHTS,
+    ),
+    Mutation(
+        "a patience that is one epoch longer",
+        TABLES,
+        "elif epoch - best >= patience:",
+        "elif epoch - best > patience:",
+        _PATIENCE,
+    ),
+    Mutation(
+        "a training that a late evaluation continues",
+        TABLES,
+        "            return EarlyStop(best, epoch)\n    return None",
+        "            last = EarlyStop(best, epoch)\n"
+        "    return last if best is not None and epoch - best >= patience else None",
+        _LATE,
+    ),
     # Layers
     Mutation(
         'a convolution padded as "SAME" at stride 2',
@@ -300,8 +355,8 @@ MUTATIONS = (
     Mutation(
         "no l2 penalty in the loss that is reported",
         STEP,
-        "loss = forward.cross_entropy + penalty.loss",
-        "loss = forward.cross_entropy",
+        "loss = forward.loss + penalty.loss",
+        "loss = forward.loss",
         ("training/update/test_step.py::test_the_returned_loss_has_the_l2_penalty",),
     ),
     Mutation(
@@ -349,20 +404,55 @@ MUTATIONS = (
     Mutation(
         "mixup's shares of the loss exchanged",
         LOSS,
-        "mixing_share * loss + (1 - mixing_share) * other",
-        "mixing_share * other + (1 - mixing_share) * loss",
+        "own_share * targets + (1 - own_share) * partners(targets)",
+        "own_share * partners(targets) + (1 - own_share) * targets",
         (
             "training/update/test_loss.py::test_loss_and_gradient_of_a_blended_label_by_hand",
         ),
     ),
     Mutation(
         "mixup in float16",
-        MIXUP,
+        MIXING,
         "images = tf.cast(images, tf.float32)",
-        "share = tf.cast(share, images.dtype)",
+        "mix = mix._replace(share=tf.cast(mix.share, images.dtype))",
         (
-            "training/update/test_mixup.py::test_each_image_is_blended_with_the_one_before_it",
+            "training/update/test_mixing.py::test_each_image_is_blended_with_the_one_before_it",
         ),
+    ),
+    Mutation(
+        "a label's share that leaves out where the box ends at the edge",
+        MIXING,
+        "1 - num_replaced / size**2",
+        "1 - tf.square(2 * mix.box_reach)",
+        ("training/update/test_mixing.py::test_boxes_are_those_of_torchvision",),
+    ),
+    Mutation(
+        "a threshold before the labels are mixed",
+        LOSS,
+        "targets = tf.cast(targets > target_threshold, tf.float32)",
+        "targets = tf.round(targets)",
+        ("training/update/test_loss.py::test_binary_cross_entropy_is_that_of_timm",),
+    ),
+    Mutation(
+        "LAMB's norm of the update without the decay",
+        LAMB,
+        "tf.norm(part)",
+        "tf.norm(part - self._weight_decay * variable)",
+        _LAMB,
+    ),
+    Mutation(
+        "LAMB whose gradients have no limit",
+        LAMB,
+        "gradient /= tf.maximum(tf.norm(gradient) / MAX_GRADIENT_NORM, 1.0)",
+        "gradient *= 1",
+        _LAMB,
+    ),
+    Mutation(
+        "LAMB that counts skipped updates",
+        LAMB,
+        "tf.where(is_finite, num_updates, self.num_updates)",
+        "tf.identity(num_updates)",
+        ("training/update/test_lamb.py::test_skipped_updates_change_nothing",),
     ),
     Mutation(
         "256 levels between 0 and 1 on the device",
@@ -435,6 +525,48 @@ MUTATIONS = (
         "out_lower[target + _TWO] = blue >> _BITS",
         "out_lower[target + _TWO] = (red if is_flipped else blue) >> _BITS",
         _FLIP,
+    ),
+    Mutation(
+        "ratios of boxes turned around",
+        RANDOM_BOXES,
+        "width, height = _sides(pixels, ratio)",
+        "height, width = _sides(pixels, ratio)",
+        _BOXES,
+    ),
+    Mutation(
+        "boxes that must be smaller than the image",
+        RANDOM_BOXES,
+        "0 < width <= image_width",
+        "0 < width < image_width",
+        _BOXES,
+    ),
+    Mutation(
+        "an erased box as large as the crop",
+        RANDOM_BOXES,
+        "if height < size and width < size",
+        "if height <= size and width <= size",
+        (f"{_OPTIONAL}test_erased_boxes_are_those_of_torchvision",),
+    ),
+    Mutation(
+        "a shear in the other direction",
+        TRIVIAL_AUGMENT,
+        "(1, 0.033 * level, 0, 0, 1, 0)",
+        "(1, -0.033 * level, 0, 0, 1, 0)",
+        _OPERATIONS,
+    ),
+    Mutation(
+        "a smoothing that rounds down",
+        TRIVIAL_AUGMENT,
+        "(2 * sums + 13) // 26",
+        "sums // 13",
+        (f"{_OPTIONAL}test_all_steps_have_the_same_bytes_everywhere",),
+    ),
+    Mutation(
+        "one random stream for two optional steps",
+        OPTIONAL_STEPS,
+        "[seed, _ERASING, *address]",
+        "[seed, _TRIVIAL_AUGMENT, *address]",
+        (f"{_OPTIONAL}test_all_steps_have_the_same_bytes_everywhere",),
     ),
     Mutation(
         "Pillow's flip upside down",
@@ -542,8 +674,8 @@ MUTATIONS = (
     Mutation(
         "a validation crop whose odd margin is rounded down",
         RESAMPLING,
-        "round(0.5 * right), round(0.5 * bottom)",
-        "int(0.5 * right), int(0.5 * bottom)",
+        "round(0.5 * (width - crop_size)), round(0.5 * (height - crop_size))",
+        "(width - crop_size) // 2, (height - crop_size) // 2",
         ("training/test_evaluation.py::test_the_one_crop_is_the_centre",),
     ),
     Mutation(

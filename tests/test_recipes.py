@@ -1,7 +1,10 @@
 """Proves that each recipe is what its source says, and that its arithmetic is right."""
 
+import dataclasses
+import math
 import re
 
+import numpy as np
 import pytest
 import tomli
 
@@ -20,6 +23,14 @@ IMAGES_PER_SECOND = {
     "H100": round(2375 * 14.4 / 7.8, -1),
 }
 IMAGENET_IMAGES = 1_281_167
+
+# torchvision's RandomResizedCrop by default, and no shift of the colours.
+RANDOM_AREA = {
+    "crop_method": "random_area",
+    "crop_area": (0.08, 1),
+    "crop_ratio": (3 / 4, 4 / 3),
+    "colour_jitter_stddev": 0,
+}
 
 # What each source says, where a recipe must not differ from it.
 SOURCES = {
@@ -66,19 +77,102 @@ SOURCES = {
         "weight_average_decay": 0.99987,
         "crop_size_schedule": ((0, 160), (32, 192)),
     },
+    "torchvision-v1": {
+        **RANDOM_AREA,
+        "zero_init_last_gamma": False,
+        "epochs": 90,
+        "learning_rate": 0.1,
+        "schedule": "step",
+        "warmup_epochs": 0,
+        "decay_epochs": (30, 60),
+        "decay_factor": 0.1,
+        "l2_penalty_on": "all",
+        "label_smoothing": 0,
+        "weight_average_decay": 0,
+        "crop_size_schedule": (),
+    },
+    "torchvision-v2": {
+        **RANDOM_AREA,
+        "crop_size_schedule": ((0, 176),),
+        "trivial_augment": True,
+        "erasing_probability": 0.1,
+        "repeated_augmentation": 4,
+        "zero_init_last_gamma": False,
+        "accumulate_batches": 8 * 128 // 64,
+        "epochs": 600,
+        "learning_rate": 0.5,
+        "schedule": "cosine",
+        "warmup_epochs": 5,
+        "l2_penalty": 2e-5,
+        "l2_penalty_on": "kernels",
+        "label_smoothing": 0.1,
+        "mixup_alpha": 0.2,
+        "cutmix_alpha": 1,
+        "weight_average_decay": 0.999966,
+        "evaluation_shorter_side": 232,
+    },
+    "ffcv-88": {
+        **RANDOM_AREA,
+        "crop_size": 256,
+        "crop_size_schedule": ((0, 160), (71, 192)),
+        "zero_init_last_gamma": False,
+        "accumulate_batches": 8 * 512 // 64,
+        "epochs": 88,
+        "learning_rate": 1.7,
+        "schedule": "linear",
+        "warmup_epochs": 2,
+        "l2_penalty_on": "kernels",
+        "label_smoothing": 0.1,
+        "weight_average_decay": 0,
+        "evaluation_shorter_side": round(256 / (224 / 256)),
+    },
+    "timm-a3": {
+        **RANDOM_AREA,
+        "crop_size_schedule": ((0, 160),),
+        "trivial_augment": True,
+        "zero_init_last_gamma": True,
+        "accumulate_batches": 2048 // 64,
+        "epochs": 100,
+        "learning_rate": 8e-3,
+        "schedule": "cosine",
+        "warmup_epochs": 5,
+        "optimizer": "lamb",
+        "l2_penalty": 0,
+        "weight_decay": 0.02,
+        "l2_penalty_on": "kernels",
+        "loss": "binary_cross_entropy",
+        "target_threshold": 0.2,
+        "label_smoothing": 0,
+        "mixup_alpha": 0.1,
+        "cutmix_alpha": 1,
+        "weight_average_decay": 0,
+        "evaluation_shorter_side": math.floor(224 / 0.95),
+    },
 }
-# The same in all of them; the six steps are those of config.txt.
+# The same in all of them that say nothing else; the six steps are those of config.txt.
 COMMON = {
+    "variant": "v1.5",
     "batch_size": 64,
     "accumulate_batches": 4,
+    "optimizer": "sgd",
     "momentum": 0.9,
+    "nesterov": False,
     "l2_penalty": 1e-4,
+    "weight_decay": 0,
+    "loss": "cross_entropy",
     "mixup_alpha": 0,
+    "cutmix_alpha": 0,
     "moving_average_decay": 0.9,
     "shorter_side_min": 256,
     "shorter_side_max": 480,
     "crop_size": 224,
+    "crop_method": "shorter_side",
+    "flip_probability": 0.5,
     "colour_jitter_stddev": 0.1,
+    "trivial_augment": False,
+    "erasing_probability": 0,
+    "repeated_augmentation": 1,
+    "evaluation_shorter_side": 256,
 }
 
 each_recipe = pytest.mark.parametrize("name", SOURCES)
@@ -95,6 +189,7 @@ def test_values_are_those_of_the_source(name):
         **vars(config.augmentation),
         **vars(config.model),
         **vars(config.train),
+        "evaluation_shorter_side": config.evaluation.shorter_side,
     }
     expected = {**COMMON, **SOURCES[name]}
     assert {key: values[key] for key in expected} == expected
@@ -105,13 +200,16 @@ def test_a_recipe_has_no_paths_and_is_laid_over_config_txt(name):
     shipped, config = read_config(PROJECT / "config.txt"), read_config(RECIPES[name])
     raw = tomli.loads(RECIPES[name].read_text(encoding="utf-8"))
     assert raw.pop("base") == "../config.txt"
+    evaluation = raw.pop("evaluation", {})
+    assert evaluation.keys() <= {"shorter_side"}
     keys = {key for section in raw.values() for key in section}
     decays = {"decay_epochs", "decay_factor"}
     assert keys - decays <= COMMON.keys() | SOURCES[name].keys()
     assert config.dataset == shipped.dataset
     assert config.train.buffer_folder == shipped.train.buffer_folder
     assert config.runtime_preprocessing == shipped.runtime_preprocessing
-    assert config.evaluation == shipped.evaluation
+    shipped_evaluation = dataclasses.replace(shipped.evaluation, **evaluation)
+    assert config.evaluation == shipped_evaluation
 
 
 @pytest.mark.parametrize(
@@ -131,6 +229,15 @@ def test_a_recipe_has_no_paths_and_is_laid_over_config_txt(name):
         ("ffcv2022", 2, 0.10625),
         ("ffcv2022", 21, 0.10625 / 2),
         ("ffcv2022", 40, 0),
+        ("torchvision-v1", 29, 0.1),
+        ("torchvision-v1", 60, 0.001),
+        ("torchvision-v2", 5, 0.5),
+        ("torchvision-v2", 302.5, 0.25),
+        ("ffcv-88", 2, 1.7),
+        ("ffcv-88", 45, 0.85),
+        ("ffcv-88", 88, 0),
+        ("timm-a3", 5, 0.008),
+        ("timm-a3", 52.5, 0.004),
     ],
 )
 def test_learning_rates_by_hand(name, epoch, expected):
@@ -173,11 +280,8 @@ def test_gpu_hours_are_right_where_they_are_told(name):
 
 @each_recipe
 def test_the_advice_for_a_large_card_trains_the_same(name):
-    text = RECIPES[name].read_text(encoding="utf-8")
-    train, shipped = (
-        read_config(RECIPES[name]).train,
-        read_config(PROJECT / "config.txt").train,
-    )
+    text, config = RECIPES[name].read_text(encoding="utf-8"), read_config(RECIPES[name])
+    train, shipped = config.train, read_config(PROJECT / "config.txt").train
     batch_size, group, buffer_size = map(
         int,
         re.search(
@@ -185,7 +289,10 @@ def test_the_advice_for_a_large_card_trains_the_same(name):
             text,
         ).groups(),
     )
-    assert batch_size * group == train.batch_size * train.accumulate_batches == 256
+    images = train.batch_size * train.accumulate_batches
+    assert batch_size * group == images
+    assert f"{train.accumulate_batches} * 64 = {images} images" in text
+    assert group % config.augmentation.repeated_augmentation == 0
     assert buffer_size * batch_size == shipped.buffer_size * shipped.batch_size
 
 
@@ -202,6 +309,27 @@ def test_fine_tuning_starts_from_published_weights():
     )
     assert config.train.nesterov and config.train.schedule == "cosine"
     assert config.train.backbone_rate_factor == 0.1  # "a tenth"
+
+
+@each_recipe
+def test_the_crop_sizes_are_those_at_which_the_time_is_told(name):
+    text, config = RECIPES[name].read_text(encoding="utf-8"), read_config(RECIPES[name])
+    for _, size in config.augmentation.crop_size_schedule:
+        assert f"{size} * {size}" in text
+
+
+def test_the_average_of_torchvision_s_second_recipe():
+    text = RECIPES["torchvision-v2"].read_text(encoding="utf-8")
+    kept = 1 - (1 - 0.99998) * 1024 * 32 / 600
+    assert f"= {kept:.6f} every 32" in text
+    assert f"{kept ** (1 / 32):.6f}" == "0.999966"
+
+
+def test_the_epoch_at_which_ffcv_enlarges_its_crops():
+    """Its get_resolution, for the 88 epochs."""
+    sizes = np.interp(range(88), [65, 76], [160, 192])
+    sizes = [round(size / 32) * 32 for size in sizes]
+    assert sizes.index(192) == 71
 
 
 def test_figures_in_the_comments():

@@ -25,7 +25,13 @@ from resnet50.demo.pictures import PATTERNS, make_images
 from resnet50.handoff import locks
 from resnet50.handoff.progress import read_progress, to_position
 from resnet50.reports.classes.predictions import read_predictions
-from resnet50.reports.tables import read_table
+from resnet50.reports.starts import STARTS_FILE, read_starts
+from resnet50.reports.tables import (
+    EVALUATION_FILE,
+    METRICS_FILE,
+    read_table,
+    record_evaluation,
+)
 from resnet50.training.checkpoint_folders import list_checkpoints
 from tests.settings import PROJECT, write_small_config
 
@@ -150,6 +156,11 @@ def test_both_scripts_end_by_themselves_and_report(undisturbed):
     assert "training up to epoch 2 has finished" in preprocessed
     rows = read_table(config.parent / "saved_models" / "whole" / "metrics.csv")
     assert [row["steps"] for row in rows] == ["5", "10"]
+    (start,) = read_starts(config.parent / "saved_models" / "whole" / STARTS_FILE)
+    assert start["command"].startswith("train.py --config=")
+    assert start["settings"]["train"]["precision"] == "float32"  # config.txt: "auto"
+    assert start["device"] == "the CPU"
+    assert start["versions"]["TensorFlow"] == tf.__version__
     assert list((config.parent / "buffer").glob("*.npy")) == []
 
 
@@ -237,10 +248,20 @@ base = "../config.txt"
 crop_size = 40
 shorter_side_min = 41
 crop_size_schedule = [[0, 32], [1, 40]]
+crop_method = "random_area"
+trivial_augment = true
+erasing_probability = 0.5
+repeated_augmentation = 2
 [train]
-nesterov = true
+optimizer = "lamb"
+l2_penalty = 0.0
+weight_decay = 0.02
 l2_penalty_on = "all"
+loss = "binary_cross_entropy"
+target_threshold = 0.2
 mixup_alpha = 0.2
+cutmix_alpha = 1.0
+class_weights = "balanced"
 weight_average_decay = 0.9
 [evaluation]
 shorter_side = 44
@@ -248,7 +269,7 @@ shorter_side = 44
 
 
 def test_a_recipe_laid_over_config_txt(config):
-    """The crops grow in the second epoch; mixup and averaged weights are on."""
+    """The crops grow in the second epoch; all optional steps are on."""
     recipe = config.parent / "recipes" / "mine.txt"
     recipe.parent.mkdir()
     recipe.write_text(RECIPE)
@@ -539,3 +560,20 @@ def test_ctrl_c_while_the_modules_load_shows_no_traceback(config, module):
     assert process.wait(SECONDS) == -signal.SIGINT
     _, error = process.communicate()
     assert error == ""
+
+
+def test_an_early_stop_ends_both_programs(tmp_path, images):
+    (tmp_path / "images").symlink_to(images)
+    config = write_small_config(tmp_path, train={"epochs": 50, "patience": 1})
+    preprocessor, trainer = preprocess(config), train(config, "run")
+    read_until(trainer, "epoch 0: loss")
+    for epoch, top1 in enumerate(("0.5", "0.4")):
+        row = {"epoch": epoch, "crops": 1, "top1": top1}
+        record_evaluation(tmp_path / "saved_models" / "run" / EVALUATION_FILE, row)
+    assert (
+        "saved_models/run: stopped early: the top-1 of epoch 0 was not exceeded up to "
+        "epoch 1 (to continue, set [train] patience = 1 to more, or to 0, and --resume)"
+    ) in finish(trainer)
+    finish(preprocessor)
+    rows = read_table(tmp_path / "saved_models" / "run" / METRICS_FILE)
+    assert 1 <= len(rows) < 50

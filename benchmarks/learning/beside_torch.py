@@ -44,9 +44,9 @@ _SIZES = {
 }
 # An update takes one batch, with Goyal et al.'s learning rate for its size.
 _TRAIN = {
-    "batch_size": 128,
+    "batch_size": 64,
     "accumulate_batches": 1,
-    "learning_rate": 0.05,
+    "learning_rate": 0.025,
     "warmup_epochs": 1,
     "precision": "float32",
     "xla": False,

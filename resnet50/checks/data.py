@@ -25,7 +25,7 @@ def check_training_set(dataset: Dataset, batch_size: int) -> Finding:
         DatasetError: There are not enough for one batch.
     """
     batches = dataset.batches_per_epoch(batch_size)
-    counts = np.bincount(dataset.labels, minlength=dataset.num_classes)
+    counts = dataset.class_counts
     return Finding(
         OK,
         f"training images: {dataset.layout}, {dataset.num_images:,} of "

@@ -57,6 +57,10 @@ class CardPlan:
         self._train = json.loads(json.dumps(train, default=str)) | {
             "accumulate_batches": 1,
             "mixup_alpha": 0.0,
+            "cutmix_alpha": 0.0,
+            "optimizer": "sgd",
+            "weight_decay": 0.0,
+            "loss": "cross_entropy",
             "weight_average_decay": 0.0,
             "deterministic": False,
             "precision": "float32",

@@ -20,6 +20,7 @@ from resnet50.observer import Observer
 from resnet50.pixels.resampling import NUM_CROPS
 from resnet50.reports.tables import WEIGHTS
 from resnet50.terminal import progress_bar, say
+from resnet50.training.checkpoint_folders import resolve_epoch
 
 
 def add_crops_flag(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +39,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = command_line.make_parser(__doc__)
     parser.add_argument("--run_folder", required=True, help="name of the run")
     command_line.add_epoch_flags(parser)
+    command_line.add_checkpoint_flag(parser, default="--epoch_start to --epoch_end")
     add_crops_flag(parser)
     parser.add_argument(
         "--wait",
@@ -60,7 +62,10 @@ def parse_arguments() -> argparse.Namespace:
         action="store_true",
         help="evaluate the imported weights, before their training here",
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.epoch is not None and (args.epoch_start or args.epoch_end is not None):
+        parser.error("give --epoch, or --epoch_start and --epoch_end")
+    return args
 
 
 class _Terminal(Observer):
@@ -98,6 +103,9 @@ def main() -> None:
         command_line.make_folder(run_folder, "[train] saved_models_folder")
     elif not run_folder.is_dir():
         raise ConfigError(f"{run_folder}: there is no such run (check --run_folder)")
+    if args.epoch is not None:
+        epoch = resolve_epoch(run_folder, args.epoch)
+        epochs = range(epoch, epoch + 1)
     with locks.exclusive_role(run_folder, locks.EVALUATOR):
         with command_line.loading():
             # TensorFlow takes seconds; everything else has been checked before.

@@ -18,9 +18,7 @@ def main() -> None:
     """Exports the network of one checkpoint."""
     parser = command_line.make_parser(__doc__)
     parser.add_argument("--run_folder", required=True, help="name of the run")
-    parser.add_argument(
-        "--epoch", type=int, help="its checkpoint after this epoch; default: the newest"
-    )
+    command_line.add_checkpoint_flag(parser)
     parser.add_argument(
         "--output", type=Path, required=True, help="a folder, or a file named *.onnx"
     )

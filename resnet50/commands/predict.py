@@ -54,9 +54,7 @@ def parse_arguments() -> argparse.Namespace:
     """Reads the command line."""
     parser = command_line.make_parser(__doc__)
     parser.add_argument("--run_folder", required=True, help="name of the run")
-    parser.add_argument(
-        "--epoch", type=int, help="its checkpoint after this epoch; default: the newest"
-    )
+    command_line.add_checkpoint_flag(parser)
     add_crops_flag(parser)
     parser.add_argument(
         "--json", action="store_true", help="a JSON object per line, not a table"

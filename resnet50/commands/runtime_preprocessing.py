@@ -100,6 +100,8 @@ def main() -> None:
         f"{dataset.summary}, {batches_per_epoch:,} batches of {settings.batch_size} "
         "an epoch"
     )
+    if dataset.imbalance:
+        say(dataset.imbalance)
     start, end = Position(epochs.start, 0), Position(epochs.stop, 0)
     steps = StepRange.between(start, end, batches_per_epoch)
     section, manifest = config.runtime_preprocessing, settings.manifest(dataset)

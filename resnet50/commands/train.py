@@ -11,9 +11,12 @@ saves.
 import argparse
 import contextlib
 import os
+import shlex
 import signal
+import sys
 from pathlib import Path
 
+import resnet50
 from resnet50 import command_line
 from resnet50.atomic_io import remove_temporaries
 from resnet50.config.settings import Config
@@ -27,6 +30,7 @@ from resnet50.handoff.progress import Position
 from resnet50.handoff.reader import BatchSource
 from resnet50.preprocessing.batches import Assignments, BatchSettings
 from resnet50.reports.speed import Speed, limit
+from resnet50.reports.starts import find_commit
 from resnet50.signals import StopRequest
 from resnet50.terminal import StatusBar, say
 from resnet50.training.checkpoint_folders import list_checkpoints
@@ -157,7 +161,8 @@ def _locked(buffer_folder: Path, run_folder: Path, cluster: meeting.Cluster):
             roles += (role,)
             # A killed trainer may have left them.
             remove_temporaries(buffer_folder, ".txt")
-            remove_temporaries(run_folder, ".csv")
+            for suffix in (".csv", ".jsonl"):
+                remove_temporaries(run_folder, suffix)
         if not cluster.is_alone:
             membership = meeting.membership(buffer_folder, cluster)
             roles += (stack.enter_context(membership),)
@@ -173,6 +178,8 @@ def main() -> None:
     buffer = BatchBuffer(config.train.buffer_folder)
     command_line.make_folder(buffer.folder, "[train] buffer_folder")
     dataset = open_training_set(config.dataset, buffer.folder, say)
+    if dataset.imbalance:
+        say(dataset.imbalance)
     run_folder = command_line.run_folder(args, config)
     cluster = meeting.parse_cluster(os.environ.get(meeting.VARIABLE))
     with (
@@ -193,9 +200,14 @@ def main() -> None:
             batches_per_epoch=dataset.batches_per_epoch(config.train.batch_size),
             checkpoint_minutes=config.train.checkpoint_minutes,
             keep_checkpoints=config.train.keep_checkpoints,
+            patience=config.train.patience,
             profile_steps=args.profile,
             cluster=cluster,
             role=run_role,
+            start={
+                "command": shlex.join(sys.argv),
+                "commit": find_commit(Path(resnet50.__file__).parents[1]),
+            },
         )
         stop = StopRequest()
         session = Session(

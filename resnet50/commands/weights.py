@@ -43,9 +43,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("action", choices=("export", "import"))
     parser.add_argument("file", metavar="FILE.safetensors", type=Path)
     parser.add_argument("--run_folder", required=True, help="name of the run")
-    parser.add_argument(
-        "--epoch", type=int, help="export: after which; default: the newest checkpoint"
-    )
+    command_line.add_checkpoint_flag(parser, action="export: ")
     args = parser.parse_args()
     if args.action == "import" and args.epoch is not None:
         parser.error("--epoch is for export; epoch 0 starts from an import")

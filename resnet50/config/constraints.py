@@ -129,6 +129,20 @@ def per_channel(minimum: float, maximum: float) -> Any:
     return setting(check, f"list of three numbers, each {span}")
 
 
+def bounds(minimum: float, maximum: float) -> Any:
+    """Two numbers: the least and the greatest value of a range."""
+    inner = real(minimum, maximum).metadata["check"]
+
+    def check(value, folder):
+        is_pair = isinstance(value, list) and len(value) == 2
+        _require(is_pair, "must be two numbers: the least and the greatest")
+        least, greatest = (inner(number, folder) for number in value)
+        _require(least <= greatest, "must have the least number first")
+        return least, greatest
+
+    return setting(check, f"list of two numbers, each {_span(minimum, maximum)}")
+
+
 def ascending_reals() -> Any:
     """A list of positive numbers in ascending order."""
 

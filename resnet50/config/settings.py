@@ -35,9 +35,15 @@ class AugmentationConfig:
     shorter_side_max: int = checks.whole(1, 10_000)
     shorter_side_step: int = checks.whole(1)
     crop_size: int = checks.whole(32, 10_000)
+    crop_method: str = checks.choice("shorter_side", "random_area", "center")
+    crop_area: tuple[float, float] = checks.bounds(0.001, 1)
+    crop_ratio: tuple[float, float] = checks.bounds(0.1, 10)
     flip_probability: float = checks.real(0, 1)
     colour_jitter_stddev: float = checks.real(0, 10)
     crop_size_schedule: tuple[tuple[int, int], ...] = checks.crop_size_schedule()
+    trivial_augment: bool = checks.flag()
+    erasing_probability: float = checks.real(0, 1)
+    repeated_augmentation: int = checks.whole(1, 100)
 
     def faults(self):
         """Yields (key, what it must be) for values that do not fit together."""
@@ -109,24 +115,39 @@ class TrainConfig:
     batch_size: int = checks.whole(1, 100_000)
     accumulate_batches: int = checks.whole(1, 100_000)
     epochs: int = checks.whole(1)
+    patience: int = checks.whole(0)
     learning_rate: float = checks.real(0, above=True)
     backbone_rate_factor: float = checks.real(0, 1, above=True)
-    schedule: str = checks.choice("constant", "step", "cosine")
+    schedule: str = checks.choice("constant", "step", "linear", "cosine")
     warmup_epochs: float = checks.real(0)
     decay_epochs: tuple[float, ...] = checks.ascending_reals()
     decay_factor: float = checks.real(0, 1, above=True)
+    optimizer: str = checks.choice("sgd", "lamb")
     momentum: float = checks.real(0, 1, below=True)
     nesterov: bool = checks.flag()
     l2_penalty: float = checks.real(0)
+    weight_decay: float = checks.real(0)
     l2_penalty_on: str = checks.choice("kernels", "all")
+    sampling: str = checks.choice("uniform", "balanced")
+    class_weights: str = checks.choice("none", "balanced")
     label_smoothing: float = checks.real(0, 1, below=True)
+    loss: str = checks.choice("cross_entropy", "binary_cross_entropy")
+    target_threshold: float = checks.real(0, 1)
     mixup_alpha: float = checks.real(0, 100)
+    cutmix_alpha: float = checks.real(0, 100)
     weight_average_decay: float = checks.real(0, 1, below=True)
 
     def faults(self):
         """Yields (key, what it must be) for values that do not fit together."""
+        if self.optimizer == "lamb" and self.l2_penalty:
+            yield "l2_penalty", 'must be 0 if optimizer is "lamb" (use weight_decay)'
+        if self.optimizer == "sgd" and self.weight_decay:
+            yield "weight_decay", 'must be 0 if optimizer is "sgd" (use l2_penalty)'
         if self.warmup_epochs > self.epochs:
             yield "warmup_epochs", f"must be at most epochs = {self.epochs}"
+        if self.class_weights == self.sampling == "balanced":
+            reason = 'sampling = "balanced", which makes the classes equal already'
+            yield "class_weights", f'must be "none" with {reason}'
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,6 +20,9 @@ from resnet50.errors import UserError
 # default_rng([7, 2, 0]) would be the same stream.
 EPOCH_ORDER = 1
 
+# The same for the order of each class's images, with sampling = "balanced".
+CLASS_ORDER = 8
+
 
 class DatasetError(UserError):
     """The images of config.txt's [dataset] cannot be used."""
@@ -127,6 +130,23 @@ class Dataset:
         return len(self.class_names)
 
     @property
+    def class_counts(self) -> np.ndarray:
+        """The number of images of each class, int64 [num_classes]."""
+        return np.bincount(self.labels, minlength=self.num_classes)
+
+    @property
+    def imbalance(self) -> str | None:
+        """How unequal the classes are, for a message; None if they are equal."""
+        least, most = self.class_counts.min(), self.class_counts.max()
+        if least == most:
+            return None
+        line = f"{self.folder}: classes of {least:,} to {most:,} images"
+        if least:
+            ratio = most / least
+            line += f"; the largest has {ratio:,.1f} times as many as the smallest"
+        return line
+
+    @property
     def class_titles(self) -> tuple[str, ...]:
         """Name and words of each class, for people."""
         pairs = zip(self.class_names, self.class_words)
@@ -163,6 +183,49 @@ class Dataset:
 def epoch_order(num_images: int, seed: int, epoch: int) -> np.ndarray:
     """Returns an epoch's order of the images: int64 [num_images], a permutation."""
     return np.random.default_rng([seed, EPOCH_ORDER, epoch]).permutation(num_images)
+
+
+def balanced_order(labels: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+    """Returns an epoch's order with as many images of each class: int64 [num_images].
+
+    The numbers of two classes differ by at most one, in an epoch and in all epochs
+    together, and so do those of two images of a class. Each class has an endless
+    sequence, a random permutation of its images and then the next; an epoch takes as
+    many as it needs from where the last epoch ended. Classes without images are left
+    out.
+
+    Args:
+        labels: int32 [num_images].
+        seed: Of the training.
+        epoch: 0 or more.
+    """
+    counts = np.bincount(labels)
+    classes, num_images = np.flatnonzero(counts), len(labels)
+    share, rest = divmod(num_images, len(classes))
+    images_of = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
+
+    def num_drawn(rank: int, epoch: int) -> int:
+        """How many images of a class all epochs before this one take."""
+        # The classes take turns with the rest of the epochs.
+        return epoch * share + (epoch * rest - rank + len(classes) - 1) // len(classes)
+
+    def permuted(label: int, round_index: int) -> np.ndarray:
+        rng = np.random.default_rng([seed, CLASS_ORDER, int(label), round_index])
+        return rng.permutation(images_of[label])
+
+    chosen = []
+    for rank, label in enumerate(classes):
+        size = counts[label]
+        first, skipped = divmod(num_drawn(rank, epoch), size)
+        last, taken = divmod(num_drawn(rank, epoch + 1), size)
+        if first == last:
+            chosen.append(permuted(label, first)[skipped:taken])
+            continue
+        # Whole rounds in between need no permutation: the epoch is permuted anyway.
+        chosen.append(permuted(label, first)[skipped:])
+        chosen.append(np.tile(images_of[label], last - first - 1))
+        chosen.append(permuted(label, last)[:taken])
+    return np.concatenate(chosen)[epoch_order(num_images, seed, epoch)]
 
 
 def class_ranks(

@@ -25,7 +25,7 @@ FOOTER_BYTES = 8
 # wrong value is still a pixel.
 _UNCHECKED = np.dtype("uint8")
 
-# Read and checked together, while they are in the processor's cache.
+# Read or written, and added up, while they are in the processor's cache.
 _CHUNK_BYTES = 2**18
 
 # TensorFlow uses an array's memory as it is if its address is a multiple of this.
@@ -96,8 +96,13 @@ def _footer(word_sum: int) -> bytes:
 def save_array(file: BinaryIO, array: np.ndarray) -> None:
     """Writes an array as numpy.save does, and then the checksum of its values."""
     array = np.ascontiguousarray(array)
-    np.save(file, array, allow_pickle=False)
-    file.write(_footer(_word_sum(array.reshape(-1).view(np.uint8))))
+    file.write(_header(array.shape, array.dtype))
+    values, word_sum = array.reshape(-1).view(np.uint8), 0
+    for start in range(0, len(values), _CHUNK_BYTES):
+        chunk = values[start : start + _CHUNK_BYTES]
+        file.write(chunk)
+        word_sum += _word_sum(chunk)
+    file.write(_footer(word_sum))
 
 
 @functools.lru_cache(maxsize=8)

@@ -27,16 +27,21 @@ from PIL import Image
 
 from resnet50.config.settings import AugmentationConfig, DatasetConfig
 from resnet50.pixels import resampling
+from resnet50.pixels.optional_steps import OptionalParams
+from resnet50.pixels.random_boxes import BoxDraw, area_box, erased_box
 from resnet50.pixels.resampling import Footprint
+from resnet50.pixels.trivial_augment import apply_operation
 
 
 class AugmentationParams(NamedTuple):
     """The random choices for one image in one epoch."""
 
     shorter_side: int
-    crop_fractions: tuple[float, float]  # down and right, [0, 1) of the free pixels
+    # Down and right, [0, 1) of the free pixels; None for the centre.
+    crop_fractions: tuple[float, float] | None
     is_flipped: bool
     colour_weights: tuple[float, float, float]  # one per principal axis
+    optional: OptionalParams = OptionalParams()
 
 
 class ChannelStatistics(NamedTuple):
@@ -62,23 +67,27 @@ def sample_params(
     colour_weights = rng.standard_normal(3) * settings.colour_jitter_stddev
     span = settings.shorter_side_max - settings.shorter_side_min
     num_sides = span // settings.shorter_side_step + 1
+    is_centred = settings.crop_method == "center"
     return AugmentationParams(
         shorter_side=settings.shorter_side_min
         + int(uniform[0] * num_sides) * settings.shorter_side_step,
-        crop_fractions=(float(uniform[1]), float(uniform[2])),
+        crop_fractions=None if is_centred else tuple(uniform[1:3].tolist()),
         is_flipped=bool(uniform[3] < settings.flip_probability),
         colour_weights=tuple(colour_weights.tolist()),
     )
 
 
 def crop_corner(
-    width: int, height: int, crop_size: int, fractions: tuple[float, float]
+    width: int, height: int, crop_size: int, fractions: tuple[float, float] | None
 ) -> tuple[int, int]:
     """Returns the upper left corner, (left, top), of a crop inside an image.
 
     Each of the (width - crop_size + 1) * (height - crop_size + 1) corners is equally
-    likely if the fractions, down and right, are uniform over [0, 1).
+    likely if the fractions, down and right, are uniform over [0, 1). None is for the
+    centre.
     """
+    if fractions is None:
+        return resampling.centre_corner(width, height, crop_size)
     down, right = fractions
     return int(right * (width - crop_size + 1)), int(down * (height - crop_size + 1))
 
@@ -90,6 +99,8 @@ def crop_footprint(
 
     The rest of the image need not be decoded.
     """
+    if params.optional.area_crop is not None:
+        return resampling.box_footprint(area_box(size, params.optional.area_crop))
     resized = resampling.resized_size(*size, params.shorter_side)
     corner = crop_corner(*resized, crop_size, params.crop_fractions)
     return resampling.footprint(size, resized, corner, crop_size)
@@ -103,44 +114,18 @@ def normalization_table(statistics: ChannelStatistics) -> np.ndarray:
     return (levels - mean) / np.asarray(statistics.std)[:, None]
 
 
-# Relative size of values beside the diagonal; far below a float64's last bit.
-_NEGLIGIBLE = 1e-18
-
-
 def principal_axes(
     matrix: Sequence[Sequence[float]],
 ) -> list[tuple[float, list[float]]]:
     """Eigenvalues of a symmetric 3 x 3 matrix, ascending, each with its eigenvector.
 
-    Jacobi's rotations (Golub and Van Loan, section 8.5), using only + - * / and square
-    roots, which every processor rounds alike. LAPACK's last bits depend on the
-    processor, and would change a batch's bytes for one crop in millions.
+    LAPACK's last bits depend on the processor, and would change a batch's bytes for one
+    crop in millions.
     """
     (xx, xy, xz), (_, yy, yz), (_, _, zz) = matrix
-    diagonal = [xx, yy, zz]
-    others = [yz, xz, xy]  # Each at the index of the axis that it does not involve.
+    diagonal, others = [xx, yy, zz], [yz, xz, xy]
     axes = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
-    negligible = _NEGLIGIBLE**2 * (xx * xx + yy * yy + zz * zz)
-    while sum(value * value for value in others) > negligible:
-        for p, q, rest in (0, 1, 2), (0, 2, 1), (1, 2, 0):
-            value = others[rest]
-            if not value:
-                continue
-            # Tangent, cosine and sine of the angle that turns this value into 0.
-            theta = (diagonal[q] - diagonal[p]) / (2 * value)
-            tangent = 1 / (abs(theta) + math.sqrt(theta * theta + 1))
-            tangent = math.copysign(tangent, theta)
-            cosine = 1 / math.sqrt(tangent * tangent + 1)
-            sine = tangent * cosine
-            diagonal[p] -= tangent * value
-            diagonal[q] += tangent * value
-            of_p, of_q = others[q], others[p]
-            others[rest] = 0.0
-            others[q] = cosine * of_p - sine * of_q
-            others[p] = sine * of_p + cosine * of_q
-            pairs = list(zip(axes[p], axes[q]))
-            axes[p] = [cosine * a - sine * b for a, b in pairs]
-            axes[q] = [sine * a + cosine * b for a, b in pairs]
+    resampling.pixel_loops().diagonalize(diagonal, others, axes)
     return sorted(zip(diagonal, axes))
 
 
@@ -189,12 +174,12 @@ def augment(
     statistics: ChannelStatistics,
     out: np.ndarray,
 ) -> np.ndarray:
-    """Steps 2 to 6 of one image, written straight into the batch.
+    """Steps 2 to 6 and the optional ones of one image, written into the batch.
 
     Args:
         image: RGB, or uint8 [H, W, 3], the image or a part of it. Not modified.
         source: The crop's pixels in it.
-        params: The choices of steps 1, 3, 5 and 6.
+        params: The choices of steps 1, 3, 5 and 6, and of the optional ones.
         statistics: For step 4.
         out: uint8, float16 or float32 [crop_size, crop_size, 3]; overwritten. If it is
             uint8, its reader does steps 4 and 6; see ``normalize_crops``.
@@ -205,11 +190,24 @@ def augment(
     is_raw = out.dtype == np.uint8
     crop = out if is_raw else np.empty(out.shape, np.uint8)
     resampling.resample_crop(image, source, crop, is_flipped=params.is_flipped)
+    if params.optional.operation is not None:
+        apply_operation(crop, params.optional.operation)
     shift = colour_shift(crop, statistics.std, params.colour_weights)
     if not is_raw:
         table = normalization_table(statistics) + shift[:, None]
         resampling.pixel_loops().look_up(table.astype(out.dtype), crop, out)
+    if params.optional.erasing is not None:
+        _erase(out, params.optional.erasing, statistics)
     return shift
+
+
+def _erase(out: np.ndarray, draw: BoxDraw, statistics: ChannelStatistics) -> None:
+    """Sets a box of a crop to 0; of a uint8 crop to the levels nearest to the mean."""
+    box = erased_box(len(out), draw)
+    if box is not None:
+        levels = [round(255 * mean) for mean in statistics.mean]
+        value = levels if out.dtype == np.uint8 else 0
+        out[box.top : box.top + box.height, box.left : box.left + box.width] = value
 
 
 def normalize_crops(

@@ -84,5 +84,6 @@ def _forget_cache() -> None:
     """Deletes the cache's indices, so that the next process fills the cache again."""
     folder = Path(numba.config.CACHE_DIR or Path(__file__).parent / "__pycache__")
     with contextlib.suppress(OSError):
-        for index in folder.rglob("kernels.*.nbi"):
-            index.unlink(missing_ok=True)
+        for index in folder.rglob("*.nbi"):
+            if index.name.startswith(("kernels.", "pillow_numpy.")):
+                index.unlink(missing_ok=True)

@@ -36,6 +36,7 @@ from numba import (
 )
 from numba.types import Array
 
+from resnet50.pixels import pillow_numpy
 from resnet50.pixels.compilation import compiled
 
 NUMBA_VERSION = numba.__version__
@@ -225,6 +226,18 @@ def sums_and_products(crop):
         [red_blue, green_blue, squares[2]],
     ]
     return sums, products
+
+
+_diagonalize = compiled(void(float64[::1], float64[::1], float64[:, ::1]))(
+    pillow_numpy.diagonalize
+)
+
+
+def diagonalize(diagonal, others, axes):
+    """See ``pillow_numpy.diagonalize``."""
+    arrays = [np.array(values) for values in (diagonal, others, axes)]
+    _diagonalize(*arrays)
+    diagonal[:], others[:], axes[:] = (array.tolist() for array in arrays)
 
 
 def _replace_levels(tables, rows, out):

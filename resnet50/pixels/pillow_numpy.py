@@ -3,6 +3,8 @@
 ``kernels`` has the same functions.
 """
 
+import math
+
 import numpy as np
 from PIL import Image
 
@@ -12,6 +14,9 @@ NUMBA_VERSION = "absent"
 # 2**24, so float32 holds it exactly; rows of 12 values suit a matrix product.
 _ROWS = 256
 _BLOCK = 4 * _ROWS
+
+# Relative size of values beside the diagonal; far below a float64's last bit.
+_NEGLIGIBLE = 1e-18
 
 
 def resample(image, x, y, is_flipped: bool, out: np.ndarray) -> None:
@@ -56,6 +61,49 @@ def sums_and_products(crop: np.ndarray) -> tuple[list[int], list[list[int]]]:
     sums = sums.sum(axis=(0, 1), dtype=np.float64).reshape(4, 3).sum(axis=0)
     products = np.einsum("iaib->ab", products)
     return sums.astype(np.int64).tolist(), products.astype(np.int64).tolist()
+
+
+def diagonalize(
+    diagonal: list[float], others: list[float], axes: list[list[float]]
+) -> None:
+    """Turns a symmetric 3 x 3 matrix until it is diagonal.
+
+    Jacobi's rotations (Golub and Van Loan, section 8.5), using only + - * / and square
+    roots, which every processor rounds alike. ``kernels`` compiles this function, so
+    it has no sum(), which newer Pythons round otherwise.
+
+    Args:
+        diagonal: The matrix' diagonal; overwritten with the eigenvalues.
+        others: Its other values, each at the index of the axis that it does not
+            involve; overwritten.
+        axes: The unit matrix; overwritten with the eigenvectors.
+    """
+    x, y, z = diagonal[0], diagonal[1], diagonal[2]
+    negligible = _NEGLIGIBLE**2 * (x * x + y * y + z * z)
+    while True:
+        x, y, z = others[0], others[1], others[2]
+        if not x * x + y * y + z * z > negligible:
+            return
+        for p, q, rest in ((0, 1, 2), (0, 2, 1), (1, 2, 0)):
+            value = others[rest]
+            if not value:
+                continue
+            # Tangent, cosine and sine of the angle that turns this value into 0.
+            theta = (diagonal[q] - diagonal[p]) / (2 * value)
+            tangent = 1 / (abs(theta) + math.sqrt(theta * theta + 1))
+            tangent = math.copysign(tangent, theta)
+            cosine = 1 / math.sqrt(tangent * tangent + 1)
+            sine = tangent * cosine
+            diagonal[p] -= tangent * value
+            diagonal[q] += tangent * value
+            of_p, of_q = others[q], others[p]
+            others[rest] = 0.0
+            others[q] = cosine * of_p - sine * of_q
+            others[p] = sine * of_p + cosine * of_q
+            for i in range(3):
+                a, b = axes[p][i], axes[q][i]
+                axes[p][i] = cosine * a - sine * b
+                axes[q][i] = sine * a + cosine * b
 
 
 def look_up(table: np.ndarray, crop: np.ndarray, out: np.ndarray) -> None:

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from resnet50.pixels.random_boxes import Box
+
 NUM_CROPS = (1, 10)
 
 
@@ -101,6 +103,20 @@ def footprint(
     return Footprint(*map(_span, corner, (crop_size, crop_size), size, resized))
 
 
+def box_footprint(box: Box) -> Footprint:
+    """Returns the pixels of a crop that is a whole box of the image, resized."""
+    starts, sizes = (box.left, box.top), (box.width, box.height)
+    return Footprint(*(Span(0.0, n, at, at + n) for at, n in zip(starts, sizes)))
+
+
+def centre_corner(width: int, height: int, crop_size: int) -> tuple[int, int]:
+    """Returns the upper left corner, (left, top), of a crop in the middle of an image.
+
+    Half of an odd margin is rounded as in torchvision's CenterCrop.
+    """
+    return round(0.5 * (width - crop_size)), round(0.5 * (height - crop_size))
+
+
 def resample_crop(
     image: Image.Image | np.ndarray,
     source: Footprint,
@@ -138,8 +154,7 @@ def views(
     """
     resized = resized_size(*image.size, shorter_side)
     right, bottom = (side - crop_size for side in resized)
-    # Half of an odd margin is rounded as in torchvision's CenterCrop.
-    corners = [(round(0.5 * right), round(0.5 * bottom))]
+    corners = [centre_corner(*resized, crop_size)]
     if num_crops == 10:
         corners = [(0, 0), (right, 0), (0, bottom), (right, bottom), *corners]
     crops = np.empty((num_crops, crop_size, crop_size, 3), np.uint8)

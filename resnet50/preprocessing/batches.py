@@ -21,7 +21,7 @@ from resnet50.dataset.decoding import (
     decode_pixels,
     decoder_versions,
 )
-from resnet50.dataset.images import Dataset, epoch_order
+from resnet50.dataset.images import Dataset, balanced_order, epoch_order
 from resnet50.dataset.jpeg_regions import Box
 from resnet50.dataset.sources import ImageSource
 from resnet50.errors import UserError
@@ -34,6 +34,7 @@ from resnet50.pixels.augmentation import (
     crop_footprint,
     sample_params,
 )
+from resnet50.pixels.optional_steps import sample_optional
 
 # Purpose tag of the augmentation's random streams; see dataset.images.EPOCH_ORDER.
 AUGMENTATION = 2
@@ -55,6 +56,7 @@ class BatchSettings:
     dtype: str
     statistics: ChannelStatistics
     augmentation: AugmentationConfig
+    sampling: str = "uniform"
 
     @classmethod
     def from_config(cls, config: Config) -> "BatchSettings":
@@ -65,6 +67,7 @@ class BatchSettings:
             dtype=config.train.dtype,
             statistics=ChannelStatistics.from_config(config.dataset),
             augmentation=config.augmentation,
+            sampling=config.train.sampling,
         )
 
     def spec(self, dataset: Dataset) -> BatchSpec:
@@ -82,6 +85,15 @@ class BatchSettings:
         settings = self.augmentation
         return crop_size_at(epoch, settings.crop_size, settings.crop_size_schedule)
 
+    def order(self, dataset: Dataset, epoch: int) -> np.ndarray:
+        """The images of an epoch in order, int64 [num_images].
+
+        With "balanced" sampling, an image may be there several times, or not at all.
+        """
+        if self.sampling == "balanced":
+            return balanced_order(dataset.labels, self.seed, epoch)
+        return epoch_order(dataset.num_images, self.seed, epoch)
+
     def manifest(self, dataset: Dataset) -> dict:
         """Everything that the batches' content depends on, as a flat mapping.
 
@@ -93,6 +105,7 @@ class BatchSettings:
             "batch_size": self.batch_size,
             "seed": self.seed,
             "dtype": self.dtype,
+            "sampling": self.sampling,
             **dataclasses.asdict(self.augmentation),
             "channel_mean": list(self.statistics.mean),
             "channel_std": list(self.statistics.std),
@@ -132,13 +145,17 @@ class Assignments:
     def __init__(self, dataset: Dataset, settings: BatchSettings):
         self.settings = settings
         self._dataset = dataset
-        self._order = functools.lru_cache(maxsize=1)(epoch_order)
+        self._order = functools.lru_cache(maxsize=1)(settings.order)
 
     def __getitem__(self, position: Position) -> Assignment:
         """The images and labels that belong to a position."""
         num_images, size = self._dataset.num_images, self.settings.batch_size
-        order = self._order(num_images, self.settings.seed, position.epoch)
-        first = position.batch_index * size
+        order = self._order(self._dataset, position.epoch)
+        # With repeated augmentation, consecutive batches have the same images, as GPUs
+        # have in torchvision. In one batch, copies would be each other's partners in
+        # mixup, and a normalization would see fewer images.
+        repeats = self.settings.augmentation.repeated_augmentation
+        first = position.batch_index // repeats * size
         indices = order[np.arange(first, first + size + _NUM_SPARES) % num_images]
         return Assignment(
             position, self._dataset.sources(indices), self._dataset.labels[indices]
@@ -159,7 +176,13 @@ def batch_params(
     ]
     size = settings.crop_size_at(position.epoch)
     full_size = settings.augmentation.crop_size
-    return [p._replace(shorter_side=p.shorter_side * size // full_size) for p in params]
+    optional = sample_optional(
+        settings.seed, position, settings.batch_size, settings.augmentation
+    )
+    return [
+        p._replace(shorter_side=p.shorter_side * size // full_size, optional=choices)
+        for p, choices in zip(params, optional)
+    ]
 
 
 # Images are decoded in a row until they have so many pixels; then they are augmented.

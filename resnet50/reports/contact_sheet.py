@@ -10,8 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from resnet50.pixels.augmentation import AugmentationParams, crop_corner
-from resnet50.pixels.resampling import resized_size
+from resnet50.pixels.augmentation import AugmentationParams, crop_footprint
 
 # Layout, in pixels.
 _COLUMNS, _PICTURE, _SEAM, _GAP = 5, 148, 4, 10
@@ -39,10 +38,10 @@ def crop_box(
     Returns:
         (left, top, right, bottom) in pixels of the image, before the resize.
     """
-    resized = resized_size(*size, params.shorter_side)
-    left, top = crop_corner(*resized, crop_size, params.crop_fractions)
-    x, y = size[0] / resized[0], size[1] / resized[1]
-    return left * x, top * y, (left + crop_size) * x, (top + crop_size) * y
+    spans = crop_footprint(size, params, crop_size)
+    starts = (span.first + span.start for span in spans)
+    ends = (span.first + span.end for span in spans)
+    return (*starts, *ends)
 
 
 def small_with_box(

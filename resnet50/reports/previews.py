@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from resnet50.dataset.decoding import UndecodableImageError, decode_rgb
-from resnet50.dataset.images import Dataset, epoch_order
+from resnet50.dataset.images import Dataset
 from resnet50.errors import UserError
 from resnet50.handoff.buffer import BatchBuffer, BatchFileError, StoredBatch, has_shifts
 from resnet50.handoff.manifest import differences, read_manifest
@@ -101,8 +101,13 @@ def _tile(
     original: Image.Image, params: AugmentationParams, crop: np.ndarray, title: str
 ) -> Tile:
     box = crop_box(original.size, params, len(crop))
-    caption = f"shorter side {params.shorter_side}" + ", flipped" * params.is_flipped
-    return Tile(small_with_box(original, box), crop, title, caption)
+    words = [f"shorter side {params.shorter_side}"]
+    if params.optional.area_crop is not None:
+        words = [f"{round(box[2] - box[0])} x {round(box[3] - box[1])} pixels"]
+    words += ["flipped"] * params.is_flipped
+    if params.optional.operation is not None:
+        words.append(str(params.optional.operation))
+    return Tile(small_with_box(original, box), crop, title, ", ".join(words))
 
 
 def batch_sheet(
@@ -146,15 +151,17 @@ def showings(
 ) -> Iterator[Showing]:
     """Yields endlessly when the network sees an image, starting at an epoch.
 
-    An epoch that drops the image with its incomplete last batch is left out.
+    An epoch may leave the image out, as with its incomplete last batch.
     """
-    num_used = dataset.batches_per_epoch(settings.batch_size) * settings.batch_size
+    num_batches = dataset.batches_per_epoch(settings.batch_size)
+    repeats = settings.augmentation.repeated_augmentation
     for epoch in itertools.count(first_epoch):
-        order = epoch_order(dataset.num_images, settings.seed, epoch)
-        (rank,) = np.flatnonzero(order == image_index)
-        if rank < num_used:
-            batch_index, index = divmod(int(rank), settings.batch_size)
-            yield Showing(Position(epoch, batch_index), index)
+        order = settings.order(dataset, epoch)
+        for rank in np.flatnonzero(order == image_index):
+            group, index = divmod(int(rank), settings.batch_size)
+            for batch_index in range(group * repeats, (group + 1) * repeats):
+                if batch_index < num_batches:
+                    yield Showing(Position(epoch, batch_index), index)
 
 
 def showing_tile(
@@ -187,8 +194,9 @@ def comparison_sheet(
         raise PreviewError(
             f"--compare = {first.index} (a batch has the indices 0 to {size - 1})"
         )
-    order = epoch_order(dataset.num_images, settings.seed, first.position.epoch)
-    rank = first.position.batch_index * size + first.index
+    order = settings.order(dataset, first.position.epoch)
+    group = first.position.batch_index // settings.augmentation.repeated_augmentation
+    rank = group * size + first.index
     image_index = int(order[rank])
     (source,) = dataset.sources([image_index])
     try:

@@ -10,11 +10,15 @@ trained or evaluated again replaces its row.
 import csv
 import io
 from pathlib import Path
+from typing import NamedTuple
 
 from resnet50.atomic_io import atomic_file
 from resnet50.errors import UserError
 
 METRICS_FILE, EVALUATION_FILE = "metrics.csv", "evaluation.csv"
+
+# Stands for the epoch with the highest top-1, where an epoch is expected.
+BEST = "best"
 
 # The weights that a checkpoint may hold; evaluation.csv says which were evaluated.
 WEIGHTS = ("trained", "averaged")
@@ -80,11 +84,65 @@ def record_evaluation(path: Path, row: dict) -> None:
     write_table(path, sorted([*others, row], key=key))
 
 
+def _top1_by_crops(path: Path) -> dict[str, dict[int, float]]:
+    """For each number of crops in evaluation.csv, the top-1 of each trained epoch.
+
+    It is that of the averaged or of the trained weights, whichever is higher.
+    """
+    found: dict[str, dict[int, float]] = {}
+    for row in read_table(path):
+        if row.keys() >= _KINDS.keys() and int(row["epoch"]) >= 0:
+            epoch, top1 = int(row["epoch"]), float(row["top1"])
+            epochs = found.setdefault(row["crops"], {})
+            epochs[epoch] = max(top1, epochs.get(epoch, top1))
+    return found
+
+
+def _comparable_top1(path: Path) -> dict[int, float]:
+    """The top-1 of epochs with the number of crops that most of them have."""
+    by_crops = _top1_by_crops(path)
+    most = max(by_crops, key=lambda c: (len(by_crops[c]), -int(c)), default=None)
+    return by_crops.get(most, {})
+
+
+def _earliest_best(top1: dict[int, float]) -> int:
+    return min(top1, key=lambda epoch: (-top1[epoch], epoch))
+
+
 def best_epochs(path: Path) -> set[int]:
     """The epochs with the highest top-1 in evaluation.csv, one per number of crops."""
-    best: dict[str, tuple[float, int]] = {}
-    for row in read_table(path):
-        if row.keys() >= _KINDS.keys():
-            candidate = float(row["top1"]), int(row["epoch"])
-            best[row["crops"]] = max(candidate, best.get(row["crops"], candidate))
-    return {epoch for _, epoch in best.values()}
+    return {_earliest_best(top1) for top1 in _top1_by_crops(path).values()}
+
+
+def best_epoch(path: Path) -> int | None:
+    """The epoch with the highest top-1, the earliest of equal ones; None without any.
+
+    Compares epochs that were evaluated with the same number of crops: the one that most
+    epochs have, the smaller one if two have as many.
+    """
+    top1 = _comparable_top1(path)
+    return _earliest_best(top1) if top1 else None
+
+
+class EarlyStop(NamedTuple):
+    """Why a training ends early."""
+
+    best: int  # the epoch with the highest top-1 until then
+    epoch: int  # the evaluated epoch with which the patience ended
+
+
+def early_stop(path: Path, patience: int) -> EarlyStop | None:
+    """The first time that a number of epochs has brought no higher top-1, if any.
+
+    Depends on evaluation.csv alone, and a later, higher top-1 changes nothing: the
+    trainer and the evaluation, which may lag behind it, must find the same. With a
+    patience of 0 returns None.
+    """
+    top1 = _comparable_top1(path)
+    best = None
+    for epoch in sorted(top1) if patience else ():
+        if best is None or top1[epoch] > top1[best]:
+            best = epoch
+        elif epoch - best >= patience:
+            return EarlyStop(best, epoch)
+    return None

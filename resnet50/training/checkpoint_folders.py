@@ -10,12 +10,22 @@ import itertools
 import re
 import shutil
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from resnet50.atomic_io import fsync
 from resnet50.handoff.progress import Position
-from resnet50.reports.tables import EVALUATION_FILE, best_epochs
+from resnet50.reports.tables import (
+    BEST,
+    EVALUATION_FILE,
+    TableError,
+    best_epoch,
+    best_epochs,
+    read_table,
+    write_table,
+)
+from resnet50.training.description import CheckpointError
 
 _NAME = re.compile(r"([0-9]+)(?:_([0-9]+))?")
 _TEMPORARY_PREFIX = ".writing-"
@@ -91,19 +101,59 @@ def prune(run_folder: Path, keep_checkpoints: int) -> None:
         delete_checkpoint(checkpoint.path)
 
 
+def resolve_epoch(run_folder: Path, epoch: int | str | None) -> int | None:
+    """Returns the epoch with the highest top-1 for BEST, other values as they are.
+
+    Raises:
+        CheckpointError: No epoch has been evaluated.
+        TableError: evaluation.csv is damaged.
+    """
+    if epoch != BEST:
+        return epoch
+    found = best_epoch(run_folder / EVALUATION_FILE)
+    if found is None:
+        raise CheckpointError(
+            f"{run_folder}: no epoch has been evaluated, so none is the best "
+            "(run `python -m resnet50 evaluate` first)"
+        )
+    return found
+
+
 def remove_unfinished(run_folder: Path) -> None:
     """Deletes what a killed trainer left, if possible; only the run's trainer may."""
     for path in run_folder.glob(f"{_TEMPORARY_PREFIX}*"):
         shutil.rmtree(path, ignore_errors=True)
 
 
-def set_aside(run_folder: Path, checkpoints: list[Checkpoint]) -> Path:
-    """Moves checkpoints into a new folder superseded-N of the run, and returns it."""
+def set_aside(
+    run_folder: Path, position: Position, notify: Callable[[str], None]
+) -> None:
+    """Moves what is later than a position into a new folder superseded-N of the run.
+
+    That is checkpoints, and rows of evaluation.csv, which would make another training's
+    epoch the best one.
+    """
+    later = [c for c in list_checkpoints(run_folder) if c.position > position]
+    table = run_folder / EVALUATION_FILE
+    try:
+        rows = read_table(table)
+    except TableError as error:
+        notify(str(error))
+        rows = []
+    stale = [row for row in rows if int(row.get("epoch", -1)) >= position.epoch]
+    if not later and not stale:
+        return
     candidates = (run_folder / f"superseded-{n}" for n in itertools.count(1))
     folder = next(path for path in candidates if not path.exists())
     folder.mkdir()
-    for checkpoint in checkpoints:
+    for checkpoint in later:
         checkpoint.path.rename(folder / checkpoint.path.name)
+    if stale:
+        write_table(folder / EVALUATION_FILE, stale)
+        write_table(table, [row for row in rows if row not in stale])
     fsync(folder)
     fsync(run_folder)
-    return folder
+    if later:
+        notify(f"{folder}: holds the {len(later)} later checkpoints now")
+    if stale:
+        notify(f"{folder}: holds the {len(stale)} later rows of {EVALUATION_FILE} now")

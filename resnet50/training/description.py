@@ -46,6 +46,7 @@ def describe(config: Config, dataset: Dataset) -> dict:
         "tf32": config.train.tf32,
         "xla": config.train.xla,
         "accumulate_batches": config.train.accumulate_batches,
+        "optimizer": config.train.optimizer,
         "trainable": config.model.trainable,
     }
 
@@ -93,6 +94,7 @@ RULES = {
     "tf32": Rule(require=None),
     "xla": Rule(require=None),
     "accumulate_batches": Rule(only_inside_epochs=True, changes_variables=True),
+    "optimizer": Rule(absent="sgd"),
     "trainable": Rule(
         only_inside_epochs=True,
         absent="all",

@@ -11,6 +11,7 @@ from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.progress import Position, to_position, to_step
 from resnet50.handoff.reader import Batch, BatchReader
 from resnet50.reports.speed import Speed
+from resnet50.reports.tables import EarlyStop
 from resnet50.training.run_files import Run, RunFiles
 from resnet50.training.training_observer import Clock, TrainingObserver, TrainingStatus
 from resnet50.training.update.schedules import PerStepNumbers
@@ -55,7 +56,7 @@ class Loop:
         """Takes the buffer to write the progress into and to count ready batches in.
 
         The reader delivers PlacedBatches in order; it ends early if a stop is
-        requested.
+        requested, or if there is an ``early_stop``.
         """
         self._training = training
         self._reader = reader
@@ -80,7 +81,8 @@ class Loop:
             LossError: The loss or a weight is no longer finite.
             UserError: The reader has failed; the trained steps are saved.
         """
-        self._position = self._files.saved = start
+        self._position = start
+        self._files.begin(start)
         try:
             for batch in self._reader:
                 self._train(batch)
@@ -95,6 +97,11 @@ class Loop:
             self._require_finite(self._position)
             self._files.save_at_end(self._position)
         return self._position
+
+    @property
+    def early_stop(self) -> EarlyStop | None:
+        """Why the reader should end the training now; None if it should not."""
+        return self._files.early_stop
 
     def _train(self, batch: PlacedBatch) -> None:
         """Makes one step and everything due after it."""
@@ -217,3 +224,4 @@ class Loop:
         # Before the checkpoint, so that its time counts in the next epoch.
         self._clock.restart()
         self._save(position)
+        self._files.find_early_stop()

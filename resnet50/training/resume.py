@@ -21,12 +21,13 @@ from resnet50.training.description import (
 from resnet50.training.update.step import Training
 
 
-def choose_checkpoint(run_folder: Path, epoch: int | None) -> Path:
-    """Returns the checkpoint after an epoch, or with None the newest one.
+def choose_checkpoint(run_folder: Path, epoch: int | str | None) -> Path:
+    """Returns the checkpoint after an epoch or the BEST one, or with None the newest.
 
     Raises:
-        CheckpointError: The run has no checkpoint.
+        CheckpointError: The run has no checkpoint, or no evaluated one.
     """
+    epoch = folders.resolve_epoch(run_folder, epoch)
     if epoch is not None:
         return folders.checkpoint_path(run_folder, Position(epoch + 1, 0))
     checkpoints = list_checkpoints(run_folder)
@@ -36,7 +37,7 @@ def choose_checkpoint(run_folder: Path, epoch: int | None) -> Path:
 
 
 def load_network(
-    config: Config, dataset: Dataset, run_folder: Path, epoch: int | None
+    config: Config, dataset: Dataset, run_folder: Path, epoch: int | str | None
 ) -> tuple[ResNet50, Path]:
     """Loads the network of the checkpoint that ``choose_checkpoint`` returns.
 
@@ -124,7 +125,7 @@ def restore(
 
     This process is the run's only trainer. ``epoch_start`` is 0 for a new training, N
     for the checkpoint after epoch N-1, or None for the newest undamaged one. Later
-    checkpoints are set aside.
+    checkpoints and evaluations are set aside.
 
     Raises:
         CheckpointError: The checkpoint is missing, damaged, or of another training; or
@@ -141,15 +142,13 @@ def restore(
                 raise
             notify(f"{error}; trying the one before it")
     else:
+        folders.set_aside(run_folder, Position(0, 0), notify)
         return Position(0, 0)
     notify(f"{found.path}: resumed; next is {found.position}")
     if not is_optimizer_loaded:
         notify(
-            f"{found.path}: was trained with another [model] trainable; the velocities "
-            "start at 0"
+            f"{found.path}: was trained with another [model] trainable; the optimizer "
+            "starts anew"
         )
-    later = [c for c in list_checkpoints(run_folder) if c.position > found.position]
-    if later:
-        folder = folders.set_aside(run_folder, later)
-        notify(f"{folder}: holds the {len(later)} later checkpoints now")
+    folders.set_aside(run_folder, found.position, notify)
     return found.position

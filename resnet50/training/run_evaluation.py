@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from resnet50.config.settings import Config
 from resnet50.dataset.images import Dataset
+from resnet50.handoff import locks
 from resnet50.handoff.progress import Position
 from resnet50.network.model import ResNet50
 from resnet50.observer import Observer
@@ -17,7 +18,12 @@ from resnet50.reports.classes.predictions import (
     Evaluated,
     write_predictions,
 )
-from resnet50.reports.tables import EVALUATION_FILE, TableError, record_evaluation
+from resnet50.reports.tables import (
+    EVALUATION_FILE,
+    TableError,
+    early_stop,
+    record_evaluation,
+)
 from resnet50.training.checkpoint import load_model
 from resnet50.training.checkpoint_folders import checkpoint_path, list_checkpoints
 from resnet50.training.description import CheckpointError, describe_model
@@ -68,8 +74,18 @@ class CheckpointAccuracy(NamedTuple):
         )
 
 
+def _is_over(run_folder: Path, position: Position, patience: int) -> bool:
+    """Whether the training has stopped early, before a position."""
+    return (
+        early_stop(run_folder / EVALUATION_FILE, patience) is not None
+        # Its last checkpoint is there when its lock is free.
+        and not locks.is_alive(run_folder, locks.TRAINER)
+        and all(c.position < position for c in list_checkpoints(run_folder))
+    )
+
+
 def _find_checkpoint(
-    request: EvaluationRequest, epoch: int, observer: Observer
+    request: EvaluationRequest, epoch: int, patience: int, observer: Observer
 ) -> Path | None:
     """The checkpoint after an epoch; None if there is none and none to wait for."""
     run_folder, position = request.run_folder, Position(epoch + 1, 0)
@@ -80,6 +96,8 @@ def _find_checkpoint(
         # If a later one exists, this one was deleted (keep_checkpoints).
         found = list_checkpoints(run_folder)
         if not request.is_waiting or (found and found[-1].position > position):
+            return None
+        if _is_over(run_folder, position, patience):
             return None
         time.sleep(_POLL_SECONDS)
     return path
@@ -116,8 +134,12 @@ def evaluate_run(
     model = ResNet50(training_set.num_classes, config.model)
     evaluator = Evaluator(model, config, request.num_crops)
     missing: list[int] = []
+    patience = config.train.patience if request.is_waiting else 0
     for epoch in epochs:
-        path, weights = _find_checkpoint(request, epoch, observer), None
+        path, weights = _find_checkpoint(request, epoch, patience, observer), None
+        if path is None and _is_over(run_folder, Position(epoch + 1, 0), patience):
+            observer.notify(f"{run_folder}: the training has stopped early")
+            break
         try:
             if path is not None:
                 weights = load_model(model, path, description, weights=request.weights)

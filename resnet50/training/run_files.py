@@ -1,4 +1,4 @@
-"""Writes what a training leaves on disk: progress, metrics.csv and checkpoints.
+"""Writes what a training leaves on disk: progress, tables and checkpoints.
 
 A full or missing disk does not end the training. The user hears once that a file cannot
 be written, and once that it can again.
@@ -13,7 +13,15 @@ from typing import NamedTuple
 
 from resnet50.handoff.locks import Role
 from resnet50.handoff.progress import Position, write_progress
-from resnet50.reports.tables import METRICS_FILE, TableError, record_epoch
+from resnet50.reports.starts import STARTS_FILE, record_start
+from resnet50.reports.tables import (
+    EVALUATION_FILE,
+    METRICS_FILE,
+    EarlyStop,
+    TableError,
+    early_stop,
+    record_epoch,
+)
 from resnet50.signals import stop_signals_handled
 from resnet50.training import checkpoint
 from resnet50.training.checkpoint_folders import prune
@@ -34,9 +42,11 @@ class Run(NamedTuple):
     batches_per_epoch: int
     checkpoint_minutes: float = 0.0  # between checkpoints inside an epoch; 0: none
     keep_checkpoints: int = 0  # see ``checkpoint_folders.prune``
+    patience: int = 0  # epochs; see ``tables.early_stop``
     profile_steps: int = 0  # report the speed after so many steps; 0: never
     cluster: Cluster = ALONE  # each host trains all steps; only the chief writes
     role: Role | None = None  # the trainer's lock in the folder
+    start: dict | None = None  # for starts.jsonl, without the position; None: no line
 
 
 class RunFiles:
@@ -44,6 +54,7 @@ class RunFiles:
 
     Attributes:
         saved: The position of the newest checkpoint, or the start of this process.
+        early_stop: Why the training ends after this epoch; None if it does not.
     """
 
     def __init__(
@@ -61,10 +72,12 @@ class RunFiles:
         self._clock = clock
         self._notify = notify
         self._failing: set[str] = set()
+        self._unwritten_start: dict | None = None
         self._unwritten_rows: list[dict] = []  # of metrics.csv, oldest first
         self._seconds = 60 * run.checkpoint_minutes or float("inf")
         self._save_at = time.monotonic() + self._seconds
         self.saved: Position | None = None
+        self.early_stop: EarlyStop | None = None
 
     @contextlib.contextmanager
     def _errors_reported(self, what: str) -> Iterator[None]:
@@ -79,6 +92,34 @@ class RunFiles:
             if what in self._failing:
                 self._failing.remove(what)
                 self._notify(f"{what} works again")
+
+    def begin(self, start: Position) -> None:
+        """Adds a line to starts.jsonl unless the training has stopped early.
+
+        The position counts as saved.
+        """
+        self.saved, run = start, self._run
+        if start.batch_index == 0:
+            self.find_early_stop()
+        if run.start is not None and run.cluster.is_chief and self.early_stop is None:
+            place = {"epoch": start.epoch, "batch": start.batch_index}
+            self._unwritten_start = {**place, **run.start}
+            self._write_start()
+
+    def find_early_stop(self) -> None:
+        """Reads evaluation.csv between two epochs."""
+        run = self._run
+        if run.patience and run.cluster.is_chief:
+            with self._errors_reported(f"reading {EVALUATION_FILE}"):
+                self.early_stop = early_stop(run.folder / EVALUATION_FILE, run.patience)
+
+    def _write_start(self) -> None:
+        if self._unwritten_start is None:
+            return
+        with self._errors_reported(f"writing {STARTS_FILE}"):
+            self._restore_folder()
+            record_start(self._run.folder / STARTS_FILE, self._unwritten_start)
+            self._unwritten_start = None
 
     def write_progress(self, position: Position) -> None:
         """Writes which batch the training needs next."""
@@ -122,6 +163,7 @@ class RunFiles:
             self._note_saved(position)
             return True
         self._save_at = time.monotonic() + _RETRY_SECONDS
+        self._write_start()
         self._write_rows()
         with self._clock.saving(), self._errors_reported("saving a checkpoint"):
             self._restore_folder()

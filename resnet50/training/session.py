@@ -3,15 +3,18 @@
 import contextlib
 import dataclasses
 import functools
+import platform
 import shutil
 
 from resnet50.config.settings import Config
+from resnet50.dataset.decoding import decoder_versions
 from resnet50.dataset.images import Dataset
 from resnet50.handoff.locks import Role
 from resnet50.handoff.lost_folder import TrainerFiles
 from resnet50.handoff.progress import Position, ProgressError, StepRange, write_progress
 from resnet50.handoff.reader import BatchReader, BatchSource, ReaderSettings
 from resnet50.pixels.augmentation import ChannelStatistics
+from resnet50.reports.tables import EarlyStop
 from resnet50.signals import StopRequest
 from resnet50.training import resume
 from resnet50.training.checkpoint import checkpoint_bytes
@@ -27,6 +30,7 @@ from resnet50.training.devices.protocol import Devices
 from resnet50.training.loop import Loop, place
 from resnet50.training.run_files import Run
 from resnet50.training.training_observer import TrainingObserver
+from resnet50.training.update.loss import balanced_class_weights
 from resnet50.training.update.schedules import PerStepNumbers
 from resnet50.training.update.step import Training, create_training
 
@@ -55,6 +59,8 @@ class Session:
     def train(self) -> Position:
         """Trains up to the last epoch or a stop signal; returns the next position.
 
+        If the training has stopped early (see ``tables.early_stop``), that is the end.
+
         Raises:
             UserError: The training cannot start or continue.
         """
@@ -81,11 +87,34 @@ class Session:
             self.observer.notify,
         )
         chosen = {key: getattr(train, key) for key in ("precision", "tf32", "xla")}
+        config = dataclasses.replace(self.config, train=train)
         return dataclasses.replace(
             self,
-            config=dataclasses.replace(self.config, train=train),
-            run=run._replace(description={**run.description, **chosen}),
+            config=config,
+            run=run._replace(
+                description={**run.description, **chosen},
+                start=self._start_record(config, device),
+            ),
         )
+
+    def _start_record(self, config: Config, device: selection.Device) -> dict:
+        """With what this start trains, for starts.jsonl."""
+        dataset, cluster = self.dataset, self.run.cluster
+        return {
+            **(self.run.start or {}),
+            "epoch_end": self.epochs.stop,
+            "device": (f"{device.num_gpus} x " if device.num_gpus > 1 else "")
+            + device.name
+            + ("" if cluster.is_alone else f", {len(cluster.addresses)} hosts"),
+            "images": f"{dataset.num_images:,} of {dataset.num_classes:,} classes, "
+            f"fingerprint {dataset.fingerprint}",
+            "versions": {
+                "Python": platform.python_version(),
+                **selection.library_versions(),
+                **decoder_versions(),
+            },
+            "settings": dataclasses.asdict(config),
+        }
 
     @property
     def _epoch_start(self) -> int | None:
@@ -150,12 +179,17 @@ class Session:
 
     def _create_training(self, devices: Devices) -> Training:
         config, train, notify = self.config, self.config.train, self.observer.notify
+        weights = None
+        if train.class_weights == "balanced":
+            weights = balanced_class_weights(self.dataset.class_counts)
+            notify(f"class weights from {weights.min():.3g} to {weights.max():.3g}")
         training = create_training(
             self.dataset.num_classes,
             config.model,
             train,
             ChannelStatistics.from_config(config.dataset),
             devices,
+            class_weights=weights,
         )
         group, model = train.accumulate_batches, training.model
         trained = f", {model.num_trained:,} of them trained"
@@ -212,7 +246,7 @@ class Session:
         start: Position,
         end: Position,
     ) -> Position:
-        """Trains from a position; returns the next one."""
+        """Trains from a position; returns what ``train`` does."""
         run, observer, stop = self.run, self.observer, self.stop
         self.source.read_into(page_locked.find_allocator())
         config, train, cluster = self.config, self.config.train, run.cluster
@@ -226,7 +260,8 @@ class Session:
                 ReaderSettings(train.read_ahead, train.sleep_time, command),
                 TrainerFiles(self.roles, observer, writes_progress=cluster.is_chief),
                 observer,
-                should_stop=lambda: stop.is_made,
+                # The reader asks only while the loop runs.
+                should_stop=lambda: stop.is_made or loop.early_stop is not None,
                 place=functools.partial(place, training, numbers),
             ) as reader,
         ):
@@ -235,4 +270,23 @@ class Session:
             position = loop.run(start)
         if position == end:
             observer.notify(f"{run.folder}: trained up to epoch {end.epoch}")
+        elif train.patience and self._is_over(loop, devices):
+            if cluster.is_chief:
+                self._end_early(loop.early_stop)
+            return end
         return position
+
+    def _is_over(self, loop: Loop, devices: Devices | hosts.HostDevices) -> bool:
+        """Whether the training has ended early, of which only the chief knows."""
+        is_over = loop.early_stop is not None
+        return is_over if self.run.cluster.is_alone else devices.any(is_over)
+
+    def _end_early(self, reason: EarlyStop) -> None:
+        """Says why, and lets the preprocessor end, too."""
+        folder, patience = self.run.folder, self.config.train.patience
+        self.observer.notify(
+            f"{folder}: stopped early: the top-1 of epoch {reason.best} was not "
+            f"exceeded up to epoch {reason.epoch} (to continue, set [train] patience "
+            f"= {patience} to more, or to 0, and --resume)"
+        )
+        self._announce(Position(self.epochs.stop, 0))

@@ -20,6 +20,7 @@ from resnet50.pixels.augmentation import ChannelStatistics
 from resnet50.preprocessing.batches import Assignments, BatchSettings, make_batch
 from resnet50.reports import previews
 from resnet50.reports.previews import PreviewError
+from tests.dataset.folders import touch
 from tests.images import index_of, make_class_folders
 from tests.settings import write_small_config
 
@@ -152,13 +153,19 @@ def test_a_damaged_file_is_named_and_the_batch_created_again(
     assert "torn?" in printed
 
 
-@pytest.mark.parametrize("schedule", [[], [[4, 32]]])
-def test_an_image_is_followed_through_the_epochs_as_its_batches_show_it(
-    tmp_path, schedule
-):
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {},
+        {"crop_size_schedule": [[4, 32]]},
+        {"repeated_augmentation": 2, "crop_method": "random_area"},
+    ],
+    ids=str,
+)
+def test_an_image_is_followed_through_the_epochs_as_its_batches_show_it(tmp_path, keys):
     """In the batches themselves, a colour encodes an image's index."""
     sizes = {"shorter_side_min": 68, "shorter_side_max": 82, "crop_size": 64}
-    changes = {"colour_jitter_stddev": 0.0, "crop_size_schedule": schedule, **sizes}
+    changes = {"colour_jitter_stddev": 0.0, **sizes, **keys}
     make_class_folders(tmp_path / "images" / "train", 3, 4)
     evaluation = {"shorter_side": 72}
     config = write_small_config(tmp_path, augmentation=changes, evaluation=evaluation)
@@ -183,6 +190,19 @@ def test_epochs_that_drop_the_image_are_left_out(tmp_path):
     ]
     # Of 9 images in batches of 4, each epoch drops one.
     assert all(sum(epoch not in e for e in epochs) == 1 for epoch in range(8))
+
+
+def test_an_image_that_an_epoch_has_several_times_is_shown_as_often(tmp_path):
+    """With balanced sampling, if its class is small."""
+    train = {"sampling": "balanced"}
+    for name, num_images in (("large", 9), ("small", 1)):
+        touch(tmp_path / "images" / "train" / name, *map(str, range(num_images)))
+    dataset, settings, _ = settings_of(write_small_config(tmp_path, train=train))
+    times = list(itertools.islice(previews.showings(9, 0, dataset, settings), 9))
+    assignments = Assignments(dataset, settings)
+    assert {assignments[s.position].labels[s.index] for s in times} == {1}
+    assert len({(s.position, s.index) for s in times}) == 9
+    assert times[-1].position.epoch <= 2  # 4 or 5 of the 8 images of an epoch.
 
 
 def test_compare_writes_a_sheet_of_25(tmp_path, config, monkeypatch, capsys):

@@ -114,3 +114,20 @@ def test_a_sound_project_reaches_tensorflow(config, words):
     """Without this, the tests above would prove nothing."""
     (config.parent / "saved_models" / "run").mkdir(parents=True)
     assert run(config, *words) == (70, "RuntimeError: TensorFlow was imported")
+
+
+def test_the_best_of_no_evaluated_epochs_is_one_line(config):
+    folder = config.parent / "saved_models" / "run"
+    folder.mkdir(parents=True)
+    best = ("-m", "resnet50", "evaluate", "--run_folder=run", "--epoch=best")
+    assert run(config, *best) == (
+        1,
+        f"{folder}: no epoch has been evaluated, so none is the best (run `python "
+        "-m resnet50 evaluate` first)",
+    )
+    status, line = run(config, *EVALUATE, "--epoch=best")
+    assert status == 2
+    assert line.endswith("give --epoch, or --epoch_start and --epoch_end")
+    status, line = run(config, *PREDICT, "--epoch=worst")
+    assert status == 2
+    assert line.endswith("--epoch: 'worst' (must be a whole number or best)")

@@ -383,6 +383,60 @@ FAULTS = [
         "[train] mixup_alpha = 101 (must be at most 100)",
     ),
     (
+        'crop_method = "shorter_side"',
+        'crop_method = "random"',
+        '[augmentation] crop_method = "random" (must be one of shorter_side, '
+        "random_area, center)",
+    ),
+    (
+        "crop_area = [0.08, 1.0]",
+        "crop_area = [1.0, 0.08]",
+        "[augmentation] crop_area = [1.0, 0.08] (must have the least number first)",
+    ),
+    (
+        "crop_ratio = [0.75, 1.3333333333333333]",
+        "crop_ratio = 0.75",
+        "[augmentation] crop_ratio = 0.75 (must be two numbers: the least and the "
+        "greatest)",
+    ),
+    (
+        "repeated_augmentation = 1",
+        "repeated_augmentation = 0",
+        "[augmentation] repeated_augmentation = 0 (must be at least 1)",
+    ),
+    (
+        "cutmix_alpha = 0.0",
+        "cutmix_alpha = -1",
+        "[train] cutmix_alpha = -1 (must be at least 0)",
+    ),
+    (
+        'loss = "cross_entropy"',
+        'loss = "bce"',
+        '[train] loss = "bce" (must be one of cross_entropy, binary_cross_entropy)',
+    ),
+    (
+        "target_threshold = 1.0",
+        "target_threshold = 1.5",
+        "[train] target_threshold = 1.5 (must be at most 1)",
+    ),
+    (
+        'optimizer = "sgd"',
+        'optimizer = "adam"',
+        '[train] optimizer = "adam" (must be one of sgd, lamb)',
+    ),
+    (
+        'optimizer = "sgd"',
+        'optimizer = "lamb"',
+        '[train] l2_penalty = 0.0001 (must be 0 if optimizer is "lamb" (use '
+        "weight_decay))",
+    ),
+    (
+        "weight_decay = 0.0",
+        "weight_decay = 0.02",
+        '[train] weight_decay = 0.02 (must be 0 if optimizer is "sgd" (use '
+        "l2_penalty))",
+    ),
+    (
         "weight_average_decay = 0.0",
         "weight_average_decay = 1",
         "[train] weight_average_decay = 1 (must be below 1)",
@@ -644,6 +698,17 @@ def test_override_is_checked_and_names_the_flag(section, key, value, expected):
     with pytest.raises(ConfigError) as caught:
         override(config, section, key, value, flag=f"--{key}")
     assert str(caught.value) == expected
+
+
+def test_classes_are_balanced_in_one_way_only():
+    config = read_config(SHIPPED)
+    config = override(config, "train", "sampling", "balanced", flag="--sampling")
+    with pytest.raises(ConfigError) as caught:
+        override(config, "train", "class_weights", "balanced", flag="--class_weights")
+    assert str(caught.value) == (
+        '--class_weights: [train] class_weights = "balanced" (must be "none" with '
+        'sampling = "balanced", which makes the classes equal already)'
+    )
 
 
 def test_writing_statistics_changes_two_lines_and_keeps_the_comments(tmp_path):

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from resnet50.dataset.class_folders import list_class_folders
-from resnet50.dataset.images import EPOCH_ORDER, DatasetError, epoch_order
+from resnet50.dataset.images import (
+    EPOCH_ORDER,
+    Dataset,
+    DatasetError,
+    PackedNames,
+    balanced_order,
+    epoch_order,
+)
 from resnet50.dataset.listing import open_dataset
 from resnet50.dataset.lists import read_list
 from resnet50.dataset.sources import ImageSource
@@ -99,3 +106,65 @@ def test_epoch_order_is_a_permutation_that_differs_per_epoch_and_seed():
 def test_epoch_order_comes_from_the_designed_stream():
     expected = np.random.default_rng([7, EPOCH_ORDER, 3]).permutation(50)
     np.testing.assert_array_equal(epoch_order(50, 7, 3), expected)
+
+
+# Classes of 1, 0, 30, 7, 12 and 3 images.
+UNEQUAL = np.repeat(np.arange(6, dtype=np.int32), [1, 0, 30, 7, 12, 3])
+
+
+def test_a_balanced_order_is_a_function_of_labels_seed_and_epoch():
+    orders = [balanced_order(UNEQUAL, s, e) for s in range(3) for e in range(4)]
+    for order in orders:
+        assert order.dtype == np.int64
+        assert order.shape == UNEQUAL.shape
+    assert len({tuple(order) for order in orders}) == len(orders)
+    np.testing.assert_array_equal(balanced_order(UNEQUAL, 2, 1), orders[9])
+
+
+@pytest.mark.parametrize(
+    "labels", [UNEQUAL, UNEQUAL[1:], np.zeros(3, np.int32), UNEQUAL[::-1].copy()]
+)
+def test_each_class_and_each_image_of_a_class_is_drawn_equally_often(labels):
+    """In each epoch and in all epochs until then, to one."""
+    present = np.unique(labels)
+    of_images = np.zeros(len(labels), int)
+    for epoch in range(40):
+        drawn = np.bincount(balanced_order(labels, 7, epoch), minlength=len(labels))
+        of_images += drawn
+        for counts in drawn, of_images:
+            of_classes = [counts[labels == label].sum() for label in present]
+            assert np.ptp(of_classes) <= 1
+        assert all(np.ptp(of_images[labels == label]) <= 1 for label in present)
+    assert of_images.min() > 0
+
+
+def test_a_balanced_order_mixes_the_classes_and_the_images_of_a_class():
+    """Neither the classes nor the images of the largest one are in blocks."""
+    labels = np.repeat(np.arange(2, dtype=np.int32), [400, 100])
+    order = balanced_order(labels, 0, 0)
+    assert 100 < np.count_nonzero(np.diff(labels[order])) < 400
+    large = np.sort(order[labels[order] == 0])
+    assert len(large) == 250
+    assert large[-1] > 350  # A random part of them, not the first ones.
+
+
+def test_a_balanced_order_of_equal_classes_is_a_permutation():
+    labels = np.repeat(np.arange(5, dtype=np.int32), 4)
+    for epoch in range(3):
+        assert sorted(balanced_order(labels, 1, epoch)) == list(range(20))
+
+
+def test_unequal_classes_are_reported(tmp_path):
+    touch(tmp_path, "a/1", "b/2")
+    dataset = list_class_folders(tmp_path)
+    assert dataset.imbalance is None
+    touch(tmp_path, *(f"a/{i}" for i in range(2, 1300)), "b/3", "b/4")
+    dataset = list_class_folders(tmp_path)
+    assert dataset.class_counts.tolist() == [1299, 3]
+    assert dataset.imbalance == (
+        f"{tmp_path}: classes of 3 to 1,299 images; the largest has 433.0 times as "
+        "many as the smallest"
+    )
+    labels, classes = np.zeros(1, np.int32), ("a", "b")  # As some Parquet shards have.
+    dataset = Dataset(tmp_path, PackedNames.pack(["a/1"]), labels, classes)
+    assert dataset.imbalance == f"{tmp_path}: classes of 0 to 1 images"

@@ -109,6 +109,8 @@ AT_TRAINER_START = [
              f"{CHECKPOINT}/variables.data*", "EIO", "ended", first=3),
     *failing("setting checkpoints aside", T, "mkdir rename",
              f"{RUN}/superseded-1*", "EIO ENOSPC", "ended", flags=("--epoch_start=1",)),
+    *failing("starts.jsonl", T, "create", f"{RUN}/.writing-*.jsonl.tmp",
+             "EIO ENOSPC EROFS", "said"),
     *failing("progress", T, "create", f"{BUFFER}/*.txt*", "EIO EROFS ENOSPC",
              "ended"),
     *failing("progress", T, "rename", f"{BUFFER}/training_progress.txt", "EIO",

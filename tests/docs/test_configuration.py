@@ -82,6 +82,12 @@ def test_what_a_key_expects_is_what_its_check_accepts(field):
         assert accepts(field, [least, most, 0.5])
         assert not accepts(field, [0.5, least - 1e-9, 0.5])
         assert not accepts(field, [0.5, 0.5, most + 1e-9])
+    elif expects.startswith("list of two numbers"):
+        least, most = map(float, re.findall(r"each (.+) to (.+)", expects)[0])
+        assert accepts(field, [least, most]) and accepts(field, [most, most])
+        assert not accepts(field, [least]) and not accepts(field, [most, least])
+        assert not accepts(field, [least - 1e-9, most])
+        assert not accepts(field, [least, most + 1e-9])
     elif expects == "list of numbers above 0, ascending":
         assert accepts(field, []) and accepts(field, [1, 2.5])
         assert not accepts(field, [0, 1]) and not accepts(field, [2, 1])

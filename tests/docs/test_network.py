@@ -9,7 +9,7 @@ import re
 import pytest
 
 from resnet50.network import bottleneck, model, normalization
-from resnet50.training.update import optimizer
+from resnet50.training.update import lamb, optimizer
 from resnet50.training.update.loss_scale import GROWTH_UPDATES, INITIAL_SCALE
 from tests.docs.documents import read
 from tests.settings import PROJECT, SETTINGS
@@ -31,6 +31,7 @@ def indented(docstring):
         (normalization.BatchRenormalization, 3),
         (bottleneck.Bottleneck, 2),
         (optimizer.SGDMomentum, 3),
+        (lamb.Lamb, 7),
     ],
 )
 def test_formulas_are_those_of_the_docstrings(documented, num_lines):

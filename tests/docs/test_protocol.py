@@ -1,6 +1,7 @@
 """Proves that docs/protocol.md is enough to write either side of the hand-off."""
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -11,7 +12,12 @@ import numpy as np
 import pytest
 
 from resnet50.config.toml_file import read_config
-from resnet50.dataset.images import EPOCH_ORDER, epoch_order
+from resnet50.dataset.images import (
+    CLASS_ORDER,
+    EPOCH_ORDER,
+    balanced_order,
+    epoch_order,
+)
 from resnet50.dataset.listing import open_training_set
 from resnet50.handoff.buffer import LABELS, LABELS_AND_SHIFTS, BatchBuffer, BatchSpec
 from resnet50.handoff.progress import Position
@@ -118,3 +124,28 @@ def test_dtypes_and_streams_are_those_of_the_code():
     assert f"default_rng([seed, {EPOCH_ORDER}, epoch]).permutation(num_images)" in PAGE
     order = np.random.default_rng([7, EPOCH_ORDER, 3]).permutation(50)
     np.testing.assert_array_equal(epoch_order(50, 7, 3), order)
+    assert f"default_rng([seed, {CLASS_ORDER}, label, 0]).permutation(size)" in PAGE
+
+
+@pytest.mark.parametrize("epoch", range(4))
+def test_the_list_of_balanced_sampling_is_the_described_one(epoch):
+    sizes, seed = [11, 2, 4], 7
+    labels = np.repeat(np.arange(3, dtype=np.int32), sizes)
+    listed = []
+    for label, size in enumerate(sizes):
+        had, has = (
+            e * (17 // 3) + math.ceil((e * (17 % 3) - label) / 3)
+            for e in (epoch, epoch + 1)
+        )
+        first, last = had // size, has // size
+        sequence = [
+            np.random.default_rng([seed, CLASS_ORDER, label, number]).permutation(size)
+            if number in (first, last)
+            else np.arange(size)
+            for number in range(last + 1)
+        ]
+        listed.append(
+            np.flatnonzero(labels == label)[np.concatenate(sequence)[had:has]]
+        )
+    expected = np.concatenate(listed)[epoch_order(17, seed, epoch)]
+    np.testing.assert_array_equal(balanced_order(labels, seed, epoch), expected)

@@ -4,13 +4,16 @@ Labels are committed first and deleted last. Half batches and temporaries do not
 A damaged or foreign file is refused, and the message names it.
 """
 
+import errno
 import io
+import resource
 
 import numpy as np
 import pytest
 
 from resnet50.handoff import buffer as buffer_module
 from resnet50.handoff.buffer import BatchBuffer, BatchFileError, BatchSpec
+from resnet50.handoff.npy_file import save_array
 from resnet50.handoff.progress import Position
 
 POSITION = Position(3, 120)
@@ -80,14 +83,14 @@ def test_labels_are_committed_before_images(buffer, monkeypatch):
     """The second file's write fails half-way, as on a full disk."""
     saved = []
 
-    def save_once(file, array, **options):
+    def save_once(file, array):
         saved.append(array)
         if len(saved) == 2:
             file.write(b"\x93NUMPY half")
             raise OSError(28, "No space left on device")
-        np.lib.format.write_array(file, array)
+        save_array(file, array)
 
-    monkeypatch.setattr(buffer_module.np, "save", save_once)
+    monkeypatch.setattr(buffer_module, "save_array", save_once)
     images, labels = make_arrays()
     with pytest.raises(OSError, match="No space left"):
         buffer.write(POSITION, images, labels)
@@ -98,6 +101,20 @@ def test_labels_are_committed_before_images(buffer, monkeypatch):
     assert set(buffer.files()) == {POSITION}
     with pytest.raises(FileNotFoundError):
         buffer.read(POSITION, SPEC)
+
+
+def test_a_file_that_the_disk_refuses_half_way_has_its_reason(buffer):
+    """numpy.save has only "196608 requested and 99744 written" to say about it."""
+    images = np.zeros((64, 32, 32, 3), np.uint8)
+    _, hard = limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            buffer.write(POSITION, images, np.zeros(64, np.int32))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.errno == errno.EFBIG
+    assert buffer.ready() == set()
 
 
 def test_images_are_deleted_before_labels(written, monkeypatch):

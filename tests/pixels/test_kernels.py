@@ -18,6 +18,7 @@ from resnet50.pixels import pillow_numpy, resampling
 from resnet50.pixels.augmentation import (
     AugmentationParams,
     colour_shift,
+    principal_axes,
 )
 from resnet50.pixels.resampling import Span
 from resnet50.preprocessing.channel_stats import sum_levels
@@ -216,6 +217,22 @@ augment_whole(np.zeros((60, 70, 3), np.uint8), params, STATISTICS, out)
 """
 
 
+VALUES = st.one_of(
+    st.sampled_from([0.0, -0.0, 1.0, 5e-324, 1e-160, -1e160]),
+    st.floats(-1, 1),
+    st.floats(-1e150, 1e150),
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.tuples(*[VALUES] * 6))
+def test_principal_axes_have_the_same_bits(values):
+    xx, yy, zz, yz, xz, xy = values
+    matrix = [[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]
+    compiled, plain = both_ways(lambda: repr(principal_axes(matrix)))
+    assert compiled == plain
+
+
 def run_python(code, *arguments, **environment) -> str:
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
@@ -235,7 +252,7 @@ def test_damage_to_the_cache_does_no_harm(tmp_path):
         return {path: path.stat().st_size for path in tmp_path.rglob("*.nbi")}
 
     whole = sizes()
-    assert len(whole) == 4
+    assert len(whole) == 5
     for path in whole:
         path.write_bytes(b"")
     sizes()
@@ -247,7 +264,7 @@ def test_only_the_loops_that_a_dtype_needs_are_compiled(tmp_path):
     run_python(MAKE_A_CROP, "uint8", NUMBA_CACHE_DIR=str(tmp_path))
     names = {path.name.split(".")[1].split("-")[0] for path in tmp_path.rglob("*.nbi")}
     of_crop = {"_triangle_weights", "_resample_along_x", "_resample_along_y"}
-    assert names == of_crop | {"_add_products"}
+    assert names == of_crop | {"_add_products", "diagonalize"}
 
 
 def test_scipys_linear_algebra_stays_out_of_a_worker():

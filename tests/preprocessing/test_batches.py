@@ -18,7 +18,7 @@ from resnet50.config.toml_file import read_config
 from resnet50.dataset import images
 from resnet50.dataset.class_folders import list_class_folders
 from resnet50.dataset.decoding import decode_rgb
-from resnet50.dataset.images import epoch_order
+from resnet50.dataset.images import Dataset, PackedNames, epoch_order
 from resnet50.dataset.sources import ImageSource
 from resnet50.handoff.buffer import BatchBuffer, BatchFileError, BatchSpec
 from resnet50.handoff.progress import Position
@@ -98,6 +98,28 @@ def test_every_image_at_most_once_per_epoch_in_the_epochs_order(flat):
         assert seen == epoch_order(25, 7, epoch)[:24].tolist()
 
 
+def test_balanced_sampling_takes_each_class_equally_often(tmp_path):
+    """After a restart in any epoch too; a batch has its images' own labels."""
+    labels = np.repeat(np.arange(2, dtype=np.int32), [20, 4])
+    names = PackedNames.pack(f"{index}.png" for index in range(24))
+    dataset = Dataset(tmp_path, names, labels, ("large", "small"))
+    settings = make_settings(sampling="balanced")
+    assert settings.manifest(dataset)["sampling"] == "balanced"
+    seen = []
+    for epoch in range(3):
+        restarted = Assignments(dataset, settings)
+        for batch_index in range(6):
+            batch = restarted[Position(epoch, batch_index)]
+            paths = [Path(str(source)).stem for source in batch.sources]
+            assert batch.labels.tolist() == [labels[int(path)] for path in paths]
+            seen += batch.labels[:4].tolist()
+    assert [seen.count(label) for label in range(2)] == [36, 36]
+    backward = Assignments(dataset, settings)
+    positions = [Position(e, b) for e in range(3) for b in range(6)][::-1]
+    again = [backward[p].labels[:4].tolist() for p in positions][::-1]
+    assert np.concatenate(again).tolist() == seen
+
+
 def test_same_bytes_when_made_twice_and_in_another_order(photographs):
     positions = [Position(e, b) for e in range(2) for b in range(3)]
     settings = make_settings()
@@ -147,6 +169,45 @@ def test_params_come_from_the_designed_stream():
         uniform, normal = rng.random(4), rng.standard_normal(3)
         assert params.crop_fractions == (uniform[1], uniform[2])
         assert params.colour_weights == tuple(normal * 0.1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"crop_method": "random_area"},
+        {"trivial_augment": True},
+        {"erasing_probability": 1.0},
+    ],
+    ids=str,
+)
+def test_optional_steps_change_no_choice_of_the_six(photographs, change):
+    settings = make_settings(**change)
+    position = Position(3, 5)
+    for plain, params in zip(
+        batch_params(make_settings(), position), batch_params(settings, position)
+    ):
+        assert params.optional != plain.optional
+        assert params._replace(optional=plain.optional) == plain
+    plain, changed = make(photographs, (0, 0)), make(photographs, (0, 0), **change)
+    assert content(plain)[0] != content(changed)[0]
+
+
+@pytest.mark.parametrize("repeats", [1, 2, 3])
+def test_augmentation_is_repeated_in_consecutive_batches(flat, repeats):
+    """In the flat images, the colour is the image's index."""
+    dataset = flat[0]
+    settings = make_settings(
+        repeated_augmentation=repeats, colour_jitter_stddev=0.0, dtype="float32"
+    )
+    assignments = Assignments(dataset, settings)
+    order = epoch_order(dataset.num_images, settings.seed, 1)
+    for batch_index in range(dataset.batches_per_epoch(4)):
+        first = batch_index // repeats * 4
+        batch = make_batch(settings, assignments[Position(1, batch_index)])
+        found = indices_in_batch(batch.images, STATISTICS)
+        assert found == order[first : first + 4].tolist()
+    params = [batch_params(settings, Position(1, i)) for i in (0, 1)]
+    assert params[0] != params[1]
 
 
 def test_purpose_tags_keep_the_streams_apart():
@@ -277,6 +338,13 @@ def test_manifest_holds_every_setting_that_the_content_depends_on(photographs, f
         "flip_probability": 0.4,
         "colour_jitter_stddev": 0.2,
         "crop_size_schedule": ((1, 32),),
+        "crop_method": "center",
+        "crop_area": (0.1, 1.0),
+        "crop_ratio": (0.5, 2.0),
+        "trivial_augment": True,
+        "erasing_probability": 0.1,
+        "repeated_augmentation": 2,
+        "sampling": "balanced",
     }
     names = {field.name for field in dataclasses.fields(BatchSettings)} - {
         "augmentation"

@@ -13,10 +13,12 @@ import pytest
 import tensorflow as tf
 
 from resnet50.handoff.progress import Position
+from resnet50.reports.tables import BEST, EVALUATION_FILE, read_table, write_table
 from resnet50.training import checkpoint, checkpoint_folders, description, resume
 from resnet50.training.checkpoint import SaveError
 from resnet50.training.checkpoint_folders import list_checkpoints
 from resnet50.training.description import RULES, CheckpointError
+from resnet50.training.resume import choose_checkpoint
 from resnet50.training.update.schedules import StepNumbers
 from tests import recorded_disk
 from tests.settings import SETTINGS
@@ -213,8 +215,7 @@ def test_a_deleted_checkpoint_loses_its_name_before_its_files(tmp_path, monkeypa
 def test_a_checkpoint_that_was_set_aside_does_not_come_back(tmp_path, monkeypatch):
     checkpoint.save(TinyTraining(), tmp_path, Position(1, 0), DESCRIPTION)
     calls = recorded_disk.record(monkeypatch)
-    checkpoints = checkpoint_folders.list_checkpoints(tmp_path)
-    checkpoint_folders.set_aside(tmp_path, checkpoints)
+    checkpoint_folders.set_aside(tmp_path, Position(0, 0), [].append)
     assert calls == [
         ("name", "0"),
         ("flush", "superseded-1"),
@@ -405,6 +406,56 @@ def test_epoch_start_takes_the_epoch_before_and_deletes_nothing(run_folder):
     assert str(aside) in lines[-1]
 
 
+def evaluated_epochs(folder):
+    return [row["epoch"] for row in read_table(folder / EVALUATION_FILE)]
+
+
+@pytest.mark.parametrize(
+    ("epoch_start", "kept", "aside"),
+    [(2, ["-1", "0", "1"], ["2", "3"]), (None, ["-1", "0", "1", "2"], ["3"])],
+)
+def test_evaluations_of_a_superseded_training_go_with_it(
+    run_folder, epoch_start, kept, aside
+):
+    """Otherwise one of them could be the best epoch, or stop the training."""
+    rows = [{"epoch": e, "crops": 1, "top1": 0.1} for e in range(-1, 4)]
+    write_table(run_folder / EVALUATION_FILE, rows)
+    _, lines = restore(run_folder, epoch_start)
+    assert evaluated_epochs(run_folder) == kept
+    assert evaluated_epochs(run_folder / "superseded-1") == aside
+    assert lines[-1] == (
+        f"{run_folder / 'superseded-1'}: holds the {len(aside)} later rows of "
+        "evaluation.csv now"
+    )
+    assert len(restore(run_folder, epoch_start)[1]) == 1  # Nothing is left to move.
+
+
+def test_a_damaged_table_of_evaluations_is_named_and_stays(run_folder):
+    (run_folder / EVALUATION_FILE).write_text("epoch\nx\n")
+    position, lines = restore(run_folder, 2)
+    assert position == (2, 0)
+    assert "evaluation.csv, row 1: epoch is 'x'" in lines[1]
+    assert (run_folder / EVALUATION_FILE).read_text() == "epoch\nx\n"
+
+
+def test_a_new_training_has_no_evaluations(tmp_path):
+    rows = [{"epoch": e, "crops": 1, "top1": 0.1} for e in range(2)]
+    write_table(tmp_path / EVALUATION_FILE, rows)
+    assert restore(tmp_path, 0)[0] == (0, 0)
+    assert evaluated_epochs(tmp_path) == []
+    assert evaluated_epochs(tmp_path / "superseded-1") == ["0", "1"]
+
+
+def test_best_is_the_checkpoint_of_the_best_epoch(run_folder):
+    with pytest.raises(CheckpointError, match="no epoch has been evaluated, so none"):
+        choose_checkpoint(run_folder, BEST)
+    rows = [{"epoch": e, "crops": 1, "top1": t} for e, t in ((0, 0.1), (1, 0.3))]
+    write_table(run_folder / EVALUATION_FILE, rows)
+    assert choose_checkpoint(run_folder, BEST) == run_folder / "1"
+    assert choose_checkpoint(run_folder, 0) == run_folder / "0"
+    assert choose_checkpoint(run_folder, None) == run_folder / "3_00004"
+
+
 def test_epoch_start_without_its_checkpoint_is_an_error(run_folder):
     with pytest.raises(CheckpointError, match="8: no such checkpoint"):
         restore(run_folder, 9)
@@ -538,6 +589,16 @@ def test_a_rule_says_when_a_key_must_agree(key, is_inside_epoch):
     else:
         with pytest.raises(CheckpointError, match=r"^run/0: .*\(.*\)$"):
             compare()
+
+
+def test_a_checkpoint_without_an_optimizer_s_name_is_of_sgd():
+    def compare(ours):
+        path, ours = Path("run/0"), {"optimizer": ours}
+        description.require_agreement(path, {}, ours, is_inside_epoch=False)
+
+    compare("sgd")
+    with pytest.raises(CheckpointError, match="optimizer = sgd, here it is lamb"):
+        compare("lamb")
 
 
 @pytest.mark.parametrize("name", ["/dev/zero", "../0/state.json", "pipe", ""])

@@ -31,6 +31,14 @@ MODES = [
     {"precision": "float16", "normalization": "batch_renorm", "dtype": "uint8"},
     {"precision": "bfloat16", "normalization": "batch_renorm"},
     {"l2_penalty_on": "all", "dtype": "uint8", "mixup_alpha": 0.2},
+    {
+        "precision": "float16",
+        "optimizer": "lamb",
+        "weight_decay": 0.02,
+        "loss": "binary_cross_entropy",
+        "target_threshold": 0.2,
+        "cutmix_alpha": 1.0,
+    },
 ]
 
 # TensorFlow's ops that raise an error, or run on the CPU, where op determinism is on:

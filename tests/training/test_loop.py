@@ -18,6 +18,7 @@ from resnet50.handoff.buffer import BatchBuffer, BatchSpec
 from resnet50.handoff.manifest import ManifestError, write_manifest
 from resnet50.handoff.progress import FILE_NAME, Position, StepRange, to_position
 from resnet50.handoff.reader import Batch, BatchReader, BatchSource, ReaderSettings
+from resnet50.reports.starts import STARTS_FILE, read_starts
 from resnet50.reports.tables import (
     EVALUATION_FILE,
     METRICS_FILE,
@@ -32,7 +33,7 @@ from resnet50.training.devices.meeting import Cluster
 from resnet50.training.loop import Loop, LossError, place
 from resnet50.training.run_files import Run
 from resnet50.training.training_observer import TrainingObserver
-from resnet50.training.update.mixup import mixing_share_at
+from resnet50.training.update.mixing import Mix, mix_at
 from resnet50.training.update.schedules import PerStepNumbers
 from tests.doubles import NoFiles, RecordingObserver
 from tests.processes import in_own_process
@@ -94,7 +95,7 @@ class Session:
             ReaderSettings(read_ahead=2, sleep_seconds=0.01, how_to_start=""),
             NoFiles(),
             self.observer,
-            should_stop=lambda: False,
+            should_stop=lambda: self.loop.early_stop is not None,
             place=self.place,
         ) as reader:
             return self.train_on(reader, start)
@@ -107,7 +108,7 @@ class Session:
         return place(self.training, self.numbers, batch)
 
     def train_on(self, reader, start):
-        return Loop(
+        self.loop = Loop(
             self.training,
             Stepwise(reader, lambda: self.after_step()),
             self.buffer,
@@ -120,7 +121,8 @@ class Session:
             ),
             self.numbers,
             self.observer,
-        ).run(start)
+        )
+        return self.loop.run(start)
 
     @property
     def checkpoints(self):
@@ -132,6 +134,74 @@ def folder(tmp_path):
     (tmp_path / "buffer").mkdir()
     write_batches(BatchBuffer(tmp_path / "buffer"), 2 * BATCHES_PER_EPOCH)
     return tmp_path
+
+
+def test_a_start_is_recorded_once_with_its_position(folder):
+    session = Session(folder)
+    session.run_settings = {"start": {"versions": {}, "settings": {"train": {}}}}
+    session.train(Position(0, 0), Position(1, 0))
+    session.train(Position(1, 0), Position(2, 0))
+    starts = read_starts(session.run_folder / STARTS_FILE)
+    assert [(start["epoch"], start["batch"]) for start in starts] == [(0, 0), (1, 0)]
+
+
+def test_a_start_that_cannot_be_recorded_is_recorded_later(folder, monkeypatch):
+    """With the next checkpoint; the training does not wait for it."""
+    results = iter([OSError("full"), None])
+
+    def record(path, start):
+        if error := next(results):
+            raise error
+        recorded.append(start)
+
+    recorded = []
+    monkeypatch.setattr(run_files, "record_start", record)
+    session = Session(folder)
+    session.run_settings = {"start": {"device": "the CPU"}}
+    session.train(Position(0, 0), Position(2, 0))
+    assert recorded == [{"epoch": 0, "batch": 0, "device": "the CPU"}]
+    assert session.lines[:2] == [
+        "writing starts.jsonl failed, trying again later: full",
+        "epoch 0: " + session.lines[1].removeprefix("epoch 0: "),
+    ]
+    assert "writing starts.jsonl works again" in session.lines
+
+
+def evaluated(session, *top1):
+    for epoch, value in enumerate(top1):
+        row = {"epoch": epoch, "crops": 1, "top1": value}
+        record_evaluation(session.run_folder / EVALUATION_FILE, row)
+
+
+@pytest.mark.parametrize(("patience", "end"), [(0, (2, 0)), (1, (1, 0)), (2, (2, 0))])
+def test_a_training_stops_early_between_two_epochs(folder, patience, end):
+    session = Session(folder)
+    session.run_settings = {"patience": patience}
+    do_after_first_step(session, lambda: evaluated(session, 0.5, 0.4))
+    assert session.train(Position(0, 0), Position(2, 0)) == end
+    assert session.loop.early_stop == ((0, 1) if patience == 1 else None)
+    assert session.checkpoints == ["0", "1"][: end[0]]
+
+
+def test_a_training_that_has_stopped_early_makes_no_step_and_no_record(folder):
+    session = Session(folder)
+    session.train(Position(0, 0), Position(1, 0))
+    evaluated(session, 0.5, 0.4)
+    session.run_settings = {"patience": 1, "start": {}}
+    assert session.train(Position(1, 0), Position(2, 0)) == (1, 0)
+    assert session.loop.early_stop == (0, 1)
+    assert not (session.run_folder / STARTS_FILE).exists()
+    session.run_settings = {"patience": 2}
+    assert session.train(Position(1, 0), Position(2, 0)) == (2, 0)
+
+
+def test_a_damaged_table_of_evaluations_does_not_stop_a_training(folder):
+    session = Session(folder)
+    session.run_settings = {"patience": 1}
+    (session.run_folder / EVALUATION_FILE).write_text("epoch,crops,top1\nx,1,0.5\n")
+    assert session.train(Position(0, 0), Position(2, 0)) == (2, 0)
+    (line,) = (line for line in session.lines if "failed" in line)
+    assert line.startswith("reading evaluation.csv failed, trying again later: ")
 
 
 def test_progress_names_the_next_batch_after_each_step(folder):
@@ -180,6 +250,16 @@ def test_checkpoints_inside_an_epoch_are_saved_by_the_clock(folder):
         {},
         {"precision": "float16"},
         {"mixup_alpha": 0.2, "weight_average_decay": 0.9},
+        {
+            "precision": "float16",
+            "optimizer": "lamb",
+            "l2_penalty": 0.0,
+            "weight_decay": 0.02,
+            "loss": "binary_cross_entropy",
+            "target_threshold": 0.2,
+            "mixup_alpha": 0.1,
+            "cutmix_alpha": 1.0,
+        },
         {
             "precision": "float16",
             "mixup_alpha": 0.2,
@@ -643,13 +723,13 @@ def test_learning_rates_follow_the_epochs_of_config_txt():
     assert numbers.learning_rate(20) == base
     assert numbers.learning_rate(299) == base
     assert numbers.learning_rate(300) == pytest.approx(base / 10)
-    assert numbers.at(20) == (base, 1, 0, 1)
+    assert numbers.at(20) == (base, 1, 0, *Mix())
 
 
-def test_only_mixup_has_a_share_for_each_step():
-    plain = PerStepNumbers(SETTINGS.train, SETTINGS.batch_renorm, 10)
-    assert plain.at(3).mixing_share == 1
-    mixup = dataclasses.replace(SETTINGS.train, mixup_alpha=0.2)
-    mixing = PerStepNumbers(mixup, SETTINGS.batch_renorm, 10)
-    expected = mixing_share_at(3, seed=SETTINGS.train.seed, alpha=0.2)
-    assert mixing.at(3).mixing_share == expected
+@pytest.mark.parametrize("alphas", [(0, 0), (0.2, 0), (0, 1.0), (0.2, 1.0)])
+def test_only_mixup_and_cutmix_have_a_draw_for_each_step(alphas):
+    keys = dict(zip(("mixup_alpha", "cutmix_alpha"), alphas))
+    train = dataclasses.replace(SETTINGS.train, **keys)
+    numbers = PerStepNumbers(train, SETTINGS.batch_renorm, 10)
+    expected = mix_at(3, seed=train.seed, **keys) if any(alphas) else Mix()
+    assert numbers.at(3).mix == expected

@@ -1,5 +1,6 @@
 """Proves which tables an evaluation writes, and what it does if they are in the way."""
 
+import dataclasses
 import errno
 import os
 import shutil
@@ -8,6 +9,7 @@ import types
 import numpy as np
 import pytest
 
+from resnet50.handoff import locks
 from resnet50.reports.classes import predictions
 from resnet50.reports.classes.outcomes import Outcomes
 from resnet50.reports.classes.predictions import read_predictions
@@ -24,7 +26,7 @@ from tests.settings import SETTINGS
 def evaluate(tmp_path, monkeypatch):
     """Returns a function that evaluates epochs 0 to 2 with a fake network.
 
-    It takes the second image for the class that is the number of calls so far.
+    It takes the second image for the class that is the number of calls so far, or 2.
     """
     labels = np.array([0, 1], np.int32)
     for epoch in range(3):
@@ -38,7 +40,7 @@ def evaluate(tmp_path, monkeypatch):
 
         def evaluate(self, dataset, show):
             outcomes = Outcomes.unknown(labels)
-            predicted = np.array([0, self.calls])
+            predicted = np.array([0, min(self.calls, 2)])
             self.calls += 1
             ones = np.ones(2)
             outcomes.put([0, 1], predicted, 1 + (predicted != labels), ones, ones)
@@ -50,7 +52,15 @@ def evaluate(tmp_path, monkeypatch):
     monkeypatch.setattr(run_evaluation, "prepare_device", lambda **settings: None)
     monkeypatch.setattr(run_evaluation, "describe_model", lambda *arguments: {})
 
-    def evaluate(load_model, observer=None, *, keeps=False):
+    def evaluate(
+        load_model,
+        observer=None,
+        *,
+        keeps=False,
+        epochs=range(3),
+        waits=False,
+        patience=0,
+    ):
         monkeypatch.setattr(run_evaluation, "load_model", load_model)
         dataset = types.SimpleNamespace(
             num_classes=3,
@@ -60,9 +70,11 @@ def evaluate(tmp_path, monkeypatch):
             class_names=("a", "b", "c"),
             class_words=("a", "bee", "c"),
         )
-        request = EvaluationRequest(tmp_path, range(3), 1, None, False, keeps)
+        request = EvaluationRequest(tmp_path, epochs, 1, None, waits, keeps)
         observer = observer or RecordingObserver()
-        return evaluate_run(SETTINGS, dataset, dataset, request, observer)
+        train = dataclasses.replace(SETTINGS.train, patience=patience)
+        config = dataclasses.replace(SETTINGS, train=train)
+        return evaluate_run(config, dataset, dataset, request, observer)
 
     return evaluate
 
@@ -160,3 +172,35 @@ def test_a_result_that_cannot_be_written_is_shown(evaluate, tmp_path, monkeypatc
         "(the result is not in it: epoch 0: top-1 50.00%, top-5 100.00% (10 images, "
         "1 crop, trained weights))"
     )
+
+
+def test_waiting_ends_when_the_training_has_stopped_early(
+    evaluate, tmp_path, monkeypatch
+):
+    """Not before the trainer has ended: it may be ahead, and save another one."""
+    observer, polls = RecordingObserver(), []
+
+    def poll(seconds):
+        polls.append(seconds)
+        if len(polls) == 2:
+            (tmp_path / "3").mkdir()
+        if len(polls) == 4:
+            trainer.close()
+
+    monkeypatch.setattr(run_evaluation.time, "sleep", poll)
+    trainer = locks.Role(tmp_path, locks.TRAINER)
+    results = evaluate(
+        lambda *arguments, **options: "trained",
+        observer,
+        epochs=range(30),
+        waits=True,
+        patience=2,
+    )
+    # The top-1 is 50 % in all epochs, so the patience ends with epoch 2.
+    assert [result.evaluated.epoch for result in results] == [0, 1, 2, 3]
+    assert len(polls) == 4
+    assert observer.lines == [
+        f"{tmp_path / '3'}: waiting for it",
+        f"{tmp_path / '4'}: waiting for it",
+        f"{tmp_path}: the training has stopped early",
+    ]

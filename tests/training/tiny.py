@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import tensorflow as tf
 
 from resnet50.network.model import Stage
@@ -42,18 +43,27 @@ class TinyNetwork(tf.Module):
 class TinyTraining(Training):
     """A Training of a TinyNetwork."""
 
-    def __init__(self, seed: int = 0, model: tf.Module | None = None, **settings):
+    def __init__(
+        self,
+        seed: int = 0,
+        model: tf.Module | None = None,
+        class_weights: np.ndarray | None = None,
+        **settings,
+    ):
         """Creates it.
 
         Args:
             seed: Seed of the network.
             model: Another network instead.
+            class_weights: See Training.
             settings: Keys of [train] that differ from config.txt as shipped.
         """
         train = dataclasses.replace(SETTINGS.train, **settings)
         averaged = TinyNetwork(seed) if train.weight_average_decay else None
         model = model or TinyNetwork(seed)
-        super().__init__(model, train, STATISTICS, averaged=averaged)
+        super().__init__(
+            model, train, STATISTICS, averaged=averaged, class_weights=class_weights
+        )
 
 
 SHALLOW_STAGES = (Stage(num_blocks=1, channels=4, stride=1), Stage(1, 8, 2))
@@ -64,6 +74,7 @@ def create_shallow_training(
     replicas=ONE_DEVICE,
     is_synchronized=False,
     trainable="all",
+    class_weights=None,
     **settings,
 ) -> Training:
     """Creates a Training of a ResNet of two blocks and three classes.
@@ -75,6 +86,7 @@ def create_shallow_training(
         replicas: See Training.
         is_synchronized: synchronized_batch_norm of [model].
         trainable: The key of [model].
+        class_weights: See Training.
         settings: Keys of [train] that differ from config.txt as shipped.
     """
     skip_where_hidden(settings.get("precision", "float32"))
@@ -85,4 +97,6 @@ def create_shallow_training(
         trainable=trainable,
     )
     train = dataclasses.replace(SETTINGS.train, **settings)
-    return create_training(3, model, train, STATISTICS, replicas, SHALLOW_STAGES)
+    return create_training(
+        3, model, train, STATISTICS, replicas, SHALLOW_STAGES, class_weights
+    )

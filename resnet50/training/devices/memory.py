@@ -62,6 +62,8 @@ class MemoryNeed:
         # The weights and the velocity, and what some settings add.
         copies = 1 + (train.weight_average_decay > 0)
         copies_of_trained = 1 + (train.accumulate_batches > 1)
+        # LAMB has two moments instead of the velocity.
+        copies_of_trained += train.optimizer == "lamb"
         self._variables_bytes = (
             copies * _FLOAT_BYTES * num_parameters
             + copies_of_trained * self._trained_bytes

@@ -1,10 +1,11 @@
-"""The optimizer: stochastic gradient descent with momentum."""
+"""The optimizer: SGD with momentum, and the choice between it and LAMB."""
 
 from collections.abc import Sequence
 
 import tensorflow as tf
 
 from resnet50.config.settings import TrainConfig
+from resnet50.training.update.lamb import Lamb
 
 
 class SGDMomentum(tf.Module):
@@ -95,8 +96,11 @@ class SGDMomentum(tf.Module):
 
 def create_optimizer(
     variables: Sequence[tf.Variable],
+    decayed: Sequence[tf.Variable],
     train: TrainConfig,
     rate_factors: Sequence[float] | None = None,
-) -> SGDMomentum:
-    """Creates the optimizer that [train] of config.txt describes."""
+) -> SGDMomentum | Lamb:
+    """Creates the optimizer of [train] in config.txt; decayed is for weight_decay."""
+    if train.optimizer == "lamb":
+        return Lamb(variables, decayed, train.weight_decay, rate_factors)
     return SGDMomentum(variables, train.momentum, train.nesterov, rate_factors)

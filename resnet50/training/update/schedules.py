@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from resnet50.config.settings import BatchRenormConfig, TrainConfig
-from resnet50.training.update.mixup import mixing_share_at
+from resnet50.training.update.mixing import Mix, mix_at
 
-SCHEDULES = ("constant", "step", "cosine")
+SCHEDULES = ("constant", "step", "linear", "cosine")
 
 
 class StepNumbers(NamedTuple):
@@ -25,7 +25,16 @@ class StepNumbers(NamedTuple):
     learning_rate: float
     r_max: float = 1.0  # See normalization.BatchRenormalization.
     d_max: float = 0.0
-    mixing_share: float = 1.0  # 0..1; only mixup reads it.
+    # See mixing.Mix.
+    mixing_share: float = 1.0
+    box_reach: float = 0.0
+    box_x: float = 0.0
+    box_y: float = 0.0
+
+    @property
+    def mix(self) -> Mix:
+        """How mixup or CutMix mixes the batch."""
+        return Mix(self.mixing_share, self.box_reach, self.box_x, self.box_y)
 
 
 def learning_rate_at(
@@ -49,12 +58,13 @@ def learning_rate_at(
 
         constant    base_learning_rate
         step        base_learning_rate * decay_factor^n, after n of the decay_steps
-        cosine      base_learning_rate * (1 + cos(pi * progress)) / 2 with
+        linear      base_learning_rate * (1 - progress) with
                     progress = (step - warmup_steps) / (total_steps - warmup_steps)
+        cosine      base_learning_rate * (1 + cos(pi * progress)) / 2
 
-    The cosine (Loshchilov and Hutter 2016, arXiv 1608.03983, without restarts) is 0 at
-    total_steps, one step after the last. Each of decay_steps is the first step of a
-    lower rate.
+    The line and the cosine (Loshchilov and Hutter 2016, arXiv 1608.03983, without
+    restarts) are 0 at total_steps, one step after the last. Each of decay_steps is the
+    first step of a lower rate.
     """
     assert schedule in SCHEDULES, schedule
     if step < warmup_steps:
@@ -62,8 +72,10 @@ def learning_rate_at(
     if schedule == "step":
         num_decays = sum(step >= decay_step for decay_step in decay_steps)
         return base_learning_rate * decay_factor**num_decays
+    progress = _ramp(step, warmup_steps, total_steps)
+    if schedule == "linear":
+        return base_learning_rate * (1 - progress)
     if schedule == "cosine":
-        progress = _ramp(step, warmup_steps, total_steps)
         return base_learning_rate * (1 + math.cos(math.pi * progress)) / 2
     return base_learning_rate
 
@@ -135,12 +147,16 @@ class PerStepNumbers:
 
     def at(self, step: int) -> StepNumbers:
         """All numbers of a step."""
-        train, share = self._train, 1.0
-        if train.mixup_alpha:
-            share = mixing_share_at(step, seed=train.seed, alpha=train.mixup_alpha)
+        train, mix = self._train, Mix()
+        if train.mixup_alpha or train.cutmix_alpha:
+            mix = mix_at(
+                step,
+                seed=train.seed,
+                mixup_alpha=train.mixup_alpha,
+                cutmix_alpha=train.cutmix_alpha,
+            )
         r_max, d_max = renorm_limits_at(step, self._renorm)
-        rate = self.learning_rate(step)
-        return StepNumbers(rate, r_max, d_max, share)
+        return StepNumbers(self.learning_rate(step), r_max, d_max, *mix)
 
     def _to_steps(self, epochs: float) -> int:
         return round(epochs * self._batches_per_epoch)

@@ -22,9 +22,9 @@ from resnet50.pixels.augmentation import ChannelStatistics
 from resnet50.training.devices.protocol import ONE_DEVICE, Devices
 from resnet50.training.update.accumulation import Accumulation
 from resnet50.training.update.averaging import WeightAverage
-from resnet50.training.update.loss import ForwardPass, l2_loss, mixed_cross_entropy
+from resnet50.training.update.loss import ForwardPass, classification_loss, l2_loss
 from resnet50.training.update.loss_scale import LossScale
-from resnet50.training.update.mixup import blend, dominant_labels
+from resnet50.training.update.mixing import dominant_labels, mix_images
 from resnet50.training.update.optimizer import create_optimizer
 from resnet50.training.update.schedules import StepNumbers
 from resnet50.training.update.totals import Totals
@@ -49,22 +49,27 @@ class Training(tf.Module):
         statistics: ChannelStatistics,
         replicas: Devices = ONE_DEVICE,
         averaged: tf.Module | None = None,
+        class_weights: np.ndarray | None = None,
     ):
         """Creates all variables but the network's.
 
         The networks were created in the replicas' scope. ``averaged``, a second network
         of the same kind, becomes the average of the first; None for no average. The
-        statistics are the training set's, to normalize uint8 images.
+        statistics are the training set's, to normalize uint8 images. For class_weights
+        see ``loss.cross_entropy``.
         """
         super().__init__(name="training")
         self.model = model
         self._train = train
         self._statistics = statistics
+        self._class_weights = class_weights
         self._replicas = replicas
         variables = model.trainable_variables
         self.loss_scale = self.accumulation = self.average = None
         with replicas.scope():
-            self.optimizer = create_optimizer(variables, train, self._rate_factors())
+            decayed = self._regularized_variables()
+            factors = self._rate_factors()
+            self.optimizer = create_optimizer(variables, decayed, train, factors)
             self.totals = Totals()
             if train.precision == "float16":
                 self.loss_scale = LossScale()
@@ -142,7 +147,7 @@ class Training(tf.Module):
         return self._replicas.to_device(images, labels, shifts, numbers)
 
     def _step(self, images, labels, shifts, numbers):
-        numbers = self._unpack(numbers)
+        numbers = StepNumbers(*tf.unstack(numbers))
         loss, gradients, is_finite = self._compute_gradients(
             images, labels, shifts, numbers
         )
@@ -158,17 +163,10 @@ class Training(tf.Module):
         return loss
 
     def _accumulate(self, images, labels, shifts, numbers):
-        numbers = self._unpack(numbers)
+        numbers = StepNumbers(*tf.unstack(numbers))
         loss, *results = self._compute_gradients(images, labels, shifts, numbers)
         self.accumulation.add(*results)
         return loss
-
-    def _unpack(self, vector: tf.Tensor) -> StepNumbers:
-        """The step's numbers as scalars; the mixing share is None without mixup."""
-        numbers = StepNumbers(*tf.unstack(vector))
-        if self._train.mixup_alpha:
-            return numbers
-        return numbers._replace(mixing_share=None)
 
     def _compute_gradients(self, images, labels, shifts, numbers):
         """One forward and one backward pass of each replica, counted in the totals.
@@ -180,10 +178,10 @@ class Training(tf.Module):
         moving = self.model.moving_statistics
         is_undone = self.loss_scale is not None and moving
         before = join(moving) if is_undone else None
-        images = self._prepare(images, shifts, numbers.mixing_share)
+        images, own_share = self._prepare(images, shifts, numbers)
         with tf.GradientTape() as tape:
-            forward = self._forward(images, labels, numbers)
-            target = self._replicas.share(self._scale(forward.cross_entropy))
+            forward = self._forward(images, labels, own_share, numbers)
+            target = self._replicas.share(self._scale(forward.loss))
         gradients = tape.gradient(target, self.model.trainable_variables)
         gradients, forward = self._reduce(gradients, forward)
         self._replicas.average(moving)
@@ -200,26 +198,34 @@ class Training(tf.Module):
             penalty = l2_loss(self._regularized_variables(), l2_penalty)
         gradients = self._add_penalty(gradients, penalty.gradients)
         self.totals.add(forward, penalty.loss, is_finite, self._replicas)
-        loss = forward.cross_entropy + penalty.loss
+        loss = forward.loss + penalty.loss
         if self.loss_scale is not None:
             loss = self.loss_scale.reported_loss(loss, is_finite)
         return loss, gradients, is_finite
 
-    def _prepare(self, images, shifts, mixing_share) -> tf.Tensor:
-        """The network's input: normalized, and blended with mixup."""
+    def _prepare(self, images, shifts, numbers: StepNumbers):
+        """The network's input, normalized and mixed.
+
+        Returns:
+            The images; and the share of each one's own label, or None without mixing.
+        """
         if images.dtype == tf.uint8:
             images = normalize_on_device(images, shifts, self._statistics)
-        return images if mixing_share is None else blend(images, mixing_share)
+        has_boxes = self._train.cutmix_alpha > 0
+        if not has_boxes and not self._train.mixup_alpha:
+            return images, None
+        return mix_images(images, numbers.mix, has_boxes=has_boxes)
 
-    def _forward(self, images, labels, numbers: StepNumbers) -> ForwardPass:
+    def _forward(self, images, labels, own_share, numbers: StepNumbers) -> ForwardPass:
         """The network's logits and the losses of a batch."""
         limits = numbers.r_max, numbers.d_max
         logits = self.model(images, is_training=True, limits=limits)
-        smoothing, share = self._train.label_smoothing, numbers.mixing_share
-        entropy = mixed_cross_entropy(logits, labels, smoothing, share)
-        if share is not None:
-            labels = dominant_labels(labels, share)
-        return ForwardPass(logits, labels, entropy)
+        loss = classification_loss(
+            logits, labels, own_share, self._train, self._class_weights
+        )
+        if own_share is not None:
+            labels = dominant_labels(labels, own_share)
+        return ForwardPass(logits, labels, loss)
 
     def _scale(self, loss: tf.Tensor) -> tf.Tensor:
         """The loss to differentiate."""
@@ -228,8 +234,8 @@ class Training(tf.Module):
     def _reduce(self, gradients, forward: ForwardPass):
         """Sums the gradients and averages the loss over the replicas."""
         gradients = self._replicas.sum(gradients)
-        [entropy] = self._replicas.sum([self._replicas.share(forward.cross_entropy)])
-        return gradients, forward._replace(cross_entropy=entropy)
+        [loss] = self._replicas.sum([self._replicas.share(forward.loss)])
+        return gradients, forward._replace(loss=loss)
 
     def _add_penalty(self, gradients, penalty_gradients) -> list[tf.Tensor]:
         """The gradients of the whole loss."""
@@ -258,6 +264,7 @@ def create_training(
     statistics: ChannelStatistics,
     replicas: Devices = ONE_DEVICE,
     stages: Sequence[Stage] = STAGES,
+    class_weights: np.ndarray | None = None,
 ) -> Training:
     """Creates a ResNet50, its weights drawn from the seed, and its Training."""
     same = {"settings": model, "stages": stages, "seed": train.seed}
@@ -272,4 +279,4 @@ def create_training(
         )
         has_average = train.weight_average_decay > 0
         averaged = ResNet50(num_classes, **same) if has_average else None
-    return Training(network, train, statistics, replicas, averaged)
+    return Training(network, train, statistics, replicas, averaged, class_weights)

@@ -52,7 +52,7 @@ class Totals(tf.Module):
         for variable, addend in (
             (self.num_batches, 1),
             (self.num_images, num_images),
-            (self.loss, forward.cross_entropy),
+            (self.loss, forward.loss),
             (self.l2_loss, l2_loss),
             (self.top1, top1),
             (self.top5, top5),
@@ -68,7 +68,7 @@ class Totals(tf.Module):
             variable.assign(tf.zeros_like(variable))
 
     def means(self) -> dict[str, float]:
-        """Means so far: loss (cross-entropy), l2_loss, and top1 and top5 in 0..1."""
+        """Means so far: loss (without l2), l2_loss, and top1 and top5 in 0..1."""
         num_batches = max(int(self.num_batches.numpy()), 1)
         num_images = max(int(self.num_images.numpy()), 1)
         return {

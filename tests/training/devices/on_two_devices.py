@@ -61,11 +61,12 @@ def assert_copies_are_equal(training):
 def test_synchronized_replicas_follow_one(normalization, monkeypatch):
     """Losses, statistics, totals and averaged weights agree to 1e-4.
 
-    The network is smooth: within six steps rounding would change the sign of some
-    ReLU's input.
+    With class weights too, whose sums differ in the two halves of a batch. The network
+    is smooth: within six steps rounding would change the sign of some ReLU's input.
     """
     make_smooth(monkeypatch)
     settings = {"l2_penalty": 1e-3, "weight_average_decay": 0.5}
+    settings["class_weights"] = np.array([0.3, 1, 2], np.float32)
     one, two = (
         create_shallow_training(normalization, replicas, True, **settings)
         for replicas in (ONE_DEVICE, TWO)
@@ -133,14 +134,23 @@ def test_an_overflow_on_one_replica_skips_the_update_on_both():
     assert_copies_are_equal(training)
 
 
-def test_copies_stay_equal_whatever_is_switched_on():
+SGD = {"mixup_alpha": 0.2, "nesterov": True}
+LAMB = {
+    "cutmix_alpha": 1.0,
+    "optimizer": "lamb",
+    "l2_penalty": 0.0,
+    "weight_decay": 0.02,
+}
+
+
+@pytest.mark.parametrize("settings", [SGD, LAMB])
+def test_copies_stay_equal_whatever_is_switched_on(settings):
     training = create_shallow_training(
         replicas=TWO,
         precision="float16",
         accumulate_batches=2,
         weight_average_decay=0.9,
-        mixup_alpha=0.2,
-        nesterov=True,
+        **settings,
     )
     training.accumulate(*create_batch(0), None, StepNumbers(0.05, 1.5, 0.5, 0.7))
     assert_copies_are_equal(training)

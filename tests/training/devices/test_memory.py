@@ -75,7 +75,8 @@ def test_the_largest_batch_is_the_last_that_fits():
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("accumulate_batches", 2), ("weight_average_decay", 0.9)]
+    ("key", "value"),
+    [("accumulate_batches", 2), ("weight_average_decay", 0.9), ("optimizer", "lamb")],
 )
 def test_more_variables_need_more(key, value):
     more = need(**{key: value}).estimate_bytes(64) - need().estimate_bytes(64)

@@ -115,3 +115,18 @@ def test_without_groups_there_is_nothing_to_hold_them():
     num_more = len(grouping.variables) - len(plain.variables)
     assert num_more == len(plain.model.trainable_variables) + 2
     assert plain.loss_scale is None
+
+
+def test_class_weights_do_not_depend_on_the_parts_of_a_batch():
+    """One part has only images of a heavy class: its mean must stay heavy."""
+    images, labels = create_images(6, size=4)
+    labels = np.sort(labels)
+    weights = np.array([0.1, 1, 5], np.float32)
+    whole = TinyTraining(class_weights=weights)
+    parts = TinyTraining(class_weights=weights, accumulate_batches=3)
+    unweighted = TinyTraining()
+    for training, num_parts in ((whole, 1), (parts, 3), (unweighted, 1)):
+        train_group(training, images, labels, num_parts)
+    kernels = [t.model.kernel.numpy() for t in (whole, parts, unweighted)]
+    np.testing.assert_allclose(kernels[1], kernels[0], rtol=1e-5, atol=1e-7)
+    assert np.abs(kernels[2] - kernels[0]).max() > 1e-3

@@ -93,7 +93,7 @@ def test_what_each_op_of_the_step_computes_in(precision, normalization):
 def gradients_of(precision, normalization):
     training = create_shallow_training(normalization, precision=precision)
     images, labels = create_batch(16)
-    numbers = StepNumbers(0.01, 1.5, 0.5, mixing_share=None)
+    numbers = StepNumbers(0.01, 1.5, 0.5)
     loss, gradients, _ = training._compute_gradients(images, labels, None, numbers)
     return float(loss), [gradient.numpy() for gradient in gradients]
 

@@ -75,6 +75,13 @@ def test_cosine_falls_from_the_end_of_the_warm_up_to_zero(step, expected):
     assert rate == pytest.approx(expected)
 
 
+def test_linear_falls_from_the_end_of_the_warm_up_to_zero():
+    steps = (19, 20, 40, 60, 99, 100, 120)
+    rates = [rate_at(step, schedule="linear", warmup_steps=20) for step in steps]
+    expected = [0.1 * 20 / 21, 0.1, 0.075, 0.05, 0.1 / 80, 0, 0]
+    assert rates == pytest.approx(expected)
+
+
 def test_cosine_with_a_training_shorter_than_its_warm_up_only_warms_up():
     rates = [
         rate_at(step, schedule="cosine", warmup_steps=4, total_steps=2)
@@ -84,8 +91,8 @@ def test_cosine_with_a_training_shorter_than_its_warm_up_only_warms_up():
 
 
 def test_an_unknown_schedule_is_refused():
-    with pytest.raises(AssertionError, match="linear"):
-        rate_at(0, schedule="linear")
+    with pytest.raises(AssertionError, match="square"):
+        rate_at(0, schedule="square")
 
 
 @pytest.mark.parametrize(
