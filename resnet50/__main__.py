@@ -3,6 +3,7 @@
 import sys
 
 COMMANDS = {
+    "init": "writes a configuration for a folder of images",
     "evaluate": "top-1 and top-5 accuracy of a run's checkpoints",
     "predict": "the five most probable classes of any images",
     "plot": "learning curves of one or more runs, or what one run confuses",

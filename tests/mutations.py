@@ -98,6 +98,8 @@ _GROUP = (
 )
 _DIVISION = ("training/update/test_loss_scale.py::test_gradients_are_divided_exactly",)
 _SMOOTHING = ("training/update/test_loss.py::test_label_smoothing_by_hand",)
+_FROZEN = "network/test_frozen.py::"
+_TUNED = "training/update/test_fine_tuning.py::"
 _OPTIMIZER = ("training/update/test_optimizer.py",)
 _LOSS = ("training/update/test_loss.py",)
 _LAMB = ("training/update/test_lamb.py::test_six_updates_are_those_of_timm",)
@@ -320,6 +322,34 @@ MUTATIONS = (
         _NETWORK,
     ),
     Mutation(
+        "moving statistics that frozen normalizations update",
+        NORMALIZATION,
+        "if is_training and self.is_trained:",
+        "if is_training:",
+        (f"{_FROZEN}test_frozen_parts_are_the_same_in_training_and_at_inference",),
+    ),
+    Mutation(
+        "one more frozen stage",
+        MODEL,
+        "stage_number >= first_trained",
+        "stage_number > first_trained",
+        (f"{_FROZEN}test_the_trained_parts_are_those_from_the_named_one_on",),
+    ),
+    Mutation(
+        "an l2 penalty on frozen kernels",
+        MODEL,
+        "isinstance(module, Convolution | Dense) and module.kernel.trainable",
+        "isinstance(module, Convolution | Dense)",
+        (f"{_TUNED}test_the_l2_penalty_leaves_frozen_weights_out",),
+    ),
+    Mutation(
+        "the backbone's factor for the classifier",
+        STEP,
+        "1.0 if v.ref() in head else factor",
+        "factor if v.ref() in head else 1.0",
+        (f"{_TUNED}test_the_backbone_has_the_factor_and_the_classifier_does_not",),
+    ),
+    Mutation(
         "v1 for v1.5",
         MODEL,
         "(stride, 1) if settings.variant",
@@ -376,7 +406,7 @@ MUTATIONS = (
     Mutation(
         "the learning rate in the velocity",
         OPTIMIZER,
-        "lr=learning_rate,\n                grad=gradient,",
+        "lr=rates[factor],\n                grad=gradient,",
         "lr=1.0,\n                grad=learning_rate * gradient,",
         _OPTIMIZER,
     ),

@@ -10,10 +10,12 @@ import tomli
 
 from resnet50.config.toml_file import read_config
 from resnet50.handoff.buffer import crop_size_at
+from resnet50.network.weights_file import PUBLISHED, Origin
 from resnet50.training.update.schedules import PerStepNumbers
 from tests.settings import PROJECT
 
 RECIPES = {path.stem: path for path in sorted((PROJECT / "recipes").iterdir())}
+FINE_TUNING = RECIPES.pop("finetuning")  # The settings of no publication.
 PAGE = (PROJECT / "docs" / "training-imagenet.md").read_text(encoding="utf-8")
 IMAGES_PER_SECOND = {
     "RTX 2080": 213,
@@ -292,6 +294,21 @@ def test_the_advice_for_a_large_card_trains_the_same(name):
     assert f"{train.accumulate_batches} * 64 = {images} images" in text
     assert group % config.augmentation.repeated_augmentation == 0
     assert buffer_size * batch_size == shipped.buffer_size * shipped.batch_size
+
+
+def test_fine_tuning_starts_from_published_weights():
+    config = read_config(FINE_TUNING)
+    assert (
+        Origin(
+            config.model.variant,
+            config.model.epsilon,
+            config.dataset.channel_mean,
+            config.dataset.channel_std,
+        )
+        == PUBLISHED
+    )
+    assert config.train.nesterov and config.train.schedule == "cosine"
+    assert config.train.backbone_rate_factor == 0.1  # "a tenth"
 
 
 @each_recipe

@@ -1,10 +1,12 @@
 """Measures what the network learns, on a machine without ImageNet.
 
     python3 -m benchmarks.learning photographs --images DIR
+    python3 -m benchmarks.learning fine_tuning
     python3 -m benchmarks.learning digits --seeds 3
     python3 -m benchmarks.learning torch --images DIR --seeds 3
 
 ``photographs`` overfits a folder's photographs, with the two scripts as two processes.
+``fine_tuning`` compares imported weights with random ones on four new classes.
 ``digits`` compares the network with Keras', and ``torch`` with PyTorch's, on held-out
 images; they need the extra `bench`.
 """
@@ -17,7 +19,7 @@ import time
 from pathlib import Path
 
 from benchmarks.environment import cpu_model, versions
-from benchmarks.learning import photographs
+from benchmarks.learning import fine_tuning, photographs
 from benchmarks.peers.torchvision_programs import import_torchvision
 
 
@@ -36,6 +38,9 @@ def parse_arguments() -> argparse.Namespace:
         type=Path,
         help="new folder for all files; default: a temporary one",
     )
+    tuned = benchmarks.add_parser("fine_tuning")
+    tuned.add_argument("--epochs", type=int, default=10)
+    tuned.add_argument("--folder", type=Path, help="as for photographs")
     beside_keras = benchmarks.add_parser("digits")
     beside_keras.add_argument("--seeds", type=int, default=3, help="2 or more")
     beside_torch = benchmarks.add_parser("torch")
@@ -48,10 +53,10 @@ def parse_arguments() -> argparse.Namespace:
     beside_torch.add_argument("--epochs", type=int, default=6)
     beside_torch.add_argument("--seeds", type=int, default=3, help="2 or more")
     args = parser.parse_args()
-    if args.benchmark != "photographs" and args.seeds < 2:
+    if args.benchmark in ("digits", "torch") and args.seeds < 2:
         parser.error("--seeds must be at least 2")
-    if args.benchmark == "photographs" and args.folder and args.folder.exists():
-        by_heart.error(f"--folder {args.folder}: exists already")
+    if getattr(args, "folder", None) and args.folder.exists():
+        parser.error(f"--folder {args.folder}: exists already")
     return args
 
 
@@ -87,6 +92,8 @@ def main() -> None:
     started = time.monotonic()
     if args.benchmark == "photographs":
         photographs.run(args.images, args.folder)
+    elif args.benchmark == "fine_tuning":
+        fine_tuning.run(args.epochs, args.folder)
     else:
         run_beside_others(args)
     minutes = (time.monotonic() - started) / 60

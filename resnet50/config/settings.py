@@ -70,6 +70,9 @@ class ModelConfig:
     moving_average_decay: float = checks.real(0, 1, above=True, below=True)
     epsilon: float = checks.real(0, 1, above=True)
     zero_init_last_gamma: bool = checks.flag()
+    trainable: str = checks.choice(
+        "all", "stage1", "stage2", "stage3", "stage4", "classifier"
+    )
     synchronized_batch_norm: bool = checks.flag()
 
 
@@ -114,6 +117,7 @@ class TrainConfig:
     epochs: int = checks.whole(1)
     patience: int = checks.whole(0)
     learning_rate: float = checks.real(0, above=True)
+    backbone_rate_factor: float = checks.real(0, 1, above=True)
     schedule: str = checks.choice("constant", "step", "linear", "cosine")
     warmup_epochs: float = checks.real(0)
     decay_epochs: tuple[float, ...] = checks.ascending_reals()

@@ -1,4 +1,4 @@
-"""Reads config.txt (TOML) strictly, and writes its channel statistics.
+"""Reads config.txt (TOML) strictly, and writes it with other values.
 
 Every key must be present, of its type and in its range; other keys are errors.
 
@@ -8,9 +8,9 @@ others. The files of recipes/ have config.txt as their base.
 
 import dataclasses
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tomli
 import tomlkit
@@ -161,6 +161,22 @@ def override(config: Config, section: str, key: str, value, *, flag: str) -> Con
     return config
 
 
+def write_changed(
+    template: Path | str, path: Path | str, changes: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Writes a valid configuration file with other values for some sections' keys.
+
+    All comments are kept.
+
+    Raises:
+        ConfigError: The file cannot be written.
+    """
+    document = tomlkit.parse(Path(template).read_text(encoding="utf-8"))
+    for section, values in changes.items():
+        document[section].update(values)
+    _write(Path(path), document)
+
+
 def write_channel_statistics(
     path: Path | str, mean: Sequence[float], std: Sequence[float]
 ) -> None:
@@ -180,6 +196,10 @@ def write_channel_statistics(
         dataset.setdefault(key, list(values))
         for channel, value in enumerate(values):
             dataset[key][channel] = value
+    _write(path, document)
+
+
+def _write(path: Path, document: tomlkit.TOMLDocument) -> None:
     try:
         with atomic_file(path) as file:
             file.write(tomlkit.dumps(document).encode("utf-8"))

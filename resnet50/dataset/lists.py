@@ -71,7 +71,8 @@ def _numbered_lines(path: Path) -> list[tuple[str, bytes]]:
 def _class_names_of(images: list[tuple[str, int]], path: Path) -> tuple[str, ...]:
     """Returns the classes of a training list: its folders if they are the classes.
 
-    They are if each label has its own folder and both have the same order.
+    They are if each label has its own folder and both have the same order: the last
+    folder of its paths, or the first if the classes have folders inside.
     """
     used = np.unique([label for _, label in images])
     if len(used) != used[-1] + 1:
@@ -80,13 +81,14 @@ def _class_names_of(images: list[tuple[str, int]], path: Path) -> tuple[str, ...
             f"{path}: no image has label {gap}, but the highest is {used[-1]} "
             "(labels must be 0, 1, 2, ... without a gap)"
         )
-    pairs = {
-        (label, name.rpartition("/")[0].rpartition("/")[2]) for name, label in images
-    }
-    folders = [folder for _, folder in sorted(pairs)]
-    is_ranked = folders == sorted(set(folders), key=os.fsencode) and all(folders)
-    if is_ranked and len(folders) == len(used):
-        return tuple(folders)
+    for end in (None, 2):
+        pairs = {
+            (label, ("", *name.split("/")[:-1])[:end][-1]) for name, label in images
+        }
+        folders = [folder for _, folder in sorted(pairs)]
+        is_ranked = folders == sorted(set(folders), key=os.fsencode) and all(folders)
+        if is_ranked and len(folders) == len(used):
+            return tuple(folders)
     return tuple(str(label) for label in used)
 
 

@@ -7,9 +7,8 @@ import sys
 import threading
 from pathlib import Path
 
-import tomlkit
-
 import resnet50
+from resnet50.config.toml_file import write_changed
 from resnet50.errors import UserError
 
 PROJECT = Path(resnet50.__file__).parent.parent
@@ -24,10 +23,7 @@ class ProgramError(UserError):
 
 def write_config(path: Path, changes: dict[str, dict]) -> None:
     """Writes config.txt as shipped to a path, with changes to some sections' keys."""
-    document = tomlkit.parse((PROJECT / "config.txt").read_text(encoding="utf-8"))
-    for section, values in changes.items():
-        document[section].update(values)
-    path.write_text(tomlkit.dumps(document), encoding="utf-8")
+    write_changed(PROJECT / "config.txt", path, changes)
 
 
 class ProgramProcess:

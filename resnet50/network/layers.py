@@ -50,13 +50,15 @@ class Convolution(tf.Module):
         stride: int,
         *,
         rng: np.random.Generator,
+        is_trained: bool = True,
         pads_in_op: bool = False,
         name: str,
     ):
         """Draws the kernel as in He et al. 2015 (arXiv 1502.01852), eq. 14 (fan-out).
 
         It is normal with standard deviation sqrt(2 / (kernel_size^2 out_channels));
-        kernel_size must be odd. With pads_in_op, TensorFlow's op pads the input at
+        kernel_size must be odd. is_trained says whether training changes it. With
+        pads_in_op, TensorFlow's op pads the input at
         stride 2: on a GPU without XLA this saves the memory of the padded copies.
         """
         super().__init__(name=name)
@@ -66,7 +68,9 @@ class Convolution(tf.Module):
         shape = (kernel_size, kernel_size, in_channels, out_channels)
         stddev = (2 / (kernel_size**2 * out_channels)) ** 0.5
         with self.name_scope:
-            self.kernel = tf.Variable(_draw_normal(rng, shape, stddev), name="kernel")
+            self.kernel = tf.Variable(
+                _draw_normal(rng, shape, stddev), trainable=is_trained, name="kernel"
+            )
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         """Maps float32, float16 or bfloat16 [N, H, W, in_channels] to the same type.

@@ -12,8 +12,8 @@ For images of 224 x 224 pixels and 1000 classes:
     total           16                                      25,557,032
 
 The stem is a 7 x 7 convolution and a 3 x 3 max pooling, both with stride 2. A stage's
-stride is that of its first block. The parameters are those that are trained; there are
-also 53,120 moving means and variances.
+stride is that of its first block. The parameters are those that a training of the
+whole network changes; there are also 53,120 moving means and variances.
 
 In a block of stride 2, the variant "v1" (the paper's) has the stride in the first 1 x 1
 convolution, which leaves three quarters of the pixels unread; "v1.5" (torchvision's and
@@ -67,6 +67,13 @@ SYNCHRONIZED = {
     "batch_norm": SynchronizedBatchNormalization,
     "batch_renorm": SynchronizedBatchRenormalization,
 }
+# The first part that is trained, for each value of [model] trainable: 0 is the stem, 1
+# to 4 are the stages. The parts before it are frozen.
+FIRST_TRAINED = {
+    "all": 0,
+    **{f"stage{number}": number for number in range(1, len(STAGES) + 1)},
+    "classifier": len(STAGES) + 1,
+}
 PRECISIONS = ("float32", "float16", "bfloat16")
 
 # Separates the random stream of the weights from those of the epoch order and of the
@@ -76,6 +83,10 @@ WEIGHT_INITIALIZATION = 3
 
 class ResNet50(tf.Module):
     """Maps images to logits.
+
+    Frozen parts, those before the first that ``trainable`` of [model] names, are as at
+    inference also in training. Their variables are not trainable, so a gradient tape
+    records nothing of them.
 
     Attributes:
         stages: For each stage, the list of its Bottlenecks.
@@ -123,17 +134,23 @@ class ResNet50(tf.Module):
             Convolution, rng=rng, pads_in_op=pads_in_op
         )
         last_gamma = 0.0 if settings.zero_init_last_gamma else 1.0
+        first_trained = FIRST_TRAINED[settings.trainable]
 
         self.stem_convolution = create_convolution(
-            3, STEM_CHANNELS, 7, 2, name="stem_convolution"
+            3,
+            STEM_CHANNELS,
+            7,
+            2,
+            is_trained=not first_trained,
+            name="stem_convolution",
         )
         self.stem_normalization = create_normalization(
-            STEM_CHANNELS, name="stem_normalization"
+            STEM_CHANNELS, is_trained=not first_trained, name="stem_normalization"
         )
         self.stages = []
         channels = STEM_CHANNELS
         for stage_number, stage in enumerate(stages, start=1):
-            blocks = []
+            blocks, is_trained = [], stage_number >= first_trained
             for block_number in range(1, stage.num_blocks + 1):
                 stride = stage.stride if block_number == 1 else 1
                 blocks.append(
@@ -141,8 +158,8 @@ class ResNet50(tf.Module):
                         channels,
                         stage.channels,
                         (stride, 1) if settings.variant == "v1" else (1, stride),
-                        create_convolution,
-                        create_normalization,
+                        functools.partial(create_convolution, is_trained=is_trained),
+                        functools.partial(create_normalization, is_trained=is_trained),
                         last_gamma,
                         name=f"stage{stage_number}_block{block_number}",
                     )
@@ -182,14 +199,37 @@ class ResNet50(tf.Module):
 
     @property
     def kernels(self) -> tuple[tf.Variable, ...]:
-        """The kernels of all convolutions and of the classifier."""
+        """The kernels of the convolutions and of the classifier that are trained."""
         return tuple(
             module.kernel
             for module in self.submodules
-            if isinstance(module, Convolution | Dense)
+            if isinstance(module, Convolution | Dense) and module.kernel.trainable
         )
 
     @property
+    def moving_statistics(self) -> tuple[tf.Variable, ...]:
+        """The moving means and variances that training changes."""
+        return tuple(
+            statistic
+            for module in self._normalizations
+            if module.is_trained
+            for statistic in (module.moving_mean, module.moving_variance)
+        )
+
+    @property
+    def _normalizations(self) -> list[BatchNormalization]:
+        return [m for m in self.submodules if isinstance(m, BatchNormalization)]
+
+    @property
     def num_parameters(self) -> int:
-        """The number of trained values."""
+        """The number of weights, trained or frozen."""
+        num_values = sum(v.shape.num_elements() for v in self.variables)
+        return num_values - sum(
+            2 * module.moving_mean.shape.num_elements()
+            for module in self._normalizations
+        )
+
+    @property
+    def num_trained(self) -> int:
+        """The number of weights that are trained."""
         return sum(v.shape.num_elements() for v in self.trainable_variables)

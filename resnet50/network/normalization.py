@@ -21,8 +21,8 @@ class BatchNormalization(tf.Module):
 
         moving = moving_average_decay * moving + (1 - moving_average_decay) * batch
 
-    where the batch's variance is the unbiased one, as in torchvision. At inference, x
-    is normalized with the moving statistics.
+    where the batch's variance is the unbiased one, as in torchvision. At inference, and
+    in a frozen layer, x is normalized with the moving statistics.
 
     Attributes:
         gamma: float32 [C], scale after the normalization.
@@ -38,20 +38,27 @@ class BatchNormalization(tf.Module):
         epsilon: float,
         moving_average_decay: float,
         initial_gamma: float = 1.0,
+        is_trained: bool = True,
         name: str,
     ):
         """Creates the variables.
 
         epsilon is added to the variance before its square root. moving_average_decay,
-        0..1 (exclusive), is 1 minus PyTorch's "momentum".
+        0..1 (exclusive), is 1 minus PyTorch's "momentum". If is_trained is false, the
+        layer is frozen: training changes neither its weights nor its statistics.
         """
         super().__init__(name=name)
         assert 0 < moving_average_decay < 1, moving_average_decay
         self.epsilon = epsilon
         self.moving_average_decay = moving_average_decay
+        self.is_trained = is_trained
         with self.name_scope:
-            self.gamma = tf.Variable(tf.fill([channels], initial_gamma), name="gamma")
-            self.beta = tf.Variable(tf.zeros([channels]), name="beta")
+            self.gamma = tf.Variable(
+                tf.fill([channels], initial_gamma), trainable=is_trained, name="gamma"
+            )
+            self.beta = tf.Variable(
+                tf.zeros([channels]), trainable=is_trained, name="beta"
+            )
             self.moving_mean = tf.Variable(
                 tf.zeros([channels]), trainable=False, name="moving_mean"
             )
@@ -67,7 +74,7 @@ class BatchNormalization(tf.Module):
         x is float32, float16 or bfloat16; so is the result. Only batch renormalization
         in training uses the limits.
         """
-        if is_training:
+        if is_training and self.is_trained:
             return self._normalize_in_training(x, limits)
         return self._fused(x, is_training=False).y
 

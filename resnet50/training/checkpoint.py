@@ -175,8 +175,12 @@ def read_description(path: Path) -> dict:
     return description
 
 
-def load(training: Training, checkpoint: folders.Checkpoint, description: dict) -> None:
+def load(training: Training, checkpoint: folders.Checkpoint, description: dict) -> bool:
     """Restores a training from a checkpoint, whose description must agree.
+
+    Returns:
+        Whether the optimizer's variables were restored; otherwise they are as they
+        were.
 
     Raises:
         CheckpointError: It is missing, damaged, or belongs to another training.
@@ -193,9 +197,12 @@ def load(training: Training, checkpoint: folders.Checkpoint, description: dict) 
         )
     if has_same_variables(theirs, description):
         _read_variables(path, tf.train.Checkpoint(training=training), is_whole=True)
-    else:
-        # Between epochs no gradients are pending, and a new loss scale may start.
-        _read_variables(path, tf.train.Checkpoint(training=training.transferable))
+        return True
+    # Between epochs no gradients are pending, and a new loss scale may start.
+    has_same = has_same_variables(theirs, description, of_optimizer=True)
+    parts = training.transferable(has_same_optimizer=has_same)
+    _read_variables(path, tf.train.Checkpoint(training=parts))
+    return has_same
 
 
 def _read_variables(

@@ -47,6 +47,7 @@ def describe(config: Config, dataset: Dataset) -> dict:
         "xla": config.train.xla,
         "accumulate_batches": config.train.accumulate_batches,
         "optimizer": config.train.optimizer,
+        "trainable": config.model.trainable,
     }
 
 
@@ -77,6 +78,7 @@ class Rule(NamedTuple):
     is_optional: bool = False  # the oldest checkpoints lack the key
     absent: Any = None  # what it was where a checkpoint lacks it
     changes_variables: bool = False  # another value needs other variables
+    changes_optimizer: bool = False  # some of them are the optimizer's
 
 
 RULES = {
@@ -93,6 +95,12 @@ RULES = {
     "xla": Rule(require=None),
     "accumulate_batches": Rule(only_inside_epochs=True, changes_variables=True),
     "optimizer": Rule(absent="sgd"),
+    "trainable": Rule(
+        only_inside_epochs=True,
+        absent="all",
+        changes_variables=True,
+        changes_optimizer=True,
+    ),
 }
 
 
@@ -128,10 +136,13 @@ def require_agreement(
             rule.require(path, key, theirs.get(key, rule.absent), value)
 
 
-def has_same_variables(theirs: dict, ours: dict) -> bool:
-    """Whether two trainings that agree between epochs have the same variables."""
+def has_same_variables(theirs: dict, ours: dict, *, of_optimizer: bool = False) -> bool:
+    """Whether two trainings that agree between epochs have the same variables.
+
+    With of_optimizer: whether their optimizers have the same ones.
+    """
     return all(
-        theirs.get(key) == ours.get(key)
+        theirs.get(key, rule.absent) == ours.get(key, rule.absent)
         for key, rule in RULES.items()
-        if rule.changes_variables
+        if (rule.changes_optimizer if of_optimizer else rule.changes_variables)
     )

@@ -135,7 +135,7 @@ def restore(
     candidates = _candidates(run_folder, epoch_start)
     for found in candidates:
         try:
-            checkpoint.load(training, found, description)
+            is_optimizer_loaded = checkpoint.load(training, found, description)
             break
         except checkpoint.DamagedCheckpointError as error:
             if found == candidates[-1]:
@@ -145,5 +145,10 @@ def restore(
         folders.set_aside(run_folder, Position(0, 0), notify)
         return Position(0, 0)
     notify(f"{found.path}: resumed; next is {found.position}")
+    if not is_optimizer_loaded:
+        notify(
+            f"{found.path}: was trained with another [model] trainable; the optimizer "
+            "starts anew"
+        )
     folders.set_aside(run_folder, found.position, notify)
     return found.position

@@ -148,7 +148,13 @@ class Session:
         if not devices.has_gpu:
             return contextlib.nullcontext()
         train, crop_size = self.config.train, self.config.augmentation.crop_size
-        need = memory.MemoryNeed(train, crop_size, training.model.num_parameters)
+        need = memory.MemoryNeed(
+            train,
+            crop_size,
+            training.model.num_parameters,
+            num_trained=training.model.num_trained,
+            trainable=self.config.model.trainable,
+        )
         batch_size = train.batch_size // devices.count
         if free_bytes is not None:
             self.observer.notify(need.line(batch_size, free_bytes))
@@ -185,10 +191,12 @@ class Session:
             devices,
             class_weights=weights,
         )
-        group = train.accumulate_batches
+        group, model = train.accumulate_batches, training.model
+        trained = f", {model.num_trained:,} of them trained"
         notify(
-            f"ResNet-50 {config.model.variant}, {training.model.num_parameters:,} "
-            f"parameters, {self.dataset.num_classes:,} classes, "
+            f"ResNet-50 {config.model.variant}, {model.num_parameters:,} parameters"
+            + (trained if config.model.trainable != "all" else "")
+            + f", {self.dataset.num_classes:,} classes, "
             f"{self.run.batches_per_epoch:,} batches of {train.batch_size} an epoch"
             + (f", {group} to an update" if group > 1 else "")
             + f", in {train.precision}"

@@ -33,16 +33,19 @@ _CALLS = {"StatefulPartitionedCall", "PartitionedCall"}
 
 
 def create_gpu_training(
-    normalization="batch_norm", stages=STAGES, **settings
+    normalization="batch_norm", stages=STAGES, trainable="all", **settings
 ) -> Training:
     """Creates the Training of a ResNet-50 for 1000 classes, as for a GPU.
 
     Args:
         normalization: The key of [model].
         stages: Fewer have the same kinds of ops.
+        trainable: The key of [model].
         settings: Keys of [train] that differ from config.txt as shipped.
     """
-    model = dataclasses.replace(SETTINGS.model, normalization=normalization)
+    model = dataclasses.replace(
+        SETTINGS.model, normalization=normalization, trainable=trainable
+    )
     train = dataclasses.replace(SETTINGS.train, **settings)
     return create_training(1000, model, train, STATISTICS, OneDevice(True), stages)
 

@@ -566,6 +566,7 @@ def test_every_key_of_a_description_has_a_rule():
     assert {key for key, rule in RULES.items() if rule.changes_variables} == {
         "precision",
         "accumulate_batches",
+        "trainable",
     }
 
 
@@ -574,7 +575,7 @@ def test_every_key_of_a_description_has_a_rule():
 def test_a_rule_says_when_a_key_must_agree(key, is_inside_epoch):
     is_free = key in ("class_words", "tf32", "xla") or (
         not is_inside_epoch
-        and key in ("batches_per_epoch", "precision", "accumulate_batches")
+        and key in ("batches_per_epoch", "precision", "accumulate_batches", "trainable")
     )
     theirs, ours = {key: ["a"]}, {key: ["b"]}
 

@@ -27,6 +27,10 @@ class TinyNetwork(tf.Module):
     def kernels(self):
         return (self.kernel,)
 
+    @property
+    def moving_statistics(self):
+        return (self.moving_mean,)
+
     def __call__(self, images, is_training, limits=None):
         colours = tf.reduce_mean(tf.cast(images, tf.float32), [1, 2])
         if is_training:
@@ -69,6 +73,7 @@ def create_shallow_training(
     normalization="batch_norm",
     replicas=ONE_DEVICE,
     is_synchronized=False,
+    trainable="all",
     class_weights=None,
     **settings,
 ) -> Training:
@@ -80,6 +85,7 @@ def create_shallow_training(
         normalization: The key of [model].
         replicas: See Training.
         is_synchronized: synchronized_batch_norm of [model].
+        trainable: The key of [model].
         class_weights: See Training.
         settings: Keys of [train] that differ from config.txt as shipped.
     """
@@ -88,6 +94,7 @@ def create_shallow_training(
         SETTINGS.model,
         normalization=normalization,
         synchronized_batch_norm=is_synchronized,
+        trainable=trainable,
     )
     train = dataclasses.replace(SETTINGS.train, **settings)
     return create_training(

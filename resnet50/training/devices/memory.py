@@ -16,6 +16,16 @@ from resnet50.handoff.placer import MAX_PLACED
 # mainly activations that are kept for the gradients. From the step's graph, with which
 # tests/training/devices/test_memory.py compares them.
 _BYTES_PER_PIXEL = {"float32": 1770, "float16": 925, "bfloat16": 925}
+# The share of them for each value of [model] trainable: activations of frozen parts are
+# not kept.
+_SHARES = {
+    "all": 1.0,
+    "stage1": 0.89,
+    "stage2": 0.57,
+    "stage3": 0.3,
+    "stage4": 0.11,
+    "classifier": 0.11,
+}
 # With XLA the graph has copies with padding.
 _XLA_FACTOR = 1.11
 _FLOAT_BYTES = 4
@@ -33,23 +43,39 @@ class GpuMemoryError(UserError):
 class MemoryNeed:
     """What a training with some settings needs on each GPU."""
 
-    def __init__(self, train: TrainConfig, crop_size: int, num_parameters: int):
-        """Takes [train] after ``choices.choose``."""
+    def __init__(
+        self,
+        train: TrainConfig,
+        crop_size: int,
+        num_parameters: int,
+        *,
+        num_trained: int | None = None,
+        trainable: str = "all",
+    ):
+        """Takes [train] after ``choices.choose``, and what is trained; None for all."""
         self._train = train
         self._pixels = crop_size**2
+        self._kept_share = _SHARES[trainable]
+        if num_trained is None:
+            num_trained = num_parameters
+        self._trained_bytes = _FLOAT_BYTES * num_trained
         # The weights and the velocity, and what some settings add.
-        copies = 2 + (train.accumulate_batches > 1) + (train.weight_average_decay > 0)
-        copies += train.optimizer == "lamb"  # Two moments instead of the velocity.
-        self._weights_bytes = _FLOAT_BYTES * num_parameters
-        self._variables_bytes = copies * self._weights_bytes
+        copies = 1 + (train.weight_average_decay > 0)
+        copies_of_trained = 1 + (train.accumulate_batches > 1)
+        # LAMB has two moments instead of the velocity.
+        copies_of_trained += train.optimizer == "lamb"
+        self._variables_bytes = (
+            copies * _FLOAT_BYTES * num_parameters
+            + copies_of_trained * self._trained_bytes
+        )
 
     def step_bytes(self, batch_size: int) -> float:
         """The live tensors of a step with so many images on the GPU."""
-        per_pixel = _BYTES_PER_PIXEL[self._train.precision]
+        per_pixel = self._kept_share * _BYTES_PER_PIXEL[self._train.precision]
         if self._train.xla:
             per_pixel *= _XLA_FACTOR
         # At the end, the gradients are there three times, as tensors and as vectors.
-        return max(per_pixel * self._pixels * batch_size, 3 * self._weights_bytes)
+        return max(per_pixel * self._pixels * batch_size, 3 * self._trained_bytes)
 
     def estimate_bytes(self, batch_size: int) -> float:
         """All memory that a training needs with so many images on the GPU."""

@@ -40,8 +40,12 @@ class Lamb(tf.Module):
         variables: Sequence[tf.Variable],
         decayed: Sequence[tf.Variable],
         weight_decay: float,
+        rate_factors: Sequence[float] | None = None,
     ):
-        """Creates the moments of the variables to train; decayed are some of these."""
+        """Creates the moments of the variables to train; decayed are some of these.
+
+        rate_factors is as for SGDMomentum.
+        """
         super().__init__(name="lamb")
         zeros = tf.zeros_like(join(variables))
         with self.name_scope:
@@ -54,6 +58,7 @@ class Lamb(tf.Module):
             )
         # Behind a function, as in optimizer.SGDMomentum.
         self._get_variables = lambda: variables
+        self._rate_factors = rate_factors or [1.0] * len(variables)
         self._decayed = {v.ref() for v in decayed} if weight_decay else set()
         self._weight_decay = weight_decay
 
@@ -80,13 +85,16 @@ class Lamb(tf.Module):
             num_updates = tf.where(is_finite, num_updates, self.num_updates)
         update = mean / rest[0] / (tf.sqrt(square / rest[1]) + EPSILON)
         parts = split_like(update, variables)
-        for variable, part in zip(variables, parts, strict=True):
+        for variable, part, factor in zip(
+            variables, parts, self._rate_factors, strict=True
+        ):
             if variable.ref() in self._decayed:
                 part += self._weight_decay * variable
                 norm = tf.norm(variable)
                 ratio = tf.math.divide_no_nan(norm, tf.norm(part))
                 part *= tf.where(ratio > 0, ratio, 1.0)
-            variable.assign_sub(learning_rate * part)
+            rate = learning_rate if factor == 1 else factor * learning_rate
+            variable.assign_sub(rate * part)
         self.mean.assign(mean)
         self.square.assign(square)
         self.num_updates.assign(num_updates)

@@ -31,10 +31,12 @@ class SGDMomentum(tf.Module):
         variables: Sequence[tf.Variable],
         momentum: float,
         use_nesterov: bool = False,
+        rate_factors: Sequence[float] | None = None,
     ):
         """Creates the velocities of the variables to train.
 
-        The variables are not part of this module's checkpoint.
+        The variables are not part of this module's checkpoint. rate_factors has a
+        factor of the learning rate for each variable; None for 1.
         """
         super().__init__(name="sgd_momentum")
         assert 0 <= momentum < 1, momentum
@@ -48,6 +50,7 @@ class SGDMomentum(tf.Module):
         # Behind a function, because a checkpoint calls a variable by its shortest path:
         # the model's weights would be named optimizer/variables/0, 1, 2 and so on.
         self._get_variables = lambda: variables
+        self._rate_factors = rate_factors or [1.0] * len(variables)
 
     def apply_gradients(
         self,
@@ -70,13 +73,21 @@ class SGDMomentum(tf.Module):
             # tf.cond the host would have to wait for the GPU in every step.
             learning_rate = tf.where(is_finite, learning_rate, 0.0)
             momentum = tf.where(is_finite, momentum, 1.0)
-        updates = zip(self._get_variables(), self.velocities, gradients, strict=True)
-        for variable, velocity, gradient in updates:
+        # With one tensor for each factor.
+        rates = {
+            factor: learning_rate if factor == 1 else factor * learning_rate
+            for factor in self._rate_factors
+        }
+        updates = zip(
+            *(self._get_variables(), self.velocities, gradients, self._rate_factors),
+            strict=True,
+        )
+        for variable, velocity, gradient, factor in updates:
             # One fused op for both lines of the formula in the class's docstring.
             tf.raw_ops.ResourceApplyMomentum(
                 var=variable.handle,
                 accum=velocity.handle,
-                lr=learning_rate,
+                lr=rates[factor],
                 grad=gradient,
                 momentum=momentum,
                 use_nesterov=self._use_nesterov,
@@ -87,8 +98,9 @@ def create_optimizer(
     variables: Sequence[tf.Variable],
     decayed: Sequence[tf.Variable],
     train: TrainConfig,
+    rate_factors: Sequence[float] | None = None,
 ) -> SGDMomentum | Lamb:
     """Creates the optimizer of [train] in config.txt; decayed is for weight_decay."""
     if train.optimizer == "lamb":
-        return Lamb(variables, decayed, train.weight_decay)
-    return SGDMomentum(variables, train.momentum, train.nesterov)
+        return Lamb(variables, decayed, train.weight_decay, rate_factors)
+    return SGDMomentum(variables, train.momentum, train.nesterov, rate_factors)

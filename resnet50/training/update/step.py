@@ -68,7 +68,8 @@ class Training(tf.Module):
         self.loss_scale = self.accumulation = self.average = None
         with replicas.scope():
             decayed = self._regularized_variables()
-            self.optimizer = create_optimizer(variables, decayed, train)
+            factors = self._rate_factors()
+            self.optimizer = create_optimizer(variables, decayed, train, factors)
             self.totals = Totals()
             if train.precision == "float16":
                 self.loss_scale = LossScale()
@@ -81,13 +82,25 @@ class Training(tf.Module):
         self._compiled_step = replicas.compile(self._step, train.xla)
         self._compiled_accumulate = replicas.compile(self._accumulate, train.xla)
 
-    @property
-    def transferable(self) -> tf.train.Checkpoint:
-        """What a training with another precision or group size can continue with.
+    def _rate_factors(self) -> list[float] | None:
+        """For each trained variable, the factor of its learning rate; None for 1."""
+        factor = self._train.backbone_rate_factor
+        if factor == 1:
+            return None
+        head = {v.ref() for v in self.model.classifier.variables}
+        return [
+            1.0 if v.ref() in head else factor for v in self.model.trainable_variables
+        ]
 
-        Only between two epochs, when the totals are zeros.
+    def transferable(self, *, has_same_optimizer: bool) -> tf.train.Checkpoint:
+        """What a training with other variables can continue with.
+
+        Only between two epochs, when the totals are zeros. Without the same optimizer,
+        because other parts are trained, the new optimizer starts with its own state.
         """
-        parts = {"model": self.model, "optimizer": self.optimizer}
+        parts = {"model": self.model}
+        if has_same_optimizer:
+            parts["optimizer"] = self.optimizer
         if self.average is not None:
             parts["average"] = self.average
         return tf.train.Checkpoint(**parts)
@@ -162,8 +175,9 @@ class Training(tf.Module):
             The loss to report; the gradients, in float16 zeros if they are not finite;
             and, in float16, whether they are, a bool scalar, otherwise None.
         """
-        moving = [v for v in self.model.variables if not v.trainable]
-        before = join(moving) if self.loss_scale is not None else None
+        moving = self.model.moving_statistics
+        is_undone = self.loss_scale is not None and moving
+        before = join(moving) if is_undone else None
         images, own_share = self._prepare(images, shifts, numbers)
         with tf.GradientTape() as tape:
             forward = self._forward(images, labels, own_share, numbers)
@@ -174,9 +188,10 @@ class Training(tf.Module):
         is_finite, l2_penalty = None, self._train.l2_penalty
         if self.loss_scale is not None:
             gradients, is_finite = self.loss_scale.unscale(gradients)
-            values = tf.where(is_finite, join(moving), before)
-            for variable, value in zip(moving, split_like(values, moving)):
-                variable.assign(value)
+            if is_undone:
+                values = tf.where(is_finite, join(moving), before)
+                for variable, value in zip(moving, split_like(values, moving)):
+                    variable.assign(value)
             l2_penalty = tf.where(is_finite, l2_penalty, 0.0)
         # After the backward pass, or the joined weights would be in memory during it.
         with tf.control_dependencies(gradients):

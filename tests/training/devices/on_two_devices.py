@@ -193,6 +193,25 @@ def test_two_replicas_resume_bitwise(tmp_path):
     assert_equal(values(first), values(second))
 
 
+def test_frozen_parts_stay_on_both_replicas():
+    """And the trained parts are those of one device, to rounding."""
+    settings = {"trainable": "stage2", "backbone_rate_factor": 0.5}
+    one, two = (
+        create_shallow_training("batch_norm", replicas, True, **settings)
+        for replicas in (ONE_DEVICE, TWO)
+    )
+    before = values(two.model)
+    expected = train(one, range(2))
+    assert train(two, range(2)) == pytest.approx(expected, rel=1e-4)
+    assert_copies_are_equal(two)
+    changed = {
+        name.partition("_")[0].partition("/")[0]
+        for (name, old), (_, new) in zip(before, values(two.model), strict=True)
+        if old.tobytes() != new.tobytes()
+    }
+    assert changed == {"stage2", "classifier"}
+
+
 def test_uint8_images_are_divided_with_their_shifts():
     one, two = (
         create_shallow_training(replicas=replicas, is_synchronized=True)

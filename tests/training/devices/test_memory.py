@@ -40,6 +40,27 @@ def test_the_estimate_is_the_graph_s(keys):
         assert estimate >= graph or graph < 0.6e9, (batch_size, crop_size)
 
 
+@pytest.mark.parametrize(
+    ("trainable", "precision"),
+    [
+        ("stage1", "float32"),
+        ("stage2", "bfloat16"),
+        ("stage3", "float32"),
+        ("stage4", "bfloat16"),
+        ("classifier", "float32"),
+    ],
+)
+def test_the_estimate_of_a_frozen_network_is_the_graph_s(trainable, precision):
+    training = create_gpu_training(trainable=trainable, precision=precision)
+    frozen = {"trainable": trainable, "num_trained": training.model.num_trained}
+    train = dataclasses.replace(SETTINGS.train, precision=precision)
+    estimates = MemoryNeed(train, 224, NUM_PARAMETERS, **frozen)
+    graph = peak_bytes(trace(training, 64))
+    assert graph <= estimates.step_bytes(64) < 1.15 * graph
+    if trainable == "classifier":
+        assert estimates.estimate_bytes(64) < 0.3 * need().estimate_bytes(64)
+
+
 def test_batches_of_64_fit_into_8_gigabytes_in_float32():
     assert 6.5e9 < need().estimate_bytes(64) < 7.5e9
     assert 64 <= need().largest_batch(7.7e9) < 80

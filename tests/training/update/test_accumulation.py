@@ -38,7 +38,7 @@ def freeze_statistics(training):
     model = training.model
 
     class Frozen(tf.Module):
-        kernels = model.kernels
+        kernels, moving_statistics = model.kernels, ()
 
         def __call__(self, images, is_training, limits):
             return model(images, is_training=False)
