@@ -32,6 +32,7 @@ from resnet50.dataset.listing import (
     open_validation_set,
 )
 from resnet50.dataset.split import choose_validation, require_divisible, write_list
+from resnet50.errors import printable_line
 from resnet50.preprocessing.channel_stats import statistics_of, sum_dataset
 from resnet50.preprocessing.process_pool import worker_pool
 from resnet50.terminal import progress_bar, say
@@ -115,10 +116,12 @@ def median_shorter_side(dataset: Dataset) -> int:
 
 def _images_of(folder: Path, files: _Files, args) -> tuple[dict, int]:
     """Divides the images if necessary; returns [dataset]'s keys and how many train."""
+    path = folder.resolve()
+    if os.fsencode(path) != str(path).encode("utf-8", "replace"):
+        raise DatasetError(printable_line(f"{folder}: is not UTF-8 (rename it)"))
     dataset = open_dataset(folder, None, notify=say)
     say(dataset.summary)
     root = files.config.parent.resolve()
-    path = folder.resolve()
     images = str(path.relative_to(root) if path.is_relative_to(root) else path)
     keys = {"training_images": images, "validation_images": images}
     if dataset.folder != folder:  # It contains both parts.

@@ -1,5 +1,6 @@
 """Proves that a folder of images becomes a configuration that trains."""
 
+import os
 import shutil
 
 import pytest
@@ -119,6 +120,12 @@ def test_nothing_is_overwritten_and_a_failure_leaves_nothing(run, tmp_path):
         path.write_bytes(b"no image")
     assert "none of 4 images can be read" in run("photos", "--output=a.txt", status=1)
     assert not list(tmp_path.glob("a*.txt"))
+
+
+def test_a_folder_that_toml_cannot_name_is_refused(run, tmp_path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    make_photos(folder, 2, 3)
+    assert "is not UTF-8 (rename it)" in run(folder, status=1).splitlines()[-1]
 
 
 @pytest.mark.parametrize(
