@@ -42,7 +42,10 @@ _RAM_DISK = Path("/dev/shm")
 _MAX_MEASURED = 100  # images whose sizes are looked at
 
 # Values of a recipe that the images and the machine decide instead.
-_NOT_FROM_RECIPES = {"batch_size", "buffer_size", "crop_size", "shorter_side"}
+_NOT_FROM_RECIPES = {
+    *("training_images", "training_list", "validation_images", "validation_list"),
+    *("crop_size", "shorter_side", "batch_size", "buffer_folder", "buffer_size"),
+}
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -66,7 +69,9 @@ def parse_arguments() -> argparse.Namespace:
         parser.error(f"--validation_share = {share} (must be above 0, below 1)")
     if args.seed < 0:
         parser.error(f"--seed = {args.seed} (must be at least 0)")
-    args.config = args.output  # for the commands that are printed
+    if not Path(args.output).name:
+        parser.error(f"--output = {args.output!r} (must be the path of a new file)")
+    args.config = str(Path(args.output))  # for the commands that are printed
     return args
 
 
@@ -167,9 +172,12 @@ def _circumstances(dataset: Dataset, num_images: int, output: Path) -> Circumsta
 
 
 def _with_recipe(changes: Changes, recipe: Path) -> Changes:
-    """Keeps a recipe's values; its learning rate is scaled to the batch size."""
+    """Keeps a recipe's values.
+
+    Its learning rate is scaled to the batch size, its scheduled sizes to the crop size.
+    """
     whole = read_config(recipe)  # Checks it.
-    own = tomli.loads(recipe.read_text(encoding="utf-8"))
+    own = tomli.loads(recipe.read_text(encoding="utf-8-sig"))
     own.pop("base", None)
     merged = {name: dict(values) for name, values in changes.items()}
     for name, values in own.items():
@@ -178,6 +186,10 @@ def _with_recipe(changes: Changes, recipe: Path) -> Changes:
     train = merged["train"]
     scale = train["batch_size"] / whole.train.batch_size
     train["learning_rate"] = round(whole.train.learning_rate * scale, 6)
+    steps, crop_size = merged["augmentation"], whole.augmentation.crop_size
+    for step in steps.get("crop_size_schedule", []):
+        size = step[1] * steps["crop_size"] / crop_size
+        step[1] = max(32, round(size / 32) * 32)
     say(
         f"{recipe}: its values are kept; learning_rate = {train['learning_rate']} for "
         f"batches of {train['batch_size']}, epochs = {whole.train.epochs}"

@@ -36,11 +36,15 @@ from resnet50.reports.classes.predictions import (
 )
 from resnet50.reports.curves import RunError, RunRecord, distinguish, read_run
 from resnet50.reports.previews import first_batch_sheet
+from resnet50.reports.starts import STARTS_FILE
 from resnet50.reports.tables import EVALUATION_FILE, METRICS_FILE
 from resnet50.terminal import say
 
 # Seconds between two polls of the tables with --follow.
 _POLL_SECONDS = 5.0
+
+# A folder with one of them is a run.
+_RUN_FILES = (METRICS_FILE, STARTS_FILE, PREDICTIONS_FILE)
 
 
 class PlotError(UserError):
@@ -54,7 +58,7 @@ def find_run(word: str, args: argparse.Namespace) -> Path:
         RunError: There is no such run.
         ConfigError: It is not a folder, and config.txt cannot be read.
     """
-    if any((Path(word) / file).exists() for file in (METRICS_FILE, PREDICTIONS_FILE)):
+    if any((Path(word) / file).exists() for file in _RUN_FILES):
         return Path(word)
     saved_models = command_line.load_config(args).train.saved_models_folder
     folder = saved_models / word

@@ -12,11 +12,20 @@ import subprocess
 from pathlib import Path
 
 from resnet50.atomic_io import atomic_file
+from resnet50.errors import UserError
+from resnet50.input_file import read_regular
 
 STARTS_FILE = "starts.jsonl"
 
+# That of 16,000 starts. Whatever has more was not written by train.py.
+_MAX_BYTES = 2**26
+
 # For git on a slow network disk; the training does not wait longer.
 _GIT_SECONDS = 10.0
+
+
+class StartsError(UserError):
+    """starts.jsonl cannot be read."""
 
 
 def find_commit(project: Path) -> str | None:
@@ -54,12 +63,26 @@ def find_commit(project: Path) -> str | None:
     return f"{commit}, modified" if is_modified else commit
 
 
-def record_start(path: Path, record: dict) -> None:
-    """Adds a start, with the time, to starts.jsonl; keeps all earlier lines."""
+def _read(path: Path) -> bytes:
+    """The whole file; nothing without one."""
     try:
-        lines = path.read_bytes()
+        return read_regular(path, _MAX_BYTES)
     except FileNotFoundError:
-        lines = b""
+        return b""
+    except OSError as error:
+        raise StartsError(
+            f"{path}: cannot be read: {error.strerror} (move it away)"
+        ) from None
+
+
+def record_start(path: Path, record: dict) -> None:
+    """Adds a start, with the time, to starts.jsonl; keeps all earlier lines.
+
+    Raises:
+        StartsError: The file cannot be read.
+        OSError: It cannot be written.
+    """
+    lines = _read(path)
     if lines and not lines.endswith(b"\n"):  # A damaged line ends here.
         lines += b"\n"
     now = datetime.datetime.now(datetime.timezone.utc)
@@ -84,13 +107,12 @@ def read_starts(path: Path) -> list[dict]:
 
     A later start from the same or an earlier position replaces a start. Lines that are
     damaged are left out; without a file there are none.
+
+    Raises:
+        StartsError: The file cannot be read.
     """
-    try:
-        lines = path.read_bytes().splitlines()
-    except FileNotFoundError:
-        return []
     starts: list[dict] = []
-    for record in filter(None, map(_parse, lines)):
+    for record in filter(None, map(_parse, _read(path).splitlines())):
         position = record["epoch"], record["batch"]
         while starts and (starts[-1]["epoch"], starts[-1]["batch"]) >= position:
             starts.pop()

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from resnet50.handoff.locks import Role
 from resnet50.handoff.progress import Position, write_progress
-from resnet50.reports.starts import STARTS_FILE, record_start
+from resnet50.reports.starts import STARTS_FILE, StartsError, record_start
 from resnet50.reports.tables import (
     EVALUATION_FILE,
     METRICS_FILE,
@@ -84,7 +84,7 @@ class RunFiles:
         """Suppresses and reports the block's errors; ``what`` names what it does."""
         try:
             yield
-        except (OSError, checkpoint.SaveError, TableError) as error:
+        except (OSError, checkpoint.SaveError, TableError, StartsError) as error:
             if what not in self._failing:
                 self._failing.add(what)
                 self._notify(f"{what} failed, trying again later: {error}")

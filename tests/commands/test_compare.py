@@ -34,6 +34,18 @@ def test_runs_are_compared_by_name_or_folder(tmp_path, run_compare, capsys):
     )
 
 
+def test_a_folder_that_has_only_started_is_a_run(
+    tmp_path, run_compare, capsys, monkeypatch
+):
+    for name in "ab":
+        folder = tmp_path / "elsewhere" / name
+        folder.mkdir(parents=True)
+        record_start(folder / STARTS_FILE, start(0))
+    monkeypatch.chdir(tmp_path)
+    run_compare("elsewhere/a", "elsewhere/b")
+    assert "no setting, version or commit differs" in capsys.readouterr().out
+
+
 def test_one_run_is_too_few(tmp_path, run_compare, capsys):
     make_run(tmp_path / "saved_models" / "run", 2)
     with pytest.raises(SystemExit):

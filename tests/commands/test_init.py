@@ -108,6 +108,27 @@ def test_a_recipe_keeps_its_values_and_its_learning_rate_is_scaled(run, tmp_path
     assert "0.1 / 256" not in output
 
 
+@pytest.mark.parametrize("name", ["torchvision-v2", "timm-a3", "ffcv-88"])
+def test_the_scheduled_sizes_of_a_recipe_are_scaled(run, tmp_path, name):
+    make_photos(tmp_path / "photos", 2, 20)
+    run("photos", "--output=a.txt", f"--recipe={PROJECT / 'recipes' / name}.txt")
+    sizes = dict(read_config(tmp_path / "a.txt").augmentation.crop_size_schedule)
+    assert set(sizes.values()) == {32}
+
+
+def test_a_configuration_as_recipe_does_not_replace_the_images(run, tmp_path):
+    make_photos(tmp_path / "photos", 2, 20)
+    make_photos(tmp_path / "others", 2, 20)
+    run("others", "--output=b.txt")
+    content = (tmp_path / "b.txt").read_bytes()
+    (tmp_path / "b.txt").write_bytes(b"\xef\xbb\xbf" + content)
+    run("photos", "--output=a.txt", "--recipe=b.txt")
+    config = read_config(tmp_path / "a.txt")
+    assert config.dataset.training_images == tmp_path / "photos"
+    assert config.dataset.validation_list == tmp_path / "a-validation.txt"
+    assert config.train.buffer_folder.name.endswith("-a")
+
+
 def test_nothing_is_overwritten_and_a_failure_leaves_nothing(run, tmp_path):
     make_photos(tmp_path / "photos", 2, 3)
     for name in ("a.txt", "a-training.txt", "a-validation.txt"):
@@ -136,6 +157,8 @@ def test_a_folder_that_toml_cannot_name_is_refused(run, tmp_path):
         (("photos", "--seed=-1"), 2, "--seed = -1 (must be at least 0)"),
         (("photos", "--recipe=none.txt"), 1, "none.txt: cannot be read"),
         (("photos", "--output=no/a.txt"), 1, "cannot be written: No such file"),
+        (("photos", "--output="), 2, "--output = '' (must be the path of a new file)"),
+        (("photos", "--output=."), 2, "--output = '.' (must be the path of a new"),
     ],
 )
 def test_wrong_arguments_are_refused_in_one_line(

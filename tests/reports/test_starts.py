@@ -1,11 +1,12 @@
 """Proves that starts.jsonl keeps every start, and survives damage."""
 
 import json
+import os
 import subprocess
 
 import pytest
 
-from resnet50.reports.starts import find_commit, read_starts, record_start
+from resnet50.reports.starts import StartsError, find_commit, read_starts, record_start
 
 
 def start(epoch, batch=0, **settings):
@@ -68,6 +69,20 @@ def test_a_damaged_line_hides_no_other(path, damage):
 
 def test_without_a_file_there_are_no_starts(path):
     assert read_starts(path) == []
+
+
+def make_huge(path):
+    with path.open("wb") as file:
+        file.truncate(2**40)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, make_huge])
+def test_a_pipe_or_a_huge_file_is_refused_and_stays(path, make):
+    make(path)
+    for use in read_starts, lambda path: record_start(path, start(0)):
+        with pytest.raises(StartsError, match=r"cannot be read: .*\(move it away\)"):
+            use(path)
+    assert not path.is_file() or path.stat().st_size == 2**40
 
 
 def git(folder, *words):
