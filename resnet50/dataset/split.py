@@ -11,8 +11,8 @@ import numpy as np
 from resnet50.atomic_io import atomic_file
 from resnet50.dataset.images import Dataset, DatasetError
 
-# Separates the random stream of the split from the others that use the same seed.
-VALIDATION_SPLIT = 8
+# Purpose tag of the split's random streams; see dataset.images.EPOCH_ORDER.
+VALIDATION_SPLIT = 9
 
 # Folders of these names are parts of a dataset, not classes.
 _PARTS = {"train", "training", "val", "valid", "validation", "test", "testing"}
@@ -30,8 +30,8 @@ def require_divisible(dataset: Dataset) -> None:
             f"{dataset.folder}: {parts[0]} is no class (call the two folders of images "
             "train and val, or give one folder with a folder for each class)"
         )
-    counts = np.bincount(dataset.labels, minlength=dataset.num_classes)
-    if single := [n for n, count in zip(dataset.class_names, counts) if count < 2]:
+    counts = zip(dataset.class_names, dataset.class_counts)
+    if single := [name for name, count in counts if count < 2]:
         shown = ", ".join(single[:10]) + (", ..." if len(single) > 10 else "")
         raise DatasetError(
             f"{dataset.folder}: classes with only one image: {shown} (each class needs "
