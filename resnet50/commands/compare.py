@@ -9,8 +9,7 @@ metrics.csv and evaluation.csv of each run, so it can run during a training.
 from resnet50 import command_line
 from resnet50.commands.plot import find_run
 from resnet50.errors import printable_line
-from resnet50.reports.comparison import ComparedRun, comparison_lines, read_compared
-from resnet50.reports.curves import distinguish
+from resnet50.reports.comparison import comparison_lines, read_runs
 from resnet50.reports.starts import STARTS_FILE
 from resnet50.terminal import say
 
@@ -22,9 +21,7 @@ def main() -> None:
     args = parser.parse_args()
     if len(args.runs) < 2:
         parser.error("give at least two runs")
-    found = [read_compared(find_run(word, args)) for word in args.runs]
-    tables = distinguish([run.tables for run in found])
-    runs = [ComparedRun(named, run.starts) for named, run in zip(tables, found)]
+    runs = read_runs([find_run(word, args) for word in args.runs])
     for run in runs:
         if not run.starts:
             say(

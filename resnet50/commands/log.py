@@ -11,14 +11,12 @@ writes the database mlflow.db next to the first run.
 import argparse
 import os
 import time
-from pathlib import Path
 
 from resnet50 import command_line
 from resnet50.commands.plot import find_run, needing
 from resnet50.errors import UserError
 from resnet50.handoff import locks
-from resnet50.reports.comparison import ComparedRun, read_compared
-from resnet50.reports.curves import distinguish
+from resnet50.reports.comparison import read_runs
 from resnet50.reports.mlflow_run import MlflowExperiment
 from resnet50.terminal import say
 
@@ -49,17 +47,6 @@ def parse_arguments() -> argparse.Namespace:
         "--follow", action="store_true", help="copy again when a table has changed"
     )
     return parser.parse_args()
-
-
-def read_runs(folders: list[Path]) -> list[ComparedRun]:
-    """Reads the tables and starts of some runs, and gives each a name of its own.
-
-    Raises:
-        RunError, TableError: See ``read_compared``.
-    """
-    found = [read_compared(folder) for folder in folders]
-    tables = distinguish([run.tables for run in found])
-    return [ComparedRun(named, run.starts) for named, run in zip(tables, found)]
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from resnet50.reports.curves import RunError, RunRecord, number, read_run
+from resnet50.reports.curves import RunError, RunRecord, distinguish, number, read_run
 from resnet50.reports.starts import STARTS_FILE, read_starts
 
 _CELL_WIDTH = 40
@@ -44,6 +44,17 @@ def read_compared(folder: Path) -> ComparedRun:
             raise
         name = folder.absolute().name
         return ComparedRun(RunRecord(name, folder, [], [], 0), starts)
+
+
+def read_runs(folders: list[Path]) -> list[ComparedRun]:
+    """Reads all about some runs, and gives each a name of its own.
+
+    Raises:
+        RunError, TableError: See ``read_compared``.
+    """
+    found = [read_compared(folder) for folder in folders]
+    tables = distinguish([run.tables for run in found])
+    return [ComparedRun(named, run.starts) for named, run in zip(tables, found)]
 
 
 def _facts(start: dict) -> dict[str, str]:
