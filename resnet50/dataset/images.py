@@ -185,6 +185,12 @@ def epoch_order(num_images: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, EPOCH_ORDER, epoch]).permutation(num_images)
 
 
+def images_of_classes(labels: np.ndarray) -> list[np.ndarray]:
+    """Returns for each class the indices of its images, ascending: int64 arrays."""
+    ends = np.cumsum(np.bincount(labels))
+    return np.split(np.argsort(labels, kind="stable"), ends[:-1])
+
+
 def balanced_order(labels: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     """Returns an epoch's order with as many images of each class: int64 [num_images].
 
@@ -202,7 +208,7 @@ def balanced_order(labels: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     counts = np.bincount(labels)
     classes, num_images = np.flatnonzero(counts), len(labels)
     share, rest = divmod(num_images, len(classes))
-    images_of = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
+    images_of = images_of_classes(labels)
 
     def num_drawn(rank: int, epoch: int) -> int:
         """How many images of a class all epochs before this one take."""

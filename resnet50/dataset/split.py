@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from resnet50.atomic_io import atomic_file
-from resnet50.dataset.images import Dataset, DatasetError
+from resnet50.dataset.images import Dataset, DatasetError, images_of_classes
 
 # Purpose tag of the split's random streams; see dataset.images.EPOCH_ORDER.
 VALIDATION_SPLIT = 9
@@ -60,8 +60,7 @@ def choose_validation(labels: np.ndarray, share: float, seed: int) -> np.ndarray
         bool [num_images], whether each image is for the validation.
     """
     chosen = np.zeros(len(labels), bool)
-    for label in range(int(labels.max()) + 1):
-        indices = np.flatnonzero(labels == label)
+    for label, indices in enumerate(images_of_classes(labels)):
         count = min(max(1, round(share * len(indices))), len(indices) - 1)
         rng = np.random.default_rng([seed, VALIDATION_SPLIT, label])
         chosen[rng.permutation(indices)[:count]] = True
