@@ -142,8 +142,8 @@ def decode_part(
         pixels = jpeg_regions.decode_region(data, box)
         if pixels is not None:
             return ImagePart(pixels, box[:2], size)
-    pixels = _decode_whole(data)
-    return ImagePart(pixels, (0, 0), _size(pixels))
+    whole = _decode_whole(data)
+    return ImagePart(whole, (0, 0), _size(whole))
 
 
 def _size(pixels: Image.Image | np.ndarray) -> tuple[int, int]:
@@ -195,7 +195,8 @@ def _decode_with_simplejpeg(data: bytes) -> np.ndarray | None:
         if colourspace in ("CMYK", "YCCK") or _excess(data, width, height):
             return None
         # Strict, because otherwise it accepts a file that is cut off.
-        return simplejpeg.decode_jpeg(data, "RGB", strict=True)
+        pixels: np.ndarray = simplejpeg.decode_jpeg(data, "RGB", strict=True)
+        return pixels
     except (ValueError, MemoryError):
         return None
 
@@ -230,7 +231,7 @@ def _decode_with_pillow(data: bytes) -> Image.Image:
         raise
     except MemoryError:
         raise UndecodableImageError("does not fit into memory") from None
-    except Image.UnidentifiedImageError:
+    except PIL.UnidentifiedImageError:
         raise UndecodableImageError("is no image that Pillow knows") from None
     # Pillow's decoders raise nearly anything about damaged data: OSError, SyntaxError,
     # ValueError, struct.error, zlib.error, DecompressionBombError, ...

@@ -17,7 +17,7 @@ import importlib.util
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +94,7 @@ def nvimgcodec_version() -> str | None:
 
 
 @contextlib.contextmanager
-def _only_libjpeg_turbo():
+def _only_libjpeg_turbo() -> Iterator[None]:
     """Lets nvImageCodec load a single extension while it is imported.
 
     The others would complain that CUDA's libraries are missing, take 10 MB of memory,
@@ -106,7 +106,7 @@ def _only_libjpeg_turbo():
         raise ImportError("nvidia-nvimgcodec is not installed")
     before = os.environ.get(name)
     with tempfile.TemporaryDirectory() as folder:
-        for root in package.submodule_search_locations:
+        for root in package.submodule_search_locations or ():
             for path in Path(root, "extensions").glob("libjpeg_turbo_ext.so*"):
                 Path(folder, path.name).symlink_to(path)
         os.environ[name] = folder
@@ -146,7 +146,7 @@ def _decoder() -> Callable[..., np.ndarray | None] | None:
 
 
 @contextlib.contextmanager
-def _without_stderr():
+def _without_stderr() -> Iterator[None]:
     """Discards what C code prints about a damaged image; Pillow judges the image."""
     stderr = os.dup(2)
     try:
@@ -170,8 +170,9 @@ def decode_region(data: bytes, box: Box) -> np.ndarray | None:
     left, top, right, bottom = box
     if min(right - left, bottom - top) < _MIN_SIDE:
         return None
+    decode = _decoder()
     try:
         with _without_stderr():
-            return _decoder()(data, box)
+            return decode(data, box) if decode else None
     except Exception:  # Whatever it raises about a damaged header.
         return None
