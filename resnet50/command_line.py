@@ -6,6 +6,7 @@ Only the top-level scripts and ``resnet50.commands`` use this module.
 import argparse
 import errno
 import importlib
+import io
 import os
 import select
 import shlex
@@ -15,7 +16,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, TypeGuard
 
 from resnet50 import atomic_io
 from resnet50.config.settings import Config, ConfigError
@@ -191,7 +192,8 @@ def run(main: Callable[[], None]) -> None:
     traceback, and has status 70: only then may another try help.
     """
     # The name of a file may contain bytes that are no text; stderr can show them.
-    sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     status = 0
     with StopRequest(raises=True).caught():
         try:
@@ -219,7 +221,7 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(status)
 
 
-def _is_of_a_disk(error: Exception) -> bool:
+def _is_of_a_disk(error: Exception) -> TypeGuard[OSError]:
     return isinstance(error, OSError) and (
         error.filename is not None or error.errno in _DISK_ERRORS
     )

@@ -231,7 +231,7 @@ def main() -> None:
 def _print_commands(args, config: Config) -> None:
     """Says how to continue."""
     is_tuned = config.model.trainable != "all" or config.train.backbone_rate_factor < 1
-    run = {"run_folder": "first"}
+    run: dict[str, str | None] = {"run_folder": "first"}
     print(f"{args.output}: written")
     if is_tuned:
         script = "-m resnet50 weights import FILE.safetensors"

@@ -17,7 +17,7 @@ classes.html, from the predictions that evaluate wrote; or that of --epoch=N.
 import argparse
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from PIL import Image
@@ -122,7 +122,7 @@ class Plot:
             from resnet50.reports.diagrams import write_picture
             from resnet50.reports.page import build_page
         self._write_picture, self._build_page = write_picture, build_page
-        self._write_events = None
+        self._write_events: Callable | None = None
         if args.tensorboard:
             with needing("tensorboard", "tensorboard"):
                 from resnet50.reports.events import write_events
@@ -142,8 +142,9 @@ class Plot:
             page = self._build_page(runs, reloads=self._reloads)
             with atomic_file(self.page_path) as file:
                 file.write(page.encode())
-            for run in runs if self._write_events else ():
-                self._write_events(run, self._first_batch)
+            if self._write_events is not None:
+                for run in runs:
+                    self._write_events(run, self._first_batch)
         except OSError as error:
             raise PlotError(
                 f"{self.page_path}: cannot be written: {error} (see --output)"

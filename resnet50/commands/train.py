@@ -150,7 +150,8 @@ class _Terminal(TrainingObserver):
 @contextlib.contextmanager
 def _locked(buffer_folder: Path, run_folder: Path, cluster: meeting.Cluster):
     """Holds the locks of the training; yields those of the buffer and of the run."""
-    roles, run_role = (), None
+    roles: tuple[locks.Role, ...] = ()
+    run_role = None
     with contextlib.ExitStack() as stack:
         if cluster.is_chief:
             command_line.make_folder(run_folder, "[train] saved_models_folder")

@@ -47,8 +47,8 @@ class AugmentationParams(NamedTuple):
 class ChannelStatistics(NamedTuple):
     """Mean and standard deviation of the training set: red, green, blue in 0..1."""
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
     @classmethod
     def from_config(cls, dataset: DatasetConfig) -> "ChannelStatistics":
@@ -129,9 +129,7 @@ def principal_axes(
     return sorted(zip(diagonal, axes))
 
 
-def colour_shift(
-    crop: np.ndarray, std: tuple[float, float, float], weights
-) -> np.ndarray:
+def colour_shift(crop: np.ndarray, std: tuple[float, ...], weights) -> np.ndarray:
     """Step 6: the shift of a normalized crop along its own principal RGB axes.
 
     Krizhevsky et al. 2012, section 4.1: the sum over the axes of (weight * eigenvalue *

@@ -199,7 +199,7 @@ def decode_first_readable(
     index: int,
     assignment: Assignment,
     reasons: dict[int, str],
-    decode: Callable[[ImageSource], _Decoded] = decode_pixels,
+    decode: Callable[[ImageSource], _Decoded],
 ) -> tuple[int, _Decoded]:
     """Decodes an image of a batch or, if it cannot be read, the next that can.
 

@@ -38,10 +38,8 @@ def crop_box(
     Returns:
         (left, top, right, bottom) in pixels of the image, before the resize.
     """
-    spans = crop_footprint(size, params, crop_size)
-    starts = (span.first + span.start for span in spans)
-    ends = (span.first + span.end for span in spans)
-    return (*starts, *ends)
+    x, y = crop_footprint(size, params, crop_size)
+    return x.first + x.start, y.first + y.start, x.first + x.end, y.first + y.end
 
 
 def small_with_box(
@@ -64,7 +62,9 @@ def small_with_box(
     return small
 
 
-def shorten(text: str, width: float, font: ImageFont.FreeTypeFont) -> str:
+def shorten(
+    text: str, width: float, font: ImageFont.FreeTypeFont | ImageFont.ImageFont
+) -> str:
     """The text, or as much of its beginning as fits a width in pixels."""
     text = "".join(c if c.isprintable() else "?" for c in text)
     if font.getlength(text) <= width:

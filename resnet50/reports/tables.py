@@ -102,7 +102,7 @@ def _comparable_top1(path: Path) -> dict[int, float]:
     """The top-1 of epochs with the number of crops that most of them have."""
     by_crops = _top1_by_crops(path)
     most = max(by_crops, key=lambda c: (len(by_crops[c]), -int(c)), default=None)
-    return by_crops.get(most, {})
+    return {} if most is None else by_crops[most]
 
 
 def _earliest_best(top1: dict[int, float]) -> int:

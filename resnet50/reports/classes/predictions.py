@@ -168,7 +168,7 @@ def _read_outcomes(
         if row["unreadable"]:
             outcomes.unreadable[index] = row["unreadable"]
         columns = _OUTCOME[:1] if row["unreadable"] else _OUTCOME
-        for column, kind, field in zip(columns, kinds, outcomes):
+        for column, kind, field in zip(columns, kinds, outcomes[:-1]):
             try:
                 field[index] = kind(row[column])
             except KeyError:

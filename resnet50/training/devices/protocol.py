@@ -35,7 +35,7 @@ class Devices(Protocol):
     def scope(self) -> contextlib.AbstractContextManager:
         """The context in which all variables must be created."""
 
-    def to_device(self, *arrays: np.ndarray | None) -> tuple[tf.Tensor | None, ...]:
+    def to_device(self, *arrays: np.ndarray | None) -> tuple[tf.Tensor, ...]:
         """Turns a batch into tensors for compiled functions; keeps None and tensors."""
 
     def compile(self, function: Callable, jit_compile: bool) -> Callable:
@@ -75,7 +75,7 @@ class OneDevice:
         """No scope is needed."""
         return contextlib.nullcontext()
 
-    def to_device(self, *arrays: np.ndarray | None) -> tuple[tf.Tensor | None, ...]:
+    def to_device(self, *arrays: np.ndarray | None) -> tuple[tf.Tensor, ...]:
         """Copies the arrays to TensorFlow's default device."""
         return tuple(None if array is None else _copy(array) for array in arrays)
 

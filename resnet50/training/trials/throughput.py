@@ -81,7 +81,8 @@ def measure_copy(subject: Subject, seconds: float) -> dict:
             place(batch)
 
     def step_and_copy() -> None:
-        placer, read = Placer(place), Future()
+        placer = Placer(place)
+        read: Future = Future()
         read.set_result(batch)
         placer.start()
         for placed in [placer.submit(read) for _ in range(num_steps)]:

@@ -9,7 +9,9 @@ weights, velocities and averages stay.
 Everything that a resumed run needs is a variable of ``Training``; see ``checkpoint``.
 """
 
+import functools
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -30,7 +32,7 @@ from resnet50.training.update.schedules import StepNumbers
 from resnet50.training.update.totals import Totals
 from resnet50.training.vectors import join, split_like
 
-Array = np.ndarray | tf.Tensor
+Array: TypeAlias = np.ndarray | tf.Tensor
 
 
 class Training(tf.Module):
@@ -79,8 +81,9 @@ class Training(tf.Module):
                 self.average = WeightAverage(
                     averaged, model.variables, train.weight_average_decay
                 )
-        self._compiled_step = replicas.compile(self._step, train.xla)
-        self._compiled_accumulate = replicas.compile(self._accumulate, train.xla)
+        has_xla = bool(train.xla)
+        self._compiled_step = replicas.compile(self._step, has_xla)
+        self._compiled_accumulate = replicas.compile(self._accumulate, has_xla)
 
     def _rate_factors(self) -> list[float] | None:
         """For each trained variable, the factor of its learning rate; None for 1."""
@@ -106,7 +109,11 @@ class Training(tf.Module):
         return tf.train.Checkpoint(**parts)
 
     def step(
-        self, images: Array, labels: Array, shifts: Array | None, numbers: StepNumbers
+        self,
+        images: Array,
+        labels: Array,
+        shifts: Array | None,
+        numbers: StepNumbers | tf.Tensor,
     ) -> tf.Tensor:
         """Trains on one batch: one forward and one backward pass, one update.
 
@@ -125,7 +132,11 @@ class Training(tf.Module):
         return self._compiled_step(*self.place(images, labels, shifts, numbers))
 
     def accumulate(
-        self, images: Array, labels: Array, shifts: Array | None, numbers: StepNumbers
+        self,
+        images: Array,
+        labels: Array,
+        shifts: Array | None,
+        numbers: StepNumbers | tf.Tensor,
     ) -> tf.Tensor:
         """Adds one batch's gradients to the next update; otherwise like ``step``."""
         tensors = self.place(images, labels, shifts, numbers)
@@ -137,8 +148,8 @@ class Training(tf.Module):
         labels: Array,
         shifts: Array | None,
         numbers: StepNumbers | tf.Tensor,
-    ) -> tuple[tf.Tensor | None, ...]:
-        """Copies the arguments of ``step`` to the device; copies are returned as is.
+    ) -> tuple[tf.Tensor, ...]:
+        """Copies the arguments of ``step`` to the device; keeps copies, and None.
 
         The numbers become one float32 vector.
         """
@@ -267,16 +278,16 @@ def create_training(
     class_weights: np.ndarray | None = None,
 ) -> Training:
     """Creates a ResNet50, its weights drawn from the seed, and its Training."""
-    same = {"settings": model, "stages": stages, "seed": train.seed}
+    create = functools.partial(
+        ResNet50, num_classes, settings=model, stages=stages, seed=train.seed
+    )
     with replicas.scope():
-        network = ResNet50(
-            num_classes,
-            **same,
+        network = create(
             precision=train.precision,
-            pools_by_slices=train.xla,
+            pools_by_slices=bool(train.xla),
             pads_in_op=replicas.has_gpu and not train.xla,
             is_synchronized=model.synchronized_batch_norm and replicas.count > 1,
         )
         has_average = train.weight_average_decay > 0
-        averaged = ResNet50(num_classes, **same) if has_average else None
+        averaged = create() if has_average else None
     return Training(network, train, statistics, replicas, averaged, class_weights)
