@@ -1,5 +1,6 @@
 # make demo   the whole pipeline on generated images, about four minutes on two cores
-# make test   ruff and the test suite
+# make test   ruff, mypy and the test suite
+# make release   checks and builds a version, and says what is left to do
 # make test-matrix   the tests on imitated processors and other Pythons, an hour or more
 # Each makes .venv first and installs what it needs into it.
 
@@ -7,7 +8,7 @@ PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-matrix clean
+.PHONY: demo test test-matrix release clean
 
 demo: $(INSTALLED)
 	$(VENV)/bin/python -m resnet50 demo
@@ -15,10 +16,15 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 	$(VENV)/bin/python -m pytest
 
 test-matrix: $(INSTALLED)
 	$(VENV)/bin/python -m tests.matrix
+
+release: $(INSTALLED)
+	$(VENV)/bin/python -m pip install --quiet --editable '.[release]'
+	$(VENV)/bin/python -m tests.release
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -27,4 +33,4 @@ $(INSTALLED): pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-* demo
+	rm -rf $(VENV) $(VENV)-* demo dist
