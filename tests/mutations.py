@@ -617,14 +617,14 @@ MUTATIONS = (
     ),
     Mutation(
         "a crop that never reaches the edge",
-        AUGMENTATION,
-        "int(right * (width - crop_size + 1))",
-        "int(right * (width - crop_size))",
+        RANDOM_BOXES,
+        "int(right * (size[0] - width + 1))",
+        "int(right * (size[0] - width))",
         _CORNERS,
     ),
     Mutation(
         "down for right",
-        AUGMENTATION,
+        RANDOM_BOXES,
         "down, right = fractions",
         "right, down = fractions",
         _CORNERS,

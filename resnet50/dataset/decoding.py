@@ -20,7 +20,7 @@ import PIL
 from PIL import Image
 
 from resnet50.dataset import jpeg_regions
-from resnet50.dataset.jpeg_regions import JPEG_START, Box
+from resnet50.dataset.jpeg_regions import JPEG_START, Region
 from resnet50.dataset.sources import ImageSource
 from resnet50.errors import printable_line
 
@@ -112,7 +112,7 @@ def decode_pixels(source: ImageSource) -> Image.Image | np.ndarray:
 
 
 class ImagePart(NamedTuple):
-    """Pixels of an image: of a box, or all."""
+    """Pixels of an image: of a region, or all."""
 
     pixels: Image.Image | np.ndarray  # RGB, or uint8 [H, W, 3]
     corner: tuple[int, int]  # left, top: where they begin in the image
@@ -125,23 +125,23 @@ class ImagePart(NamedTuple):
 
 
 def decode_part(
-    source: ImageSource, box_of: Callable[[tuple[int, int]], Box]
+    source: ImageSource, region_of: Callable[[tuple[int, int]], Region]
 ) -> ImagePart:
     """Decodes what is needed of an image; all, if its decoder can do nothing else.
 
-    The pixels are those of ``decode_rgb``. ``box_of`` says which are needed, from the
-    image's width and height.
+    The pixels are those of ``decode_rgb``. ``region_of`` says which are needed, from
+    the image's width and height.
 
     Raises:
-        UndecodableImageError: The image cannot be decoded, not even outside the box.
+        UndecodableImageError: The image cannot be decoded, not even outside the region.
     """
     data = read_image(source)
     size = jpeg_regions.divisible_size(data)
     if size and not _excess_size(*size):
-        box = box_of(size)
-        pixels = jpeg_regions.decode_region(data, box)
+        region = region_of(size)
+        pixels = jpeg_regions.decode_region(data, region)
         if pixels is not None:
-            return ImagePart(pixels, box[:2], size)
+            return ImagePart(pixels, region[:2], size)
     whole = _decode_whole(data)
     return ImagePart(whole, (0, 0), _size(whole))
 

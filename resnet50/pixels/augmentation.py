@@ -28,7 +28,7 @@ from PIL import Image
 from resnet50.config.settings import AugmentationConfig, DatasetConfig
 from resnet50.pixels import resampling
 from resnet50.pixels.optional_steps import OptionalParams
-from resnet50.pixels.random_boxes import BoxDraw, area_box, erased_box
+from resnet50.pixels.random_boxes import BoxDraw, area_box, corner_at, erased_box
 from resnet50.pixels.resampling import Footprint
 from resnet50.pixels.trivial_augment import apply_operation
 
@@ -82,14 +82,11 @@ def crop_corner(
 ) -> tuple[int, int]:
     """Returns the upper left corner, (left, top), of a crop inside an image.
 
-    Each of the (width - crop_size + 1) * (height - crop_size + 1) corners is equally
-    likely if the fractions, down and right, are uniform over [0, 1). None is for the
-    centre.
+    The fractions are those of ``corner_at``; None is for the centre.
     """
     if fractions is None:
         return resampling.centre_corner(width, height, crop_size)
-    down, right = fractions
-    return int(right * (width - crop_size + 1)), int(down * (height - crop_size + 1))
+    return corner_at((width, height), crop_size, crop_size, fractions)
 
 
 def crop_footprint(

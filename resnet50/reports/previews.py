@@ -31,7 +31,12 @@ from resnet50.preprocessing.batches import (
     decode_first_readable,
     make_batch,
 )
-from resnet50.reports.contact_sheet import Tile, contact_sheet, crop_box, small_with_box
+from resnet50.reports.contact_sheet import (
+    Tile,
+    contact_sheet,
+    crop_region,
+    small_with_region,
+)
 
 # Epochs that a comparison shows: five rows.
 _NUM_COMPARED = 25
@@ -101,14 +106,15 @@ def require_equal(path: Path, stored: StoredBatch, made: MadeBatch) -> None:
 def _tile(
     original: Image.Image, params: AugmentationParams, crop: np.ndarray, title: str
 ) -> Tile:
-    box = crop_box(original.size, params, len(crop))
+    region = crop_region(original.size, params, len(crop))
     words = [f"shorter side {params.shorter_side}"]
     if params.optional.area_crop is not None:
-        words = [f"{round(box[2] - box[0])} x {round(box[3] - box[1])} pixels"]
+        left, top, right, bottom = region
+        words = [f"{round(right - left)} x {round(bottom - top)} pixels"]
     words += ["flipped"] * params.is_flipped
     if params.optional.operation is not None:
         words.append(str(params.optional.operation))
-    return Tile(small_with_box(original, box), crop, title, ", ".join(words))
+    return Tile(small_with_region(original, region), crop, title, ", ".join(words))
 
 
 def batch_sheet(
