@@ -18,9 +18,9 @@ import tomlkit
 from resnet50.atomic_io import atomic_file
 from resnet50.config.settings import SECTIONS, Config, ConfigError
 from resnet50.errors import printable_line
+from resnet50.input_file import open_regular
 
-# config.txt as shipped has 20 KB. Whatever has more is no configuration; a device never
-# ends.
+# config.txt as shipped has 20 KB. Whatever has more is no configuration.
 _MAX_BYTES = 2**20
 
 
@@ -49,7 +49,7 @@ class _Layer(NamedTuple):
 
 def _read_toml(path: Path, remedy: str) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = file.read(_MAX_BYTES + 1)
         if len(content) > _MAX_BYTES:
             raise ConfigError(f"{path}: has more than {_MAX_BYTES:,} bytes ({remedy})")
