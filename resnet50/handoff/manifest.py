@@ -124,6 +124,10 @@ def replace_stale(
 # coarsest tick is FAT's.
 _TICK_SECONDS = 2.0
 
+# A preprocessor deletes another one's manifest a moment after it has taken its lock.
+_REPLACING_SECONDS = 2.0
+_POLL_SECONDS = 0.1
+
 
 class ManifestCheck:
     """Compares a buffer's manifest with the trainer's settings, for every batch.
@@ -160,23 +164,40 @@ class ManifestCheck:
                 return True
             changed = differences(_parse(file.read()), self._manifest)
         if changed:
+            what = f"{self._folder}: {'; '.join(changed)}"
+            if locks.is_alive(self._folder, locks.PREPROCESSOR):
+                raise ManifestError(
+                    f"{what} (there: the batches of runtime_preprocessing.py; restart "
+                    "that one with the settings of this terminal, and it replaces "
+                    "them, or this one with those)"
+                )
             raise ManifestError(
-                f"{self._folder}: {'; '.join(changed)} (there: the batches of "
-                "runtime_preprocessing.py; restart that one with the settings of this "
-                "terminal, and it replaces them, or this one with those)"
+                f"{what} (there: the batches of an earlier runtime_preprocessing.py; "
+                "start it with the settings of this terminal, and it replaces them, "
+                "then start this one again)"
             )
         self._is_settled = now > self._seen_at + _TICK_SECONDS
         return True
 
 
 def require_same(folder: Path, manifest: Manifest) -> bool:
-    """Compares once; see ``ManifestCheck.is_same``.
+    """Compares at the trainer's start; see ``ManifestCheck.is_same``.
+
+    Gives a preprocessor that has just started the time to replace the manifest.
 
     Raises:
         ManifestError: The manifest has other settings, or cannot be read.
     """
-    try:
-        return ManifestCheck(folder, manifest).is_same()
-    except OSError as error:
-        path = folder / FILE_NAME
-        raise ManifestError(f"{path}: cannot be read: {error.strerror}") from None
+    check = ManifestCheck(folder, manifest)
+    deadline = time.monotonic() + _REPLACING_SECONDS
+    while True:
+        try:
+            return check.is_same()
+        except ManifestError:
+            is_over = time.monotonic() >= deadline
+            if is_over or not locks.is_alive(folder, locks.PREPROCESSOR):
+                raise
+        except OSError as error:
+            path = folder / FILE_NAME
+            raise ManifestError(f"{path}: cannot be read: {error.strerror}") from None
+        time.sleep(_POLL_SECONDS)
