@@ -27,6 +27,8 @@ NOTEBOOK = PROJECT / "docs" / "demo.ipynb"
 # What TensorFlow prints about the machine while it loads.
 _NOISE = re.compile(r"[IWEF]0000 00:00|WARNING: All log messages before absl")
 
+_MAX_SECONDS = 900  # of a cell
+
 
 def read_cells(path: Path = NOTEBOOK) -> list[str]:
     """The sources of a notebook's code cells."""
@@ -95,7 +97,7 @@ class Runner:
             start_new_session=True,
         )
         self._groups.append(process.pid)
-        output, _ = process.communicate()
+        output, _ = process.communicate(timeout=_MAX_SECONDS)
         if process.returncode:
             raise CellError(f"{script}\nstatus {process.returncode}\n{output}")
         return output
