@@ -19,6 +19,7 @@ API_ROOMS = "handoff", "dataset", "pixels", "preprocessing", "network", "trainin
 _PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md"}
 
 _LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)(#[^)]*)?\)")
+_NOTEBOOK_LINK = re.compile(r'href="([\w-]+)\.md(#[^"]*)?"')
 _SHORT_CODE = re.compile(r"<code>([^<\n]{1,24})</code>")
 
 
@@ -114,9 +115,14 @@ def mark_short_code(html: str) -> str:
     )
 
 
+def adapt_notebook_links(html: str) -> str:
+    """A notebook's page with its links to pages, which mkdocs leaves as they are."""
+    return _NOTEBOOK_LINK.sub(r'href="\1.html\2"', html)
+
+
 def on_page_content(html, page, config, files):
     """Changes the page in HTML. mkdocs calls it."""
-    return mark_short_code(html)
+    return mark_short_code(adapt_notebook_links(html))
 
 
 def on_page_markdown(markdown, page, config, files):

@@ -4,6 +4,7 @@ The pages themselves are proven by the other tests. Whether mkdocs builds them w
 warning is tested where mkdocs is installed: make site.
 """
 
+import html
 import importlib.util
 import json
 import re
@@ -54,10 +55,10 @@ def test_links_lead_to_the_pages_of_the_site(page, text, adapted):
 
 
 def test_only_short_code_in_text_does_not_break():
-    html = "<code>--resume</code> <code>python -m resnet50 status now</code>"
+    inline = "<code>--resume</code> <code>python -m resnet50 status now</code>"
     block = "<pre><span></span><code>make demo\n</code></pre>"
-    marked = site_hooks.mark_short_code(html + block)
-    assert marked == html.replace("<code>-", '<code class="short">-') + block
+    marked = site_hooks.mark_short_code(inline + block)
+    assert marked == inline.replace("<code>-", '<code class="short">-') + block
 
 
 def test_the_api_of_a_room_has_its_documented_modules():
@@ -133,6 +134,37 @@ def test_a_picture_is_saved_with_at_most_the_allowed_bytes(tmp_path, monkeypatch
         assert stored.tobytes() == noise.tobytes()
 
 
+def test_links_of_the_notebook_lead_to_pages():
+    links = '<a href="gpu.md#speed">a</a> <a href="https://b.org/c.md">b</a>'
+    adapted = links.replace("gpu.md", "gpu.html")
+    assert site_hooks.adapt_notebook_links(links) == adapted
+
+
+def broken_links(folder):
+    """The links of built pages that lead to no file, or to no anchor of a page."""
+    texts = {path: path.read_text(encoding="utf-8") for path in folder.glob("*.html")}
+    anchors = {p: set(re.findall(r' id="([^"]+)"', text)) for p, text in texts.items()}
+    for path, text in texts.items():
+        for link in set(re.findall(r' (?:href|src)="([^"]*)"', text)):
+            if re.match(r"[a-z]+:|/|javascript", link) or path.name == "404.html":
+                continue
+            name, _, anchor = html.unescape(link).partition("#")
+            file = (folder / name.split("?")[0]) if name else path
+            if file == folder:
+                file = folder / "index.html"
+            if not file.exists() or (anchor and anchor not in anchors.get(file, ())):
+                yield path.name, link
+
+
+def test_a_broken_link_of_a_built_page_is_found(tmp_path):
+    page = '<a href="b.html#c"> <a href="a.html#d"> <img src="e.png"> <p id="d">'
+    (tmp_path / "a.html").write_text(page)
+    assert sorted(broken_links(tmp_path)) == [
+        ("a.html", "b.html#c"),
+        ("a.html", "e.png"),
+    ]
+
+
 @pytest.mark.skipif(
     importlib.util.find_spec("mkdocs") is None, reason="needs pip install -e '.[docs]'"
 )
@@ -147,6 +179,7 @@ def test_mkdocs_builds_the_site_without_a_warning(tmp_path):
     assert built.returncode == 0, built.stderr
     names = {path.name for path in tmp_path.glob("*.html")}
     assert names == {re.sub(r"\.\w+$", ".html", n) for n in LISTED} | {"404.html"}
+    assert list(broken_links(tmp_path)) == []
     index = json.loads((tmp_path / "search" / "search_index.json").read_text())
     found = {entry["location"] for entry in index["docs"]}
     assert "api-handoff.html#resnet50.handoff.buffer.BatchBuffer" in found
