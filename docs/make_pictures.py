@@ -37,7 +37,7 @@ def find_browser() -> str:
     for name in "chromium", "chromium-browser", "google-chrome":
         if command := shutil.which(name):
             return command
-    raise SystemExit("make_pictures: there is no chromium (install the package of it)")
+    raise SystemExit("make_pictures: Chromium is not found (install chromium)")
 
 
 def draw_page(page: Path, size: tuple[int, int]) -> Image.Image:

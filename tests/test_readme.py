@@ -150,3 +150,7 @@ def test_the_readme_quotes_the_measurements():
         assert row in measured, row
     for figure in ("98.0 %", "98.52 %", "98.15 %"):
         assert figure in quoted and figure in measured
+    on_a_card = re.findall(r"\d,\d{3}", read("README.md").partition("## ")[0])
+    assert len(on_a_card) == 3
+    for figure in on_a_card:
+        assert figure in read("gpu.md"), figure
