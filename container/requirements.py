@@ -1,8 +1,9 @@
-"""Prints the packages that the project needs, with those of the extras that are named."""
+"""Prints the packages that the project and the named extras need."""
 
 import sys
-import tomllib
 from pathlib import Path
+
+import tomllib
 
 project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
 extras = project["optional-dependencies"]
