@@ -72,7 +72,7 @@ class Containers:
     def compose(
         self, *words: str, change: str = "cpu.yaml", status: int | None = 0
     ) -> str:
-        """Runs docker compose; returns its output. None: it may have any exit status."""
+        """Runs docker compose, which must end with a status, if given; its output."""
         result = subprocess.run(
             [*self._command, "--file", self.folder / change, *words],
             stdout=subprocess.PIPE,

@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import functools
 import json
+import os
 import platform
 import tempfile
 from collections.abc import Callable, Iterator
@@ -191,8 +192,9 @@ def describe_machine(card: Gpu, build: Build) -> Iterator[str]:
     packages = ", ".join(f"{name} {found[name]}" for name in names)
     yield f"packages: {packages or 'none of NVIDIA'}"
     lines = Path("/proc/cpuinfo").read_text().splitlines()
+    # A line of each core; arm64 has none.
     models = [line.split(": ")[1] for line in lines if line.startswith("model name")]
-    cpu = f"{models[0] if models else platform.machine()}, {len(models)} threads"
+    cpu = f"{models[0] if models else platform.machine()}, {os.cpu_count()} threads"
     yield f"Python: {platform.python_version()}; CPU: {cpu}"
 
 
