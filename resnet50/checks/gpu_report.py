@@ -34,6 +34,7 @@ _DEVICE, _CPU = "GPU:0", "CPU:0"
 _BATCH_SIZES = (64, 128, 256)
 _CROP_SIZE = 224
 _SHARED_MEMORY = Path("/dev/shm")
+_CPUINFO = Path("/proc/cpuinfo")
 
 
 class NoGpuError(UserError):
@@ -191,8 +192,8 @@ def describe_machine(card: Gpu, build: Build) -> Iterator[str]:
     names = sorted(name for name in found if name and name.startswith("nvidia-cu"))
     packages = ", ".join(f"{name} {found[name]}" for name in names)
     yield f"packages: {packages or 'none of NVIDIA'}"
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    # A line of each core; arm64 has none.
+    lines = _CPUINFO.read_text().splitlines()
+    # Each core of x86 has such a line, and none of arm64.
     models = [line.split(": ")[1] for line in lines if line.startswith("model name")]
     cpu = f"{models[0] if models else platform.machine()}, {os.cpu_count()} threads"
     yield f"Python: {platform.python_version()}; CPU: {cpu}"
