@@ -5,7 +5,7 @@
 Needs Docker with Compose 2.24 or newer, or another engine with Docker's interface, and
 root, whose files the containers' user gets. Builds the image without CUDA. Kills and
 stops the programs, trains to the end, and demands that a training without a GPU is
-refused. The minutes depend on the network.
+refused. Takes two minutes besides the image, whose packages are 2.5 GB.
 """
 
 import argparse
@@ -164,12 +164,6 @@ def go_through_all(containers: Containers) -> None:
     words = ["run", "--rm", "training"]
     output = containers.compose(*words, change="gpu.yaml", status=None)
     assert "--gpus=0: TensorFlow finds no GPU" in output, output
-    print("-- a folder that is missing is named", flush=True)
-    containers.compose("down")
-    images = containers.folder / "images"
-    images.rename(containers.folder / "elsewhere")
-    output = containers.compose("up", "--no-build", status=1)
-    assert str(images) in output, output
 
 
 def main() -> None:
