@@ -57,7 +57,8 @@ class Containers:
             (folder / name).mkdir()
         make_images(folder / "images" / "train", 4, 1, with_odd_files=True)
         images = {key: f"imagenet/{part}" for key, part in _PARTS.items()}
-        write_small_config(folder, dataset=images, train={"epochs": _EPOCHS})
+        train = {"epochs": _EPOCHS, "keep_checkpoints": 2}
+        write_small_config(folder, dataset=images, train=train)
         (folder / ".env").write_text(
             f"USER_ID={_USER}\nGROUP_ID={_USER}\nIMAGES={folder}/images\n"
             f"CONFIG={folder}/config.txt\nBUFFER={self.buffer}\nRUNS={folder}/runs\n"
@@ -184,6 +185,9 @@ def main() -> None:
             containers.compose("build", "--build-arg=EXTRAS=")
         try:
             go_through_all(containers)
+        except AssertionError:
+            print(containers.states(), containers.compose("logs", "--tail=20"))
+            raise
         finally:
             containers.compose("down")
     print("the containers do what docs/container.md says")
