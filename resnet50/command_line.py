@@ -8,6 +8,7 @@ import errno
 import importlib
 import io
 import os
+import platform
 import select
 import shlex
 import signal
@@ -204,8 +205,11 @@ def run(main: Callable[[], None]) -> None:
         except KeyboardInterrupt as interrupt:
             print(stop_line(*interrupt.args), file=sys.stderr)
             status = 130
-        except ModuleNotFoundError:
-            raise  # ``resnet50.__main__`` says how to install it.
+        except ModuleNotFoundError as error:
+            if error.name != "tensorflow":
+                raise  # ``resnet50.__main__`` says how to install it.
+            print(_without_tensorflow(), file=sys.stderr)
+            status = 1
         except Exception as error:
             if isinstance(error, BrokenPipeError) and not _has_reader(sys.stdout):
                 # Python flushes stdout once more at the end.
@@ -219,6 +223,15 @@ def run(main: Callable[[], None]) -> None:
                 traceback.print_exc()
                 status = 70
         sys.exit(status)
+
+
+def _without_tensorflow() -> str:
+    """Says how to get TensorFlow."""
+    if sys.platform == "darwin" and platform.machine() == "x86_64":
+        remedy = "there is none for macOS on Intel processors; use another machine"
+    else:
+        remedy = "python3 -m pip install -e . in the project's folder"
+    return f"TensorFlow is not installed ({remedy})"
 
 
 def _is_of_a_disk(error: Exception) -> TypeGuard[OSError]:

@@ -6,6 +6,11 @@ Prints which of the two programs runs, the trainer's position and speed, how ful
 buffer is, the time left, the disk use and the images that could not be read. Only
 reads, so it can run at any time, whether the programs run or not. The run is the one
 that is being trained in saved_models_folder of config.txt, or --run_folder.
+
+    python -m resnet50 status --check
+
+instead judges whether both programs run and make progress, for a health check; the exit
+status is 1 if not. --check=train, or --check=runtime_preprocessing, judges one of them.
 """
 
 import contextlib
@@ -16,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from resnet50 import command_line
+from resnet50.checks.health import require_healthy
 from resnet50.config.settings import ConfigError, TrainConfig
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
@@ -205,10 +211,22 @@ def main() -> None:
         default=5.0,
         help="how long to watch the trainer for its speed; default: 5",
     )
+    parser.add_argument(
+        "--check",
+        nargs="?",
+        const="both",
+        choices=["both", locks.TRAINER, locks.PREPROCESSOR],
+        help="only judge whether both programs, or one, run and make progress",
+    )
     args = parser.parse_args()
     if not 0 < args.seconds <= 3600:
         raise ConfigError(f"--seconds = {args.seconds:g} (must be above 0, to 3600)")
     config = command_line.load_config(args)
+    if args.check:
+        both = (locks.TRAINER, locks.PREPROCESSOR)
+        for role in both if args.check == "both" else (args.check,):
+            print(require_healthy(config.train.buffer_folder, role))
+        return
     epoch_end = config.train.epochs if args.epoch_end is None else args.epoch_end
     if epoch_end < 1:
         raise ConfigError(f"--epoch_end = {epoch_end} (must be at least 1)")

@@ -168,3 +168,9 @@ def test_wrong_arguments_are_refused_in_one_line(
     output = run(*words, status=status)
     assert expected in output.splitlines()[-1]
     assert not list(tmp_path.glob("*.txt"))
+
+
+def test_without_a_set_of_cores_as_on_macos(run, tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity")
+    make_photos(tmp_path / "photos", 2, 4)
+    assert "config.txt: written" in run("photos")

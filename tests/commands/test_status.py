@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from resnet50.checks.health import UnhealthyError
 from resnet50.commands import status
 from resnet50.config.settings import ConfigError
 from resnet50.handoff import locks
@@ -167,3 +168,15 @@ def test_speed_is_that_between_the_first_and_the_last_change(monkeypatch):
 )
 def test_durations(seconds, text):
     assert status.duration(seconds) == text
+
+
+def test_a_health_check_names_the_program_that_does_not_run(run_status, buffer):
+    with locks.exclusive_role(buffer.folder, locks.TRAINER):
+        assert "train.py runs, process " in run_status("--check=train")
+        for flag in "--check", "--check=runtime_preprocessing":
+            with pytest.raises(UnhealthyError, match=r"preprocessing\.py does not run"):
+                run_status(flag)
+        with locks.exclusive_role(buffer.folder, locks.PREPROCESSOR):
+            *_, first, second = run_status("--check").splitlines()
+    assert first.startswith("train.py runs, process ")
+    assert second.startswith("runtime_preprocessing.py runs, process ")
