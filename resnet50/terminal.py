@@ -59,7 +59,7 @@ def say(line: str) -> None:
 
 
 def _can_erase() -> bool:
-    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    return sys.stderr.isatty() and os.environ.get("TERM") not in (None, "", "dumb")
 
 
 class PatientStream:
@@ -108,6 +108,10 @@ class _Bar(tqdm):
         super().__init__(miniters=1, **settings)
         self._time = time.monotonic
         self.start_t = self.last_print_t = self._time()
+
+    def __str__(self) -> str:
+        # Another program's bar may be in this line.
+        return (_ERASE if _can_erase() else "") + super().__str__()
 
 
 def progress_bar(**settings) -> tqdm:
@@ -169,12 +173,13 @@ class StatusBar(contextlib.AbstractContextManager):
         """
         self._shown_at = time.monotonic()
         if self._bar is None:
-            self._bar = progress_bar(total=total, delay=1)  # Drawn below.
+            # Drawn only below, but erased at the end even if that is soon.
+            self._bar = progress_bar(total=total, delay=1)
+            self._bar.delay = 0
         bar, start = self._bar, f"{description} {done}/{total} |"
         # None: the size of the terminal is unknown.
         columns = bar.format_dict["ncols"] or _DEFAULT_COLUMNS
         width, text = fit(parts, self._bar_width, columns - len(f"{start}| "))
-        erase = _ERASE if _can_erase() else ""
-        bar.bar_format = f"{erase}{start}{{bar:{width}}}| {text}"
+        bar.bar_format = f"{start}{{bar:{width}}}| {text}"
         bar.n, bar.total = done, total
         bar.refresh()

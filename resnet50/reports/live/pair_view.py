@@ -96,7 +96,7 @@ class PairView:
         yield Text(f"{state.run_name or 'no run'}: {_position(state)}", style="bold")
         yield self._bars()
         yield self._programs()
-        left -= 5
+        left -= 6
         if state.limit:
             lines = Text(state.limit, style="italic").wrap(console, width)
             yield lines

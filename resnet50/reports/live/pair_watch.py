@@ -78,8 +78,9 @@ class PairWatch:
         files.read_manifest()
         now = self._look()
         polls = self._polls
-        if polls and (now.step is None or now.step < (polls[-1].step or 0)):
-            polls.clear()  # Another training, or an earlier checkpoint.
+        steps = [polls[-1].step, now.step] if polls else []
+        if None in steps or steps != sorted(steps):
+            polls.clear()  # Unknown; another training, or an earlier checkpoint.
         polls.append(now)
         while len(polls) > 2 and polls[1].seconds <= now.seconds - _WATCHED_SECONDS:
             polls.popleft()
@@ -173,6 +174,15 @@ class PairWatch:
             absent=absent,
             unattended=unattended,
         )
-        train = dataclasses.replace(self._config.train, batch_size=batch_size)
-        config = dataclasses.replace(self._config, train=train)
-        return limit(speed, config, os.cpu_count() or 1)
+        return limit(speed, self._judged_config(), os.cpu_count() or 1)
+
+    def _judged_config(self) -> Config:
+        """With the batch size of the buffer, and without a sleep that did not occur."""
+        config = self._config
+        train = dataclasses.replace(config.train, batch_size=self._files.batch_size)
+        section = config.runtime_preprocessing
+        # The preprocessor sleeps only when so much is ready.
+        spare = section.refill_below * train.buffer_size
+        if max(poll.num_ready for poll in self._polls) < spare:
+            section = dataclasses.replace(section, sleep_time=0.0)
+        return dataclasses.replace(config, train=train, runtime_preprocessing=section)

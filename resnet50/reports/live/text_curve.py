@@ -8,7 +8,7 @@ _EIGHTHS = " ▁▂▃▄▅▆▇█"
 _ASCII = " .:#"
 
 # A value is at most so many columns wide.
-_MAX_COLUMNS = 6
+_MAX_COLUMNS = 3
 
 
 def _to_columns(values: Sequence[float], width: int) -> list[float]:
@@ -50,11 +50,9 @@ def draw_curve(
         1 + round((top - 1) * (value - low) / ((high - low) or 1))
         for value in _to_columns(values, width - indent - 1)
     ]
-    return [
-        f"{label:>{indent}} "
-        + "".join(
-            symbols[min(per_line, max(0, level - (height - 1 - line) * per_line))]
-            for level in levels
-        ).rstrip()
-        for line, label in enumerate(labels)
-    ]
+    lines = []
+    for line, label in enumerate(labels):
+        below = (height - 1 - line) * per_line
+        columns = (symbols[min(per_line, max(0, n - below))] for n in levels)
+        lines.append(f"{label:>{indent}} {''.join(columns)}".rstrip())
+    return lines
