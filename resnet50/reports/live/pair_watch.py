@@ -90,7 +90,7 @@ class PairWatch:
         files, last = self._files, self._polls[-1] if self._polls else None
         folder, step = files.buffer.folder, files.step_or_none()
         num_ready, is_next_ready = (
-            (0, False) if step is None else (files.steps_ready(step))
+            (0, False) if step is None else files.steps_ready(step)
         )
         num_made = 0
         if last is not None and step is not None and last.step is not None:

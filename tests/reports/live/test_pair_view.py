@@ -86,6 +86,17 @@ def test_a_view_in_ascii(state):
     assert "7.000" in text
 
 
+@pytest.mark.parametrize("is_set", [True, False])
+def test_no_color_is_honoured(state, monkeypatch, is_set):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if is_set:
+        monkeypatch.setenv("NO_COLOR", "1")
+    text = "\n".join(shown(PairView(state), 80, 24, color_system="standard"))
+    colours = re.findall(r"\x1b\[(?:\d+;)*(?:3|9)[0-7]m", text)
+    assert bool(colours) != is_set
+    assert "mine: epoch 0, batch 5 of 10" in text
+
+
 def test_a_pair_that_does_not_run(pair):
     pair.stop()
     state = PairWatch(pair.config, None, epoch_end=2).poll()
