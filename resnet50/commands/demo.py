@@ -5,7 +5,8 @@
 Makes ten classes of pictures, computes the channel statistics, starts the two scripts
 as two processes, trains the real ResNet-50 on 64-pixel crops, interrupts the training
 in the middle of an epoch, resumes it, evaluates the network on new pictures, and plots
-the learning curves. Takes some minutes on two CPU cores.
+the learning curves. Takes some minutes on two CPU cores. In a terminal, the state of
+the two is drawn below what they print.
 """
 
 import contextlib
