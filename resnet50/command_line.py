@@ -4,6 +4,7 @@ Only the top-level scripts and ``resnet50.commands`` use this module.
 """
 
 import argparse
+import contextlib
 import errno
 import importlib
 import io
@@ -14,7 +15,7 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TextIO, TypeGuard
@@ -23,9 +24,10 @@ from resnet50 import atomic_io
 from resnet50.config.settings import Config, ConfigError
 from resnet50.config.toml_file import override, read_config
 from resnet50.errors import UserError
+from resnet50.native_stderr import held_back
 from resnet50.reports.tables import BEST
 from resnet50.signals import StopRequest, stop_line, stop_signals_handled
-from resnet50.terminal import PatientStream
+from resnet50.terminal import PatientStream, messages_logged, say
 
 # Flags that replace a value of config.txt: section and type.
 _OVERRIDES = {
@@ -184,6 +186,22 @@ def loading() -> AbstractContextManager[None]:
     return stop_signals_handled(signal.SIG_DFL)
 
 
+@contextlib.contextmanager
+def loading_tensorflow() -> Iterator[list[str]]:
+    """The same for TensorFlow, which then looks for GPUs.
+
+    Its lines about the machine are not shown; after the block, the list that this
+    yields holds them. If the block fails, they are shown.
+    """
+    from resnet50 import network
+
+    with loading():
+        is_quiet = network.IS_QUIET
+        with held_back() if is_quiet else contextlib.nullcontext([]) as lines:
+            yield lines
+            sys.modules["tensorflow"].config.list_physical_devices("GPU")
+
+
 def run(main: Callable[[], None]) -> None:
     """Runs a program's main function and exits with its status.
 
@@ -196,14 +214,14 @@ def run(main: Callable[[], None]) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     status = 0
-    with StopRequest(raises=True).caught():
+    with StopRequest(raises=True).caught(), messages_logged():
         try:
             main()
         except UserError as error:
-            print(error, file=sys.stderr)
+            say(str(error))
             status = 1
         except KeyboardInterrupt as interrupt:
-            print(stop_line(*interrupt.args), file=sys.stderr)
+            say(stop_line(*interrupt.args))
             status = 130
         except ModuleNotFoundError as error:
             if error.name != "tensorflow":
@@ -217,10 +235,10 @@ def run(main: Callable[[], None]) -> None:
                 status = 128 + signal.SIGPIPE
             elif _is_of_a_disk(error):
                 where = f"{error.filename or 'a file'}: {error.strerror}"
-                print(f"{where} (is its disk all right?)", file=sys.stderr)
+                say(f"{where} (is its disk all right?)")
                 status = 1
             else:
-                traceback.print_exc()
+                say(traceback.format_exc().rstrip())
                 status = 70
         sys.exit(status)
 

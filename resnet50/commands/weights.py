@@ -20,21 +20,23 @@ from resnet50.dataset.images import Dataset
 from resnet50.dataset.listing import open_training_set
 from resnet50.handoff import locks
 from resnet50.handoff.progress import Position
-from resnet50.network.torchvision_names import assign_state_dict
-from resnet50.network.weights_file import (
-    Origin,
-    WeightsFile,
-    read_weights,
-    require_same_network,
-    write_weights,
-)
 from resnet50.pixels.augmentation import ChannelStatistics
 from resnet50.terminal import say
-from resnet50.training import checkpoint, resume
 from resnet50.training.checkpoint_folders import list_checkpoints, remove_unfinished
 from resnet50.training.description import CheckpointError, describe
-from resnet50.training.devices.selection import leave_gpus_alone
-from resnet50.training.update.step import create_training
+
+with command_line.loading_tensorflow():
+    from resnet50.network.torchvision_names import assign_state_dict
+    from resnet50.network.weights_file import (
+        Origin,
+        WeightsFile,
+        read_weights,
+        require_same_network,
+        write_weights,
+    )
+    from resnet50.training import checkpoint, resume
+    from resnet50.training.devices.selection import leave_gpus_alone
+    from resnet50.training.update.step import create_training
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -141,6 +141,17 @@ def test_a_manifest_that_says_nothing(run_status, buffer, manifest):
     assert "position    unknown: " in run_status()
 
 
+@pytest.mark.parametrize("flags", [(), ("--run_folder=run",)])
+def test_follow_ends_when_all_epochs_are_trained(tmp_path, run_status, buffer, flags):
+    """Without a terminal: a line with the state, and no escape codes."""
+    folder = make_run(tmp_path / "saved_models" / "run", 1)
+    write_progress(buffer.folder, Position(2, 0))
+    with locks.exclusive_role(folder, locks.TRAINER):
+        state, last = run_status("--follow", *flags).splitlines()
+    assert state.startswith("run: epoch 2, batch 0 of 10; 100.0% of 2 epochs; buffer 0")
+    assert last == "all 2 epochs are trained"
+
+
 @pytest.mark.parametrize(
     "flag", ["--seconds=0", "--epoch_end=0", "--run_folder=none", "--run_folder=a/b"]
 )
