@@ -195,11 +195,12 @@ def loading_tensorflow() -> Iterator[list[str]]:
     """
     from resnet50 import network
 
-    with loading():
-        is_quiet = network.IS_QUIET
-        with held_back() if is_quiet else contextlib.nullcontext([]) as lines:
-            yield lines
-            sys.modules["tensorflow"].config.list_physical_devices("GPU")
+    holding: AbstractContextManager[list[str]] = contextlib.nullcontext([])
+    if network.IS_QUIET:
+        holding = held_back()
+    with loading(), holding as lines:
+        yield lines
+        sys.modules["tensorflow"].config.list_physical_devices("GPU")
 
 
 def run(main: Callable[[], None]) -> None:

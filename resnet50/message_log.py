@@ -53,7 +53,7 @@ def file_name(role: str) -> str:
 class MessageLog:
     """Takes messages, and writes them as soon as it has a file."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._path: Path | None = None
         self._early: collections.deque[bytes] = collections.deque(maxlen=_MAX_EARLY)
         self._lock = threading.Lock()
@@ -62,7 +62,7 @@ class MessageLog:
         """Writes all messages, earlier and later ones, at the end of a file."""
         with self._lock:
             self._path = path
-            self._write(b"".join(self._early))
+            _append(path, b"".join(self._early))
             self._early.clear()
 
     def add(self, text: str) -> None:
@@ -75,21 +75,21 @@ class MessageLog:
             if self._path is None:
                 self._early.append(data)
             else:
-                self._write(data)
+                _append(self._path, data)
 
-    def _write(self, data: bytes) -> None:
-        path = self._path
-        with contextlib.suppress(OSError):
-            if path.exists():
-                require_regular(path.stat())  # Opening a pipe would block.
-                if path.stat().st_size + len(data) > _MAX_BYTES:
-                    path.replace(f"{path}.1")
-            with path.open("a+b", buffering=0) as file:
-                if file.seek(0, os.SEEK_END):
-                    file.seek(-1, os.SEEK_END)
-                    if file.read(1) != b"\n":  # Torn by a full disk or a power cut.
-                        data = b"\n" + data
-                file.write(data)
+
+def _append(path: Path, data: bytes) -> None:
+    with contextlib.suppress(OSError):
+        if path.exists():
+            require_regular(path.stat())  # Opening a pipe would block.
+            if path.stat().st_size + len(data) > _MAX_BYTES:
+                path.replace(f"{path}.1")
+        with path.open("a+b", buffering=0) as file:
+            if file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":  # Torn by a full disk or a power cut.
+                    data = b"\n" + data
+            file.write(data)
 
 
 def newest_messages(path: Path, number: int) -> list[Message]:

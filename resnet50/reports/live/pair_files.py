@@ -54,17 +54,29 @@ class PairFiles:
         return size if isinstance(size, int) else 0
 
     @property
-    def batches_per_epoch(self) -> int | None:
-        """From the buffer's manifest; None if that does not say."""
-        try:
-            return self._manifest["num_images"] // self.batch_size or None
-        except (KeyError, TypeError, ZeroDivisionError):
-            return None
+    def batches_per_epoch(self) -> int:
+        """From the buffer's manifest.
+
+        Raises:
+            ProgressError: That does not say.
+        """
+        with contextlib.suppress(KeyError, TypeError, ZeroDivisionError):
+            batches = self._manifest["num_images"] // self.batch_size
+            if batches:
+                return batches
+        raise ProgressError(
+            f"{self.buffer.folder}: no batches have been made here yet "
+            "(runtime_preprocessing.py makes them)"
+        )
 
     @property
     def end_step(self) -> int:
-        """The step after the last one of the training; 0 if unknown."""
-        return self.epoch_end * (self.batches_per_epoch or 0)
+        """The step after the last one of the training.
+
+        Raises:
+            ProgressError: It is unknown.
+        """
+        return self.epoch_end * self.batches_per_epoch
 
     def read_step(self) -> int:
         """The step of the next batch that the trainer needs.
@@ -72,14 +84,8 @@ class PairFiles:
         Raises:
             ProgressError: It is unknown.
         """
-        batches = self.batches_per_epoch
-        if batches is None:
-            raise ProgressError(
-                f"{self.buffer.folder}: no batches have been made here yet "
-                "(runtime_preprocessing.py makes them)"
-            )
         # The trainer may have another --epoch_end, so any end is allowed.
-        return read_progress(self.buffer.folder, batches, 10**18)
+        return read_progress(self.buffer.folder, self.batches_per_epoch, 10**18)
 
     def step_or_none(self) -> int | None:
         """The same; None if it is unknown."""

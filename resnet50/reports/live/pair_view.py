@@ -98,9 +98,9 @@ class PairView:
         yield self._programs()
         left -= 6
         if state.limit:
-            lines = Text(state.limit, style="italic").wrap(console, width)
-            yield lines
-            left -= len(lines)
+            limit = Text(state.limit, style="italic").wrap(console, width)
+            yield limit
+            left -= len(limit)
         height = min(_MAX_CURVE_HEIGHT, (left - 2) // 2)
         losses = [number(row, "loss") for row in state.metrics]
         if height >= 2 and (
@@ -110,8 +110,8 @@ class PairView:
             yield Text(f"loss of epochs {first} to {last}", style="bold")
             yield Text("\n".join(curve), style="cyan", no_wrap=True)
             left -= 1 + height
-        lines = [message_line(*pair) for pair in state.messages]
-        for line in lines[-left:] if left > 0 else []:
+        messages = [message_line(*pair) for pair in state.messages]
+        for line in messages[-left:] if left > 0 else []:
             yield Text(line, no_wrap=True, overflow="ellipsis")
 
     def _bars(self) -> Table:

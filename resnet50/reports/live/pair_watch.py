@@ -78,8 +78,8 @@ class PairWatch:
         files.read_manifest()
         now = self._look()
         polls = self._polls
-        steps = [polls[-1].step, now.step] if polls else []
-        if None in steps or steps != sorted(steps):
+        before = polls[-1].step if polls else None
+        if before is None or now.step is None or now.step < before:
             polls.clear()  # Unknown; another training, or an earlier checkpoint.
         polls.append(now)
         while len(polls) > 2 and polls[1].seconds <= now.seconds - _WATCHED_SECONDS:
@@ -115,25 +115,29 @@ class PairWatch:
         }
         first = self._polls[0]
         seconds = now.seconds - first.seconds
-        speeds = dict.fromkeys(running)
-        if seconds > 0 and now.step is not None:
+        speeds: dict[str, float | None] = dict.fromkeys(running)
+        if seconds > 0 and now.step is not None and first.step is not None:
             speeds[locks.TRAINER] = (now.step - first.step) / seconds
             speeds[locks.PREPROCESSOR] = (now.num_made - first.num_made) / seconds
-        position = wanted = seconds_left = None
-        if now.step is not None:
-            position = to_position(now.step, files.batches_per_epoch)
-            wanted = files.num_wanted(now.step)
-            if now.trainer_runs and speeds[locks.TRAINER]:
-                left = max(0, files.end_step - now.step)
-                seconds_left = left / speeds[locks.TRAINER]
+        position = seconds_left = None
+        batches_per_epoch = num_wanted = 0
+        share = 0.0
+        if now.step is not None:  # So the manifest says how many batches there are.
+            batches_per_epoch = files.batches_per_epoch
+            position = to_position(now.step, batches_per_epoch)
+            num_wanted = files.num_wanted(now.step)
+            share = now.step / files.end_step
+            speed = speeds[locks.TRAINER]
+            if now.trainer_runs and speed:
+                seconds_left = max(0, files.end_step - now.step) / speed
         return PairState(
             run_name=files.run_folder.name if files.run_folder else "",
             position=position,
-            batches_per_epoch=files.batches_per_epoch or 0,
+            batches_per_epoch=batches_per_epoch,
             epoch_end=files.epoch_end,
-            share=(now.step or 0) / max(1, files.end_step),
+            share=share,
             num_ready=now.num_ready,
-            num_wanted=wanted or 0,
+            num_wanted=num_wanted,
             batch_size=files.batch_size,
             processes={
                 role: locks.owner(folder, role)
