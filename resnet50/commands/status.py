@@ -8,6 +8,7 @@ reads, so it can run at any time, whether the programs run or not. The run is th
 that is being trained in saved_models_folder of config.txt, or --run_folder.
 """
 
+import argparse
 import contextlib
 import os
 import shutil
@@ -189,8 +190,8 @@ def duration(seconds: float) -> str:
     return f"{days} d {hours} h" if days else f"{hours} h {minutes:02d} min"
 
 
-def main() -> None:
-    """Watches the trainer for some seconds, and prints the status."""
+def build_parser() -> argparse.ArgumentParser:
+    """The flags."""
     parser = command_line.make_parser(__doc__)
     parser.add_argument("--run_folder", help="default: the run being trained")
     parser.add_argument(
@@ -202,7 +203,12 @@ def main() -> None:
         default=5.0,
         help="how long to watch the trainer for its speed; default: 5",
     )
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Watches the trainer for some seconds, and prints the status."""
+    args = build_parser().parse_args()
     if not 0 < args.seconds <= 3600:
         raise ConfigError(f"--seconds = {args.seconds:g} (must be above 0, to 3600)")
     config = command_line.load_config(args)

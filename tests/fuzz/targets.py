@@ -719,12 +719,12 @@ def _weights_seeds() -> list[bytes]:
 
 
 def _use_weights(folder: Path, data: bytes) -> None:
-    from resnet50.commands.weights import report_differences
     from resnet50.network.weights_file import (
         Origin,
         read_weights,
         require_same_network,
     )
+    from resnet50.training.imported_weights import report_differences
 
     path = folder / "weights.safetensors"
     path.write_bytes(data)
