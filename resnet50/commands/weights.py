@@ -16,6 +16,7 @@ from pathlib import Path
 from resnet50 import command_line
 from resnet50.dataset.listing import open_training_set
 from resnet50.handoff import locks
+from resnet50.terminal import say
 from resnet50.training.checkpoint_folders import remove_unfinished
 
 
@@ -60,7 +61,7 @@ def main() -> None:
     command_line.make_folder(run_folder, "[train] saved_models_folder")
     with locks.exclusive_role(run_folder, locks.TRAINER):
         remove_unfinished(run_folder)
-        path = import_weights(args.file, config, dataset, run_folder)
+        path = import_weights(args.file, config, dataset, run_folder, say)
     print(f"{path}: holds the weights of {args.file}; evaluate or train them with:")
     for name, flag in ("evaluate", "imported"), ("train", "resume"):
         flags = {"run_folder": args.run_folder, flag: None}

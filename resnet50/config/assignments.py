@@ -19,6 +19,11 @@ FLAG = "--set"
 _BRACKETS = ('"', "'", "[", "{")
 
 
+def _shown(text: str) -> str:
+    text = printable_line(text)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
 def split_assignment(text: str) -> tuple[str, str, str]:
     """The section, the key and the value's text.
 
@@ -29,14 +34,16 @@ def split_assignment(text: str) -> tuple[str, str, str]:
     section, dot, key = (part.strip() for part in name.partition("."))
     if equals and section and dot and key:
         return section, key, value.strip()
-    shown = printable_line(text)
-    for found, settings in SECTIONS.items():
-        if name.strip() in {field.name for field in dataclasses.fields(settings)}:
-            hint = f"did you mean {found}.{name.strip()}=VALUE?"
-            raise ConfigError(f"{FLAG} {shown} ({hint})")
-    raise ConfigError(
-        f"{FLAG} {shown} (must be SECTION.KEY=VALUE, such as train.batch_size=32)"
-    )
+    names = [
+        f"{section}.{field.name}"
+        for section, settings in SECTIONS.items()
+        for field in dataclasses.fields(settings)
+        if field.name == name.strip()
+    ]
+    expected = "must be SECTION.KEY=VALUE, such as train.batch_size=32"
+    if names:
+        expected = f"must name the section too: {' or '.join(names)}"
+    raise ConfigError(f"{FLAG} {_shown(text)} ({expected})")
 
 
 def _parse_value(text: str, where: str) -> Any:
@@ -44,7 +51,7 @@ def _parse_value(text: str, where: str) -> Any:
         values = tomli.loads(f"value = {text}")
     except (ValueError, RecursionError) as error:
         if text.startswith(_BRACKETS):
-            reason = printable_line(str(error))
+            reason = _shown(str(error))
             raise ConfigError(f"{where}: is not valid TOML: {reason}") from None
         return text
     # A text with line ends may be more than one line of TOML.
@@ -62,7 +69,7 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
     for text in texts:
         section, key, value = split_assignment(text)
         values = sections.setdefault(section, {})
-        where = printable_line(f"{FLAG} {section}.{key}={value}")
+        where = f"{FLAG} " + _shown(f"{section}.{key}={value}")
         if key in values:
             raise ConfigError(f"{where}: this key is set twice (give it once)")
         values[key] = _parse_value(value, where)

@@ -1,6 +1,7 @@
 """Starts a run from exported or published weights."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 from resnet50.config.settings import Config
@@ -14,7 +15,6 @@ from resnet50.network.weights_file import (
     require_same_network,
 )
 from resnet50.pixels.augmentation import ChannelStatistics
-from resnet50.terminal import say
 from resnet50.training import checkpoint
 from resnet50.training.checkpoint_folders import list_checkpoints
 from resnet50.training.description import CheckpointError, describe
@@ -32,19 +32,21 @@ def origin_of(config: Config, dataset: Dataset) -> Origin:
     )
 
 
-def report_differences(weights: WeightsFile, here: Origin) -> None:
+def report_differences(
+    weights: WeightsFile, here: Origin, notify: Callable[[str], None]
+) -> None:
     """Says how the weights' origin differs from config.txt, and what follows."""
     origin, path = weights.origin, weights.path
     num_classes = len(here.class_names)
     if weights.num_classes != num_classes:
-        say(
+        notify(
             f"{path}: has {weights.num_classes:,} classes, the training images have "
             f"{num_classes:,}: the last layer is initialized again"
         )
     elif origin.class_names not in ((), here.class_names):
         pairs = zip(origin.class_names, here.class_names)
         label = next((i for i, (a, b) in enumerate(pairs) if a != b), 0)
-        say(
+        notify(
             f"warning: {path}: class {label} is {origin.class_names[label]!r} there, "
             f"{here.class_names[label]!r} here; the last layer is kept"
         )
@@ -52,14 +54,18 @@ def report_differences(weights: WeightsFile, here: Origin) -> None:
         expected, actual = getattr(origin, key), getattr(here, key)
         if expected != actual:
             usual = " (as published ones usually do)" if weights.is_published else ""
-            say(
+            notify(
                 f"warning: {path}: expects {key} = {list(expected)}{usual}, "
                 f"[dataset] in config.txt has {list(actual)}"
             )
 
 
 def import_weights(
-    file: Path, config: Config, dataset: Dataset, run_folder: Path
+    file: Path,
+    config: Config,
+    dataset: Dataset,
+    run_folder: Path,
+    notify: Callable[[str], None],
 ) -> Path:
     """Makes the checkpoint that a run starts from, and returns its path.
 
@@ -81,7 +87,7 @@ def import_weights(
     training = create_training(num_classes, config.model, train, statistics)
     weights = read_weights(file, training.model)
     require_same_network(weights, here.variant, here.epsilon)
-    report_differences(weights, here)
+    report_differences(weights, here, notify)
     assign_state_dict(training.model, weights.tensors)
     if training.average is not None:
         training.average.start()

@@ -16,7 +16,8 @@ pytest.importorskip("shtab")
 SECONDS = 30  # A shell needs a hundredth of this.
 SETUP = {
     "bash": "source ./script; PS1='REA''DY '\n",
-    "zsh": "fpath=($PWD $fpath); autoload -Uz compinit; compinit -u -D; PS1='REA''DY '\n",
+    "zsh": "fpath=($PWD $fpath); autoload -Uz compinit; compinit -u -D; "
+    "PS1='REA''DY '\n",
 }
 ARGUMENTS = {"bash": ["--norc", "--noprofile", "-i"], "zsh": ["-f", "-i"]}
 

@@ -46,7 +46,7 @@ def test_from_a_folder_to_an_evaluation(run, tmp_path):
     before = sorted(tmp_path.glob("photos/*/*"))
     output = run("photos", "--output=photos.txt", "--validation_share=0.4")
     assert "photos-training.txt: 30 images; photos-validation.txt: 20, 40%" in output
-    assert "train.py --config=photos.txt --run_folder=first" in output
+    assert "resnet50 train --config=photos.txt --run_folder=first" in output
     assert sorted(tmp_path.glob("photos/*/*")) == before
     text = (tmp_path / "photos.txt").read_text()
     assert "# Step 3: side of the random square crop" in text
@@ -103,7 +103,7 @@ def test_a_recipe_keeps_its_values_and_its_learning_rate_is_scaled(run, tmp_path
     assert written["train"].items() >= {**values["train"], **changed}.items()
     assert written["augmentation"]["crop_size"] == 32
     assert "weights import FILE.safetensors --config=a.txt --run_folder=first" in output
-    assert "train.py --config=a.txt --run_folder=first --resume" in output
+    assert "resnet50 train --config=a.txt --run_folder=first --resume" in output
     assert "learning_rate = 0.003125 for batches of 4, epochs = 20" in output
     assert "0.1 / 256" not in output
 
@@ -155,7 +155,14 @@ def test_a_folder_that_toml_cannot_name_is_refused(run, tmp_path):
         (("nowhere",), 1, "nowhere: cannot be read: No such file or directory"),
         (("photos", "--validation_share=1"), 2, "must be above 0, below 1"),
         (("photos", "--seed=-1"), 2, "--seed = -1 (must be at least 0)"),
-        (("photos", "--recipe=none.txt"), 1, "none.txt: cannot be read"),
+        (
+            ("photos", "--recipe=nosuch"),
+            2,
+            "'nosuch' (must be a file, or one of ff",
+        ),
+        (("--recipe=he2015",), 2, "--recipe needs FOLDER, the folder of your images"),
+        (("--seed=0",), 2, "--seed needs FOLDER"),
+        (("--output=a.txt",), 2, "--output = 'a.txt' (must be a config.txt, which the"),
         (("photos", "--output=no/a.txt"), 1, "cannot be written: No such file"),
         (("photos", "--output="), 2, "--output = '' (must be the path of a new file)"),
         (("photos", "--output=."), 2, "--output = '.' (must be the path of a new"),
