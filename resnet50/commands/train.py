@@ -1,6 +1,6 @@
-"""Trains a ResNet-50 on the batches that runtime_preprocessing.py makes.
+r"""Trains a ResNet-50 on the batches that runtime_preprocessing.py makes.
 
-    python3 train.py --run_folder=mytestrun --epoch_start=0 --epoch_end=30 \\
+    python3 train.py --run_folder=mytestrun --epoch_start=0 --epoch_end=30 \
         --batch_size=64 --learning_rate=0.01
 
 Resumes with --resume from the newest checkpoint, or with --epoch_start=N from the one
