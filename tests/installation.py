@@ -28,6 +28,7 @@ from pathlib import Path
 from resnet50.commands import COMMANDS
 from resnet50.demo.pictures import make_images
 from resnet50.installation import DISTRIBUTION
+from resnet50.reports.starts import STARTS_FILE, read_starts
 from tests.matrix import MissingPythonError, find_python
 from tests.settings import PROJECT, SMALL
 
@@ -152,6 +153,10 @@ def try_installed(binaries: Path, folder: Path, *, evaluate: bool = True) -> Non
     flags = ["--config=recipes/he2015.txt", *settings(), "--set=train.schedule=cosine"]
     call("resnet50", "stats", *flags)
     _train(call, flags, folder, str(binaries))
+    (start,) = read_starts(folder / "saved_models" / "first" / STARTS_FILE)
+    command = shlex.join(["resnet50", "train", "--run_folder=first", *flags])
+    require(start["command"] == command, start["command"])
+    require(start["settings"]["train"]["schedule"] == "cosine", str(start["settings"]))
     if not evaluate:
         return
     output = call("resnet50", "evaluate", "--run_folder=first", *flags)

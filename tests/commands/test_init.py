@@ -175,3 +175,49 @@ def test_wrong_arguments_are_refused_in_one_line(
     output = run(*words, status=status)
     assert expected in output.splitlines()[-1]
     assert not list(tmp_path.glob("*.txt"))
+
+
+def test_without_images_the_shipped_files_are_written(run, tmp_path):
+    output = run().splitlines()
+    assert output[0] == "config.txt: written, with recipes/ next to it"
+    assert output[-1] == "    resnet50 train --run_folder=first"
+    assert "    resnet50 doctor" in output
+    recipes = sorted((PROJECT / "recipes").iterdir())
+    for path in (PROJECT / "config.txt", *recipes):
+        copy = tmp_path / path.relative_to(PROJECT)
+        assert copy.read_bytes() == path.read_bytes()
+    config = read_config(tmp_path / "recipes" / "he2015.txt")
+    assert config.train.saved_models_folder == tmp_path / "saved_models"
+    assert run(status=1) == (
+        "config.txt: exists (move it away, or give another --output)\n"
+    )
+
+
+def test_the_shipped_files_go_next_to_the_output(run, tmp_path):
+    output = run("--output=new/folder/config.txt")
+    assert "    resnet50 doctor --config=new/folder/config.txt" in output
+    folder = tmp_path / "new" / "folder"
+    assert {path.name for path in folder.iterdir()} == {"config.txt", "recipes"}
+    (folder / "config.txt").unlink()
+    output = run("--output=new/folder/config.txt", status=1)
+    assert "recipes: exists (move it away, or give another --output)" in output
+    assert not (folder / "config.txt").exists()
+
+
+def test_a_failure_to_write_the_shipped_files_leaves_nothing(
+    run, tmp_path, monkeypatch
+):
+    def fail(*_):
+        raise OSError(28, "No space left on device", "config.txt")
+
+    monkeypatch.setattr(init, "write_changed", fail)
+    assert "config.txt: No space left on device" in run(status=1)
+    assert not (tmp_path / "recipes").exists()
+
+
+def test_a_recipe_is_found_by_its_name(run, tmp_path):
+    make_photos(tmp_path / "photos", 2, 20)
+    for name, recipe in (("a", "finetuning"), ("b", "recipes/finetuning.txt")):
+        run("photos", f"--output={name}.txt", f"--recipe={recipe}")
+        written = read_config(tmp_path / f"{name}.txt")
+        assert written.dataset.channel_mean == (0.485, 0.456, 0.406)
