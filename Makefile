@@ -1,5 +1,6 @@
 # make demo   the whole pipeline on generated images, about four minutes on two cores
 # make test   ruff and the test suite
+# make site   the documentation as a site, in the folder site
 # make test-matrix   the tests on imitated processors and other Pythons, an hour or more
 # Each makes .venv first and installs what it needs into it.
 
@@ -7,7 +8,7 @@ PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-matrix clean
+.PHONY: demo test site test-matrix clean
 
 demo: $(INSTALLED)
 	$(VENV)/bin/python -m resnet50 demo
@@ -16,6 +17,9 @@ test: $(INSTALLED)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/python -m pytest
+
+site: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
 
 test-matrix: $(INSTALLED)
 	$(VENV)/bin/python -m tests.matrix
@@ -26,5 +30,9 @@ $(INSTALLED): pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --editable '.[tests]'
 	touch $@
 
+$(VENV)/.installed-docs: $(INSTALLED)
+	$(VENV)/bin/python -m pip install --quiet --editable '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(VENV)-* demo
+	rm -rf $(VENV) $(VENV)-* demo notebook-demo site

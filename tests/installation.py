@@ -41,6 +41,9 @@ _IGNORED = shutil.ignore_patterns(
     ".git", ".*_cache", ".venv*", "__pycache__", "*.egg-info", "build"
 )
 
+# Whose versions are printed.
+_SHOWN = ("numba", "numpy", "pillow", "simplejpeg", "tensorflow")
+
 _BUILD = "import sys; from setuptools import build_meta as b; print({})"
 
 _HELP = """\
@@ -200,20 +203,24 @@ def install(environment: str, wheel: Path, folder: Path) -> str:
     python = find_python(f"python{version}")
     target = folder / "environment"
     run("uv", "venv", "--python", python, target, cwd=folder)
-    flags = ["--python", target, "--only-binary", ":all:"]
-    if kind == "lowest":
-        flags += ["--resolution", "lowest-direct"]
-    started = time.monotonic()
+    flags = ["--python", python, "--quiet", "--output-file", folder / "versions.txt"]
     if kind == "locked":
         export = ("uv", "export", "--frozen", "--no-emit-project", "--no-hashes")
-        locked = run(*export, "--quiet", "--python", python, cwd=PROJECT)
-        (folder / "locked.txt").write_text(locked)
-        flags += ["--constraint", folder / "locked.txt"]
+        run(*export, *flags, cwd=PROJECT)
+    else:
+        # Only the dependencies in the file are direct; those of a wheel are not.
+        resolution = "lowest-direct" if kind == "lowest" else "highest"
+        flags += ["--only-binary", ":all:", "--resolution", resolution]
+        run("uv", "pip", "compile", *flags, PROJECT / "pyproject.toml", cwd=folder)
+    started = time.monotonic()
+    flags = ["--python", target, "--constraint", folder / "versions.txt"]
     run("uv", "pip", "install", *flags, wheel, cwd=folder)
     seconds = time.monotonic() - started
     size = int(run("du", "-sm", target, cwd=folder).split()[0])
     packages = run("uv", "pip", "list", "--python", target, cwd=folder).splitlines()[2:]
-    return f"{len(packages)} packages, {size:,} MB, {seconds:.0f} s"
+    versions = dict(line.split()[:2] for line in packages)
+    shown = ", ".join(f"{name} {versions[name]}" for name in _SHOWN)
+    return f"{len(packages)} packages, {size:,} MB, {seconds:.0f} s; {shown}"
 
 
 def main() -> None:

@@ -126,8 +126,12 @@ def install(name: str, *, has_lowest: bool = False) -> Path:
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     if has_lowest:
         subprocess.run([*pip, "uv"], check=True)
-        pip = [python, "-m", "uv", "pip", "install", "--quiet", "--python", python]
-        pip += ["--only-binary", ":all:", "--resolution", "lowest-direct"]
+        uv = [python, "-m", "uv", "pip", "install", "--quiet", "--python", python]
+        uv += ["--only-binary", ":all:", "--resolution", "lowest-direct"]
+        # The dependencies in the file are direct; those of a package are not.
+        uv += ["--requirements", "pyproject.toml", "--extra", "tests"]
+        subprocess.run(uv, cwd=ROOT, check=True)
+        pip += ["--no-deps"]
     subprocess.run([*pip, "--editable", f"{ROOT}[tests]"], check=True)
     return python
 

@@ -6,6 +6,7 @@ numbers and messages of all pages are proven by tests/docs.
 """
 
 import ast
+import itertools
 import re
 
 import pytest
@@ -35,7 +36,8 @@ def paths_in(tree):
 
 def test_the_tree_lists_every_module_in_its_folder_and_nothing_else():
     tree = section("Files")
-    files = [*PROJECT.glob("*.py"), *(PROJECT / "resnet50").rglob("*.py")]
+    folders = PROJECT.glob("*.py"), (PROJECT / "docs").glob("*.py")
+    files = [*itertools.chain(*folders), *(PROJECT / "resnet50").rglob("*.py")]
     assert sorted(paths_in(tree)) == sorted(
         path.relative_to(PROJECT).as_posix()
         for path in files
@@ -116,19 +118,39 @@ def test_the_packages_that_are_installed_are_all_folders_with_modules():
 
 def test_the_readme_is_short_and_leads_to_every_page():
     readme = read("README.md")
-    assert len(readme.splitlines()) <= 200
-    for path in PAGES[1:]:
+    assert len(readme.splitlines()) <= 120
+    for path in [*PAGES[1:], *(PROJECT / "docs").glob("*.ipynb")]:
         name = path.relative_to(PROJECT).as_posix()
         assert f"({name})" in readme, name
+
+
+def test_the_readme_begins_with_a_command_and_a_picture_and_has_the_two_programs():
+    lines = read("README.md").splitlines()
+    assert "    make demo" in lines[:15]
+    (picture,) = [n for n, line in enumerate(lines) if line.startswith("![")]
+    assert picture < 25
+    assert (
+        "    python3 runtime_preprocessing.py --epoch_start=0 --epoch_end=30 "
+        "--batch_size=64"
+    ) in lines
+    assert (
+        "    python3 train.py --run_folder=mytestrun --epoch_start=0 --epoch_end=30 "
+        "--batch_size=64 --learning_rate=0.01"
+    ) in lines
 
 
 def test_the_readme_quotes_the_measurements():
     """Each of its rows about speed begins like one of docs/measurements.md."""
     measured = read("measurements.md")
     quoted = read("README.md").split("## How fast, and what it learns")[1]
+    quoted = quoted.split("\n## ")[0]
     rows = [row for row in quoted.splitlines() if row.startswith("| ")][1:]
     assert len(rows) >= 3
     for row in rows:
         assert row in measured, row
     for figure in ("98.0 %", "98.52 %", "98.15 %"):
         assert figure in quoted and figure in measured
+    on_a_card = re.findall(r"\d,\d{3}", read("README.md").partition("## ")[0])
+    assert len(on_a_card) == 3
+    for figure in on_a_card:
+        assert figure in read("gpu.md"), figure

@@ -92,8 +92,7 @@ def judge_files(result: dict) -> Verdict:
     """Demands that files, reader and copies cost hardly any speed."""
     what = (
         f"{result['file_images_per_second']:.0f} images/s, "
-        f"{result['resident_images_per_second']:.0f} with a batch on the card "
-        f"({result['in_turn_images_per_second']:.0f} with three in turn): ratio "
+        f"{result['resident_images_per_second']:.0f} with a batch on the card: ratio "
         f"{result['ratio']:.3f} (at least {_LEAST_RATIO})"
     )
     return Verdict(what, result["ratio"] >= _LEAST_RATIO)

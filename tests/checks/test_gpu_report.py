@@ -44,7 +44,6 @@ RESULTS = {
     "measure_files": {
         "file_images_per_second": 2450.0,
         "resident_images_per_second": 2500.0,
-        "in_turn_images_per_second": 2450.0,
         "ratio": 0.98,
     },
     "measure_step": {"images_per_second": 2500.0, "peak_bytes": 12.3e9},

@@ -31,9 +31,14 @@ def code_lines(text: str) -> list[str]:
     return lines
 
 
+def outside_fences(text: str) -> str:
+    """The text without its fenced blocks."""
+    return re.sub(r"^ *```.*?^ *```", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
 def inline_code(text: str) -> list[str]:
     """The text in backticks outside fenced blocks; a line end becomes a space."""
-    prose = re.sub(r"^ *```.*?^ *```", "", text, flags=re.MULTILINE | re.DOTALL)
+    prose = outside_fences(text)
     return [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", prose)]
 
 

@@ -15,7 +15,14 @@ import tomli
 
 from resnet50.commands import COMMANDS as NAMES
 from resnet50.installation import module_of
-from tests.docs.documents import PAGES, code_lines, commands, inline_code, read
+from tests.docs.documents import (
+    PAGES,
+    code_lines,
+    commands,
+    inline_code,
+    outside_fences,
+    read,
+)
 from tests.settings import PROJECT
 
 
@@ -81,8 +88,10 @@ def test_a_flag_that_does_not_exist_is_refused(monkeypatch):
 
 
 def test_all_other_commands_are_known():
-    others = {c for c in COMMANDS if c not in OURS and " -m pip " not in c}
-    assert others == {"python3 -m docs.make_configuration"}
+    of_python = re.compile(".* -m (pip|venv) ")
+    others = {c for c in COMMANDS if c not in OURS and not of_python.match(c)}
+    made = "configuration", "notebook", "pictures"
+    assert others == {f"python3 -m docs.make_{name}" for name in made}
 
 
 def test_the_scripts_and_all_named_commands_are_shown():
@@ -112,15 +121,29 @@ def anchor_of(heading):
     return kept.replace(" ", "-")
 
 
+def require_target(target, page):
+    """Demands that a link on a page leads to a file, and to one of its headings."""
+    name, _, anchor = target.partition("#")
+    file = (page.parent / name) if name else page
+    assert file.exists(), target
+    if anchor:
+        text = outside_fences(file.read_text(encoding="utf-8"))
+        headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+        assert [anchor_of(heading) for heading in headings].count(anchor) == 1, target
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_links_lead_somewhere(path):
-    for target in re.findall(r"\]\(([^)]+)\)", path.read_text(encoding="utf-8")):
-        if target.startswith("https://"):
-            continue
-        name, _, anchor = target.partition("#")
-        file = (path.parent / name) if name else path
-        assert file.exists(), target
-        if anchor:
-            text = file.read_text(encoding="utf-8")
-            headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
-            assert anchor in map(anchor_of, headings), target
+    text = path.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        if not target.startswith("https://"):
+            require_target(target, path)
+    defined = re.findall(r"^\[(\w+)\]: ", text, flags=re.MULTILINE)
+    used = re.findall(r"\]\[(\w+)\]", text)
+    assert set(used) == set(defined)
+
+
+@pytest.mark.parametrize("target", ["no-such.md", "code.md#no-such", "#no-such"])
+def test_a_link_that_leads_nowhere_is_found(target):
+    with pytest.raises(AssertionError):
+        require_target(target, PROJECT / "docs" / "gpu.md")

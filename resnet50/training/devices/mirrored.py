@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from resnet50.network.tracing import traced
-from resnet50.training.devices.protocol import ONE_DEVICE
+from resnet50.training.devices.protocol import to_host
 from resnet50.training.vectors import join, split_like
 
 
@@ -40,8 +40,7 @@ class MirroredDevices:
 
         By default, the first GPU would get the whole batch.
         """
-        with tf.device("CPU:0"):
-            return ONE_DEVICE.to_device(*arrays)
+        return tuple(to_host(a) if isinstance(a, np.ndarray) else a for a in arrays)
 
     def compile(self, function: Callable, jit_compile: bool) -> Callable:
         """Runs the function on all replicas at once; jit_compile must be false."""

@@ -10,7 +10,9 @@ With several devices, each one is a replica: it trains on its part of every batc
 """
 
 import contextlib
+import itertools
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
@@ -36,7 +38,10 @@ class Devices(Protocol):
         """The context in which all variables must be created."""
 
     def to_device(self, *arrays: np.ndarray | None) -> tuple[tf.Tensor | None, ...]:
-        """Turns a batch into tensors for compiled functions; keeps None and tensors."""
+        """Turns a batch into tensors for compiled functions; keeps None and tensors.
+
+        Labels may become int64.
+        """
 
     def compile(self, function: Callable, jit_compile: bool) -> Callable:
         """Returns a tf.function that runs a function on all replicas.
@@ -68,16 +73,36 @@ class OneDevice:
 
     count = 1
 
-    def __init__(self, has_gpu: bool = False):
+    def __init__(self, has_gpu: bool = False, name: str | None = None):
+        """Takes TensorFlow's name of the device; None for the one that it prefers."""
         self.has_gpu = has_gpu
+        self._name = name
+        self._copiers = ThreadPoolExecutor(thread_name_prefix="copier")
 
     def scope(self) -> contextlib.AbstractContextManager:
         """No scope is needed."""
         return contextlib.nullcontext()
 
     def to_device(self, *arrays: np.ndarray | None) -> tuple[tf.Tensor | None, ...]:
-        """Copies the arrays to TensorFlow's default device."""
-        return tuple(None if array is None else _copy(array) for array in arrays)
+        """Copies the arrays to the device, all at once.
+
+        TensorFlow starts a copy to a GPU when all steps that it has received have
+        ended. If the copies came one after another, a batch would wait for several
+        steps, and the GPU for the batch.
+        """
+        is_new = [isinstance(array, np.ndarray) for array in arrays]
+        copies = self._copiers.map(self._copy, itertools.compress(arrays, is_new))
+        return tuple(next(copies) if new else a for a, new in zip(arrays, is_new))
+
+    def _copy(self, array: np.ndarray) -> tf.Tensor:
+        if array.dtype == np.int32:
+            # TensorFlow keeps a GPU's int32 tensors in the host's memory. Each step
+            # would copy them, and wait like any copy.
+            array = array.astype(np.int64)
+        host = to_host(array)
+        # An op, as other threads can run while it copies to a GPU.
+        with tf.device(self._name):
+            return tf.identity(host)
 
     def compile(self, function: Callable, jit_compile: bool) -> Callable:
         """Makes the function a tf.function."""
@@ -99,14 +124,10 @@ class OneDevice:
         """Does nothing: there is one copy."""
 
 
-def _copy(array: np.ndarray | tf.Tensor) -> tf.Tensor:
-    if isinstance(array, tf.Tensor):
-        return array
-    with tf.device("CPU:0"):
-        # Shares the array's memory if it is aligned; tf.constant copies it twice.
-        host = tf.raw_ops.Identity(input=array)
-    # An op, as other threads can run while it copies to a GPU.
-    return tf.identity(host)
+def to_host(array: np.ndarray) -> tf.Tensor:
+    """A tensor in the host's memory; shares the array's memory if that is aligned."""
+    with tf.device("CPU:0"):  # tf.constant copies it twice.
+        return tf.raw_ops.Identity(input=array)
 
 
 ONE_DEVICE = OneDevice()

@@ -65,7 +65,7 @@ class Subject:
             ModelConfig(**self.model),
             self.train_config,
             _STATISTICS,
-            OneDevice(has_gpu=self.pads_in_op),
+            OneDevice(has_gpu=self.pads_in_op, name=self.device),
             [Stage(*stage) for stage in self.stages],
         )
 

@@ -1,7 +1,6 @@
 """Trials of speed: of the step, of copies to the device, and through batch files."""
 
 import functools
-import itertools
 import math
 import resource
 import tempfile
@@ -61,12 +60,6 @@ def measure_step(subject: Subject, seconds: float) -> dict:
     }
 
 
-def _placed(training: Training, subject: Subject, batch: tuple | Batch) -> tuple:
-    """Copies a batch; by a thread, which does not inherit the caller's scope."""
-    with subject.scope():
-        return training.place(*batch)
-
-
 def measure_copy(subject: Subject, seconds: float) -> dict:
     """Seconds of a batch's copy, of a step, and of both at once by a Placer."""
     subject.set_up()
@@ -78,10 +71,10 @@ def measure_copy(subject: Subject, seconds: float) -> dict:
 
     def copy() -> None:
         for _ in range(num_steps):
-            place(batch)
+            training.place(*batch)
 
     def step_and_copy() -> None:
-        placer, read = Placer(place), Future()
+        placer, read = Placer(lambda batch: training.place(*batch)), Future()
         read.set_result(batch)
         placer.start()
         for placed in [placer.submit(read) for _ in range(num_steps)]:
@@ -90,7 +83,6 @@ def measure_copy(subject: Subject, seconds: float) -> dict:
 
     with subject.scope():
         training, arguments, num_steps = _warm_up(subject, seconds)
-        place = functools.partial(_placed, training, subject)
         copy()
         copied = seconds_of(copy) / num_steps
         run = functools.partial(_repeat, training, arguments, num_steps)
@@ -121,9 +113,7 @@ def measure_files(
 ) -> dict:
     """Images/s through batch files, reader and placer, over those of resident ones.
 
-    Also those of three resident batches in turn, because XLA's kernels may depend on
-    where a batch is. The files are in a new folder in ``folder``, and are read again
-    and again.
+    The files are in a new folder in ``folder``, and are read again and again.
     """
     subject.set_up()
     spec = BatchSpec(
@@ -141,8 +131,7 @@ def measure_files(
         training, arguments, num_steps = _warm_up(subject, seconds)
 
         def place(batch: Batch) -> tuple:
-            arrays = batch.images, batch.labels, batch.shifts, numbers
-            return _placed(training, subject, arrays)
+            return training.place(batch.images, batch.labels, batch.shifts, numbers)
 
         def train() -> None:
             with (
@@ -162,20 +151,10 @@ def measure_files(
 
         run = functools.partial(_repeat, training, arguments, num_steps)
         resident = min(seconds_of(run) for _ in range(2))
-        others = [_placed(training, subject, subject.random_batch(i)) for i in (1, 2)]
-
-        def take_turns() -> None:
-            for placed in itertools.islice(
-                itertools.cycle([arguments, *others]), num_steps
-            ):
-                training.step(*placed)
-
-        in_turn = min(seconds_of(take_turns) for _ in range(2))
         from_files = min(seconds_of(train) for _ in range(2))
     images = num_steps * subject.batch_size
     return {
         "resident_images_per_second": images / resident,
-        "in_turn_images_per_second": images / in_turn,
         "file_images_per_second": images / from_files,
         "ratio": resident / from_files,
         "batch_file_bytes": spec.batch_bytes,

@@ -179,6 +179,7 @@ class Training(tf.Module):
         is_undone = self.loss_scale is not None and moving
         before = join(moving) if is_undone else None
         images, own_share = self._prepare(images, shifts, numbers)
+        labels = tf.cast(labels, tf.int32)  # See OneDevice.to_device.
         with tf.GradientTape() as tape:
             forward = self._forward(images, labels, own_share, numbers)
             target = self._replicas.share(self._scale(forward.loss))
