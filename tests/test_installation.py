@@ -15,6 +15,9 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import tomli
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from resnet50 import installation
@@ -135,3 +138,16 @@ def test_the_environments_are_all_pythons_that_are_allowed():
     )
     assert output.stdout.split() == installed.ENVIRONMENTS
     assert shutil.which("python3")
+
+
+def test_the_lock_file_is_of_these_dependencies():
+    """Otherwise `uv lock` renews it."""
+    project = tomli.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"].values()
+    declared = [*project["dependencies"], *(r for extra in extras for r in extra)]
+    packages = tomli.loads((PROJECT / "uv.lock").read_text())["package"]
+    (own,) = [p for p in packages if p["name"] == installation.DISTRIBUTION]
+    locked = own["metadata"]["requires-dist"]
+    assert {(r["name"], SpecifierSet(r.get("specifier", ""))) for r in locked} == {
+        (r.name, r.specifier) for r in map(Requirement, declared)
+    }
