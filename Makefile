@@ -1,6 +1,7 @@
 # make demo   the whole pipeline on generated images, about four minutes on two cores
-# make test   ruff and the test suite
+# make test   ruff, mypy and the test suite
 # make site   the documentation as a site, in the folder site
+# make release   checks and builds a version, and says what is left to do
 # make test-matrix   the tests on imitated processors and other Pythons, an hour or more
 # Each makes .venv first and installs what it needs into it.
 
@@ -8,7 +9,7 @@ PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test site test-matrix clean
+.PHONY: demo test site test-matrix release clean
 
 demo: $(INSTALLED)
 	$(VENV)/bin/python -m resnet50 demo
@@ -16,6 +17,7 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 	$(VENV)/bin/python -m pytest
 
 site: $(VENV)/.installed-docs
@@ -23,6 +25,10 @@ site: $(VENV)/.installed-docs
 
 test-matrix: $(INSTALLED)
 	$(VENV)/bin/python -m tests.matrix
+
+release: $(INSTALLED)
+	$(VENV)/bin/python -m pip install --quiet --editable '.[release]'
+	$(VENV)/bin/python -m tests.release
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -35,4 +41,4 @@ $(VENV)/.installed-docs: $(INSTALLED)
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-* demo notebook-demo site
+	rm -rf $(VENV) $(VENV)-* demo notebook-demo site dist

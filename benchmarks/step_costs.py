@@ -69,9 +69,9 @@ class Costs:
         return self._work[step] / number / len(self._rounds)
 
 
-def _lowest_rows(box: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
-    """A corner of a box whose decoding needs all codes, and hardly anything else."""
-    left, _, _, bottom = box
+def _lowest_rows(region: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    """A corner of a region whose decoding needs all codes, and hardly anything else."""
+    left, _, _, bottom = region
     return left, bottom - 16, left + 16, bottom
 
 
@@ -111,14 +111,14 @@ def measure_batch(
         for path, choices in zip(paths[first : first + _IN_A_ROW], params[first:]):
             source = ImageSource(str(path))
 
-            def box_of(size_, choices=choices):
-                return crop_footprint(size_, choices, size).box
+            def region_of(size_, choices=choices):
+                return crop_footprint(size_, choices, size).region
 
             data = costs.run("read", read_image, source)
             costs.run("judge", jpeg_regions.divisible_size, data)
-            part = costs.run("read and decode", decode_part, source, box_of)
-            box = _lowest_rows(box_of(part.image_size))
-            costs.run("codes", jpeg_regions.decode_region, data, box)
+            part = costs.run("read and decode", decode_part, source, region_of)
+            region = _lowest_rows(region_of(part.image_size))
+            costs.run("codes", jpeg_regions.decode_region, data, region)
             costs.run("Pillow", _decode_with_pillow, path)
             costs.count("read", len(data))
             costs.count("read and decode", 3 * part.num_pixels)

@@ -1,8 +1,8 @@
 """Completes the pages of docs/ to the site that mkdocs builds: make site.
 
 The pages stay as they are, with links that work in a checkout. The site also has the
-README as its first page, CONTRIBUTING.md, a page of the API for each room that a reader
-may call, and the source files that the pages link to, as text.
+README as its first page, the other pages of the project's folder, a page of the API for
+each room that a reader may call, and the source files that the pages link to, as text.
 """
 
 import ast
@@ -16,7 +16,12 @@ PROJECT = Path(__file__).parents[1]
 API_ROOMS = "handoff", "dataset", "pixels", "preprocessing", "network", "training"
 
 # Files outside docs/ that are pages of the site.
-_PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md"}
+_PAGES = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+    "SECURITY.md": "security.md",
+}
 
 _LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)(#[^)]*)?\)")
 _NOTEBOOK_LINK = re.compile(r'href="([\w-]+)\.md(#[^"]*)?"')

@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import errno
 import importlib
+import io
 import os
 import select
 import shlex
@@ -16,7 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, TypeGuard
 
 from resnet50 import atomic_io, installation
 from resnet50.config.assignments import FLAG, split_assignment
@@ -271,7 +272,8 @@ def run(main: Callable[[], None]) -> None:
     traceback, and has status 70: only then may another try help.
     """
     # The name of a file may contain bytes that are no text; stderr can show them.
-    sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     status = 0
     with StopRequest(raises=True).caught():
         try:
@@ -299,7 +301,7 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(status)
 
 
-def _is_of_a_disk(error: Exception) -> bool:
+def _is_of_a_disk(error: Exception) -> TypeGuard[OSError]:
     return isinstance(error, OSError) and (
         error.filename is not None or error.errno in _DISK_ERRORS
     )

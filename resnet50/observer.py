@@ -1,5 +1,7 @@
 """How the code that does the work reports to the program's user."""
 
+from typing import Any
+
 
 class Observer:
     """Receives news for the user; this base class ignores it.
@@ -15,5 +17,5 @@ class Observer:
         """Whether ``show`` would show a status now; some are costly to compute."""
         return False
 
-    def show(self, status: object) -> None:
+    def show(self, status: Any) -> None:
         """Takes the current status, a record of the caller's own type."""

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -21,7 +21,7 @@ def map_in_order(
     Unlike Executor.map it reads items only as needed, and holds at most ``num_ahead``
     calls that are running or waiting to be yielded.
     """
-    pending = deque()
+    pending: deque[Future[Result]] = deque()
     for item in items:
         pending.append(pool.submit(function, item))
         if len(pending) >= num_ahead:

@@ -61,6 +61,7 @@ SYNCHRONIZED = "resnet50/network/synchronized.py"
 BOTTLENECK = "resnet50/network/bottleneck.py"
 MODEL = "resnet50/network/model.py"
 STEP = "resnet50/training/update/step.py"
+GRADIENTS = "resnet50/training/update/gradients.py"
 LOSS = "resnet50/training/update/loss.py"
 OPTIMIZER = "resnet50/training/update/optimizer.py"
 ACCUMULATION = "resnet50/training/update/accumulation.py"
@@ -374,7 +375,7 @@ MUTATIONS = (
     # The step
     Mutation(
         "no l2 penalty in what is differentiated",
-        STEP,
+        GRADIENTS,
         "g + penalties[v.ref()] if",
         "g if",
         (
@@ -384,7 +385,7 @@ MUTATIONS = (
     ),
     Mutation(
         "no l2 penalty in the loss that is reported",
-        STEP,
+        GRADIENTS,
         "loss = forward.loss + penalty.loss",
         "loss = forward.loss",
         ("training/update/test_step.py::test_the_returned_loss_has_the_l2_penalty",),
@@ -496,7 +497,7 @@ MUTATIONS = (
     ),
     Mutation(
         "statistics that an overflow leaves behind",
-        STEP,
+        GRADIENTS,
         "tf.where(is_finite, join(moving), before)",
         "join(moving)",
         (
@@ -617,14 +618,14 @@ MUTATIONS = (
     ),
     Mutation(
         "a crop that never reaches the edge",
-        AUGMENTATION,
-        "int(right * (width - crop_size + 1))",
-        "int(right * (width - crop_size))",
+        RANDOM_BOXES,
+        "int(right * (size[0] - width + 1))",
+        "int(right * (size[0] - width))",
         _CORNERS,
     ),
     Mutation(
         "down for right",
-        AUGMENTATION,
+        RANDOM_BOXES,
         "down, right = fractions",
         "right, down = fractions",
         _CORNERS,

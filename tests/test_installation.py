@@ -60,7 +60,7 @@ def test_the_wheel_has_all_modules_and_what_init_writes(built):
     modules = {str(path.relative_to(PROJECT)) for path in package.rglob("*.py")}
     recipes = {f"recipes/{path.name}" for path in (PROJECT / "recipes").iterdir()}
     shipped = {f"resnet50/shipped/{name}" for name in {"config.txt", *recipes}}
-    assert names == modules | shipped
+    assert names == modules | shipped | {"resnet50/py.typed"}
 
 
 @needs_setuptools

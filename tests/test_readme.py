@@ -117,11 +117,11 @@ def test_the_packages_that_are_installed_are_all_folders_with_modules():
 
 
 def test_the_readme_is_short_and_leads_to_every_page():
-    readme = read("README.md")
+    readme, contributing = read("README.md"), read("CONTRIBUTING.md")
     assert len(readme.splitlines()) <= 120
     for path in [*PAGES[1:], *(PROJECT / "docs").glob("*.ipynb")]:
         name = path.relative_to(PROJECT).as_posix()
-        assert f"({name})" in readme, name
+        assert f"({name})" in readme + contributing, name
 
 
 def test_the_readme_begins_with_a_command_and_a_picture_and_has_the_two_programs():

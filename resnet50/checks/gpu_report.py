@@ -79,7 +79,7 @@ class CardPlan:
         precision, _, tf32 = mode.partition(" with ")
         train = {**self._train, "precision": precision, "tf32": bool(tf32)}
         train |= {key: changes.pop(key) for key in list(changes) if key in train}
-        values = {"device": _DEVICE, "model": self._model, "train": train}
+        values: dict = {"device": _DEVICE, "model": self._model, "train": train}
         values |= {"batch_size": batch_size, "crop_size": _CROP_SIZE}
         return values | changes
 

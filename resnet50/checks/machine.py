@@ -54,9 +54,9 @@ def available_memory(
         ("memory.max", "memory.current"),
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
     ):
-        numbers = _number(cgroup / limit), _number(cgroup / used)
-        if None not in numbers:
-            free.append(numbers[0] - numbers[1])
+        most, taken = _number(cgroup / limit), _number(cgroup / used)
+        if most is not None and taken is not None:
+            free.append(most - taken)
     return min(free)
 
 

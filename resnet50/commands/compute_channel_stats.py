@@ -47,7 +47,9 @@ def main() -> None:
             f"the first is {path}: {reason}"
         )
     exact = statistics_of(total)
-    statistics = ChannelStatistics(*([round(v, 6) for v in part] for part in exact))
+    statistics = ChannelStatistics(
+        *(tuple(round(v, 6) for v in part) for part in exact)
+    )
     for name, values in statistics._asdict().items():
         print(f"channel_{name} = [{', '.join(map(str, values))}]")
     if min(statistics.std) == 0:

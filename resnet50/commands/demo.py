@@ -29,7 +29,7 @@ RUN, EPOCHS, INTERRUPTED_EPOCH = "demo", 16, 5
 TRAINING_PER_CLASS, VALIDATION_PER_CLASS = 60, 20
 
 # How the demo's config.txt differs from config.txt as shipped.
-_CHANGES = {
+_CHANGES: dict[str, dict] = {
     "dataset": {"training_images": "images/train", "validation_images": "images/val"},
     "augmentation": {
         "shorter_side_min": 68,

@@ -155,8 +155,9 @@ def inspect_gpu(running: Programs, config: Config | None) -> Iterator[Finding]:
         yield from gpu.check_gpu_memory(cuda.find_memory())
         name = f"libcudnn.so.{build.cudnn.split('.')[0]}"
         cudnn = cuda.find_cudnn(name, folders)
-    is_possible = config is not None and not running.trainer
-    trying = partial(attempt, config, build) if is_possible else None
+    trying = None
+    if config is not None and not running.trainer:
+        trying = partial(attempt, config, build)
     yield from gpu.check_devices(reported.find_gpus(), build, cudnn, trying)
 
 

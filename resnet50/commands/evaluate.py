@@ -11,6 +11,8 @@ and confusion.csv. With --wait it can run beside a training, on another GPU.
 import argparse
 import shlex
 
+from tqdm import tqdm
+
 from resnet50 import command_line
 from resnet50.config.settings import ConfigError
 from resnet50.dataset.listing import open_training_set, open_validation_set
@@ -81,7 +83,7 @@ class _Terminal(Observer):
 
     def __init__(self, num_images: int):
         self._num_images = num_images
-        self._bar = None
+        self._bar: tqdm | None = None
 
     def show(self, num_done: int) -> None:
         if self._bar is None:

@@ -297,7 +297,7 @@ def main() -> None:
 def _print_commands(args, config: Config) -> None:
     """Says how to continue."""
     is_tuned = config.model.trainable != "all" or config.train.backbone_rate_factor < 1
-    flags = {}
+    flags: dict[str, None] = {}
     print(f"{args.output}: written")
     if is_tuned:
         command = "weights import FILE.safetensors"

@@ -16,6 +16,7 @@ classes.html, from the predictions that evaluate wrote; or that of --epoch=N.
 
 import argparse
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image
@@ -78,7 +79,7 @@ class Plot:
             from resnet50.reports.diagrams import write_picture
             from resnet50.reports.page import build_page
         self._write_picture, self._build_page = write_picture, build_page
-        self._write_events = None
+        self._write_events: Callable | None = None
         if args.tensorboard:
             with command_line.needing("tensorboard", "tensorboard"):
                 from resnet50.reports.events import write_events
@@ -98,8 +99,9 @@ class Plot:
             page = self._build_page(runs, reloads=self._reloads)
             with atomic_file(self.page_path) as file:
                 file.write(page.encode())
-            for run in runs if self._write_events else ():
-                self._write_events(run, self._first_batch)
+            if self._write_events is not None:
+                for run in runs:
+                    self._write_events(run, self._first_batch)
         except OSError as error:
             raise PlotError(
                 f"{self.page_path}: cannot be written: {error} (see --output)"

@@ -24,9 +24,14 @@ from resnet50.config.settings import ConfigError
 from resnet50.dataset.images import Dataset
 from resnet50.dataset.listing import open_training_set
 from resnet50.errors import printable_line
-from resnet50.handoff.buffer import BatchBuffer
+from resnet50.handoff.buffer import BatchBuffer, StoredBatch
 from resnet50.handoff.progress import Position
-from resnet50.preprocessing.batches import Assignments, BatchSettings, make_batch
+from resnet50.preprocessing.batches import (
+    Assignments,
+    BatchSettings,
+    MadeBatch,
+    make_batch,
+)
 from resnet50.reports.previews import (
     PreviewError,
     Showing,
@@ -54,18 +59,20 @@ def show_batch(
     for source in assignment.sources[: settings.batch_size]:
         print(printable_line(str(source)))
     path = buffer.images_path(position)
+    batch: StoredBatch | MadeBatch
     try:
-        batch = read_stored(buffer, position, dataset, settings)
-        origin = f"read from {path}"
+        stored = read_stored(buffer, position, dataset, settings)
     except PreviewError as reason:
         if check:
             message = f"{path}: --check has nothing to check, {reason}"
             raise PreviewError(message) from None
         batch = make_batch(settings, assignment)
         origin = f"made from its address: {reason}"
-    if check:
-        require_equal(path, batch, make_batch(settings, assignment))
-        origin += ", bitwise equal to the same batch created again"
+    else:
+        batch, origin = stored, f"read from {path}"
+        if check:
+            require_equal(path, stored, make_batch(settings, assignment))
+            origin += ", bitwise equal to the same batch created again"
     heading = f"{position}: {origin}"
     print(heading)
     reasons: dict[int, str] = {}

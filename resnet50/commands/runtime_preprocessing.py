@@ -74,7 +74,7 @@ def _pool_opener(
     observer: Observer,
 ) -> Callable[[], AbstractContextManager[WorkerPool]]:
     """Returns a function that opens a pool of local workers, or of a cluster's."""
-    if section.executor != "dask":
+    if not isinstance(buffer, SharedBuffer):
         return functools.partial(worker_pool, section.num_workers)
     # Imported only here, because local workers do not need it.
     from resnet50.preprocessing.dask.pool import DaskPool

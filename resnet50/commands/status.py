@@ -82,12 +82,20 @@ class PairStatus:
         self.run_folder = run_folder
 
     @property
-    def batches_per_epoch(self) -> int | None:
-        """From the buffer's manifest; None if that does not say."""
-        try:
-            return self._manifest["num_images"] // self._manifest["batch_size"] or None
-        except (KeyError, TypeError, ZeroDivisionError):
-            return None
+    def batches_per_epoch(self) -> int:
+        """From the buffer's manifest.
+
+        Raises:
+            ProgressError: That does not say.
+        """
+        with contextlib.suppress(KeyError, TypeError, ZeroDivisionError):
+            batches = self._manifest["num_images"] // self._manifest["batch_size"]
+            if batches:
+                return batches
+        raise ProgressError(
+            f"{self.buffer.folder}: no batches have been made here yet "
+            "(runtime_preprocessing.py makes them)"
+        )
 
     def read_step(self) -> int:
         """The step of the next batch that the trainer needs.
@@ -96,11 +104,6 @@ class PairStatus:
             ProgressError: It is unknown.
         """
         batches = self.batches_per_epoch
-        if batches is None:
-            raise ProgressError(
-                f"{self.buffer.folder}: no batches have been made here yet "
-                "(runtime_preprocessing.py makes them)"
-            )
         # The trainer may have another --epoch_end, so any end is allowed.
         return read_progress(self.buffer.folder, batches, 10**18)
 

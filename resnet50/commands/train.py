@@ -154,7 +154,8 @@ class _Terminal(TrainingObserver):
 @contextlib.contextmanager
 def _locked(buffer_folder: Path, run_folder: Path, cluster: meeting.Cluster):
     """Holds the locks of the training; yields those of the buffer and of the run."""
-    roles, run_role = (), None
+    roles: tuple[locks.Role, ...] = ()
+    run_role = None
     with contextlib.ExitStack() as stack:
         if cluster.is_chief:
             command_line.make_folder(run_folder, "[train] saved_models_folder")
@@ -186,13 +187,14 @@ def main() -> None:
         say(dataset.imbalance)
     run_folder = command_line.run_folder(args, config)
     cluster = meeting.parse_cluster(os.environ.get(meeting.VARIABLE))
+    settings = BatchSettings.from_config(config)
+    manifest = settings.manifest(dataset)
+    # Before the lock, which would keep the preprocessor from replacing the batches.
+    require_same(buffer.folder, manifest)
     with (
         _locked(buffer.folder, run_folder, cluster) as (roles, run_role),
         StatusBar(bar_width=10) as bar,
     ):
-        settings = BatchSettings.from_config(config)
-        manifest = settings.manifest(dataset)
-        require_same(buffer.folder, manifest)
         with command_line.loading():
             # TensorFlow takes seconds; everything else has been checked before.
             from resnet50.training.run_files import Run

@@ -26,7 +26,13 @@ def _require(condition: bool, expected: str) -> None:
         raise ValueError(expected)
 
 
-def _span(minimum, maximum=None, *, above=False, below=False) -> str:
+def _span(
+    minimum: float,
+    maximum: float | None = None,
+    *,
+    above: bool = False,
+    below: bool = False,
+) -> str:
     """A range in words, such as "above 0, below 1"."""
     if maximum is None:
         return f"above {minimum:,}" if above else f"{minimum:,} or more"
@@ -34,27 +40,27 @@ def _span(minimum, maximum=None, *, above=False, below=False) -> str:
     return f"{start} to {'below ' if below else ''}{maximum:,}"
 
 
-def _in_range(value, minimum, maximum):
+def _require_range(value: float, minimum: float, maximum: float | None) -> None:
     _require(value >= minimum, f"must be at least {minimum}")
     _require(maximum is None or value <= maximum, f"must be at most {maximum}")
-    return value
 
 
-def _is_number(value, *kinds) -> bool:
+def _is_number(value: object, *kinds: type) -> bool:
     return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 def whole(minimum: int, maximum: int | None = None) -> Any:
     """A whole number from a minimum, up to a maximum if there is one."""
 
-    def check(value, folder):
+    def check(value: Any, folder: Path) -> int:
         _require(_is_number(value, int), "must be a whole number")
-        return _in_range(value, minimum, maximum)
+        _require_range(value, minimum, maximum)
+        return int(value)
 
     return setting(check, f"whole number, {_span(minimum, maximum)}")
 
 
-def _as_real(value) -> float:
+def _as_real(value: Any) -> float:
     _require(_is_number(value, int, float), "must be a number")
     is_huge = isinstance(value, int) and abs(value) > 2**63
     _require(not is_huge, "must be at most 2**63")
@@ -63,16 +69,21 @@ def _as_real(value) -> float:
 
 
 def real(
-    minimum: float, maximum: float | None = None, *, above=False, below=False
+    minimum: float,
+    maximum: float | None = None,
+    *,
+    above: bool = False,
+    below: bool = False,
 ) -> Any:
     """A number from (or above) a minimum to (or below) a maximum if there is one."""
 
-    def check(value, folder):
+    def check(value: Any, folder: Path) -> float:
         number = _as_real(value)
         _require(not above or number > minimum, f"must be above {minimum:g}")
-        if below:
+        if below and maximum is not None:
             _require(number < maximum, f"must be below {maximum:g}")
-        return _in_range(number, minimum, maximum)
+        _require_range(number, minimum, maximum)
+        return number
 
     span = _span(minimum, maximum, above=above, below=below)
     return setting(check, f"number, {span}")
@@ -82,7 +93,7 @@ def flag(*, or_auto: bool = False) -> Any:
     """True or false; or "auto", if that is allowed."""
     expected = 'true, false or "auto"' if or_auto else "true or false"
 
-    def check(value, folder):
+    def check(value: Any, folder: Path) -> Any:
         is_auto = or_auto and value == "auto"
         _require(is_auto or isinstance(value, bool), f"must be {expected}")
         return value
@@ -93,7 +104,7 @@ def flag(*, or_auto: bool = False) -> Any:
 def choice(*choices: str) -> Any:
     """One of the given words."""
 
-    def check(value, folder):
+    def check(value: Any, folder: Path) -> Any:
         _require(value in choices, f"must be one of {', '.join(choices)}")
         return value
 
@@ -103,7 +114,7 @@ def choice(*choices: str) -> Any:
 def path(*, optional: bool = False) -> Any:
     """A path, made absolute; if optional, "" gives None."""
 
-    def check(value, folder):
+    def check(value: Any, folder: Path) -> Path | None:
         _require(isinstance(value, str), "must be a path in quotation marks")
         if optional and not value:
             return None
@@ -120,7 +131,7 @@ def per_channel(minimum: float, maximum: float) -> Any:
     """Three numbers: red, green, blue."""
     inner = real(minimum, maximum).metadata["check"]
 
-    def check(value, folder):
+    def check(value: Any, folder: Path) -> tuple[float, ...]:
         is_triple = isinstance(value, list) and len(value) == 3
         _require(is_triple, "must be three numbers: red, green, blue")
         return tuple(inner(number, folder) for number in value)
@@ -133,7 +144,7 @@ def bounds(minimum: float, maximum: float) -> Any:
     """Two numbers: the least and the greatest value of a range."""
     inner = real(minimum, maximum).metadata["check"]
 
-    def check(value, folder):
+    def check(value: Any, folder: Path) -> tuple[float, float]:
         is_pair = isinstance(value, list) and len(value) == 2
         _require(is_pair, "must be two numbers: the least and the greatest")
         least, greatest = (inner(number, folder) for number in value)
@@ -146,7 +157,7 @@ def bounds(minimum: float, maximum: float) -> Any:
 def ascending_reals() -> Any:
     """A list of positive numbers in ascending order."""
 
-    def check(value, folder):
+    def check(value: Any, folder: Path) -> tuple[float, ...]:
         _require(isinstance(value, list), "must be a list of numbers")
         numbers = tuple(_as_real(number) for number in value)
         pairs = zip((0.0, *numbers), numbers)
@@ -160,8 +171,8 @@ def crop_size_schedule() -> Any:
     """Pairs of an epoch and a crop size, the epochs ascending."""
     first, size = (whole(minimum).metadata["check"] for minimum in (0, 32))
 
-    def check(value, folder):
-        pairs = value if isinstance(value, list) else [None]
+    def check(value: Any, folder: Path) -> tuple[tuple[int, int], ...]:
+        pairs: list[Any] = value if isinstance(value, list) else [None]
         are_pairs = all(isinstance(pair, list) and len(pair) == 2 for pair in pairs)
         _require(are_pairs, "must be a list of pairs, [first epoch, crop size]")
         sizes = {first(a, folder): size(b, folder) for a, b in pairs}
@@ -178,12 +189,12 @@ SCHEDULER_ADDRESS = 'a dask scheduler\'s address, such as "tcp://10.0.0.1:8786"'
 def scheduler() -> Any:
     """The address of a dask scheduler, or ""."""
 
-    def check(value, folder):
+    def check(value: Any, folder: Path) -> str:
         _require(isinstance(value, str), "must be an address in quotation marks")
         pattern = r"(?:tcp|tls)://(?:[\w.-]+|\[[0-9a-fA-F:.]+\]):([0-9]{1,5})"
         match = re.fullmatch(pattern, value, re.ASCII)
-        is_address = bool(match) and 0 < int(match[1]) < 65_536
+        is_address = match is not None and 0 < int(match[1]) < 65_536
         _require(not value or is_address, f"must be {SCHEDULER_ADDRESS}")
-        return value
+        return str(value)
 
     return setting(check, f'"" or {SCHEDULER_ADDRESS}')

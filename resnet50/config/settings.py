@@ -5,6 +5,8 @@ config.txt, as shipped, explains each of them to the user; ``toml_file`` reads i
 """
 
 import dataclasses
+import typing
+from collections.abc import Iterator
 from pathlib import Path
 
 from resnet50.config import constraints as checks
@@ -45,7 +47,7 @@ class AugmentationConfig:
     erasing_probability: float = checks.real(0, 1)
     repeated_augmentation: int = checks.whole(1, 100)
 
-    def faults(self):
+    def faults(self) -> Iterator[tuple[str, str]]:
         """Yields (key, what it must be) for values that do not fit together."""
         if self.shorter_side_min < self.crop_size:
             yield "shorter_side_min", f"must be at least crop_size = {self.crop_size}"
@@ -87,7 +89,7 @@ class BatchRenormConfig:
     d_start_step: int = checks.whole(0)
     d_end_step: int = checks.whole(1)
 
-    def faults(self):
+    def faults(self) -> Iterator[tuple[str, str]]:
         """Yields (key, what it must be) for values that do not fit together."""
         if self.r_end_step <= self.r_start_step:
             yield "r_end_step", f"must be above r_start_step = {self.r_start_step}"
@@ -137,7 +139,7 @@ class TrainConfig:
     cutmix_alpha: float = checks.real(0, 100)
     weight_average_decay: float = checks.real(0, 1, below=True)
 
-    def faults(self):
+    def faults(self) -> Iterator[tuple[str, str]]:
         """Yields (key, what it must be) for values that do not fit together."""
         if self.optimizer == "lamb" and self.l2_penalty:
             yield "l2_penalty", 'must be 0 if optimizer is "lamb" (use weight_decay)'
@@ -160,7 +162,7 @@ class RuntimePreprocessingConfig:
     executor: str = checks.choice("processes", "dask")
     scheduler: str = checks.scheduler()
 
-    def faults(self):
+    def faults(self) -> Iterator[tuple[str, str]]:
         """Yields (key, what it must be) for values that do not fit together."""
         if self.executor == "dask" and not self.scheduler:
             yield "scheduler", f"must be {checks.SCHEDULER_ADDRESS} if executor is dask"
@@ -187,7 +189,7 @@ class Config:
     runtime_preprocessing: RuntimePreprocessingConfig
     evaluation: EvaluationConfig
 
-    def faults(self):
+    def faults(self) -> Iterator[tuple[str, str, str]]:
         """Yields (section, key, what it must be) where values do not fit together."""
         for section in dataclasses.fields(self):
             values = getattr(self, section.name)
@@ -200,4 +202,5 @@ class Config:
             yield "evaluation", "shorter_side", f"must be at least {least}"
 
 
-SECTIONS = {field.name: field.type for field in dataclasses.fields(Config)}
+# The dataclass of each section.
+SECTIONS = typing.get_type_hints(Config)

@@ -85,10 +85,12 @@ def _batch_size(num_images: int, card_bytes: int | None) -> int:
     is_small = card_bytes is not None and card_bytes < _SMALL_CARD_BYTES
     most = min(_BATCH_SIZE // 2 if is_small else _BATCH_SIZE, num_images // 8)
     most = max(most, min(4, num_images))
-    return 2 ** (most.bit_length() - 1)
+    return 1 << most.bit_length() - 1
 
 
-def _buffer(at: Circumstances, batch_size, crop_size, batches) -> tuple[dict, str]:
+def _buffer(
+    at: Circumstances, batch_size: int, crop_size: int, batches: int
+) -> tuple[dict[str, Any], str]:
     """[train] buffer_folder and buffer_size: two epochs, if they fit."""
     batch_bytes = 2 * 3 * crop_size**2 * batch_size  # float16
     wanted = min(_BUFFER_SIZE, max(20, 2 * batches))

@@ -8,7 +8,7 @@ others. The files of recipes/ have config.txt as their base.
 
 import dataclasses
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,19 +19,19 @@ from resnet50.atomic_io import atomic_file
 from resnet50.config.assignments import FLAG, parse_assignments
 from resnet50.config.settings import SECTIONS, Config, ConfigError
 from resnet50.errors import printable_line
+from resnet50.input_file import open_regular
 from resnet50.installation import typed
 
-# config.txt as shipped has 20 KB. Whatever has more is no configuration; a device never
-# ends.
+# config.txt as shipped has 20 KB. Whatever has more is no configuration.
 _MAX_BYTES = 2**20
 
 
-def _did_you_mean(name: str, known) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
+def _did_you_mean(name: str, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
 
 
-def _shown(value) -> str:
+def _shown(value: object) -> str:
     """A value as a user wrote it in TOML, shortened."""
     try:
         text = f'"{value}"' if isinstance(value, str | Path) else str(value)
@@ -46,12 +46,12 @@ class _Layer(NamedTuple):
     """A file that contains a part of a configuration, or the values of --set."""
 
     path: Path
-    sections: dict
+    sections: dict[str, Any]
 
 
-def _read_toml(path: Path, remedy: str) -> dict:
+def _read_toml(path: Path, remedy: str) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = file.read(_MAX_BYTES + 1)
         if len(content) > _MAX_BYTES:
             raise ConfigError(f"{path}: has more than {_MAX_BYTES:,} bytes ({remedy})")
@@ -66,7 +66,7 @@ def _read_toml(path: Path, remedy: str) -> dict:
     raise ConfigError(f"{path}: {fault}")
 
 
-def _require_known_names(path: Path, sections: dict) -> None:
+def _require_known_names(path: Path, sections: dict[str, Any]) -> None:
     for name, values in sections.items():
         if name not in SECTIONS:
             shown, hint = printable_line(name), _did_you_mean(name, SECTIONS)
@@ -101,7 +101,7 @@ def _read_layers(path: Path) -> list[_Layer]:
             raise ConfigError(f"{layers[-1].path}: base = {_shown(base)} (is a circle)")
 
 
-def _read_section(layers: list[_Layer], name: str):
+def _read_section(layers: list[_Layer], name: str) -> Any:
     """Reads each key from the first file that contains it."""
     whole = layers[-1].path  # The last base, which should contain all keys.
     if not any(name in layer.sections for layer in layers):
@@ -156,7 +156,9 @@ def read_config(path: Path | str, assignments: Sequence[str] = ()) -> Config:
     return config
 
 
-def override(config: Config, section: str, key: str, value, *, flag: str) -> Config:
+def override(
+    config: Config, section: str, key: str, value: object, *, flag: str
+) -> Config:
     """Returns a configuration with one value replaced by that of a flag.
 
     Raises:

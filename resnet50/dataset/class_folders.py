@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +49,7 @@ def stamp_of(status: os.stat_result) -> tuple[int, int]:
     return status.st_mtime_ns, 0 if stat.S_ISDIR(status.st_mode) else status.st_size
 
 
-def is_folder(entry: os.DirEntry) -> bool:
+def is_folder(entry: os.DirEntry[str]) -> bool:
     """Whether an entry is a folder or a link to one."""
     try:
         return entry.is_dir()
@@ -87,7 +88,7 @@ class FolderWalk:
         self.notify = notify
         self._remedy = remedy
         self.stamps: dict[str, tuple[int, int]] = {}
-        self._skipped: dict[str, list] = {}  # number and first of each kind
+        self._skipped: dict[str, list[Any]] = {}  # number and first of each kind
 
     def _skip(self, kind: str, path: str) -> None:
         self._skipped.setdefault(kind, [0, path])[0] += 1
@@ -118,12 +119,12 @@ class FolderWalk:
         """Remembers the stamp of a file or folder that is about to be read."""
         self.stamps[str(path)] = stamp_of(self._stat(path))
 
-    def entries(self, folder: str) -> list[os.DirEntry]:
+    def entries(self, folder: str) -> list[os.DirEntry[str]]:
         """Lists a folder without hidden entries, sorted by the bytes of their names."""
         self.note(folder)
         return [e for e in self._sorted_entries(folder) if e.name[0] != "."]
 
-    def _sorted_entries(self, folder: str) -> list[os.DirEntry]:
+    def _sorted_entries(self, folder: str) -> list[os.DirEntry[str]]:
         with self._reading(folder), os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: os.fsencode(entry.name))
 
@@ -145,7 +146,7 @@ class FolderWalk:
         """
         root, counted, has_links = Path(folder), set(), False
 
-        def enter(folder: str, *, is_link: bool) -> Iterator[os.DirEntry]:
+        def enter(folder: str, *, is_link: bool) -> Iterator[os.DirEntry[str]]:
             nonlocal has_links
             if is_link and not has_links:
                 has_links = True

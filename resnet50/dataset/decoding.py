@@ -20,7 +20,7 @@ import PIL
 from PIL import Image
 
 from resnet50.dataset import jpeg_regions
-from resnet50.dataset.jpeg_regions import JPEG_START, Box
+from resnet50.dataset.jpeg_regions import JPEG_START, Region
 from resnet50.dataset.sources import ImageSource
 from resnet50.errors import printable_line
 
@@ -112,7 +112,7 @@ def decode_pixels(source: ImageSource) -> Image.Image | np.ndarray:
 
 
 class ImagePart(NamedTuple):
-    """Pixels of an image: of a box, or all."""
+    """Pixels of an image: of a region, or all."""
 
     pixels: Image.Image | np.ndarray  # RGB, or uint8 [H, W, 3]
     corner: tuple[int, int]  # left, top: where they begin in the image
@@ -125,25 +125,25 @@ class ImagePart(NamedTuple):
 
 
 def decode_part(
-    source: ImageSource, box_of: Callable[[tuple[int, int]], Box]
+    source: ImageSource, region_of: Callable[[tuple[int, int]], Region]
 ) -> ImagePart:
     """Decodes what is needed of an image; all, if its decoder can do nothing else.
 
-    The pixels are those of ``decode_rgb``. ``box_of`` says which are needed, from the
-    image's width and height.
+    The pixels are those of ``decode_rgb``. ``region_of`` says which are needed, from
+    the image's width and height.
 
     Raises:
-        UndecodableImageError: The image cannot be decoded, not even outside the box.
+        UndecodableImageError: The image cannot be decoded, not even outside the region.
     """
     data = read_image(source)
     size = jpeg_regions.divisible_size(data)
     if size and not _excess_size(*size):
-        box = box_of(size)
-        pixels = jpeg_regions.decode_region(data, box)
+        region = region_of(size)
+        pixels = jpeg_regions.decode_region(data, region)
         if pixels is not None:
-            return ImagePart(pixels, box[:2], size)
-    pixels = _decode_whole(data)
-    return ImagePart(pixels, (0, 0), _size(pixels))
+            return ImagePart(pixels, region[:2], size)
+    whole = _decode_whole(data)
+    return ImagePart(whole, (0, 0), _size(whole))
 
 
 def _size(pixels: Image.Image | np.ndarray) -> tuple[int, int]:
@@ -195,7 +195,8 @@ def _decode_with_simplejpeg(data: bytes) -> np.ndarray | None:
         if colourspace in ("CMYK", "YCCK") or _excess(data, width, height):
             return None
         # Strict, because otherwise it accepts a file that is cut off.
-        return simplejpeg.decode_jpeg(data, "RGB", strict=True)
+        pixels: np.ndarray = simplejpeg.decode_jpeg(data, "RGB", strict=True)
+        return pixels
     except (ValueError, MemoryError):
         return None
 
@@ -230,7 +231,7 @@ def _decode_with_pillow(data: bytes) -> Image.Image:
         raise
     except MemoryError:
         raise UndecodableImageError("does not fit into memory") from None
-    except Image.UnidentifiedImageError:
+    except PIL.UnidentifiedImageError:
         raise UndecodableImageError("is no image that Pillow knows") from None
     # Pillow's decoders raise nearly anything about damaged data: OSError, SyntaxError,
     # ValueError, struct.error, zlib.error, DecompressionBombError, ...

@@ -47,8 +47,9 @@ def _contents(path: Path) -> tuple[bytes, bytes]:
     with tarfile.open(fileobj=io.BytesIO(unpacked)) as archive:
         for member in archive:
             name = Path(member.name).name
-            if name in (TRUTH, _META) and member.isreg():
-                found[name] = archive.extractfile(member).read()
+            is_wanted = name in (TRUTH, _META) and member.isreg()
+            if is_wanted and (content := archive.extractfile(member)):
+                found[name] = content.read()
     return found[TRUTH], found[_META]
 
 
@@ -100,8 +101,8 @@ def read_devkit(path: Path) -> list[tuple[str, str]]:
         reason = f"{error.args[0]} is missing"
     # scipy and tarfile raise nearly anything about damaged files.
     except Exception as error:
-        reason = getattr(error, "strerror", None) or error
-    reason = " ".join(str(reason).split())
+        reason = str(getattr(error, "strerror", None) or error)
+    reason = " ".join(reason.split())
     raise DatasetError(
         f"{path}: cannot be read with its {_META}: {reason} (copy or download the "
         "development kit again)"

@@ -8,8 +8,9 @@ import array
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -50,6 +51,9 @@ class PackedNames:
     def __getitem__(self, index: int) -> str:
         return os.fsdecode(self.block[self.ends[index] : self.ends[index + 1]])
 
+    def __iter__(self) -> Iterator[str]:
+        return (self[index] for index in range(len(self)))
+
 
 def _class_order(names: Sequence[str], labels: Sequence[int]) -> list[int]:
     # A folder's files stay together.
@@ -85,7 +89,7 @@ class Dataset:
     remarks: tuple[str, ...] = ()
     fingerprint: str = dataclasses.field(init=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.class_words = self.class_words or self.class_names
         digest = hashlib.sha256()
         for part in (
@@ -106,7 +110,7 @@ class Dataset:
         labels: Sequence[int],
         class_names: tuple[str, ...],
         locations: Locations | None = None,
-        **more,
+        **more: Any,
     ) -> "Dataset":
         """Sorts images by label, then by name as folders are listed."""
         order = _class_order(names, labels)
@@ -216,12 +220,12 @@ def balanced_order(labels: np.ndarray, seed: int, epoch: int) -> np.ndarray:
         return epoch * share + (epoch * rest - rank + len(classes) - 1) // len(classes)
 
     def permuted(label: int, round_index: int) -> np.ndarray:
-        rng = np.random.default_rng([seed, CLASS_ORDER, int(label), round_index])
+        rng = np.random.default_rng([seed, CLASS_ORDER, label, round_index])
         return rng.permutation(images_of[label])
 
-    chosen = []
-    for rank, label in enumerate(classes):
-        size = counts[label]
+    chosen: list[np.ndarray] = []
+    for rank, label in enumerate(classes.tolist()):
+        size = int(counts[label])
         first, skipped = divmod(num_drawn(rank, epoch), size)
         last, taken = divmod(num_drawn(rank, epoch + 1), size)
         if first == last:
@@ -231,7 +235,8 @@ def balanced_order(labels: np.ndarray, seed: int, epoch: int) -> np.ndarray:
         chosen.append(permuted(label, first)[skipped:])
         chosen.append(np.tile(images_of[label], last - first - 1))
         chosen.append(permuted(label, last)[:taken])
-    return np.concatenate(chosen)[epoch_order(num_images, seed, epoch)]
+    order: np.ndarray = np.concatenate(chosen)[epoch_order(num_images, seed, epoch)]
+    return order
 
 
 def class_ranks(

@@ -17,12 +17,12 @@ import importlib.util
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-Box = tuple[int, int, int, int]  # left, top, right, bottom
+Region = tuple[int, int, int, int]  # left, top, right, bottom
 
 JPEG_START = b"\xff\xd8"
 _DHT, _EOI, _SOS, _DRI = 0xC4, 0xD9, 0xDA, 0xDD
@@ -94,7 +94,7 @@ def nvimgcodec_version() -> str | None:
 
 
 @contextlib.contextmanager
-def _only_libjpeg_turbo():
+def _only_libjpeg_turbo() -> Iterator[None]:
     """Lets nvImageCodec load a single extension while it is imported.
 
     The others would complain that CUDA's libraries are missing, take 10 MB of memory,
@@ -106,7 +106,7 @@ def _only_libjpeg_turbo():
         raise ImportError("nvidia-nvimgcodec is not installed")
     before = os.environ.get(name)
     with tempfile.TemporaryDirectory() as folder:
-        for root in package.submodule_search_locations:
+        for root in package.submodule_search_locations or ():
             for path in Path(root, "extensions").glob("libjpeg_turbo_ext.so*"):
                 Path(folder, path.name).symlink_to(path)
         os.environ[name] = folder
@@ -120,7 +120,7 @@ def _only_libjpeg_turbo():
 
 @functools.cache
 def _decoder() -> Callable[..., np.ndarray | None] | None:
-    """Returns a function of data and box; None if nvImageCodec is not usable."""
+    """Returns a function of data and region; None if nvImageCodec is not usable."""
     try:
         with _only_libjpeg_turbo(), _without_stderr():
             from nvidia import nvimgcodec
@@ -135,10 +135,10 @@ def _decoder() -> Callable[..., np.ndarray | None] | None:
     except Exception:
         return None
 
-    def decode(data: bytes, box: Box) -> np.ndarray | None:
-        left, top, right, bottom = box
-        region = nvimgcodec.Region(top, left, bottom, right)
-        stream = nvimgcodec.CodeStream(data).get_sub_code_stream(region=region)
+    def decode(data: bytes, region: Region) -> np.ndarray | None:
+        left, top, right, bottom = region
+        wanted = nvimgcodec.Region(top, left, bottom, right)
+        stream = nvimgcodec.CodeStream(data).get_sub_code_stream(region=wanted)
         image = decoder.decode(stream, params=params)
         return None if image is None else np.asarray(image.cpu())
 
@@ -146,7 +146,7 @@ def _decoder() -> Callable[..., np.ndarray | None] | None:
 
 
 @contextlib.contextmanager
-def _without_stderr():
+def _without_stderr() -> Iterator[None]:
     """Discards what C code prints about a damaged image; Pillow judges the image."""
     stderr = os.dup(2)
     try:
@@ -162,16 +162,17 @@ def _null() -> int:
     return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
 
-def decode_region(data: bytes, box: Box) -> np.ndarray | None:
-    """Decodes a box of a file that has a ``divisible_size``, inside this size.
+def decode_region(data: bytes, region: Region) -> np.ndarray | None:
+    """Decodes a region of a file that has a ``divisible_size``, inside this size.
 
     Returns uint8 [H, W, 3], RGB; None if only a whole decode will do.
     """
-    left, top, right, bottom = box
+    left, top, right, bottom = region
     if min(right - left, bottom - top) < _MIN_SIDE:
         return None
+    decode = _decoder()
     try:
         with _without_stderr():
-            return _decoder()(data, box)
+            return decode(data, region) if decode else None
     except Exception:  # Whatever it raises about a damaged header.
         return None

@@ -9,8 +9,9 @@ if one of them has changed. Losing it, or damage to it, only costs a listing.
 import contextlib
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,13 +43,13 @@ def _save(path: Path, dataset: Dataset, stamps: dict[str, tuple[int, int]]) -> N
     if any(abs(now - at_ns / 1e9) < _RACY_SECONDS for at_ns, _ in stamps.values()):
         return
     locations = dataset.locations or Locations((), np.empty((0, 3), np.int64))
-    arrays = {
+    arrays: dict[str, Any] = {
         "labels": dataset.labels,
         "stamps": np.array(list(stamps.values()), np.int64),
         "places": locations.table,
         "fingerprint": np.array(dataset.fingerprint),
     }
-    texts = {
+    texts: dict[str, Iterable[str]] = {
         "names": dataset.names,
         "class_names": dataset.class_names,
         "class_words": dataset.class_words,
@@ -57,7 +58,7 @@ def _save(path: Path, dataset: Dataset, stamps: dict[str, tuple[int, int]]) -> N
         "found": (str(dataset.folder), dataset.layout, *dataset.remarks),
     }
     for name, text in texts.items():
-        packed = text if text is dataset.names else PackedNames.pack(text)
+        packed = text if isinstance(text, PackedNames) else PackedNames.pack(text)
         arrays[f"{name}_block"] = np.frombuffer(packed.block, np.uint8)
         arrays[f"{name}_ends"] = packed.ends
     with contextlib.suppress(OSError), atomic_file(path, durable=False) as file:

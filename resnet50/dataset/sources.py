@@ -79,7 +79,7 @@ class _Handle:
         self.descriptor = -1
         self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
-    def __del__(self):
+    def __del__(self) -> None:
         if self.descriptor >= 0:
             os.close(self.descriptor)
 

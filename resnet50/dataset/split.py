@@ -75,7 +75,7 @@ def write_list(path: Path, dataset: Dataset, chosen: np.ndarray) -> None:
     """
     try:
         with atomic_file(path) as file:
-            for index in np.flatnonzero(chosen):
+            for index in np.flatnonzero(chosen).tolist():
                 name = os.fsencode(dataset.names[index])
                 file.write(b"%s %d\n" % (name, dataset.labels[index]))
     except OSError as error:

@@ -100,7 +100,7 @@ def make_images(
         (folder / name).mkdir(parents=True)
         for number in range(images_per_class):
             image = render_picture(pattern, rng)
-            mode = rng.choice(["RGB", "L", "CMYK"], p=[0.85, 0.1, 0.05])
+            mode = str(rng.choice(["RGB", "L", "CMYK"], p=[0.85, 0.1, 0.05]))
             path = folder / name / f"{name}_{number:04d}.JPEG"
             image.convert(mode).save(path, "JPEG", quality=90)
     if with_odd_files:

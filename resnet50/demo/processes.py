@@ -52,7 +52,7 @@ class ProgramProcess:
         print(f"{self._label:5} | {line}", flush=True)
 
     def _print_output(self) -> None:
-        for line in self._process.stdout:
+        for line in self._process.stdout or ():
             if not _NOISE.match(line):
                 self._print(line.rstrip())
 

@@ -24,7 +24,7 @@ class PreprocessorFiles(NamedTuple):
 
     role: Role
     buffer: BatchBuffer
-    manifest: dict
+    manifest: manifests.Manifest
     observer: Observer
 
     def missing(self) -> Path | None:

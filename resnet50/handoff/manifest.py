@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from resnet50.atomic_io import atomic_file, fsync, remove_temporaries
 from resnet50.errors import UserError, printable_line
@@ -18,18 +19,20 @@ from resnet50.handoff.buffer import BatchBuffer
 
 FILE_NAME = "manifest.json"
 
+Manifest = dict[str, Any]
+
 
 class ManifestError(UserError):
     """The buffer's batches were made with other settings, or nobody can know."""
 
 
-def write_manifest(folder: Path, manifest: dict) -> None:
+def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Replaces the manifest of a buffer folder."""
     with atomic_file(folder / FILE_NAME) as file:
         file.write((json.dumps(manifest, indent=2) + "\n").encode())
 
 
-def _parse(content: bytes) -> dict:
+def _parse(content: bytes) -> Manifest:
     """The manifest that a file holds; {} if it is torn."""
     try:
         manifest = json.loads(content)
@@ -38,7 +41,7 @@ def _parse(content: bytes) -> dict:
     return manifest if isinstance(manifest, dict) else {}
 
 
-def read_manifest(folder: Path) -> dict | None:
+def read_manifest(folder: Path) -> Manifest | None:
     """The manifest of a buffer folder; {} if it is torn, None if there is none."""
     try:
         return _parse((folder / FILE_NAME).read_bytes())
@@ -46,7 +49,7 @@ def read_manifest(folder: Path) -> dict | None:
         return None
 
 
-def differences(theirs: dict, ours: dict) -> list[str]:
+def differences(theirs: Manifest, ours: Manifest) -> list[str]:
     """Texts such as "batch_size is 64 there and 32 here", in the order of ours.
 
     ``theirs`` is from a file; ``ours`` may hold tuples for lists.
@@ -69,7 +72,7 @@ def remove_batch_temporaries(buffer: BatchBuffer) -> None:
 
 
 def adopt_buffer(
-    buffer: BatchBuffer, manifest: dict, notify: Callable[[str], None]
+    buffer: BatchBuffer, manifest: Manifest, notify: Callable[[str], None]
 ) -> None:
     """Deletes unfinished files, and then what ``replace_stale`` does.
 
@@ -86,7 +89,7 @@ def adopt_buffer(
 
 
 def replace_stale(
-    buffer: BatchBuffer, manifest: dict, notify: Callable[[str], None]
+    buffer: BatchBuffer, manifest: Manifest, notify: Callable[[str], None]
 ) -> None:
     """Writes the preprocessor's manifest, and deletes batches that do not match it.
 
@@ -121,6 +124,10 @@ def replace_stale(
 # coarsest tick is FAT's.
 _TICK_SECONDS = 2.0
 
+# A preprocessor deletes another one's manifest a moment after it has taken its lock.
+_REPLACING_SECONDS = 2.0
+_POLL_SECONDS = 0.1
+
 
 class ManifestCheck:
     """Compares a buffer's manifest with the trainer's settings, for every batch.
@@ -130,7 +137,7 @@ class ManifestCheck:
     file each time, because on a network file system only that asks the server.
     """
 
-    def __init__(self, folder: Path, manifest: dict):
+    def __init__(self, folder: Path, manifest: Manifest):
         self._folder = folder
         self._manifest = manifest
         self._seen: tuple[int, ...] | None = None  # the file, and since when
@@ -157,23 +164,40 @@ class ManifestCheck:
                 return True
             changed = differences(_parse(file.read()), self._manifest)
         if changed:
+            what = f"{self._folder}: {'; '.join(changed)}"
+            if locks.is_alive(self._folder, locks.PREPROCESSOR):
+                raise ManifestError(
+                    f"{what} (there: the batches of runtime_preprocessing.py; restart "
+                    "that one with the settings of this terminal, and it replaces "
+                    "them, or this one with those)"
+                )
             raise ManifestError(
-                f"{self._folder}: {'; '.join(changed)} (there: the batches of "
-                "runtime_preprocessing.py; restart that one with the settings of this "
-                "terminal, and it replaces them, or this one with those)"
+                f"{what} (there: the batches of an earlier runtime_preprocessing.py; "
+                "start it with the settings of this terminal, and it replaces them, "
+                "then start this one again)"
             )
         self._is_settled = now > self._seen_at + _TICK_SECONDS
         return True
 
 
-def require_same(folder: Path, manifest: dict) -> bool:
-    """Compares once; see ``ManifestCheck.is_same``.
+def require_same(folder: Path, manifest: Manifest) -> bool:
+    """Compares at the trainer's start; see ``ManifestCheck.is_same``.
+
+    Gives a preprocessor that has just started the time to replace the manifest.
 
     Raises:
         ManifestError: The manifest has other settings, or cannot be read.
     """
-    try:
-        return ManifestCheck(folder, manifest).is_same()
-    except OSError as error:
-        path = folder / FILE_NAME
-        raise ManifestError(f"{path}: cannot be read: {error.strerror}") from None
+    check = ManifestCheck(folder, manifest)
+    deadline = time.monotonic() + _REPLACING_SECONDS
+    while True:
+        try:
+            return check.is_same()
+        except ManifestError:
+            is_over = time.monotonic() >= deadline
+            if is_over or not locks.is_alive(folder, locks.PREPROCESSOR):
+                raise
+        except OSError as error:
+            path = folder / FILE_NAME
+            raise ManifestError(f"{path}: cannot be read: {error.strerror}") from None
+        time.sleep(_POLL_SECONDS)

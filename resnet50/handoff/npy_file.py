@@ -78,7 +78,7 @@ class _Lease:
         self._memory = memory
         self._unused = unused
 
-    def __del__(self):
+    def __del__(self) -> None:
         self._unused.append(self._memory)
 
 
@@ -100,7 +100,7 @@ def save_array(file: BinaryIO, array: np.ndarray) -> None:
     values, word_sum = array.reshape(-1).view(np.uint8), 0
     for start in range(0, len(values), _CHUNK_BYTES):
         chunk = values[start : start + _CHUNK_BYTES]
-        file.write(chunk)
+        file.write(chunk.data)
         word_sum += _word_sum(chunk)
     file.write(_footer(word_sum))
 
@@ -166,7 +166,7 @@ def load_array(
         values = array.reshape(-1).view(np.uint8)
         for start in range(0, len(values), _CHUNK_BYTES):
             chunk = values[start : start + _CHUNK_BYTES]
-            num_bytes += file.readinto(chunk)
+            num_bytes += file.readinto(chunk.data)
             word_sum += _word_sum(chunk) if is_checked else 0
         footer = file.read(FOOTER_BYTES + 1)
         if num_bytes < array.nbytes or len(footer) != FOOTER_BYTES:

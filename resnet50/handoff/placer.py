@@ -20,7 +20,9 @@ class Placer:
     def __init__(self, place: Callable[[Any], Any]):
         """Prepares; ``place`` copies a batch to the device and returns the copy."""
         self._place = place
-        self._requests: SimpleQueue[tuple[Future, Future] | None] = SimpleQueue()
+        self._requests: SimpleQueue[tuple[Future[Any], Future[Any]] | None] = (
+            SimpleQueue()
+        )
         self._room = threading.Semaphore(MAX_PLACED)
         self._is_stopped = False
         self._thread = threading.Thread(target=self._place_requested, daemon=True)
@@ -36,13 +38,13 @@ class Placer:
         self._requests.put(None)
         self._thread.join(timeout)
 
-    def submit(self, read: Future) -> Future:
+    def submit(self, read: Future[Any]) -> Future[Any]:
         """Returns the future of the placed batch, or of the error of reading it."""
-        placed = Future()
+        placed: Future[Any] = Future()
         self._requests.put((read, placed))
         return placed
 
-    def take(self, placed: Future) -> Any:
+    def take(self, placed: Future[Any]) -> Any:
         """Returns a placed batch, or raises; makes room for the next."""
         batch = placed.result()
         self._room.release()

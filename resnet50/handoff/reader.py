@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from resnet50.handoff import locks
-from resnet50.handoff.buffer import BatchBuffer, BatchFileError, BatchSpec, StoredBatch
+from resnet50.handoff.buffer import BatchBuffer, BatchSpec, StoredBatch
 from resnet50.handoff.lost_folder import TrainerFiles
-from resnet50.handoff.manifest import ManifestCheck
-from resnet50.handoff.npy_file import RecycledMemory
+from resnet50.handoff.manifest import Manifest, ManifestCheck
+from resnet50.handoff.npy_file import BatchFileError, RecycledMemory
 from resnet50.handoff.placer import Placer
 from resnet50.handoff.progress import Position, StepRange
 from resnet50.observer import Observer
@@ -49,7 +49,7 @@ class Batch(NamedTuple):
 class BatchSource:
     """The batches in a buffer that were made with the trainer's settings."""
 
-    def __init__(self, buffer: BatchBuffer, spec: BatchSpec, manifest: dict):
+    def __init__(self, buffer: BatchBuffer, spec: BatchSpec, manifest: Manifest):
         self.buffer = buffer
         self._spec = spec
         self._memory = RecycledMemory()
@@ -121,10 +121,10 @@ class BatchReader:
         self._unread = iter(range(steps.start, steps.end))
         # The process can end while a read hangs, unlike with a ThreadPoolExecutor.
         self._thread = threading.Thread(target=self._read_requested, daemon=True)
-        self._requests: SimpleQueue[tuple[int, Future] | None] = SimpleQueue()
+        self._requests: SimpleQueue[tuple[int, Future[Any]] | None] = SimpleQueue()
         self._placer = Placer(place)
         # The next steps, in order, and their placed batches.
-        self._batches: deque[tuple[int, Future]] = deque()
+        self._batches: deque[tuple[int, Future[Any]]] = deque()
         self._stop = threading.Event()
         # How long the trainer has waited for batches.
         self.waited_seconds = 0.0
@@ -138,7 +138,7 @@ class BatchReader:
         self._read_ahead()
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._stop.set()
         self._requests.put(None)
         self._thread.join(_END_SECONDS)
@@ -166,7 +166,7 @@ class BatchReader:
             step = next(self._unread, None)
             if step is None:
                 return
-            future = Future()
+            future: Future[Any] = Future()
             self._batches.append((step, self._placer.submit(future)))
             self._requests.put((step, future))
 

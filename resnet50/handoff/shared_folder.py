@@ -14,7 +14,7 @@ import numpy as np
 
 from resnet50.atomic_io import temporary_path
 from resnet50.handoff.buffer import KINDS, BatchBuffer
-from resnet50.handoff.manifest import differences, read_manifest
+from resnet50.handoff.manifest import Manifest, differences, read_manifest
 from resnet50.handoff.progress import Position
 
 _LISTING_LAG_SECONDS = 60.0
@@ -44,14 +44,14 @@ class SharedBuffer(BatchBuffer):
     batches were written or deleted recently. A worker's copy has only the manifest.
     """
 
-    def __init__(self, folder: Path, manifest: dict):
+    def __init__(self, folder: Path, manifest: Manifest):
         super().__init__(folder)
         self._manifest = manifest
         # When each batch was confirmed or deleted, for as long as listings may lag.
         self._confirmed: dict[Position, float] = {}
         self._deleted: dict[Position, float] = {}
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type, tuple[Path, Manifest]]:
         return SharedBuffer, (self.folder, self._manifest)
 
     def require_same_folder(self) -> None:
@@ -100,10 +100,16 @@ class SharedBuffer(BatchBuffer):
         probe.unlink(missing_ok=True)
         return appears
 
-    def write(self, position: Position, *arrays: np.ndarray | None) -> None:
+    def write(
+        self,
+        position: Position,
+        images: np.ndarray,
+        labels: np.ndarray,
+        shifts: np.ndarray | None = None,
+    ) -> None:
         """Commits a batch; raises NotSharedError if the folder's settings changed."""
         self.require_same_folder()
-        super().write(position, *arrays)
+        super().write(position, images, labels, shifts)
 
     def confirm(self, position: Position) -> None:
         """Opens the files of a batch that a worker has written, and remembers it.

@@ -28,7 +28,7 @@ try:
     import safetensors
     import safetensors.numpy
 except ImportError:
-    safetensors = None
+    safetensors = None  # type: ignore[assignment]  # is not installed
 
 _DTYPES = ("F32", "F16", "BF16", "F64")  # safetensors' names of the accepted types
 

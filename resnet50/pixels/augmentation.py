@@ -28,7 +28,7 @@ from PIL import Image
 from resnet50.config.settings import AugmentationConfig, DatasetConfig
 from resnet50.pixels import resampling
 from resnet50.pixels.optional_steps import OptionalParams
-from resnet50.pixels.random_boxes import BoxDraw, area_box, erased_box
+from resnet50.pixels.random_boxes import BoxDraw, area_box, corner_at, erased_box
 from resnet50.pixels.resampling import Footprint
 from resnet50.pixels.trivial_augment import apply_operation
 
@@ -47,8 +47,8 @@ class AugmentationParams(NamedTuple):
 class ChannelStatistics(NamedTuple):
     """Mean and standard deviation of the training set: red, green, blue in 0..1."""
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
     @classmethod
     def from_config(cls, dataset: DatasetConfig) -> "ChannelStatistics":
@@ -82,14 +82,11 @@ def crop_corner(
 ) -> tuple[int, int]:
     """Returns the upper left corner, (left, top), of a crop inside an image.
 
-    Each of the (width - crop_size + 1) * (height - crop_size + 1) corners is equally
-    likely if the fractions, down and right, are uniform over [0, 1). None is for the
-    centre.
+    The fractions are those of ``corner_at``; None is for the centre.
     """
     if fractions is None:
         return resampling.centre_corner(width, height, crop_size)
-    down, right = fractions
-    return int(right * (width - crop_size + 1)), int(down * (height - crop_size + 1))
+    return corner_at((width, height), crop_size, crop_size, fractions)
 
 
 def crop_footprint(
@@ -129,9 +126,7 @@ def principal_axes(
     return sorted(zip(diagonal, axes))
 
 
-def colour_shift(
-    crop: np.ndarray, std: tuple[float, float, float], weights
-) -> np.ndarray:
+def colour_shift(crop: np.ndarray, std: tuple[float, ...], weights) -> np.ndarray:
     """Step 6: the shift of a normalized crop along its own principal RGB axes.
 
     Krizhevsky et al. 2012, section 4.1: the sum over the axes of (weight * eigenvalue *

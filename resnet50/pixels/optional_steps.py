@@ -8,6 +8,7 @@ Each has a random stream of its own, so none of them changes the others' choices
 those of the six steps.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -32,7 +33,9 @@ def sample_optional(
     seed: int, address: tuple[int, int], number: int, settings: AugmentationConfig
 ) -> list[OptionalParams]:
     """Makes the choices for all images of the batch at an address."""
-    areas = operations = erasings = [None] * number
+    areas: Sequence[BoxDraw | None] = [None] * number
+    operations: Sequence[Operation | None] = [None] * number
+    erasings: Sequence[BoxDraw | None] = [None] * number
     if settings.crop_method == "random_area":
         rng = np.random.default_rng([seed, _AREA_CROP, *address])
         areas = draw_boxes(rng, number, settings.crop_area, settings.crop_ratio)

@@ -72,12 +72,16 @@ def _sides(pixels: float, ratio: float) -> tuple[int, int]:
     return round(math.sqrt(pixels * ratio)), round(math.sqrt(pixels / ratio))
 
 
-def _placed(
+def corner_at(
     size: tuple[int, int], width: int, height: int, fractions: tuple[float, float]
-) -> Box:
+) -> tuple[int, int]:
+    """Returns the upper left corner, (left, top), of a box inside an image of a size.
+
+    Each of the possible corners is equally likely if the fractions, down and right, are
+    uniform over [0, 1).
+    """
     down, right = fractions
-    left, top = int(right * (size[0] - width + 1)), int(down * (size[1] - height + 1))
-    return Box(left, top, width, height)
+    return int(right * (size[0] - width + 1)), int(down * (size[1] - height + 1))
 
 
 def area_box(size: tuple[int, int], draw: BoxDraw) -> Box:
@@ -95,7 +99,8 @@ def area_box(size: tuple[int, int], draw: BoxDraw) -> Box:
         pixels = image_width * image_height * area
         width, height = _sides(pixels, ratio)
         if 0 < width <= image_width and 0 < height <= image_height:
-            return _placed(size, width, height, draw.fractions)
+            corner = corner_at(size, width, height, draw.fractions)
+            return Box(*corner, width, height)
     narrowest, widest = draw.ratio_range
     width = min(image_width, max(1, round(image_height * widest)))
     height = min(image_height, max(1, round(image_width / narrowest)))
@@ -117,5 +122,6 @@ def erased_box(size: int, draw: BoxDraw) -> Box | None:
         pixels = size * size * area
         height, width = _sides(pixels, ratio)
         if height < size and width < size:
-            return _placed((size, size), width, height, draw.fractions)
+            corner = corner_at((size, size), width, height, draw.fractions)
+            return Box(*corner, width, height)
     return None

@@ -66,8 +66,8 @@ class Footprint(NamedTuple):
     y: Span
 
     @property
-    def box(self) -> tuple[int, int, int, int]:
-        """The rectangle of the pixels: left, top, right, bottom."""
+    def region(self) -> tuple[int, int, int, int]:
+        """The pixels' region: left, top, right, bottom."""
         return self.x.first, self.y.first, self.x.last, self.y.last
 
     def within(self, corner: tuple[int, int]) -> "Footprint":

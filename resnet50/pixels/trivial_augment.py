@@ -115,6 +115,7 @@ def apply_operation(crop: np.ndarray, operation: Operation) -> None:
     name, level = operation
     if name == "Identity":
         return
+    result: Image.Image | np.ndarray
     if name == "ShearX":
         result = _transform(crop, (1, 0.033 * level, 0, 0, 1, 0))
     elif name == "ShearY":

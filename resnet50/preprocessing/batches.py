@@ -22,7 +22,7 @@ from resnet50.dataset.decoding import (
     decoder_versions,
 )
 from resnet50.dataset.images import Dataset, balanced_order, epoch_order
-from resnet50.dataset.jpeg_regions import Box
+from resnet50.dataset.jpeg_regions import Region
 from resnet50.dataset.sources import ImageSource
 from resnet50.errors import UserError
 from resnet50.handoff.buffer import BatchSpec, crop_size_at, has_shifts
@@ -199,7 +199,7 @@ def decode_first_readable(
     index: int,
     assignment: Assignment,
     reasons: dict[int, str],
-    decode: Callable[[ImageSource], _Decoded] = decode_pixels,
+    decode: Callable[[ImageSource], _Decoded],
 ) -> tuple[int, _Decoded]:
     """Decodes an image of a batch or, if it cannot be read, the next that can.
 
@@ -238,11 +238,11 @@ def _require_unreadable(sources: Iterable[ImageSource]) -> None:
             )
 
 
-def _box_of(
+def _region_of(
     params: AugmentationParams, crop_size: int
-) -> Callable[[tuple[int, int]], Box]:
+) -> Callable[[tuple[int, int]], Region]:
     """Returns which part of an image, by its width and height, a crop comes from."""
-    return lambda size: crop_footprint(size, params, crop_size).box
+    return lambda size: crop_footprint(size, params, crop_size).region
 
 
 def make_batch(settings: BatchSettings, assignment: Assignment) -> MadeBatch:
@@ -275,10 +275,9 @@ def make_batch(settings: BatchSettings, assignment: Assignment) -> MadeBatch:
         decoded.clear()
 
     for index in range(batch_size):
-        box_of = _box_of(params[index], crop_size)
-        used[index], part = decode_first_readable(
-            index, assignment, reasons, functools.partial(decode_part, box_of=box_of)
-        )
+        region_of = _region_of(params[index], crop_size)
+        decode = functools.partial(decode_part, region_of=region_of)
+        used[index], part = decode_first_readable(index, assignment, reasons, decode)
         decoded.append((index, part))
         num_pixels += part.num_pixels
         if num_pixels >= _DECODED_PIXELS:

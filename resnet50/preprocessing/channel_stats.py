@@ -5,7 +5,6 @@ result does not depend on the order or the number of workers.
 """
 
 import functools
-import operator
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from fractions import Fraction
@@ -34,9 +33,15 @@ class LevelSums(NamedTuple):
     squares: np.ndarray  # int64 [3], each channel's sum of squared levels
     unreadable: list[tuple[str, str]]  # name and reason
 
-    def __add__(self, other: "LevelSums") -> "LevelSums":
+    def plus(self, other: "LevelSums") -> "LevelSums":
         """The sums over the images of both."""
-        return LevelSums(*(ours + theirs for ours, theirs in zip(self, other)))
+        return LevelSums(
+            self.num_images + other.num_images,
+            self.num_pixels + other.num_pixels,
+            self.sums + other.sums,
+            self.squares + other.squares,
+            self.unreadable + other.unreadable,
+        )
 
 
 def _sum_image(source: ImageSource) -> LevelSums:
@@ -51,7 +56,7 @@ def _sum_image(source: ImageSource) -> LevelSums:
 
 def sum_levels(sources: list[ImageSource]) -> LevelSums:
     """Sums the levels of all pixels of one or more images. Runs in a worker."""
-    return functools.reduce(operator.add, map(_sum_image, sources))
+    return functools.reduce(LevelSums.plus, map(_sum_image, sources))
 
 
 def statistics_of(total: LevelSums) -> ChannelStatistics:
@@ -93,4 +98,4 @@ def sum_dataset(
             "a worker process was killed (out of memory? start again with a lower "
             "--num_workers)"
         ) from None
-    return functools.reduce(operator.add, parts)
+    return functools.reduce(LevelSums.plus, parts)

@@ -43,8 +43,9 @@ def _start_worker() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     # Otherwise a worker whose owner was killed would wait for a task forever.
-    sentinel = multiprocessing.parent_process().sentinel
-    threading.Thread(target=_die_with, args=(sentinel,), daemon=True).start()
+    owner = multiprocessing.parent_process()
+    assert owner is not None
+    threading.Thread(target=_die_with, args=(owner.sentinel,), daemon=True).start()
 
 
 class WorkerPool(Executor):

@@ -125,7 +125,8 @@ def _results(run: RunRecord) -> dict[str, str]:
     """By name, the last epoch's accuracy, and in each validation also the best."""
     rows = {"training, last epoch": run.metrics[-1]} if run.metrics else {}
     for kind, evaluations in run.evaluations_by_kind.items():
-        best = max(evaluations, key=lambda row: number(row, "top1"))
+        known = [row for row in evaluations if not math.isnan(number(row, "top1"))]
+        best = max(known or evaluations, key=lambda row: number(row, "top1"))
         rows |= {f"{kind}, best": best, f"{kind}, last": evaluations[-1]}
     texts = {}
     for name, row in rows.items():

@@ -24,13 +24,13 @@ _GREY = (90, 90, 90)
 class Tile(NamedTuple):
     """One image of a sheet."""
 
-    original: Image.Image  # from small_with_box
+    original: Image.Image  # from small_with_region
     crop: np.ndarray  # uint8 [H, H, 3], RGB
     title: str  # first line below the pictures
     caption: str  # second line
 
 
-def crop_box(
+def crop_region(
     size: tuple[int, int], params: AugmentationParams, crop_size: int
 ) -> tuple[float, float, float, float]:
     """The part of an image of some width and height that a crop comes from.
@@ -38,22 +38,20 @@ def crop_box(
     Returns:
         (left, top, right, bottom) in pixels of the image, before the resize.
     """
-    spans = crop_footprint(size, params, crop_size)
-    starts = (span.first + span.start for span in spans)
-    ends = (span.first + span.end for span in spans)
-    return (*starts, *ends)
+    x, y = crop_footprint(size, params, crop_size)
+    return x.first + x.start, y.first + y.start, x.first + x.end, y.first + y.end
 
 
-def small_with_box(
-    image: Image.Image, box: tuple[float, float, float, float]
+def small_with_region(
+    image: Image.Image, region: tuple[float, float, float, float]
 ) -> Image.Image:
-    """A copy of an RGB image with the longer side of a tile, and its ``crop_box``."""
+    """A copy of an RGB image with the longer side of a tile, and a ``crop_region``."""
     scale = _PICTURE / max(image.size)
     width, height = (max(1, round(side * scale)) for side in image.size)
     small = image.resize((width, height), Image.Resampling.BILINEAR)
     x_scale, y_scale = width / image.width, height / image.height
-    left, right = round(box[0] * x_scale), round(box[2] * x_scale) - 1
-    top, bottom = round(box[1] * y_scale), round(box[3] * y_scale) - 1
+    left, right = round(region[0] * x_scale), round(region[2] * x_scale) - 1
+    top, bottom = round(region[1] * y_scale), round(region[3] * y_scale) - 1
     pen = ImageDraw.Draw(small)
     # Yellow between black stands out from any photograph, also for colour-blind people.
     # An image one pixel wide has no room for it.
@@ -64,7 +62,9 @@ def small_with_box(
     return small
 
 
-def shorten(text: str, width: float, font: ImageFont.FreeTypeFont) -> str:
+def shorten(
+    text: str, width: float, font: ImageFont.FreeTypeFont | ImageFont.ImageFont
+) -> str:
     """The text, or as much of its beginning as fits a width in pixels."""
     text = "".join(c if c.isprintable() else "?" for c in text)
     if font.getlength(text) <= width:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -162,10 +163,10 @@ def write_picture(path: Path, runs: list[RunRecord]) -> None:
     legend_inches = 0.3 + 0.22 * -(-len(entries) // columns)
     with matplotlib.rc_context(_STYLE):
         height = 7.4 + legend_inches
-        figure = Figure(figsize=(14, height), dpi=100, layout="constrained")
-        figure.get_layout_engine().set(
+        layout = ConstrainedLayoutEngine(
             rect=(0, 0, 1, 1 - legend_inches / height), w_pad=0.12, h_pad=0.12
         )
+        figure = Figure(figsize=(14, height), dpi=100, layout=layout)
         for axes, panel in zip(figure.subplots(2, 3).flat, PANELS):
             _plot(axes, panel, runs, styles)
         figure.legend(handles=handles, loc="upper left", ncols=columns, handlelength=4)

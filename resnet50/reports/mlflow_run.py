@@ -77,7 +77,7 @@ class MlflowExperiment:
         run_id = self._find(run.tables.folder)
         logged = self._logged(run_id, metrics)
         current = metrics.get(_LOSS, {})
-        if logged.get(_LOSS, {}).items() - current.items():
+        if run_id and logged.get(_LOSS, {}).items() - current.items():
             self._supersede(run_id, run)
             run_id, logged = None, {}
         if run_id is None:

@@ -8,11 +8,12 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from resnet50.dataset.decoding import UndecodableImageError, decode_rgb
+from resnet50.dataset.decoding import UndecodableImageError, decode_pixels, decode_rgb
 from resnet50.dataset.images import Dataset
 from resnet50.errors import UserError
-from resnet50.handoff.buffer import BatchBuffer, BatchFileError, StoredBatch, has_shifts
+from resnet50.handoff.buffer import BatchBuffer, StoredBatch, has_shifts
 from resnet50.handoff.manifest import differences, read_manifest
+from resnet50.handoff.npy_file import BatchFileError
 from resnet50.handoff.progress import Position
 from resnet50.pixels.augmentation import (
     AugmentationParams,
@@ -30,7 +31,12 @@ from resnet50.preprocessing.batches import (
     decode_first_readable,
     make_batch,
 )
-from resnet50.reports.contact_sheet import Tile, contact_sheet, crop_box, small_with_box
+from resnet50.reports.contact_sheet import (
+    Tile,
+    contact_sheet,
+    crop_region,
+    small_with_region,
+)
 
 # Epochs that a comparison shows: five rows.
 _NUM_COMPARED = 25
@@ -82,7 +88,7 @@ def require_equal(path: Path, stored: StoredBatch, made: MadeBatch) -> None:
         PreviewError: An image, a label or a colour shift differs.
     """
     pairs = [(stored.images, made.images), (stored.labels, made.labels)]
-    if made.shifts is not None:
+    if made.shifts is not None and stored.shifts is not None:
         pairs.append((stored.shifts, made.shifts))
     different = [
         index
@@ -100,14 +106,15 @@ def require_equal(path: Path, stored: StoredBatch, made: MadeBatch) -> None:
 def _tile(
     original: Image.Image, params: AugmentationParams, crop: np.ndarray, title: str
 ) -> Tile:
-    box = crop_box(original.size, params, len(crop))
+    region = crop_region(original.size, params, len(crop))
     words = [f"shorter side {params.shorter_side}"]
     if params.optional.area_crop is not None:
-        words = [f"{round(box[2] - box[0])} x {round(box[3] - box[1])} pixels"]
+        left, top, right, bottom = region
+        words = [f"{round(right - left)} x {round(bottom - top)} pixels"]
     words += ["flipped"] * params.is_flipped
     if params.optional.operation is not None:
         words.append(str(params.optional.operation))
-    return Tile(small_with_box(original, box), crop, title, ", ".join(words))
+    return Tile(small_with_region(original, region), crop, title, ", ".join(words))
 
 
 def batch_sheet(
@@ -125,7 +132,7 @@ def batch_sheet(
     crops = visible(batch.images, batch.shifts, settings.statistics)
     tiles = []
     for index, params in enumerate(batch_params(settings, assignment.position)):
-        _, pixels = decode_first_readable(index, assignment, reasons)
+        _, pixels = decode_first_readable(index, assignment, reasons, decode_pixels)
         original = Image.fromarray(np.asarray(pixels))
         title = f"#{index}  {dataset.class_titles[batch.labels[index]]}"
         tiles.append(_tile(original, params, crops[index], title))
@@ -143,7 +150,8 @@ class Showing(NamedTuple):
     """One of the times that the network sees an image."""
 
     position: Position
-    index: int  # in the batch
+    # In the batch.
+    index: int  # type: ignore[assignment]  # hides tuple.index
 
 
 def showings(

@@ -1,19 +1,24 @@
 """CSV tables of a run: metrics.csv and evaluation.csv, one row per epoch.
 
-Every function that reads a table raises TableError if the file is no table, or a cell
-of _KINDS is no number.
+Every function that reads a table raises TableError if it is no file, such as a pipe, if
+the file is no table, or if a cell of _KINDS is no number.
 
 A table is replaced atomically, so a reader never sees half a row. An epoch that is
 trained or evaluated again replaces its row.
 """
 
+import contextlib
 import csv
+import errno
 import io
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from resnet50.atomic_io import atomic_file
 from resnet50.errors import UserError
+from resnet50.input_file import open_regular
 
 METRICS_FILE, EVALUATION_FILE = "metrics.csv", "evaluation.csv"
 
@@ -27,19 +32,41 @@ WEIGHTS = ("trained", "averaged")
 _KINDS = {"epoch": int, "crops": int, "top1": float}
 
 
+_REMEDY = "move it away"
+
+
 class TableError(UserError):
     """A table was edited wrongly, or damaged."""
+
+
+@contextlib.contextmanager
+def open_table(path: Path, remedy: str = _REMEDY) -> Iterator[csv.DictReader]:
+    """Opens a table, to read its rows in the block.
+
+    Raises:
+        TableError: It is no file, or damaged.
+        OSError: It does not exist, or cannot be read now.
+    """
+    try:
+        with open_regular(path) as file:
+            text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+            yield csv.DictReader(text)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise TableError(f"{path}: is damaged: {error} ({remedy})") from None
+    except OSError as error:
+        if error.errno not in (errno.EISDIR, errno.EINVAL):
+            raise
+        reason = f"cannot be read: {error.strerror}"
+        raise TableError(f"{path}: {reason} ({remedy})") from None
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
     """The rows of a table, by column name; none if there is no file."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        with open_table(path) as table:
+            rows = list(table)
     except FileNotFoundError:
         return []
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise TableError(f"{path}: is damaged: {error} (move it away)") from None
     for number, row in enumerate(rows, start=1):
         for column, kind in _KINDS.items():
             try:
@@ -91,8 +118,10 @@ def _top1_by_crops(path: Path) -> dict[str, dict[int, float]]:
     """
     found: dict[str, dict[int, float]] = {}
     for row in read_table(path):
-        if row.keys() >= _KINDS.keys() and int(row["epoch"]) >= 0:
+        if row.keys() >= _KINDS.keys():
             epoch, top1 = int(row["epoch"]), float(row["top1"])
+            if epoch < 0 or not math.isfinite(top1):
+                continue
             epochs = found.setdefault(row["crops"], {})
             epochs[epoch] = max(top1, epochs.get(epoch, top1))
     return found
@@ -102,7 +131,7 @@ def _comparable_top1(path: Path) -> dict[int, float]:
     """The top-1 of epochs with the number of crops that most of them have."""
     by_crops = _top1_by_crops(path)
     most = max(by_crops, key=lambda c: (len(by_crops[c]), -int(c)), default=None)
-    return by_crops.get(most, {})
+    return {} if most is None else by_crops[most]
 
 
 def _earliest_best(top1: dict[int, float]) -> int:

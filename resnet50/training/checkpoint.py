@@ -117,7 +117,7 @@ def _reason(error: tf.errors.OpError) -> str:
     return re.sub(r"\{\{.*?\}\} *| *\[Op:.*", "", error.message)
 
 
-def _unreadable(path: Path, reason: str, checkpoint: Path) -> CheckpointError:
+def _unreadable(path: Path, reason: str | None, checkpoint: Path) -> CheckpointError:
     """The error of a checkpoint that may be sound."""
     return CheckpointError(
         f"{path}: cannot be read: {reason} (try again; if it stays so, move "

@@ -102,15 +102,15 @@ def prune(run_folder: Path, keep_checkpoints: int) -> None:
         delete_checkpoint(checkpoint.path)
 
 
-def resolve_epoch(run_folder: Path, epoch: int | str | None) -> int | None:
-    """Returns the epoch with the highest top-1 for BEST, other values as they are.
+def resolve_epoch(run_folder: Path, epoch: int | str) -> int:
+    """Returns the epoch with the highest top-1 for BEST, a number as it is.
 
     Raises:
         CheckpointError: No epoch has been evaluated.
         TableError: evaluation.csv is damaged.
     """
     if epoch != BEST:
-        return epoch
+        return int(epoch)
     found = best_epoch(run_folder / EVALUATION_FILE)
     if found is None:
         raise CheckpointError(

@@ -12,6 +12,7 @@ from resnet50.handoff.progress import Position, to_position, to_step
 from resnet50.handoff.reader import Batch, BatchReader
 from resnet50.reports.speed import Speed
 from resnet50.reports.tables import EarlyStop
+from resnet50.training.devices.hosts import JointReader
 from resnet50.training.run_files import Run, RunFiles
 from resnet50.training.training_observer import Clock, TrainingObserver, TrainingStatus
 from resnet50.training.update.schedules import PerStepNumbers
@@ -30,7 +31,7 @@ class PlacedBatch(NamedTuple):
 
     step: int
     position: Position
-    arguments: tuple[tf.Tensor | None, ...]  # of ``Training.step``
+    arguments: tuple[tf.Tensor, ...]  # of ``Training.step``
 
 
 def place(training: Training, numbers: PerStepNumbers, batch: Batch) -> PlacedBatch:
@@ -47,7 +48,7 @@ class Loop:
     def __init__(
         self,
         training: Training,
-        reader: BatchReader,
+        reader: BatchReader | JointReader,
         buffer: BatchBuffer,
         run: Run,
         numbers: PerStepNumbers,
@@ -73,6 +74,7 @@ class Loop:
         self._polled_at = time.monotonic()
         # The first step, which compiles the network, is in no profile.
         self._steps_in_profile = -1
+        self._profile_start = self._clock.mark()
 
     def run(self, start: Position) -> Position:
         """Trains until the reader ends; returns the next position, which is saved.

@@ -27,9 +27,9 @@ def choose_checkpoint(run_folder: Path, epoch: int | str | None) -> Path:
     Raises:
         CheckpointError: The run has no checkpoint, or no evaluated one.
     """
-    epoch = folders.resolve_epoch(run_folder, epoch)
     if epoch is not None:
-        return folders.checkpoint_path(run_folder, Position(epoch + 1, 0))
+        next_epoch = folders.resolve_epoch(run_folder, epoch) + 1
+        return folders.checkpoint_path(run_folder, Position(next_epoch, 0))
     checkpoints = list_checkpoints(run_folder)
     if not checkpoints:
         raise CheckpointError(f"{run_folder}: holds no checkpoint (train it first)")

@@ -144,7 +144,7 @@ def evaluate_run(
             if path is not None:
                 weights = load_model(model, path, description, weights=request.weights)
         except (CheckpointError, tf.errors.OpError):
-            if path.exists():
+            if path is None or path.exists():
                 raise  # Otherwise the training has just deleted it (keep_checkpoints).
         if weights is None:
             missing.append(epoch)

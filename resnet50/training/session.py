@@ -225,9 +225,10 @@ class Session:
                 epoch_start=self._epoch_start,
                 notify=self.observer.notify,
             )
-        if self.run.cluster.is_alone:
-            return start
-        return devices.copy_from_chief(training.variables, start)
+        if isinstance(devices, hosts.HostDevices):
+            return devices.copy_from_chief(training.variables, start)
+        assert start is not None  # A host that is alone is the chief.
+        return start
 
     def _announce(self, position: Position) -> None:
         """Writes the first position for a preprocessor, running or yet to start."""
@@ -265,13 +266,15 @@ class Session:
                 place=functools.partial(place, training, numbers),
             ) as reader,
         ):
-            batches = reader if cluster.is_alone else hosts.JointReader(reader, devices)
+            batches: BatchReader | hosts.JointReader = reader
+            if isinstance(devices, hosts.HostDevices):
+                batches = hosts.JointReader(reader, devices)
             loop = Loop(training, batches, self.source.buffer, run, numbers, observer)
             position = loop.run(start)
         if position == end:
             observer.notify(f"{run.folder}: trained up to epoch {end.epoch}")
         elif train.patience and self._is_over(loop, devices):
-            if cluster.is_chief:
+            if loop.early_stop is not None:
                 self._end_early(loop.early_stop)
             return end
         return position
@@ -279,7 +282,9 @@ class Session:
     def _is_over(self, loop: Loop, devices: Devices | hosts.HostDevices) -> bool:
         """Whether the training has ended early, of which only the chief knows."""
         is_over = loop.early_stop is not None
-        return is_over if self.run.cluster.is_alone else devices.any(is_over)
+        if isinstance(devices, hosts.HostDevices):
+            return devices.any(is_over)
+        return is_over
 
     def _end_early(self, reason: EarlyStop) -> None:
         """Says why, and lets the preprocessor end, too."""

@@ -3,12 +3,15 @@
 import contextlib
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from resnet50.handoff.progress import Position
 from resnet50.handoff.reader import BatchReader
 from resnet50.observer import Observer
 from resnet50.reports.speed import Speed
+
+if TYPE_CHECKING:  # It needs TensorFlow.
+    from resnet50.training.devices.hosts import JointReader
 
 
 class TrainingStatus(NamedTuple):
@@ -47,7 +50,7 @@ class Clock:
         num_images: Number of trained images; the loop increases it.
     """
 
-    def __init__(self, reader: BatchReader):
+    def __init__(self, reader: "BatchReader | JointReader"):
         """Starts to count."""
         self._reader = reader
         self._saving_seconds = 0.0
@@ -68,7 +71,8 @@ class Clock:
 
     def since(self, mark: Speed) -> Speed:
         """The counts since a mark."""
-        return Speed(*(now - then for now, then in zip(self.mark(), mark)))
+        num_images, *seconds = (a - b for a, b in zip(self.mark(), mark))
+        return Speed(int(num_images), *seconds)
 
     def restart(self) -> None:
         """Starts an epoch, or this process's part of one."""

@@ -1,23 +1,18 @@
 """Proves that compare finds its runs and says which settings are unknown."""
 
+import functools
+
 import pytest
 
 from resnet50.commands import compare
 from resnet50.reports.starts import STARTS_FILE, record_start
 from tests.reports.runs import make_run
 from tests.reports.test_starts import start
-from tests.settings import write_small_config
 
 
 @pytest.fixture
-def run_compare(tmp_path, monkeypatch):
-    config = write_small_config(tmp_path)
-
-    def call(*words):
-        monkeypatch.setattr("sys.argv", ["compare", f"--config={config}", *words])
-        compare.main()
-
-    return call
+def run_compare(run_command):
+    return functools.partial(run_command, compare)
 
 
 def test_runs_are_compared_by_name_or_folder(tmp_path, run_compare, capsys):

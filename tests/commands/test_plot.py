@@ -1,5 +1,6 @@
 """Proves which files plot writes for which runs, and what it says otherwise."""
 
+import functools
 import os
 import sys
 
@@ -14,18 +15,11 @@ from resnet50.reports.tables import METRICS_FILE, write_table
 from tests.images import make_class_folders
 from tests.reports.classes.examples import make_predictions
 from tests.reports.runs import make_run, metrics_row
-from tests.settings import write_small_config
 
 
 @pytest.fixture
-def run_plot(tmp_path, monkeypatch):
-    config = write_small_config(tmp_path)
-
-    def call(*words):
-        monkeypatch.setattr("sys.argv", ["plot", f"--config={config}", *words])
-        plot.main()
-
-    return call
+def run_plot(run_command):
+    return functools.partial(run_command, plot)
 
 
 def test_a_run_by_its_name_is_plotted_into_its_folder(tmp_path, run_plot, capsys):

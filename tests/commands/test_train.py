@@ -47,7 +47,7 @@ def run(config, *words):
 
 
 def test_settings_that_differ_from_the_buffer_are_refused(config):
-    """This is the last check, after the flags, config.txt, the images and the locks."""
+    """Before the trainer's lock is taken, which would keep a preprocessor out."""
     settings = read_config(config)
     buffer = settings.train.buffer_folder
     dataset = open_training_set(settings.dataset, buffer)
@@ -56,6 +56,7 @@ def test_settings_that_differ_from_the_buffer_are_refused(config):
     status, line = run(config, *TRAIN)
     assert status == 1
     assert "seed is 99 there and 0 here" in line
+    assert not (buffer / f"{locks.TRAINER}.lock").exists()
 
 
 def test_a_second_evaluation_is_refused_with_the_first_ones_id(config):

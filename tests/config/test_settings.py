@@ -5,6 +5,7 @@ value and remedy.
 """
 
 import dataclasses
+import os
 import re
 from pathlib import Path
 
@@ -758,8 +759,22 @@ def test_a_deeply_nested_value_is_refused(tmp_path):
     )
 
 
+def test_a_pipe_is_no_configuration(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigError) as caught:
+        read_config(tmp_path / "pipe")
+    assert str(caught.value) == (
+        f"{tmp_path / 'pipe'}: cannot be read: is not a regular file (give it as "
+        "--config=PATH)"
+    )
+    assert refused(tmp_path, b'base = "pipe"') == (
+        f"{tmp_path / 'pipe'}: cannot be read: is not a regular file (it is the base "
+        f"of {tmp_path / 'config.txt'})"
+    )
+
+
 def test_what_never_ends_is_no_configuration(tmp_path):
     assert refused(tmp_path, b'base = "/dev/zero"') == (
-        "/dev/zero: has more than 1,048,576 bytes (it is the base of "
+        "/dev/zero: cannot be read: is not a regular file (it is the base of "
         f"{tmp_path / 'config.txt'})"
     )

@@ -51,8 +51,8 @@ def whole(data: bytes) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
-def boxes(width, height, number, rng):
-    """Boxes of at least 16 pixels a side, some of them at the image's edges."""
+def regions(width, height, number, rng):
+    """Regions of at least 16 pixels a side, some of them at the image's edges."""
     for _ in range(number):
         ends = []
         for side in (width, height):
@@ -68,10 +68,10 @@ def assert_regions_are_exact(data: bytes, number=40) -> None:
     pixels = whole(data)
     height, width = pixels.shape[:2]
     assert divisible_size(data) == (width, height)
-    for box in boxes(width, height, number, random.Random(0)):
-        left, top, right, bottom = box
+    for region in regions(width, height, number, random.Random(0)):
+        left, top, right, bottom = region
         np.testing.assert_array_equal(
-            decode_region(data, box), pixels[top:bottom, left:right], str(box)
+            decode_region(data, region), pixels[top:bottom, left:right], str(region)
         )
 
 
@@ -177,11 +177,11 @@ def test_regions_of_damaged_files_are_exact_or_none():
         size = divisible_size(data)
         if size is None or min(size) < 16 or max(size) > 2_000:
             continue
-        (box,) = boxes(*size, 1, rng)
-        region = decode_region(data, box)
-        if region is not None:
-            left, top, right, bottom = box
-            np.testing.assert_array_equal(region, whole(data)[top:bottom, left:right])
+        (region,) = regions(*size, 1, rng)
+        pixels = decode_region(data, region)
+        if pixels is not None:
+            left, top, right, bottom = region
+            np.testing.assert_array_equal(pixels, whole(data)[top:bottom, left:right])
             num_compared += 1
     assert num_compared > 500
 
@@ -199,14 +199,14 @@ def test_nothing_is_printed_about_a_damaged_file(capfd):
 
 
 def test_every_kind_has_the_same_pixels_in_parts(tmp_path):
-    def box_of(size):
+    def region_of(size):
         return 0, size[1] // 3, *size
 
     for path in make_image_kinds(tmp_path).values():
         source = ImageSource(str(path))
-        part = decode_part(source, box_of)
+        part = decode_part(source, region_of)
         expected = np.asarray(decoding.decode_rgb(source))
-        left, top, right, bottom = box_of(part.image_size)
+        left, top, right, bottom = region_of(part.image_size)
         x, y = part.corner
         np.testing.assert_array_equal(
             np.asarray(part.pixels)[top - y : bottom - y, left - x : right - x],
@@ -215,7 +215,7 @@ def test_every_kind_has_the_same_pixels_in_parts(tmp_path):
         assert part.image_size == expected.shape[1::-1]
     for path in make_undecodable_kinds(tmp_path).values():
         with pytest.raises(UndecodableImageError):
-            decode_part(ImageSource(str(path)), box_of)
+            decode_part(ImageSource(str(path)), region_of)
 
 
 def test_without_nvimagecodec_the_whole_image_is_decoded(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Reads README.md, CONTRIBUTING.md and docs/ for other tests. No test."""
+"""Reads the project's pages for other tests. No test."""
 
 import re
 
@@ -6,7 +6,7 @@ from tests.settings import PROJECT
 
 PAGES = [
     PROJECT / "README.md",
-    PROJECT / "CONTRIBUTING.md",
+    *(PROJECT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")),
     *sorted((PROJECT / "docs").glob("*.md")),
 ]
 

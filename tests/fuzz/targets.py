@@ -74,7 +74,7 @@ def _use_image(folder: Path, data: bytes) -> None:
     path.write_bytes(data)
     source = ImageSource(str(path))
     params = sample_params(np.random.default_rng(0), SHIPPED.augmentation)
-    part = decode_part(source, lambda size: crop_footprint(size, params, 224).box)
+    part = decode_part(source, lambda size: crop_footprint(size, params, 224).region)
     footprint = crop_footprint(part.image_size, params, 224).within(part.corner)
     out = np.empty((224, 224, 3), np.float16)
     augment(part.pixels, footprint, params, _STATISTICS, out=out)

@@ -170,15 +170,43 @@ def test_living_trainer_that_waits_for_a_first_manifest_is_no_obstacle(buffer):
         adopt(buffer)
 
 
-def test_trainer_refuses_other_settings_and_says_where_to_change_them(tmp_path):
+def test_trainer_refuses_other_settings_and_says_where_to_change_them(
+    tmp_path, monkeypatch
+):
     write_manifest(tmp_path, THEIRS)
+    monkeypatch.setattr(manifest, "_REPLACING_SECONDS", 0.0)
+    differences = "batch_size is 64 there and 32 here; seed is 1 there and 0 here"
     with pytest.raises(ManifestError) as caught:
         require_same(tmp_path, OURS)
     assert str(caught.value) == (
-        f"{tmp_path}: batch_size is 64 there and 32 here; seed is 1 there and 0 here "
-        "(there: the batches of runtime_preprocessing.py; restart that one with the "
-        "settings of this terminal, and it replaces them, or this one with those)"
+        f"{tmp_path}: {differences} (there: the batches of an earlier "
+        "runtime_preprocessing.py; start it with the settings of this terminal, and "
+        "it replaces them, then start this one again)"
     )
+    with (
+        locks.exclusive_role(tmp_path, locks.PREPROCESSOR),
+        pytest.raises(ManifestError) as caught,
+    ):
+        require_same(tmp_path, OURS)
+    assert str(caught.value) == (
+        f"{tmp_path}: {differences} (there: the batches of runtime_preprocessing.py; "
+        "restart that one with the settings of this terminal, and it replaces them, or "
+        "this one with those)"
+    )
+
+
+def test_trainer_waits_for_a_preprocessor_that_replaces_the_manifest(
+    buffer, monkeypatch
+):
+    """After a change of the settings both may start at the same moment."""
+    write_manifest(buffer.folder, THEIRS)
+    lines = []
+    monkeypatch.setattr(
+        manifest.time, "sleep", lambda _: adopt_buffer(buffer, OURS, lines.append)
+    )
+    with locks.exclusive_role(buffer.folder, locks.PREPROCESSOR):
+        assert require_same(buffer.folder, OURS)
+    assert len(lines) == 1 and "replacing 3 stale batches" in lines[0]
 
 
 @pytest.fixture

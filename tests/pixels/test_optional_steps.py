@@ -149,7 +149,7 @@ def test_only_the_box_needs_to_be_decoded():
     draw = box_draws()[0][0][1]
     footprint = crop_footprint((90, 60), params_with(area_crop=draw), RESIZED)
     left, top, width, height = area_box((90, 60), draw)
-    assert footprint.box == (left, top, left + width, top + height)
+    assert footprint.region == (left, top, left + width, top + height)
 
 
 def test_choices_are_a_function_of_the_address():

@@ -86,6 +86,16 @@ def test_results_are_the_best_and_the_last(make):
     assert len(rows) == 8
 
 
+def test_what_is_no_number_is_not_the_best(make):
+    run = make("one", [], 3, evaluated=[0, 1, 2])
+    rows = [dict(row) for row in run.tables.evaluations]
+    for row in rows[:2] + rows[-2:]:
+        row["top1"] = "nan"
+    run = run._replace(tables=run.tables._replace(evaluations=rows))
+    best = rows_of(result_rows([run]))["validation, 10 crops, best: top-1, top-5, loss"]
+    assert best == ["2.00%, 7.00%, 6.5 (epoch 1)"]
+
+
 def test_an_epoch_that_was_resumed_counts_as_a_whole_one(make):
     run = make("one", [], 4)
     rows = [metrics_row(0, seconds=3600), metrics_row(1, seconds=100)]

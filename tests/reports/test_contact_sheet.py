@@ -1,4 +1,4 @@
-"""Proves the position of a crop's box, and that captions fit their tile."""
+"""Proves the position of a crop's region, and that captions fit their tile."""
 
 import numpy as np
 import pytest
@@ -8,9 +8,9 @@ from resnet50.pixels.augmentation import AugmentationParams
 from resnet50.reports.contact_sheet import (
     Tile,
     contact_sheet,
-    crop_box,
+    crop_region,
     shorten,
-    small_with_box,
+    small_with_region,
 )
 from tests.images import photograph
 from tests.pixels.whole_images import resize_and_crop
@@ -22,17 +22,17 @@ def params(shorter_side, down, right):
 
 def test_box_by_hand():
     # 400 x 200 becomes 80 x 40; a crop of 32 has the corners 0..48 across, 0..8 down.
-    assert crop_box((400, 200), params(40, 0.0, 0.0), 32) == (0, 0, 160, 160)
-    assert crop_box((400, 200), params(40, 0.99, 0.99), 32) == (240, 40, 400, 200)
+    assert crop_region((400, 200), params(40, 0.0, 0.0), 32) == (0, 0, 160, 160)
+    assert crop_region((400, 200), params(40, 0.99, 0.99), 32) == (240, 40, 400, 200)
 
 
 @pytest.mark.parametrize("size", [(90, 60), (61, 97)])
-def test_the_box_holds_the_pixels_of_the_crop(size):
+def test_the_region_holds_the_pixels_of_the_crop(size):
     image = Image.fromarray(photograph(*size))
     chosen = params(50, 0.3, 0.8)
-    box = crop_box(size, chosen, 32)
+    region = crop_region(size, chosen, 32)
     resample = Image.Resampling.BILINEAR
-    expected = np.asarray(image.resize((32, 32), resample, box=box), int)
+    expected = np.asarray(image.resize((32, 32), resample, box=region), int)
     crop = resize_and_crop(image, chosen, 32).astype(int)
     assert np.abs(crop - expected).mean() < 1
 
@@ -40,7 +40,7 @@ def test_the_box_holds_the_pixels_of_the_crop(size):
 @pytest.mark.parametrize("size", [(400, 100), (1, 1), (1, 900), (30, 60)])
 def test_originals_of_any_shape_fit_their_square(size):
     image = Image.new("RGB", size, "blue")
-    small = small_with_box(image, (0, 0, min(size), min(size)))
+    small = small_with_region(image, (0, 0, min(size), min(size)))
     assert max(small.size) == 148
     assert small.width * size[1] == pytest.approx(small.height * size[0], rel=0.02) or (
         min(small.size) == 1
@@ -62,7 +62,7 @@ def test_long_captions_are_shortened_to_their_width():
 def test_nothing_is_rendered_outside_a_tile():
     """Long captions must not reach the next tile or the edge of the sheet."""
     crop = np.full((32, 32, 3), 200, np.uint8)
-    small = small_with_box(Image.new("RGB", (40, 40), "blue"), (0, 0, 32, 32))
+    small = small_with_region(Image.new("RGB", (40, 40), "blue"), (0, 0, 32, 32))
     tile = Tile(small, crop, "M" * 200, "g" * 200)
     sheet = np.asarray(contact_sheet("W" * 200, [tile] * 7))
     assert sheet.shape == (34 + 2 * 192, 1560, 3)

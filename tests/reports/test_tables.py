@@ -1,8 +1,11 @@
 """Proves that the CSV tables keep one row per epoch, in order, after a resume."""
 
+import os
+
 import pytest
 
 from resnet50.reports.tables import (
+    TableError,
     best_epoch,
     best_epochs,
     early_stop,
@@ -57,6 +60,14 @@ def test_evaluations_are_sorted_and_replaced(tmp_path, order):
     ]
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_refused(tmp_path, make):
+    path = tmp_path / "metrics.csv"
+    make(path)
+    with pytest.raises(TableError, match=r"cannot be read: .*\(move it away\)"):
+        read_table(path)
+
+
 def evaluations(path, *, crops=1, **top1):
     """Writes rows with the top-1 of some epochs, such as e3=0.5."""
     rows = [
@@ -97,6 +108,13 @@ def test_averaged_and_trained_weights_are_of_one_checkpoint(table):
         record_evaluation(table, row)
     evaluations(table, e5=0.6)
     assert best_epoch(table) == 4
+
+
+def test_what_is_no_finite_number_is_not_the_best(table):
+    evaluations(table, e0="nan", e1="0.6", e2="inf", e3="0.5")
+    assert best_epoch(table) == 1
+    assert best_epochs(table) == {1}
+    assert early_stop(table, 2) == (1, 3)
 
 
 def test_imported_weights_are_no_epoch(table):

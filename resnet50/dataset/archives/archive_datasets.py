@@ -174,7 +174,8 @@ def open_shards(
         DatasetError: A shard cannot be used.
     """
     walk.notify(_LISTING.format(folder))
-    found, words = _Found(folder, paths), ()
+    found = _Found(folder, paths)
+    words: tuple[str, ...] = ()
     ids: dict[int, str] = {}
     labels = array.array("q")
     for index, path in enumerate(paths):

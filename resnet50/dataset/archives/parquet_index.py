@@ -10,7 +10,7 @@ needs pyarrow (extra ``parquet``), not the workers.
 import json
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from resnet50.dataset.archives.parquet_pages import PageLocation, column_locations
 from resnet50.dataset.images import DatasetError
@@ -36,7 +36,7 @@ class Row(NamedTuple):
     location: PageLocation
 
 
-def _locations(path: Path, metadata) -> list[PageLocation]:
+def _locations(path: Path, metadata: Any) -> list[PageLocation]:
     """Returns the locations of all images of a shard."""
     import pyarrow
 

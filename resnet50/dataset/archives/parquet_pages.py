@@ -9,7 +9,7 @@ The format: apache/parquet-format, README.md, Encodings.md and parquet.thrift.
 
 import os
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from resnet50.dataset.archives.snappy import LITERAL, snappy_element
 
@@ -48,7 +48,7 @@ class _PageHeader(NamedTuple):
     is_compressed: bool = True
 
     @classmethod
-    def parse(cls, fields: dict) -> "_PageHeader":
+    def parse(cls, fields: dict[int, Any]) -> "_PageHeader":
         """Names the fields, which have the numbers of parquet.thrift."""
         header = cls(kind=fields[1], compressed_size=fields[3])
         if header.kind == _DATA_PAGE:
@@ -69,7 +69,7 @@ class _PageHeader(NamedTuple):
 class _Reader:
     """Reads numbers from bytes, one after the other."""
 
-    def __init__(self, data, position: int = 0):
+    def __init__(self, data: bytes | memoryview, position: int = 0):
         self.data, self.position = data, position
 
     def varint(self) -> int:
@@ -87,9 +87,10 @@ class _Reader:
         start, self.position = self.position, self.position + width
         return int.from_bytes(self.data[start : self.position], "little")
 
-    def struct(self) -> dict:
+    def struct(self) -> dict[int, Any]:
         """Reads a structure of Thrift's compact protocol: field number to value."""
-        fields, number = {}, 0
+        fields: dict[int, Any] = {}
+        number = 0
         while byte := self.whole(1):
             kind, step = byte & 15, byte >> 4
             number = number + step if step else self._zigzag()
@@ -112,7 +113,7 @@ class _Reader:
 
     def hybrid(self, width: int, count: int) -> list[int]:
         """Reads runs and bit-packed groups of eight (Encodings.md, RLE)."""
-        numbers = []
+        numbers: list[int] = []
         while len(numbers) < count:
             head, missing = self.varint(), count - len(numbers)
             if head & 1:
@@ -126,11 +127,12 @@ class _Reader:
         return numbers
 
 
-def _fragments(stream) -> list[int]:
+def _fragments(stream: bytes | memoryview) -> list[int]:
     """Returns where the fragments of a Snappy stream begin, and where it ends."""
     reader = _Reader(stream)
     size, position = reader.varint(), reader.position
-    starts, inflated = [], 0
+    starts: list[int] = []
+    inflated = 0
     while position < len(stream):
         if inflated == len(starts) * _FRAGMENT:
             starts.append(position)
@@ -148,8 +150,10 @@ def _fragments(stream) -> list[int]:
 class _Page:
     """The values of a page, inflated, and their locations in the file."""
 
-    def __init__(self, body, offset: int, codec):
-        self.values, self._offset, self._starts = body, offset, []
+    def __init__(self, body: memoryview, offset: int, codec: Any):
+        self.values: bytes | memoryview = body
+        self._offset = offset
+        self._starts: list[int] = []
         if codec is not None:
             size = _Reader(body).varint()
             self._starts = _fragments(body)
@@ -178,7 +182,12 @@ class _Page:
 
 
 def _data_page(
-    header: _PageHeader, body, offset: int, codec, levels: int, dictionary
+    header: _PageHeader,
+    body: memoryview,
+    offset: int,
+    codec: Any,
+    levels: int,
+    dictionary: list[PageLocation],
 ) -> list[PageLocation]:
     """Returns the locations of a data page's values; see ``column_locations``."""
     body, offset = body[header.levels_size :], offset + header.levels_size
@@ -201,7 +210,7 @@ def _data_page(
 
 
 def column_locations(
-    file: BinaryIO, chunk, levels: int, codec
+    file: BinaryIO, chunk: Any, levels: int, codec: Any
 ) -> Iterator[PageLocation]:
     """Yields the locations of the values of a row group's column, in its order.
 

@@ -24,7 +24,7 @@ class SnappyElement(NamedTuple):
     distance: int  # how far back a copy begins; LITERAL: its bytes are in the stream
 
 
-def snappy_element(stream: bytes, position: int) -> SnappyElement:
+def snappy_element(stream: bytes | memoryview, position: int) -> SnappyElement:
     """Reads an element's head (google/snappy, format_description.txt, section 2)."""
     tag = stream[position]
     kind, position = tag & 3, position + 1
@@ -43,7 +43,7 @@ def snappy_element(stream: bytes, position: int) -> SnappyElement:
     return SnappyElement(position + width, 1 + (tag >> 2), distance)
 
 
-def inflate_snappy(stream: bytes) -> bytearray:
+def inflate_snappy(stream: bytes | memoryview) -> bytearray:
     """Inflates elements of a Snappy stream, without the stream's leading length.
 
     Raises:

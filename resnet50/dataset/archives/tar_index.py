@@ -7,7 +7,7 @@ class and ILSVRC2012_img_val.tar holds images. Nothing is unpacked.
 import contextlib
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -35,7 +35,8 @@ def _members(path: Path, file: BinaryIO, end: int) -> Iterator[Entry]:
     with contextlib.suppress(*errors):
         archive = tarfile.TarFile(fileobj=file, encoding="utf-8")
         while member := archive.next():
-            archive.members.clear()  # A million members would take a GB.
+            # A million members would take a GB.
+            archive.members.clear()  # type: ignore[attr-defined]  # is not public
             if member.size < 0 or member.offset_data > end:
                 break
             if member.offset_data + member.size > end:
@@ -79,7 +80,8 @@ def tar_files(path: Path) -> Iterator[Entry]:
     try:
         with open_regular(path, buffering=0) as file:
             for member in _members(path, file, os.fstat(file.fileno()).st_size):
-                entries, folder = [member], ""
+                entries: Iterable[Entry] = [member]
+                folder = ""
                 file_name = member.name.rpartition("/")[2]
                 if file_name.endswith(".tar") and file_name[0] != ".":
                     file.seek(member.offset)

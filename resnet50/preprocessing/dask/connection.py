@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable, Collection
 from concurrent.futures import Future, InvalidStateError
+from typing import Any
 
 _CONNECT_SECONDS = 5.0
 # A scheduler that has not answered for this long is lost.
@@ -29,7 +30,7 @@ def quiet_distributed() -> None:
     warnings.filterwarnings("ignore", module=r"distributed\.")
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """An error's text, shortened to one line."""
     return " ".join(str(error).split())[:150] or type(error).__name__
 
@@ -42,7 +43,8 @@ class Connection:
 
     def __init__(self, address: str):
         self.address = address
-        self._client = self._executor = None
+        self._client: Any = None
+        self._executor: Any = None
 
     @property
     def is_open(self) -> bool:
@@ -95,7 +97,7 @@ class Connection:
             raise SchedulerLostError(f"{self.address}: {one_line(error)}") from None
 
 
-def _fail(future: Future, error: Exception) -> None:
+def _fail(future: Future, error: BaseException) -> None:
     with contextlib.suppress(InvalidStateError):  # It may have a result by now.
         future.set_exception(error)
 
@@ -118,7 +120,7 @@ class PendingTasks:
 
     def add(self, inner: Future, workers: frozenset[str]) -> Future:
         """Returns a future for the result of dask's, which some workers may run."""
-        outer = Future()
+        outer: Future = Future()
         with self._lock:
             self._tasks[outer] = inner, workers
         inner.add_done_callback(functools.partial(self._pass_on, outer))
@@ -150,8 +152,8 @@ class PendingTasks:
         elif isinstance(inner.exception(), KilledWorker):
             text = "workers died, one after the other, over this batch"
             _fail(outer, NoWorkerError(text))
-        elif inner.exception() is not None:
-            _fail(outer, inner.exception())
+        elif error := inner.exception():
+            _fail(outer, error)
         else:
             with contextlib.suppress(InvalidStateError):
                 outer.set_result(inner.result())

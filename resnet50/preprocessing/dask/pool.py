@@ -63,7 +63,7 @@ class DaskPool(WorkerPool):
         self._thread = threading.Thread(target=self._poll_repeatedly, daemon=True)
 
     @property
-    def num_workers(self) -> int:
+    def num_workers(self) -> int:  # type: ignore[override]  # is only read
         """Accepted workers; at least 1, so that a task is submitted and fails."""
         return max(1, len(self._admission.accepted))
 
@@ -99,7 +99,7 @@ class DaskPool(WorkerPool):
         self._thread.start()
         return self
 
-    def submit(self, function, /, *args) -> Future:
+    def submit(self, function, /, *args) -> Future:  # type: ignore[override]  # no keywords
         """Submits function(*args).
 
         The future fails with SchedulerLostError or NoWorkerError if the cluster cannot
@@ -109,7 +109,7 @@ class DaskPool(WorkerPool):
         try:
             inner = self._connection.submit(workers, function, *args)
         except ConnectionError as error:
-            failed = Future()
+            failed: Future = Future()
             failed.set_exception(error)
             return failed
         return self._pending.add(inner, workers)

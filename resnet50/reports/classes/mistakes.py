@@ -22,7 +22,8 @@ _PICTURE_SIDE, _JPEG_QUALITY = 256, 80
 class Mistake(NamedTuple):
     """A wrong prediction."""
 
-    index: int  # of the image in the predictions
+    # Of the image in the predictions.
+    index: int  # type: ignore[assignment]  # hides tuple.index
     picture: bytes | None  # a small JPEG file; None if there is none
     reason: str  # why there is none, or ""
 

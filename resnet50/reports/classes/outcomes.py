@@ -18,9 +18,15 @@ class Outcomes(NamedTuple):
     @classmethod
     def unknown(cls, labels: np.ndarray) -> "Outcomes":
         """Outcomes that are still to come."""
-        integers = (np.zeros(len(labels), np.int32) for _ in range(2))
-        floats = (np.zeros(len(labels), np.float32) for _ in range(2))
-        return cls(labels, *integers, *floats, {})
+        number = len(labels)
+        return cls(
+            labels,
+            np.zeros(number, np.int32),
+            np.zeros(number, np.int32),
+            np.zeros(number, np.float32),
+            np.zeros(number, np.float32),
+            {},
+        )
 
     def put(self, indices: list[int], *values: np.ndarray) -> None:
         """Sets some images' values: all fields between the first and the last."""
@@ -69,10 +75,9 @@ def count_confusion(outcomes: Outcomes, num_classes: int) -> Confusion:
     found, counts = np.unique(codes, return_counts=True)
     pairs = zip(*(part.tolist() for part in (*np.divmod(found, num_classes), counts)))
     return Confusion(
-        *(
-            np.bincount(labels[ranks <= rank], minlength=num_classes)
-            for rank in (num_classes + 1, 1, min(5, num_classes))
-        ),
+        np.bincount(labels, minlength=num_classes),
+        np.bincount(labels[ranks == 1], minlength=num_classes),
+        np.bincount(labels[ranks <= min(5, num_classes)], minlength=num_classes),
         [Pair(*pair) for pair in pairs],
     )
 

@@ -11,7 +11,6 @@ that they have in the dataset, so that they can be found after it has moved.
 predictions_EPOCH.csv is a predictions.csv that the next epochs' do not replace.
 """
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +21,7 @@ from resnet50.dataset.images import Dataset
 from resnet50.errors import printable_line
 from resnet50.reports.classes.outcomes import Outcomes, count_confusion
 from resnet50.reports.curves import RunError
-from resnet50.reports.tables import TableError, write_table
+from resnet50.reports.tables import TableError, open_table, write_table
 
 PREDICTIONS_FILE = "predictions.csv"
 CLASSES_FILE, CONFUSION_FILE = "classes.csv", "confusion.csv"
@@ -125,13 +124,10 @@ def write_predictions(
 
 def _read_rows(path: Path, columns: set[str], remedy: str) -> list[dict[str, str]]:
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            rows, found = list(reader), set(reader.fieldnames or ())
+        with open_table(path, remedy) as table:
+            rows, found = list(table), set(table.fieldnames or ())
     except FileNotFoundError:
         raise RunError(f"{path}: does not exist yet ({remedy})") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise TableError(f"{path}: is damaged: {error} ({remedy})") from None
     if not rows or not found >= columns:
         missing = ", ".join(sorted(columns - found)) or "row"
         raise TableError(f"{path}: is damaged: it has no {missing} ({remedy})")
@@ -168,7 +164,7 @@ def _read_outcomes(
         if row["unreadable"]:
             outcomes.unreadable[index] = row["unreadable"]
         columns = _OUTCOME[:1] if row["unreadable"] else _OUTCOME
-        for column, kind, field in zip(columns, kinds, outcomes):
+        for column, kind, field in zip(columns, kinds, outcomes[:-1]):
             try:
                 field[index] = kind(row[column])
             except KeyError:

@@ -12,12 +12,13 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
 from resnet50.errors import UserError
 from resnet50.handoff.progress import Position
-from resnet50.handoff.reader import Batch, BatchReader
+from resnet50.handoff.reader import BatchReader
 from resnet50.network.tracing import traced
 from resnet50.training.devices.meeting import Cluster, LostHostError, first_lost
 from resnet50.training.devices.mirrored import MirroredDevices
@@ -93,7 +94,7 @@ class JointReader:
     def __iter__(self) -> "JointReader":
         return self
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> Any:
         if self._is_finished:
             raise StopIteration
         batch, error = None, None
@@ -105,7 +106,7 @@ class JointReader:
         self._is_finished = self._devices.any(batch is None)
         if error is not None:
             raise error
-        if self._is_finished:
+        if self._is_finished or batch is None:
             raise StopIteration
         return batch
 

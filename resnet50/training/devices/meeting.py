@@ -49,7 +49,7 @@ class Cluster(NamedTuple):
     """The hosts of a training, and which one this is."""
 
     addresses: tuple[str, ...]
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index
 
     @property
     def is_alone(self) -> bool:
@@ -184,7 +184,7 @@ def _gather(folder: Path, cluster: Cluster, ours: dict, seconds: float) -> dict:
     """Writes this host's description; returns those of the others by their index."""
     deadline = time.monotonic() + seconds
     others = [i for i in range(len(cluster.addresses)) if i != cluster.index]
-    note = {"id": uuid.uuid4().hex, "meeting": None, "description": ours}
+    note: dict = {"id": uuid.uuid4().hex, "meeting": None, "description": ours}
     if cluster.is_chief:
         note["meeting"] = note["id"]
         _write_note(folder, 0, note)

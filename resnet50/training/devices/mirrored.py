@@ -35,7 +35,7 @@ class MirroredDevices:
         """The strategy's scope."""
         return self.strategy.scope()
 
-    def to_device(self, *arrays: np.ndarray | None) -> tuple[tf.Tensor | None, ...]:
+    def to_device(self, *arrays: np.ndarray | None) -> tuple[tf.Tensor, ...]:
         """Puts the arrays into the host's memory; each GPU copies its part from there.
 
         By default, the first GPU would get the whole batch.

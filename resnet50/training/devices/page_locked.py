@@ -49,7 +49,7 @@ class PageLockedMemory:
                 ctypes.c_size_t(num_bytes),
                 _PORTABLE,
             )
-        return address.value
+        return address.value or 0
 
     def give_back(self, address: int) -> None:
         """Frees memory."""

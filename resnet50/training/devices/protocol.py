@@ -37,7 +37,7 @@ class Devices(Protocol):
     def scope(self) -> contextlib.AbstractContextManager:
         """The context in which all variables must be created."""
 
-    def to_device(self, *arrays: np.ndarray | None) -> tuple[tf.Tensor | None, ...]:
+    def to_device(self, *arrays: np.ndarray | None) -> tuple[tf.Tensor, ...]:
         """Turns a batch into tensors for compiled functions; keeps None and tensors.
 
         Labels may become int64.
@@ -83,7 +83,7 @@ class OneDevice:
         """No scope is needed."""
         return contextlib.nullcontext()
 
-    def to_device(self, *arrays: np.ndarray | None) -> tuple[tf.Tensor | None, ...]:
+    def to_device(self, *arrays: np.ndarray | None) -> tuple[tf.Tensor, ...]:
         """Copies the arrays to the device, all at once.
 
         TensorFlow starts a copy to a GPU when all steps that it has received have

@@ -82,7 +82,7 @@ def prepare_device(
         devices = [_prepare_gpu(gpu, len(selected)) for gpu in selected]
         for device in devices:
             notify(f"GPU: {device.name}")
-        device = min(devices, key=lambda device: device.compute_capability)
+        device = min(devices, key=lambda device: device.compute_capability or (0, 0))
     else:
         device = Device("the CPU", None)
         notify(
@@ -116,6 +116,7 @@ def create_devices(device: Device, cluster: Cluster, batch_size: int) -> Devices
     Raises:
         ConfigError: A batch cannot be divided into equal parts.
     """
+    devices: Devices
     if not cluster.is_alone:
         devices = HostDevices()
     elif device.num_gpus > 1:

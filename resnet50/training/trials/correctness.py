@@ -101,7 +101,8 @@ def hash_weights(subject: Subject, num_steps: int) -> dict:
 def find_ops_elsewhere(subject: Subject) -> dict:
     """Makes a step, which may not leave its device; counts the ops that did."""
     subject.set_up()
-    elsewhere, num_ops = Counter(), 0
+    elsewhere: Counter[str] = Counter()
+    num_ops = 0
     with subject.scope():
         training = subject.create()
         arguments = training.place(*subject.random_batch())

@@ -74,7 +74,8 @@ def measure_copy(subject: Subject, seconds: float) -> dict:
             training.place(*batch)
 
     def step_and_copy() -> None:
-        placer, read = Placer(lambda batch: training.place(*batch)), Future()
+        placer = Placer(lambda batch: training.place(*batch))
+        read: Future = Future()
         read.set_result(batch)
         placer.start()
         for placed in [placer.submit(read) for _ in range(num_steps)]:

@@ -1,4 +1,4 @@
-"""The training step: loss, gradients, one update.
+"""The training step: one update, with the gradients of one batch or of several.
 
 With gradient accumulation several batches make one update: all but the last of a group
 go through ``Training.accumulate``, the last through ``Training.step``. In float16 a
@@ -9,28 +9,27 @@ weights, velocities and averages stay.
 Everything that a resumed run needs is a variable of ``Training``; see ``checkpoint``.
 """
 
+import functools
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
 from resnet50.config.settings import ModelConfig, TrainConfig
-from resnet50.network.layers import normalize_on_device
 from resnet50.network.model import STAGES, ResNet50, Stage
 from resnet50.network.tracing import traced
 from resnet50.pixels.augmentation import ChannelStatistics
 from resnet50.training.devices.protocol import ONE_DEVICE, Devices
 from resnet50.training.update.accumulation import Accumulation
 from resnet50.training.update.averaging import WeightAverage
-from resnet50.training.update.loss import ForwardPass, classification_loss, l2_loss
+from resnet50.training.update.gradients import BatchGradients, regularized_variables
 from resnet50.training.update.loss_scale import LossScale
-from resnet50.training.update.mixing import dominant_labels, mix_images
 from resnet50.training.update.optimizer import create_optimizer
 from resnet50.training.update.schedules import StepNumbers
 from resnet50.training.update.totals import Totals
-from resnet50.training.vectors import join, split_like
 
-Array = np.ndarray | tf.Tensor
+Array: TypeAlias = np.ndarray | tf.Tensor
 
 
 class Training(tf.Module):
@@ -61,13 +60,11 @@ class Training(tf.Module):
         super().__init__(name="training")
         self.model = model
         self._train = train
-        self._statistics = statistics
-        self._class_weights = class_weights
         self._replicas = replicas
         variables = model.trainable_variables
         self.loss_scale = self.accumulation = self.average = None
         with replicas.scope():
-            decayed = self._regularized_variables()
+            decayed = regularized_variables(model, train)
             factors = self._rate_factors()
             self.optimizer = create_optimizer(variables, decayed, train, factors)
             self.totals = Totals()
@@ -79,8 +76,18 @@ class Training(tf.Module):
                 self.average = WeightAverage(
                     averaged, model.variables, train.weight_average_decay
                 )
-        self._compiled_step = replicas.compile(self._step, train.xla)
-        self._compiled_accumulate = replicas.compile(self._accumulate, train.xla)
+        self._gradients = BatchGradients(
+            model,
+            train,
+            statistics,
+            replicas,
+            self.totals,
+            self.loss_scale,
+            class_weights,
+        )
+        has_xla = bool(train.xla)
+        self._compiled_step = replicas.compile(self._step, has_xla)
+        self._compiled_accumulate = replicas.compile(self._accumulate, has_xla)
 
     def _rate_factors(self) -> list[float] | None:
         """For each trained variable, the factor of its learning rate; None for 1."""
@@ -106,7 +113,11 @@ class Training(tf.Module):
         return tf.train.Checkpoint(**parts)
 
     def step(
-        self, images: Array, labels: Array, shifts: Array | None, numbers: StepNumbers
+        self,
+        images: Array,
+        labels: Array,
+        shifts: Array | None,
+        numbers: StepNumbers | tf.Tensor,
     ) -> tf.Tensor:
         """Trains on one batch: one forward and one backward pass, one update.
 
@@ -125,7 +136,11 @@ class Training(tf.Module):
         return self._compiled_step(*self.place(images, labels, shifts, numbers))
 
     def accumulate(
-        self, images: Array, labels: Array, shifts: Array | None, numbers: StepNumbers
+        self,
+        images: Array,
+        labels: Array,
+        shifts: Array | None,
+        numbers: StepNumbers | tf.Tensor,
     ) -> tf.Tensor:
         """Adds one batch's gradients to the next update; otherwise like ``step``."""
         tensors = self.place(images, labels, shifts, numbers)
@@ -137,8 +152,8 @@ class Training(tf.Module):
         labels: Array,
         shifts: Array | None,
         numbers: StepNumbers | tf.Tensor,
-    ) -> tuple[tf.Tensor | None, ...]:
-        """Copies the arguments of ``step`` to the device; copies are returned as is.
+    ) -> tuple[tf.Tensor, ...]:
+        """Copies the arguments of ``step`` to the device; keeps copies, and None.
 
         The numbers become one float32 vector.
         """
@@ -148,7 +163,7 @@ class Training(tf.Module):
 
     def _step(self, images, labels, shifts, numbers):
         numbers = StepNumbers(*tf.unstack(numbers))
-        loss, gradients, is_finite = self._compute_gradients(
+        loss, gradients, is_finite = self._gradients.compute(
             images, labels, shifts, numbers
         )
         if self.accumulation is not None:
@@ -164,92 +179,9 @@ class Training(tf.Module):
 
     def _accumulate(self, images, labels, shifts, numbers):
         numbers = StepNumbers(*tf.unstack(numbers))
-        loss, *results = self._compute_gradients(images, labels, shifts, numbers)
+        loss, *results = self._gradients.compute(images, labels, shifts, numbers)
         self.accumulation.add(*results)
         return loss
-
-    def _compute_gradients(self, images, labels, shifts, numbers):
-        """One forward and one backward pass of each replica, counted in the totals.
-
-        Returns:
-            The loss to report; the gradients, in float16 zeros if they are not finite;
-            and, in float16, whether they are, a bool scalar, otherwise None.
-        """
-        moving = self.model.moving_statistics
-        is_undone = self.loss_scale is not None and moving
-        before = join(moving) if is_undone else None
-        images, own_share = self._prepare(images, shifts, numbers)
-        labels = tf.cast(labels, tf.int32)  # See OneDevice.to_device.
-        with tf.GradientTape() as tape:
-            forward = self._forward(images, labels, own_share, numbers)
-            target = self._replicas.share(self._scale(forward.loss))
-        gradients = tape.gradient(target, self.model.trainable_variables)
-        gradients, forward = self._reduce(gradients, forward)
-        self._replicas.average(moving)
-        is_finite, l2_penalty = None, self._train.l2_penalty
-        if self.loss_scale is not None:
-            gradients, is_finite = self.loss_scale.unscale(gradients)
-            if is_undone:
-                values = tf.where(is_finite, join(moving), before)
-                for variable, value in zip(moving, split_like(values, moving)):
-                    variable.assign(value)
-            l2_penalty = tf.where(is_finite, l2_penalty, 0.0)
-        # After the backward pass, or the joined weights would be in memory during it.
-        with tf.control_dependencies(gradients):
-            penalty = l2_loss(self._regularized_variables(), l2_penalty)
-        gradients = self._add_penalty(gradients, penalty.gradients)
-        self.totals.add(forward, penalty.loss, is_finite, self._replicas)
-        loss = forward.loss + penalty.loss
-        if self.loss_scale is not None:
-            loss = self.loss_scale.reported_loss(loss, is_finite)
-        return loss, gradients, is_finite
-
-    def _prepare(self, images, shifts, numbers: StepNumbers):
-        """The network's input, normalized and mixed.
-
-        Returns:
-            The images; and the share of each one's own label, or None without mixing.
-        """
-        if images.dtype == tf.uint8:
-            images = normalize_on_device(images, shifts, self._statistics)
-        has_boxes = self._train.cutmix_alpha > 0
-        if not has_boxes and not self._train.mixup_alpha:
-            return images, None
-        return mix_images(images, numbers.mix, has_boxes=has_boxes)
-
-    def _forward(self, images, labels, own_share, numbers: StepNumbers) -> ForwardPass:
-        """The network's logits and the losses of a batch."""
-        limits = numbers.r_max, numbers.d_max
-        logits = self.model(images, is_training=True, limits=limits)
-        loss = classification_loss(
-            logits, labels, own_share, self._train, self._class_weights
-        )
-        if own_share is not None:
-            labels = dominant_labels(labels, own_share)
-        return ForwardPass(logits, labels, loss)
-
-    def _scale(self, loss: tf.Tensor) -> tf.Tensor:
-        """The loss to differentiate."""
-        return loss if self.loss_scale is None else loss * self.loss_scale.scale
-
-    def _reduce(self, gradients, forward: ForwardPass):
-        """Sums the gradients and averages the loss over the replicas."""
-        gradients = self._replicas.sum(gradients)
-        [loss] = self._replicas.sum([self._replicas.share(forward.loss)])
-        return gradients, forward._replace(loss=loss)
-
-    def _add_penalty(self, gradients, penalty_gradients) -> list[tf.Tensor]:
-        """The gradients of the whole loss."""
-        variables = self._regularized_variables()
-        penalties = {v.ref(): p for v, p in zip(variables, penalty_gradients)}
-        pairs = zip(self.model.trainable_variables, gradients)
-        return [g + penalties[v.ref()] if v.ref() in penalties else g for v, g in pairs]
-
-    def _regularized_variables(self) -> Sequence[tf.Variable]:
-        """The variables under the l2 penalty."""
-        if self._train.l2_penalty_on == "all":
-            return self.model.trainable_variables
-        return self.model.kernels
 
     @traced
     def is_finite(self) -> tf.Tensor:
@@ -268,16 +200,16 @@ def create_training(
     class_weights: np.ndarray | None = None,
 ) -> Training:
     """Creates a ResNet50, its weights drawn from the seed, and its Training."""
-    same = {"settings": model, "stages": stages, "seed": train.seed}
+    create = functools.partial(
+        ResNet50, num_classes, settings=model, stages=stages, seed=train.seed
+    )
     with replicas.scope():
-        network = ResNet50(
-            num_classes,
-            **same,
+        network = create(
             precision=train.precision,
-            pools_by_slices=train.xla,
+            pools_by_slices=bool(train.xla),
             pads_in_op=replicas.has_gpu and not train.xla,
             is_synchronized=model.synchronized_batch_norm and replicas.count > 1,
         )
         has_average = train.weight_average_decay > 0
-        averaged = ResNet50(num_classes, **same) if has_average else None
+        averaged = create() if has_average else None
     return Training(network, train, statistics, replicas, averaged, class_weights)

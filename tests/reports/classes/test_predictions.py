@@ -175,3 +175,10 @@ def test_a_run_with_other_classes_is_an_error(folder):
         csv.writer(file).writerows(rows)
     with pytest.raises(TableError, match=r"label is 'cat', not in classes"):
         read_predictions(folder, None, "do this")
+
+
+def test_a_pipe_is_refused(folder):
+    (folder / PREDICTIONS_FILE).unlink()
+    os.mkfifo(folder / PREDICTIONS_FILE)
+    with pytest.raises(TableError, match=r"cannot be read: .* \(do this\)"):
+        read_predictions(folder, None, "do this")

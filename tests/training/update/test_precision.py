@@ -94,7 +94,7 @@ def gradients_of(precision, normalization):
     training = create_shallow_training(normalization, precision=precision)
     images, labels = create_batch(16)
     numbers = StepNumbers(0.01, 1.5, 0.5)
-    loss, gradients, _ = training._compute_gradients(images, labels, None, numbers)
+    loss, gradients, _ = training._gradients.compute(images, labels, None, numbers)
     return float(loss), [gradient.numpy() for gradient in gradients]
 
 

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from resnet50.pixels import augmentation
+from resnet50.training.update.gradients import regularized_variables
 from resnet50.training.update.schedules import StepNumbers
 from resnet50.training.update.step import create_training
 from tests.network.test_layers import all_levels
@@ -98,7 +99,7 @@ def test_all_and_kernels_of_the_network():
     for regularized, expected in (("kernels", 54), ("all", 54 + 2 * 53 + 1)):
         train = dataclasses.replace(SETTINGS.train, l2_penalty_on=regularized)
         training = create_training(10, SETTINGS.model, train, STATISTICS)
-        assert len(training._regularized_variables()) == expected
+        assert len(regularized_variables(training.model, training._train)) == expected
 
 
 def test_a_step_on_uint8_images_is_one_on_normalized_images():
