@@ -99,7 +99,7 @@ def completion_script(shell: str) -> str:
         for field in dataclasses.fields(settings)
     ]
     preamble = _SETTINGS[shell].format(keys=" ".join(keys))
-    script = shtab.complete(parser, shell, preamble={shell: preamble})
+    script = shtab.complete(parser, shell, preamble=preamble)
     if shell == "bash":
         return script + _BASH_END
     # "=" says that a value may follow it, as in --config=a.

@@ -765,7 +765,7 @@ def test_a_pipe_is_no_configuration(tmp_path):
         read_config(tmp_path / "pipe")
     assert str(caught.value) == (
         f"{tmp_path / 'pipe'}: cannot be read: is not a regular file (give it as "
-        "--config=PATH)"
+        "--config=PATH; `python3 -m resnet50 init` writes one)"
     )
     assert refused(tmp_path, b'base = "pipe"') == (
         f"{tmp_path / 'pipe'}: cannot be read: is not a regular file (it is the base "
