@@ -6,3 +6,13 @@ the ``network``. ``config``, ``checks``, ``reports`` and ``demo`` serve the user
 ``commands`` are the programs. Only ``network``, ``training`` and the commands that need
 them import TensorFlow.
 """
+
+import importlib.util
+import sys
+
+# Before any module imports it. There is no other way to lock the folders.
+if importlib.util.find_spec("fcntl") is None:
+    sys.exit(
+        "resnet50: this Python has no fcntl, and cannot lock files (on Windows, use "
+        "WSL2: see docs/container.md)"
+    )

@@ -9,6 +9,7 @@ import errno
 import importlib
 import io
 import os
+import platform
 import select
 import shlex
 import signal
@@ -24,12 +25,13 @@ from resnet50.config.assignments import FLAG, split_assignment
 from resnet50.config.settings import Config, ConfigError
 from resnet50.config.toml_file import override, read_config
 from resnet50.errors import UserError
+from resnet50.native_stderr import held_back
 from resnet50.reports.classes.predictions import PREDICTIONS_FILE
 from resnet50.reports.curves import RunError
 from resnet50.reports.starts import STARTS_FILE
 from resnet50.reports.tables import BEST, METRICS_FILE
 from resnet50.signals import StopRequest, stop_line, stop_signals_handled
-from resnet50.terminal import PatientStream
+from resnet50.terminal import PatientStream, messages_logged, say
 
 # Flags that replace a value of config.txt: section and type.
 _OVERRIDES = {
@@ -263,6 +265,22 @@ def loading() -> AbstractContextManager[None]:
     return stop_signals_handled(signal.SIG_DFL)
 
 
+@contextlib.contextmanager
+def loading_tensorflow() -> Iterator[list[str]]:
+    """The same for TensorFlow, which then looks for GPUs.
+
+    Its lines about the machine are not shown; after the block, the list that this
+    yields holds them. If the block fails, they are shown.
+    """
+    from resnet50 import network
+
+    with loading():
+        is_quiet = network.IS_QUIET
+        with held_back() if is_quiet else contextlib.nullcontext([]) as lines:
+            yield lines
+            sys.modules["tensorflow"].config.list_physical_devices("GPU")
+
+
 def run(main: Callable[[], None]) -> None:
     """Runs a program's main function and exits with its status.
 
@@ -275,17 +293,20 @@ def run(main: Callable[[], None]) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     status = 0
-    with StopRequest(raises=True).caught():
+    with StopRequest(raises=True).caught(), messages_logged():
         try:
             main()
         except UserError as error:
-            print(error, file=sys.stderr)
+            say(str(error))
             status = 1
         except KeyboardInterrupt as interrupt:
-            print(stop_line(*interrupt.args), file=sys.stderr)
+            say(stop_line(*interrupt.args))
             status = 130
-        except ModuleNotFoundError:
-            raise  # ``resnet50.__main__`` says how to install it.
+        except ModuleNotFoundError as error:
+            if error.name != "tensorflow":
+                raise  # ``resnet50.__main__`` says how to install it.
+            print(_without_tensorflow(), file=sys.stderr)
+            status = 1
         except Exception as error:
             if isinstance(error, BrokenPipeError) and not _has_reader(sys.stdout):
                 # Python flushes stdout once more at the end.
@@ -293,12 +314,21 @@ def run(main: Callable[[], None]) -> None:
                 status = 128 + signal.SIGPIPE
             elif _is_of_a_disk(error):
                 where = f"{error.filename or 'a file'}: {error.strerror}"
-                print(f"{where} (is its disk all right?)", file=sys.stderr)
+                say(f"{where} (is its disk all right?)")
                 status = 1
             else:
-                traceback.print_exc()
+                say(traceback.format_exc().rstrip())
                 status = 70
         sys.exit(status)
+
+
+def _without_tensorflow() -> str:
+    """Says how to get TensorFlow."""
+    if sys.platform == "darwin" and platform.machine() == "x86_64":
+        remedy = "there is none for macOS on Intel processors; use another machine"
+    else:
+        remedy = "python3 -m pip install -e . in the project's folder"
+    return f"TensorFlow is not installed ({remedy})"
 
 
 def _is_of_a_disk(error: Exception) -> TypeGuard[OSError]:

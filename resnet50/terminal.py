@@ -1,16 +1,65 @@
-"""What the programs show on the terminal: lines on stderr, and bars."""
+"""What the programs show on the terminal: lines on stderr, and bars.
+
+Both programs may share a terminal: what one writes replaces the other's bar, and never
+a part of it.
+"""
 
 import contextlib
+import os
+import shlex
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TextIO
 
 from tqdm import tqdm
 
+from resnet50.message_log import MessageLog
+
+# Erases the terminal's line from the cursor on (ECMA-48, EL).
+_ERASE = "\x1b[K"
+
+_DEFAULT_COLUMNS = 80
+_SHORTEST_BAR = 4
+
+_log: MessageLog | None = None  # of the program that runs
+
+
+@contextlib.contextmanager
+def messages_logged() -> Iterator[None]:
+    """Logs what is said in the block; see ``keep_messages``."""
+    global _log
+    outer, _log = _log, MessageLog()
+    _log.add(f"starts as process {os.getpid()}: {shlex.join(sys.argv)}")
+    try:
+        yield
+    finally:
+        _log = outer
+
+
+def keep_messages(path: Path) -> None:
+    """Keeps the messages in a file, earlier and later ones; see ``MessageLog``."""
+    if _log is not None:
+        _log.keep_in(path)
+
+
+def log_only(text: str) -> None:
+    """Adds a message to the program's log that its user need not see."""
+    if _log is not None:
+        _log.add(text)
+
 
 def say(line: str) -> None:
     """Prints a line for the user on stderr, above the bar if there is one."""
-    tqdm.write(line, file=sys.stderr)
+    log_only(line)
+    # In one piece, so that another program's bar cannot come between.
+    text = ("\r" + _ERASE if _can_erase() else "") + line + "\n"
+    tqdm.write(text, file=sys.stderr, end="")
+
+
+def _can_erase() -> bool:
+    return sys.stderr.isatty() and os.environ.get("TERM") not in (None, "", "dumb")
 
 
 class PatientStream:
@@ -46,13 +95,12 @@ class _LogLines(PatientStream):
 
 
 class _Bar(tqdm):
-    """A tqdm bar whose bar_format may contain {text}, a line of the program.
+    """A tqdm bar whose time is that of the monotonic clock.
 
-    Unlike tqdm's, its time is that of the monotonic clock: after the wall clock was set
-    back, the bar would not move, and show a negative time.
+    With tqdm's, after the wall clock was set back, the bar would not move, and show a
+    negative time.
     """
 
-    text = ""
     monitor_interval = 0  # The monitor, a thread, has the wall clock.
 
     def __init__(self, **settings):
@@ -61,32 +109,42 @@ class _Bar(tqdm):
         self._time = time.monotonic
         self.start_t = self.last_print_t = self._time()
 
-    @property
-    def format_dict(self) -> dict:
-        return {**super().format_dict, "text": self.text}
+    def __str__(self) -> str:
+        # Another program's bar may be in this line.
+        return (_ERASE if _can_erase() else "") + super().__str__()
 
 
 def progress_bar(**settings) -> tqdm:
     """A tqdm bar; if stderr is no terminal, it prints a line every half minute."""
     if sys.stderr.isatty():
         return _Bar(mininterval=0.2, dynamic_ncols=True, **settings)
-    # The delay keeps the empty bar at the start out of the file.
+    settings["delay"] = 1  # Keeps the empty bar at the start out of the file.
     lines = _LogLines(sys.stderr)
-    return _Bar(
-        mininterval=30, maxinterval=60, delay=1, file=lines, ncols=120, **settings
-    )
+    return _Bar(mininterval=30, maxinterval=60, file=lines, ncols=120, **settings)
+
+
+def fit(parts: Sequence[str], bar_width: int, room: int) -> tuple[int, str]:
+    """What fits into a number of columns: the width of a bar, and the first parts.
+
+    The bar is shortened before a part is left out.
+    """
+    text = ""
+    for part in parts:
+        longer = f"{text}, {part}" if text else part
+        if _SHORTEST_BAR + len(longer) > room:
+            break
+        text = longer
+    return max(_SHORTEST_BAR, min(bar_width, room - len(text))), text
 
 
 class StatusBar(contextlib.AbstractContextManager):
-    """A bar that may move in both directions, followed by a line of text.
+    """A bar that may move in both directions, followed by words.
 
-    The bar is ``bar_width`` characters wide.
+    The bar is ``bar_width`` characters wide, or less if the terminal is narrow.
     """
 
     def __init__(self, bar_width: int):
-        self._format = (
-            f"{{desc}} {{n_fmt}}/{{total_fmt}} |{{bar:{bar_width}}}| {{text}}"
-        )
+        self._bar_width = bar_width
         self._bar: tqdm | None = None
         self._shown_at = float("-inf")
 
@@ -101,10 +159,27 @@ class StatusBar(contextlib.AbstractContextManager):
         seconds = 1.0 if self._bar is None else max(1.0, self._bar.mininterval)
         return time.monotonic() - self._shown_at >= seconds
 
-    def show(self, description: str, done: int, total: int, text: str) -> None:
-        """Shows the bar, whether it is due or not."""
+    def show(
+        self, description: str, done: int, total: int, parts: Sequence[str]
+    ) -> None:
+        """Shows the bar, whether it is due or not.
+
+        Args:
+            description: What the bar is about.
+            done: How much of ``total`` is done.
+            total: How much there is.
+            parts: What follows the bar. On a narrow terminal the last ones are left
+                out.
+        """
         self._shown_at = time.monotonic()
         if self._bar is None:
-            self._bar = progress_bar(bar_format=self._format, total=total)
-        self._bar.n, self._bar.total, self._bar.text = done, total, text
-        self._bar.set_description_str(description)
+            # Drawn only below, but erased at the end even if that is soon.
+            self._bar = progress_bar(total=total, delay=1)
+            self._bar.delay = 0
+        bar, start = self._bar, f"{description} {done}/{total} |"
+        # None: the size of the terminal is unknown.
+        columns = bar.format_dict["ncols"] or _DEFAULT_COLUMNS
+        width, text = fit(parts, self._bar_width, columns - len(f"{start}| "))
+        bar.bar_format = f"{start}{{bar:{width}}}| {text}"
+        bar.n, bar.total = done, total
+        bar.refresh()

@@ -24,6 +24,7 @@ import tensorflow as tf
 from resnet50.demo.pictures import PATTERNS, make_images
 from resnet50.handoff import locks
 from resnet50.handoff.progress import read_progress, to_position
+from resnet50.message_log import newest_messages
 from resnet50.reports.classes.predictions import read_predictions
 from resnet50.reports.starts import STARTS_FILE, read_starts
 from resnet50.reports.tables import (
@@ -55,9 +56,12 @@ def config(tmp_path, images):
 
 
 def start(*arguments):
+    # As in a user's shell: in this process, the project has set the variable.
+    hidden = "TF_CPP_MIN_LOG_LEVEL"
     return subprocess.Popen(
         [sys.executable, *map(str, arguments)],
         cwd=PROJECT,
+        env={name: value for name, value in os.environ.items() if name != hidden},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -162,6 +166,27 @@ def test_both_scripts_end_by_themselves_and_report(undisturbed):
     assert start["device"] == "the CPU"
     assert start["versions"]["TensorFlow"] == tf.__version__
     assert list((config.parent / "buffer").glob("*.npy")) == []
+
+
+def test_both_scripts_keep_what_they_say(undisturbed):
+    """In order, and without their bars; the trainer keeps TensorFlow's lines too."""
+    config, trained, preprocessed = undisturbed
+    run_folder = config.parent / "saved_models" / "whole"
+    for folder, role, output in (
+        (config.parent / "buffer", locks.PREPROCESSOR, preprocessed),
+        (run_folder, locks.TRAINER, trained),
+    ):
+        start, *messages = newest_messages(folder / f"{role}.log", 1000)
+        assert re.match(rf"starts as process \d+: {role}.py --config=", start.text)
+        said = [m.text for m in messages if not m.text.startswith("TensorFlow, as")]
+        lines = [
+            x for x in output.splitlines() if not re.match(r"(buffer|epoch) .*\|", x)
+        ]
+        assert "\n".join(said).splitlines() == lines
+    assert not re.search("^[IWE]0000 00:00", trained, flags=re.MULTILINE)
+    held = messages[0].text.splitlines()
+    assert held[0] == "TensorFlow, as it starts:"
+    assert any(re.match("[IWE]0000 00:00", line) for line in held)
 
 
 def test_resuming_at_an_epoch_gives_the_same_weights(undisturbed, config):

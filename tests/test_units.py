@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 
@@ -9,10 +10,12 @@ import pytest
 
 from resnet50.demo.pictures import make_images
 from resnet50.signals import STOP_SIGNALS
+from resnet50.training.devices.selection import DeviceError, select_gpus
 from tests.docs.documents import read
 from tests.docs.test_commands import ParsedError, run_until_parsed
 from tests.units import (
     FOLDER,
+    ON_GPU,
     PREPROCESSOR,
     RUN,
     TRAINER,
@@ -20,6 +23,7 @@ from tests.units import (
     expand,
     make_home,
     read_unit,
+    without_gpu,
 )
 
 UNITS = [PREPROCESSOR, TRAINER]
@@ -83,10 +87,18 @@ def test_systemd_finds_nothing_wrong(home, tmp_path):
     assert (result.returncode, result.stdout) == (0, "")
 
 
+def test_a_restart_that_finds_no_gpu_is_refused(home):
+    """By the trainer, whose flag select_gpus refuses without a GPU."""
+    assert command(TRAINER, home)[-1] == ON_GPU
+    with pytest.raises(DeviceError, match="TensorFlow finds no GPU"):
+        select_gpus(ON_GPU.removeprefix("--gpus="), num_gpus=0)
+    assert select_gpus("0", num_gpus=1) == select_gpus(None, num_gpus=1)
+
+
 def test_the_commands_train(home):
     processes = [
         subprocess.Popen(
-            command(name, home),
+            shlex.split(without_gpu(shlex.join(command(name, home)))),
             cwd=expand(read_unit(name)["Service"]["WorkingDirectory"], home),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

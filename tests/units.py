@@ -11,6 +11,7 @@ RUN = "mytestrun"
 PREPROCESSOR = "resnet50-preprocessing.service"
 TRAINER = "resnet50-train@.service"
 FOLDER = PROJECT / "systemd"
+ON_GPU = "--gpus=0"
 
 
 def read_unit(name: str) -> configparser.ConfigParser:
@@ -33,6 +34,11 @@ def expand(text: str, home: Path) -> str:
 def command(name: str, home: Path) -> list[str]:
     """The words of a unit's ExecStart."""
     return shlex.split(expand(read_unit(name)["Service"]["ExecStart"], home))
+
+
+def without_gpu(text: str) -> str:
+    """A unit's command, or its whole text, as it would be for the CPU."""
+    return text.replace(f" {ON_GPU}", "")
 
 
 def make_home(home: Path, images: Path, **changes: dict) -> Path:

@@ -22,7 +22,7 @@ from resnet50.config.toml_file import read_config
 from resnet50.demo.pictures import make_images
 from resnet50.handoff.progress import ProgressError, read_progress, to_step
 from resnet50.training.checkpoint_folders import list_checkpoints
-from tests.units import FOLDER, PREPROCESSOR, RUN, TRAINER, make_home
+from tests.units import FOLDER, PREPROCESSOR, RUN, TRAINER, make_home, without_gpu
 
 _RUNTIME = Path("/run/user/0")
 _MANAGER = "/lib/systemd/systemd"
@@ -93,7 +93,7 @@ def run(home: Path, images: Path) -> None:
     units.mkdir(parents=True)
     for name in PREPROCESSOR, TRAINER:
         # Nobody wants to wait for half a minute here.
-        text = (FOLDER / name).read_text()
+        text = without_gpu((FOLDER / name).read_text())
         (units / name).write_text(text.replace("[Install]", "RestartSec=1s\n[Install]"))
 
     def step() -> int:

@@ -133,6 +133,13 @@ def check_cudnn(gpu: Gpu, version: tuple[int, int, int]) -> Finding:
     return Finding(OK, f"cuDNN: {number}")
 
 
+def quote_tensorflow(startup_lines: Iterable[str]) -> Iterator[Finding]:
+    """Quotes the warnings and errors among the lines that TensorFlow began with."""
+    for line in startup_lines:
+        if match := re.match(r"[WEF]\d{4} [^]]*\] (.+)", line):
+            yield Finding(WARNING, f"TensorFlow: {match[1]}")
+
+
 def check_gpu_memory(cards: list[CardMemory]) -> Iterator[Finding]:
     """Says how much memory of each card is free."""
     for card in cards:

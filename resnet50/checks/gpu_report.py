@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import functools
 import json
+import os
 import platform
 import tempfile
 from collections.abc import Callable, Iterator
@@ -34,6 +35,7 @@ _DEVICE, _CPU = "GPU:0", "CPU:0"
 _BATCH_SIZES = (64, 128, 256)
 _CROP_SIZE = 224
 _SHARED_MEMORY = Path("/dev/shm")
+_CPUINFO = Path("/proc/cpuinfo")
 
 
 class NoGpuError(UserError):
@@ -191,9 +193,10 @@ def describe_machine(card: Gpu, build: Build) -> Iterator[str]:
     names = sorted(name for name in found if name and name.startswith("nvidia-cu"))
     packages = ", ".join(f"{name} {found[name]}" for name in names)
     yield f"packages: {packages or 'none of NVIDIA'}"
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    lines = _CPUINFO.read_text().splitlines()
+    # Each core of x86 has such a line, and none of arm64.
     models = [line.split(": ")[1] for line in lines if line.startswith("model name")]
-    cpu = f"{models[0] if models else platform.machine()}, {len(models)} threads"
+    cpu = f"{models[0] if models else platform.machine()}, {os.cpu_count()} threads"
     yield f"Python: {platform.python_version()}; CPU: {cpu}"
 
 

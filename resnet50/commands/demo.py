@@ -5,14 +5,21 @@
 Makes ten classes of pictures, computes the channel statistics, starts the two scripts
 as two processes, trains the real ResNet-50 on 64-pixel crops, interrupts the training
 in the middle of an epoch, resumes it, evaluates the network on new pictures, and plots
-the learning curves. Takes some minutes on two CPU cores.
+the learning curves. Takes some minutes on two CPU cores. In a terminal, the state of
+the two is drawn below what they print.
 """
 
 import argparse
+import contextlib
 import importlib.util
 import shutil
 import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
 
 from resnet50 import command_line
 from resnet50.config.settings import Config
@@ -23,10 +30,15 @@ from resnet50.demo.processes import ProgramProcess, write_config
 from resnet50.errors import UserError
 from resnet50.handoff.progress import ProgressError, read_progress, to_position
 from resnet50.installation import install_command, typed
+from resnet50.reports.live.pair_view import PairView, is_live
+from resnet50.reports.live.pair_watch import PairWatch
 from resnet50.reports.tables import EVALUATION_FILE, METRICS_FILE, read_table
 
 RUN, EPOCHS, INTERRUPTED_EPOCH = "demo", 16, 5
 TRAINING_PER_CLASS, VALIDATION_PER_CLASS = 60, 20
+
+_PAUSE_SECONDS = 0.1
+_VIEW_HEIGHT = 16  # lines at most, in a terminal
 
 # How the demo's config.txt differs from config.txt as shipped.
 _CHANGES: dict[str, dict] = {
@@ -83,7 +95,35 @@ def prepare_folder(folder: Path) -> Path:
     return path
 
 
-def wait_for_middle_of_epoch(config: Config, trainer: ProgramProcess) -> None:
+@contextlib.contextmanager
+def live_view(config: Config) -> Iterator[Callable[[], None]]:
+    """Yields a function that waits for a moment.
+
+    In a terminal, it also draws the state of the pair below what is printed.
+    """
+    console = Console()
+    if not is_live(console):
+        yield partial(time.sleep, _PAUSE_SECONDS)
+        return
+    watch = PairWatch(config, config.train.saved_models_folder / RUN, EPOCHS)
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        drawn_at = float("-inf")
+
+        def pause() -> None:
+            nonlocal drawn_at
+            if time.monotonic() >= drawn_at + 1:
+                drawn_at = time.monotonic()
+                # The programs' messages are printed above it.
+                state = watch.poll()._replace(messages=[])
+                live.update(PairView(state, height=_VIEW_HEIGHT), refresh=True)
+            time.sleep(_PAUSE_SECONDS)
+
+        yield pause
+
+
+def wait_for_middle_of_epoch(
+    config: Config, trainer: ProgramProcess, pause: Callable[[], None]
+) -> None:
     """Waits until the trainer is halfway through INTERRUPTED_EPOCH."""
     train = config.train
     dataset = open_training_set(config.dataset, None)
@@ -97,7 +137,16 @@ def wait_for_middle_of_epoch(config: Config, trainer: ProgramProcess) -> None:
         if step >= goal:
             show(f"interrupting the trainer at {to_position(step, batches)}: Ctrl-C")
             return
-        time.sleep(0.1)
+        pause()
+
+
+def wait_for_end(
+    program: ProgramProcess, pause: Callable[[], None], expected: int = 0
+) -> None:
+    """Waits until a program ends; see ``ProgramProcess.wait``."""
+    while program.is_running():
+        pause()
+    program.wait(expected)
 
 
 def run_both(config_path: Path) -> None:
@@ -105,14 +154,15 @@ def run_both(config_path: Path) -> None:
     config = read_config(config_path)
     flag = f"--config={config_path}"
     words = "train", flag, f"--run_folder={RUN}"
-    with ProgramProcess("prep", "preprocess", flag) as preprocessor:
+    prep = "prep", "preprocess", flag
+    with live_view(config) as pause, ProgramProcess(*prep) as preprocessor:
         with ProgramProcess("train", *words) as trainer:
-            wait_for_middle_of_epoch(config, trainer)
+            wait_for_middle_of_epoch(config, trainer, pause)
             trainer.interrupt()
-            trainer.wait(130)
+            wait_for_end(trainer, pause, 130)
         with ProgramProcess("train", *words, "--resume") as trainer:
-            trainer.wait()
-        preprocessor.wait()
+            wait_for_end(trainer, pause)
+        wait_for_end(preprocessor, pause)
 
 
 def build_parser() -> argparse.ArgumentParser:

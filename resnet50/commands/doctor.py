@@ -140,15 +140,20 @@ def inspect_gpu(running: Programs, config: Config | None) -> Iterator[Finding]:
     """Checks the GPU, its driver and its libraries."""
     try:
         # Imported here so that everything else is printed before TensorFlow loads.
-        from resnet50.training.devices import reported
+        with command_line.loading_tensorflow() as startup_lines:
+            from resnet50.training.devices import reported
     except ImportError as error:
         what = f"TensorFlow: cannot be imported: {error}"
         yield Finding(PROBLEM, what, "python3 -m pip install 'tensorflow[and-cuda]'")
         return
     build, cudnn = reported.find_build(), None
+    gpus = reported.find_gpus()
     yield gpu.check_build(build)
     if build.cuda:
-        yield gpu.check_driver(cuda.find_driver(), build)
+        driver = gpu.check_driver(cuda.find_driver(), build)
+        yield driver
+        if driver.status == OK and not gpus:
+            yield from gpu.quote_tensorflow(startup_lines)
         folders, names = cuda.package_folders(), cuda.required_libraries()
         reasons = {name: cuda.load_library(name, folders) for name in names}
         yield gpu.check_libraries(build, reasons)
@@ -158,7 +163,7 @@ def inspect_gpu(running: Programs, config: Config | None) -> Iterator[Finding]:
     trying = None
     if config is not None and not running.trainer:
         trying = partial(attempt, config, build)
-    yield from gpu.check_devices(reported.find_gpus(), build, cudnn, trying)
+    yield from gpu.check_devices(gpus, build, cudnn, trying)
 
 
 def diagnose(args) -> Iterator[Finding]:

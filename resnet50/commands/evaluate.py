@@ -115,7 +115,7 @@ def main() -> None:
         epoch = resolve_epoch(run_folder, args.epoch)
         epochs = range(epoch, epoch + 1)
     with locks.exclusive_role(run_folder, locks.EVALUATOR):
-        with command_line.loading():
+        with command_line.loading_tensorflow():
             # TensorFlow takes seconds; everything else has been checked before.
             from resnet50.training import run_evaluation
         if args.imported:

@@ -32,7 +32,7 @@ def main() -> None:
     config = command_line.load_config(args)
     run_folder = command_line.run_folder(args, config)
     dataset = open_training_set(config.dataset, config.train.buffer_folder)
-    with command_line.loading():
+    with command_line.loading_tensorflow():
         # TensorFlow takes seconds; everything else has been checked before.
         from resnet50.network.exporters import Classifier, write_onnx, write_saved_model
         from resnet50.training.devices.selection import leave_gpus_alone

@@ -25,6 +25,7 @@ import tomli
 from resnet50 import command_line
 from resnet50.checks.cuda import find_memory
 from resnet50.checks.disks import existing_part
+from resnet50.checks.machine import usable_cores
 from resnet50.config.settings import Config, ConfigError
 from resnet50.config.starting_values import Changes, Circumstances, choose_values
 from resnet50.config.toml_file import read_config, write_changed
@@ -205,7 +206,7 @@ def _circumstances(dataset: Dataset, num_images: int, output: Path) -> Circumsta
     return Circumstances(
         shorter_side=median_shorter_side(dataset),
         num_images=num_images,
-        num_cores=len(os.sched_getaffinity(0)),
+        num_cores=max(1, int(usable_cores())),
         card_bytes=min(cards, default=None),
         disk_bytes=shutil.disk_usage(existing_part(output.absolute().parent)).free,
         ram_disk=str(_RAM_DISK / name),

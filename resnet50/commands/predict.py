@@ -69,7 +69,7 @@ def main() -> None:
     config = command_line.load_config(args)
     images = list_images(args.images, say)
     run_folder = command_line.run_folder(args, config)
-    with command_line.loading():
+    with command_line.loading_tensorflow():
         # TensorFlow takes seconds; everything else has been checked before.
         from resnet50.training.devices.selection import prepare_device
         from resnet50.training.evaluation import Evaluator

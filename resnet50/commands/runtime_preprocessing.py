@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from resnet50 import command_line
+from resnet50 import command_line, message_log
 from resnet50.config.settings import RuntimePreprocessingConfig
 from resnet50.dataset.images import Dataset
 from resnet50.dataset.listing import open_training_set
@@ -30,7 +30,7 @@ from resnet50.preprocessing.process_pool import WorkerPool, worker_pool
 from resnet50.preprocessing.refill import Refill, RefillSettings, Status
 from resnet50.preprocessing.trainer_watch import ProgressFollower
 from resnet50.signals import raise_if_stopped
-from resnet50.terminal import StatusBar, say
+from resnet50.terminal import StatusBar, keep_messages, say
 
 
 class BufferBar(Observer):
@@ -60,11 +60,12 @@ class BufferBar(Observer):
             return
         (first, made_first), (last, made_last) = self._made[0], self._made[-1]
         speed = (made_last - made_first) / max(last - first, 1e-9)
-        trainer = "trainer" if status.trainer_is_alive else "trainer (not running)"
-        text = f"{speed:.2f} batches/s, {trainer} at {status.trained}"
+        parts = [f"{speed:.2f} batches/s", f"trainer at {status.trained}"]
+        if not status.trainer_is_alive:
+            parts[1:] = "trainer (not running)", f"at {status.trained}"
         if status.num_unreadable:
-            text += f", {status.num_unreadable} unreadable"
-        self._bar.show("buffer", status.num_ready, status.window_size, text)
+            parts.append(f"{status.num_unreadable} unreadable")
+        self._bar.show("buffer", status.num_ready, status.window_size, parts)
 
 
 def _pool_opener(
@@ -114,6 +115,7 @@ def main() -> None:
     if section.executor == "dask":
         buffer = SharedBuffer(buffer.folder, manifest)
     with locks.exclusive_role(buffer.folder, locks.PREPROCESSOR) as role:
+        keep_messages(buffer.folder / message_log.file_name(locks.PREPROCESSOR))
         adopt_buffer(buffer, manifest, say)
         wanted = config.train.buffer_size
         batch_bytes = settings.spec(dataset).batch_bytes

@@ -6,6 +6,17 @@ Prints which of the two programs runs, the trainer's position and speed, how ful
 buffer is, the time left, the disk use and the images that could not be read. Only
 reads, so it can run at any time, whether the programs run or not. The run is the one
 that is being trained in saved_models_folder of config.txt, or --run_folder.
+
+    python -m resnet50 status --check
+
+instead judges whether both programs run and make progress, for a health check; the exit
+status is 1 if not. --check=train, or --check=runtime_preprocessing, judges one of them.
+
+    python -m resnet50 status --follow
+
+shows the pair again every second, with both speeds, what limits, the curve of the loss
+and the newest messages, until all epochs are trained or Ctrl-C. If stdout is no
+terminal, it prints a line every --seconds instead.
 """
 
 import argparse
@@ -16,15 +27,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from rich.console import Console
+
 from resnet50 import command_line
-from resnet50.config.settings import ConfigError, TrainConfig
+from resnet50.checks.health import require_healthy
+from resnet50.config.settings import ConfigError
 from resnet50.handoff import locks
-from resnet50.handoff.buffer import BatchBuffer
-from resnet50.handoff.manifest import read_manifest
-from resnet50.handoff.progress import ProgressError, read_progress, to_position
+from resnet50.handoff.progress import ProgressError, to_position
 from resnet50.preprocessing.buffer_folder import UnreadableLog
 from resnet50.reports.curves import number
-from resnet50.reports.tables import METRICS_FILE, read_table
+from resnet50.reports.live.pair_files import PairFiles, duration, find_trained_run
+from resnet50.reports.live.pair_view import follow
+from resnet50.reports.live.pair_watch import PairWatch
 
 _POLL_SECONDS = 0.05
 
@@ -61,56 +75,8 @@ def disk_line(folder: Path) -> str:
     return f"disk        {folder}: {total / 1e9:.2f} GB, {free / 1e9:.1f} GB free"
 
 
-def find_trained_run(saved_models_folder: Path) -> Path | None:
-    """The folder of the run that is being trained; None if there is none."""
-    if saved_models_folder.is_dir():
-        for folder in sorted(saved_models_folder.iterdir()):
-            if folder.is_dir() and locks.is_alive(folder, locks.TRAINER):
-                return folder
-    return None
-
-
-class PairStatus:
-    """Reads the status of the programs that share a buffer."""
-
-    def __init__(self, train: TrainConfig, run_folder: Path | None, epoch_end: int):
-        """Reads the buffer's manifest; without a run's folder, the run is unknown."""
-        self.buffer = BatchBuffer(train.buffer_folder)
-        # Read once: the buffer may be emptied while the trainer is watched.
-        self._manifest = read_manifest(train.buffer_folder) or {}
-        self.buffer_size, self.epoch_end = train.buffer_size, epoch_end
-        self.run_folder = run_folder
-
-    @property
-    def batches_per_epoch(self) -> int:
-        """From the buffer's manifest.
-
-        Raises:
-            ProgressError: That does not say.
-        """
-        with contextlib.suppress(KeyError, TypeError, ZeroDivisionError):
-            batches = self._manifest["num_images"] // self._manifest["batch_size"]
-            if batches:
-                return batches
-        raise ProgressError(
-            f"{self.buffer.folder}: no batches have been made here yet "
-            "(runtime_preprocessing.py makes them)"
-        )
-
-    def read_step(self) -> int:
-        """The step of the next batch that the trainer needs.
-
-        Raises:
-            ProgressError: It is unknown.
-        """
-        batches = self.batches_per_epoch
-        # The trainer may have another --epoch_end, so any end is allowed.
-        return read_progress(self.buffer.folder, batches, 10**18)
-
-    def _step_or_none(self) -> int | None:
-        with contextlib.suppress(ProgressError):
-            return self.read_step()
-        return None
+class PairStatus(PairFiles):
+    """Words the status of the programs that share a buffer."""
 
     def lines(self, watch_seconds: float) -> list[str]:
         """The whole status; watches the trainer for some seconds for its speed."""
@@ -135,11 +101,10 @@ class PairStatus:
 
     def _progress(self, step: int, watch_seconds: float) -> list[str]:
         """Position, fill, speed and time left."""
-        batches = self.batches_per_epoch
-        end = self.epoch_end * batches
+        batches, end = self.batches_per_epoch, self.end_step
         position = to_position(step, batches)
-        ahead = sum(ready >= position for ready in self.buffer.ready())
-        wanted = min(self.buffer_size, max(end - step, 0))
+        ahead, _ = self.steps_ready(step)
+        wanted = self.num_wanted(step)
         return [
             f"position    {position} of {batches:,}; {step / end:.1%} of "
             f"{self.epoch_end} epochs",
@@ -153,8 +118,8 @@ class PairStatus:
             return [f"time left   none, all {self.epoch_end} epochs are trained"]
         if not locks.is_alive(self.buffer.folder, locks.TRAINER):
             return ["time left   unknown, nothing is being trained"]
-        speed = steps_per_second(self._step_or_none, watch_seconds)
-        batch_size = self._manifest["batch_size"]
+        speed = steps_per_second(self.step_or_none, watch_seconds)
+        batch_size = self.batch_size
         source = f"in the last {watch_seconds:g} s"
         if speed <= 0:  # The trainer waits, or a step takes seconds.
             speed = number(self._last_row(), "images_per_second") / batch_size
@@ -169,8 +134,7 @@ class PairStatus:
 
     def _last_row(self) -> dict[str, str]:
         """The newest row of the run's metrics.csv; empty if there is none."""
-        rows = read_table(self.run_folder / METRICS_FILE) if self.run_folder else []
-        return rows[-1] if rows else {}
+        return [{}, *self.metrics()][-1]
 
     def _last_epoch(self) -> list[str]:
         row = self._last_row()
@@ -184,15 +148,6 @@ class PairStatus:
         ]
 
 
-def duration(seconds: float) -> str:
-    """Days, hours and minutes; seconds if it is less than a minute."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    days, hours, minutes = minutes // 1440, minutes // 60 % 24, minutes % 60
-    return f"{days} d {hours} h" if days else f"{hours} h {minutes:02d} min"
-
-
 def build_parser() -> argparse.ArgumentParser:
     """The flags."""
     parser = command_line.make_parser(__doc__)
@@ -203,8 +158,18 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seconds",
         type=float,
-        default=5.0,
-        help="how long to watch the trainer for its speed; default: 5",
+        help="how long to watch the trainer for its speed, default: 5; with --follow "
+        "and without a terminal, how often to print a line, default: 30",
+    )
+    parser.add_argument(
+        "--follow", action="store_true", help="show the pair again every second"
+    )
+    parser.add_argument(
+        "--check",
+        nargs="?",
+        const="both",
+        choices=["both", locks.TRAINER, locks.PREPROCESSOR],
+        help="only judge whether both programs, or one, run and make progress",
     )
     return parser
 
@@ -212,9 +177,17 @@ def build_parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Watches the trainer for some seconds, and prints the status."""
     args = build_parser().parse_args()
-    if not 0 < args.seconds <= 3600:
-        raise ConfigError(f"--seconds = {args.seconds:g} (must be above 0, to 3600)")
+    seconds = args.seconds
+    if seconds is None:
+        seconds = 30.0 if args.follow else 5.0
+    if not 0 < seconds <= 3600:
+        raise ConfigError(f"--seconds = {seconds:g} (must be above 0, to 3600)")
     config = command_line.load_config(args)
+    if args.check:
+        both = (locks.TRAINER, locks.PREPROCESSOR)
+        for role in both if args.check == "both" else (args.check,):
+            print(require_healthy(config.train.buffer_folder, role))
+        return
     epoch_end = config.train.epochs if args.epoch_end is None else args.epoch_end
     if epoch_end < 1:
         raise ConfigError(f"--epoch_end = {epoch_end} (must be at least 1)")
@@ -224,5 +197,9 @@ def main() -> None:
         run_folder = command_line.run_folder(args, config)
         if not run_folder.is_dir():
             raise ConfigError(f"{run_folder}: there is no such run (see --run_folder)")
+    if args.follow:
+        given = None if args.run_folder is None else run_folder
+        follow(PairWatch(config, given, epoch_end), Console(), seconds)
+        return
     status = PairStatus(config.train, run_folder, epoch_end)
-    print(*status.lines(args.seconds), sep="\n")
+    print(*status.lines(seconds), sep="\n")

@@ -14,7 +14,7 @@ import os
 import signal
 from pathlib import Path
 
-from resnet50 import command_line
+from resnet50 import command_line, message_log
 from resnet50.atomic_io import remove_temporaries
 from resnet50.config.settings import Config
 from resnet50.dataset.images import Dataset
@@ -30,7 +30,7 @@ from resnet50.preprocessing.batches import Assignments, BatchSettings
 from resnet50.reports.speed import Speed, limit
 from resnet50.reports.starts import find_commit
 from resnet50.signals import StopRequest
-from resnet50.terminal import StatusBar, say
+from resnet50.terminal import StatusBar, keep_messages, log_only, say
 from resnet50.training.checkpoint_folders import list_checkpoints
 from resnet50.training.description import describe
 from resnet50.training.devices import meeting
@@ -102,11 +102,14 @@ class _Terminal(TrainingObserver):
             f"epoch {position.epoch}",
             position.batch_index,
             self._batches_per_epoch,
-            f"waiting {speed.share(speed.waiting):.1%}, "
-            f"buffer {'?' if num_ready is None else num_ready}/"
-            f"{self._config.train.buffer_size}, "
-            f"loss {means['loss']:.3f}, top-1 {means['top1']:.1%}, "
-            f"{speed.images_per_second:.1f} images/s",
+            [
+                f"waiting {speed.share(speed.waiting):.1%}",
+                f"loss {means['loss']:.3f}",
+                f"{speed.images_per_second:.1f} images/s",
+                f"buffer {'?' if num_ready is None else num_ready}/"
+                f"{self._config.train.buffer_size}",
+                f"top-1 {means['top1']:.1%}",
+            ],
         )
 
     def advise(self, speed: Speed) -> str:
@@ -195,10 +198,14 @@ def main() -> None:
         _locked(buffer.folder, run_folder, cluster) as (roles, run_role),
         StatusBar(bar_width=10) as bar,
     ):
-        with command_line.loading():
+        if cluster.is_chief:
+            keep_messages(run_folder / message_log.file_name(locks.TRAINER))
+        with command_line.loading_tensorflow() as startup_lines:
             # TensorFlow takes seconds; everything else has been checked before.
             from resnet50.training.run_files import Run
             from resnet50.training.session import Session
+        if startup_lines:
+            log_only("\n".join(["TensorFlow, as it starts:", *startup_lines]))
         observer = _Terminal(args, config, dataset, bar)
         run = Run(
             run_folder,

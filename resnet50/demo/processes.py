@@ -1,6 +1,5 @@
 """Starts the project's programs as a user does: with a config.txt, as processes."""
 
-import re
 import shlex
 import subprocess
 import sys
@@ -10,9 +9,6 @@ from pathlib import Path
 from resnet50 import installation
 from resnet50.config.toml_file import write_changed
 from resnet50.errors import UserError
-
-# What TensorFlow prints about the machine while it loads.
-_NOISE = re.compile(r"[IWE]0000 00:00|WARNING: All log messages before absl")
 
 
 class ProgramError(UserError):
@@ -53,8 +49,7 @@ class ProgramProcess:
 
     def _print_output(self) -> None:
         for line in self._process.stdout or ():
-            if not _NOISE.match(line):
-                self._print(line.rstrip())
+            self._print(line.rstrip())
 
     def is_running(self) -> bool:
         """Whether it has not ended yet."""

@@ -5,6 +5,9 @@ Imports TensorFlow.
 
 import os
 
+# Whoever has set it wants to see TensorFlow's lines.
+IS_QUIET = "TF_CPP_MIN_LOG_LEVEL" not in os.environ
+
 # TensorFlow reads these when it is imported.
 
 # Without it, a dozen lines about CPU instructions precede the program's own. Where

@@ -1,5 +1,7 @@
 """Proves the judgement of invented results, and the report on an invented card."""
 
+import os
+
 import pytest
 
 from resnet50.checks import cuda, gpu_bounds, gpu_report, gpu_trials
@@ -239,6 +241,16 @@ def test_a_card_whose_memory_is_too_small_for_all_is_a_warning():
     finding = try_card(trial, lambda *_: FULL)
     assert finding.status == WARNING
     assert finding.what == "t, batches of 4: too large for the card's memory"
+
+
+def test_an_arm_processor_has_no_model_name(tmp_path, monkeypatch):
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("processor\t: 0\nCPU implementer\t: 0x41\n")
+    monkeypatch.setattr(gpu_report, "_CPUINFO", cpuinfo)
+    monkeypatch.setattr(gpu_report.platform, "machine", lambda: "aarch64")
+    lines, _, _ = report(tmp_path)
+    (line,) = [line for line in lines if line.startswith("Python: ")]
+    assert line.endswith(f"; CPU: aarch64, {os.cpu_count()} threads")
 
 
 def test_without_a_gpu_there_is_one_line_and_no_file(tmp_path):

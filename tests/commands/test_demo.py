@@ -1,13 +1,18 @@
 """Proves that the shortened demo runs all its programs, and checks its images."""
 
+import io
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from resnet50.commands import demo
 from resnet50.dataset.decoding import UndecodableImageError, decode_rgb
 from resnet50.dataset.sources import ImageSource
 from resnet50.demo.pictures import PATTERNS, make_images, render_picture
+from tests.reports.live.pairs import Pair
 
 
 def test_the_whole_demo_in_short(tmp_path, monkeypatch, capsys):
@@ -33,6 +38,28 @@ def test_the_whole_demo_in_short(tmp_path, monkeypatch, capsys):
 
     demo.prepare_folder(folder)  # The demo may replace its own folder.
     assert not (folder / "buffer").exists()
+
+
+def test_in_a_terminal_the_pair_is_drawn_below_what_is_printed(tmp_path, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    pair, stream = Pair(tmp_path), io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=80, height=24)
+    monkeypatch.setattr(demo, "Console", lambda: console)
+    pair.train_to(3)
+    with demo.live_view(pair.config) as pause:
+        pause()
+        console.print("train | a message")
+        pause()
+    output = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
+    assert output.index("demo: epoch 0, batch 3 of 10") < output.index("a message")
+    after = output.split("train | a message")[1]
+    assert "demo: epoch 0, batch 3 of 10" in after
+
+
+def test_elsewhere_nothing_is_drawn(tmp_path, capsys):
+    with demo.live_view(Pair(tmp_path).config) as pause:
+        pause()
+    assert capsys.readouterr().out == ""
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path):

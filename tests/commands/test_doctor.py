@@ -3,6 +3,7 @@
 One test runs a real process with TensorFlow; the others leave out the GPU.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -132,6 +133,29 @@ def test_the_facts_about_a_gpu_reach_its_checks(monkeypatch):
         "ok       kernels: TensorFlow's are for sm_60, compute_90",
         "ok       computing: not tried, as train.py runs or config.txt is wrong",
     ]
+
+
+def test_tensorflow_is_quoted_if_it_finds_no_gpu_in_spite_of_a_driver(monkeypatch):
+    lines = [
+        "WARNING: All log messages before absl::InitializeLog() is called are ...",
+        "I0000 00:00:1795692997.776485   10814 port.cc:153] oneDNN is on.",
+        "E0000 00:00:1795693000.120307   10814 cuda_platform.cc:52] failed call to "
+        "cuInit: [x] UNKNOWN ERROR (303)",
+    ]
+    monkeypatch.setattr(reported, "find_gpus", list)
+    monkeypatch.setattr(
+        doctor.command_line,
+        "loading_tensorflow",
+        lambda: contextlib.nullcontext(lines),
+    )
+    quoted = "warning  TensorFlow: failed call to cuInit: [x] UNKNOWN ERROR (303)"
+    for version, has_driver in (("580.95.05", True), ("", False)):
+        driver = cuda.Driver(version, (13, 0), "" if has_driver else "no library")
+        monkeypatch.setattr(cuda, "find_driver", lambda driver=driver: driver)
+        findings = map(str, doctor.inspect_gpu(Programs(None, "1"), None))
+        assert [x for x in findings if x.startswith("warning  TensorFlow: ")] == (
+            [quoted] if has_driver else []
+        )
 
 
 @pytest.mark.parametrize("error", [UserError("x: wrong"), OSError("x: wrong")])

@@ -221,3 +221,9 @@ def test_a_recipe_is_found_by_its_name(run, tmp_path):
         run("photos", f"--output={name}.txt", f"--recipe={recipe}")
         written = read_config(tmp_path / f"{name}.txt")
         assert written.dataset.channel_mean == (0.485, 0.456, 0.406)
+
+
+def test_without_a_set_of_cores_as_on_macos(run, tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity")
+    make_photos(tmp_path / "photos", 2, 4)
+    assert "config.txt: written" in run("photos")

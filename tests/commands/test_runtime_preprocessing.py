@@ -8,13 +8,13 @@ from resnet50.preprocessing.refill import Status
 
 
 class _Bar:
-    """Remembers the text of the last drawing."""
+    """Remembers the words of the last drawing."""
 
     def is_due(self) -> bool:
         return True
 
-    def show(self, description: str, done: int, total: int, text: str) -> None:
-        self.text = text
+    def show(self, description: str, done: int, total: int, parts: list[str]) -> None:
+        self.parts = parts
 
 
 def test_the_speed_stays_while_there_is_nothing_to_make(monkeypatch):
@@ -26,4 +26,4 @@ def test_the_speed_stays_while_there_is_nothing_to_make(monkeypatch):
     observer = runtime_preprocessing.BufferBar(bar)
     for num_made in (1, 7, 8, 8):
         observer.show(Status(0, 4, Position(0, 0), False, num_made, 0))
-    assert bar.text.startswith("2.00 batches/s, ")
+    assert bar.parts[0] == "2.00 batches/s"

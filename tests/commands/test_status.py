@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from resnet50.checks.health import UnhealthyError
 from resnet50.commands import status
 from resnet50.config.settings import ConfigError
 from resnet50.handoff import locks
@@ -140,6 +141,17 @@ def test_a_manifest_that_says_nothing(run_status, buffer, manifest):
     assert "position    unknown: " in run_status()
 
 
+@pytest.mark.parametrize("flags", [(), ("--run_folder=run",)])
+def test_follow_ends_when_all_epochs_are_trained(tmp_path, run_status, buffer, flags):
+    """Without a terminal: a line with the state, and no escape codes."""
+    folder = make_run(tmp_path / "saved_models" / "run", 1)
+    write_progress(buffer.folder, Position(2, 0))
+    with locks.exclusive_role(folder, locks.TRAINER):
+        state, last = run_status("--follow", *flags).splitlines()
+    assert state.startswith("run: epoch 2, batch 0 of 10; 100.0% of 2 epochs; buffer 0")
+    assert last == "all 2 epochs are trained"
+
+
 @pytest.mark.parametrize(
     "flag", ["--seconds=0", "--epoch_end=0", "--run_folder=none", "--run_folder=a/b"]
 )
@@ -167,3 +179,15 @@ def test_speed_is_that_between_the_first_and_the_last_change(monkeypatch):
 )
 def test_durations(seconds, text):
     assert status.duration(seconds) == text
+
+
+def test_a_health_check_names_the_program_that_does_not_run(run_status, buffer):
+    with locks.exclusive_role(buffer.folder, locks.TRAINER):
+        assert "train.py runs, process " in run_status("--check=train")
+        for flag in "--check", "--check=runtime_preprocessing":
+            with pytest.raises(UnhealthyError, match=r"preprocessing\.py does not run"):
+                run_status(flag)
+        with locks.exclusive_role(buffer.folder, locks.PREPROCESSOR):
+            *_, first, second = run_status("--check").splitlines()
+    assert first.startswith("train.py runs, process ")
+    assert second.startswith("runtime_preprocessing.py runs, process ")

@@ -1,0 +1,1 @@
+"""The state of a running pair of programs, again and again."""
