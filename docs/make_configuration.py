@@ -34,7 +34,8 @@ from its comments and from the checks in resnet50/config/settings.py.
 * A file may contain only some of the keys, below a line such as `base = "config.txt"`
   that names the file with the others. The [recipes](training-imagenet.md#recipes) are
   such files.
-* Every program except the demo and init has the flag `--config=PATH`.
+* Every program that reads it has the flags `--config=PATH` and
+  [`--set SECTION.KEY=VALUE`](programs.md#settings-on-the-command-line).
 * Below, each key has its value as shipped and, in brackets, the values that it may
   have; then the flag that overrides it, if there is one.
 * The two programs must agree in all keys that determine a batch's content. Otherwise

@@ -20,12 +20,16 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TextIO, TypeGuard
 
-from resnet50 import atomic_io
+from resnet50 import atomic_io, installation
+from resnet50.config.assignments import FLAG, split_assignment
 from resnet50.config.settings import Config, ConfigError
 from resnet50.config.toml_file import override, read_config
 from resnet50.errors import UserError
 from resnet50.native_stderr import held_back
-from resnet50.reports.tables import BEST
+from resnet50.reports.classes.predictions import PREDICTIONS_FILE
+from resnet50.reports.curves import RunError
+from resnet50.reports.starts import STARTS_FILE
+from resnet50.reports.tables import BEST, METRICS_FILE
 from resnet50.signals import StopRequest, stop_line, stop_signals_handled
 from resnet50.terminal import PatientStream, messages_logged, say
 
@@ -36,24 +40,46 @@ _OVERRIDES = {
     "num_workers": ("runtime_preprocessing", int),
 }
 
+# A folder with one of them is a run.
+_RUN_FILES = (METRICS_FILE, STARTS_FILE, PREDICTIONS_FILE)
+
 # Errors of reading and writing an open file, which do not name it.
 _DISK_ERRORS = {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE}
 
 
+class MissingPackageError(UserError):
+    """A package that an extra installs is not installed."""
+
+
 def make_plain_parser(description: str) -> argparse.ArgumentParser:
-    """A parser without flags; --help shows the description with its line breaks."""
+    """A parser without flags; --help shows the description with its line breaks.
+
+    The commands in it become those that exist for the user.
+    """
+    for command, script in installation.SCRIPTS.items():
+        typed = installation.typed(command)
+        description = description.replace(f"python3 {script}", typed)
+    prefix = installation.command_prefix()
     return argparse.ArgumentParser(
-        description=description,
+        description=description.replace("python -m resnet50", prefix),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
 
 
 def make_parser(description: str, *overrides: str) -> argparse.ArgumentParser:
-    """A parser with --config and flags that override keys, those of _OVERRIDES."""
+    """A parser with --config, --set, and flags that override keys of _OVERRIDES."""
     parser = make_plain_parser(description)
     parser.add_argument(
         "--config", default="config.txt", metavar="PATH", help="default: config.txt"
+    )
+    parser.add_argument(
+        FLAG,
+        action="append",
+        default=[],
+        dest="assignments",
+        metavar="SECTION.KEY=VALUE",
+        help="replaces a value of config.txt; may be repeated",
     )
     for key in overrides:
         section, kind = _OVERRIDES[key]
@@ -93,11 +119,20 @@ def add_checkpoint_flag(
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """Reads config.txt, then the flags; raises ConfigError if a value is wrong."""
-    config = read_config(args.config)
+    """Reads config.txt, then the flags.
+
+    Raises:
+        ConfigError: A value is wrong, or two flags set the same key.
+    """
+    config = read_config(args.config, args.assignments)
+    assigned = {split_assignment(text)[:2] for text in args.assignments}
     for key, (section, _) in _OVERRIDES.items():
         value = getattr(args, key, None)
         if value is not None:
+            if (section, key) in assigned:
+                raise ConfigError(
+                    f"--{key} = {value}: {FLAG} sets [{section}] {key}, too (give one)"
+                )
             config = override(config, section, key, value, flag=f"--{key}")
     return config
 
@@ -139,6 +174,42 @@ def run_folder(args: argparse.Namespace, config: Config) -> Path:
     return config.train.saved_models_folder / name
 
 
+def find_run(word: str, args: argparse.Namespace) -> Path:
+    """The folder of a run, given by its name or folder.
+
+    Raises:
+        RunError: There is no such run.
+        ConfigError: It is not a folder, and config.txt cannot be read.
+    """
+    if any((Path(word) / file).exists() for file in _RUN_FILES):
+        return Path(word)
+    saved_models = load_config(args).train.saved_models_folder
+    folder = saved_models / word
+    if not folder.is_dir():
+        known = sorted(p.parent.name for p in saved_models.glob(f"*/{METRICS_FILE}"))
+        raise RunError(
+            f"{folder}: there is no such run ({saved_models} holds: "
+            f"{', '.join(known) or 'none yet'})"
+        )
+    return folder
+
+
+@contextlib.contextmanager
+def needing(package: str, extra: str) -> Iterator[None]:
+    """Imports in this block need a package of an extra.
+
+    Raises:
+        MissingPackageError: The package is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != package:
+            raise
+        remedy = installation.install_command(extra)
+        raise MissingPackageError(f"{package} is not installed ({remedy})") from None
+
+
 def make_folder(path: Path, setting: str) -> None:
     """Creates a folder that a setting, such as "[train] buffer_folder", names.
 
@@ -155,17 +226,25 @@ def make_folder(path: Path, setting: str) -> None:
         raise ConfigError(f"{path}: cannot be written to (see {setting})")
 
 
-def command_for(script: str, args: argparse.Namespace, **flags) -> str:
-    """The command that starts a script with the same configuration.
+def command_for(command: str, args: argparse.Namespace, **flags) -> str:
+    """What the user types to start a command with the same configuration.
 
-    A flag with the value None has no value.
+    Args:
+        command: Its name, such as "train", which arguments may follow.
+        args: The flags of this program, of which it gets --config and --set.
+        flags: Its other flags; one with the value None has no value.
     """
-    given = {"config": args.config} if args.config != "config.txt" else {}
+    given = [("config", args.config)] if args.config != "config.txt" else []
+    for text in getattr(args, "assignments", ()):
+        section, key, _ = split_assignment(text)
+        # Otherwise one of the flags has this value already.
+        if key not in flags or _OVERRIDES.get(key, ("",))[0] != section:
+            given.append(("set", text))
     words = [
         f"--{name}" if value is None else f"--{name}={shlex.quote(str(value))}"
-        for name, value in {**given, **flags}.items()
+        for name, value in [*given, *flags.items()]
     ]
-    return " ".join(["python3", script, *words])
+    return " ".join([installation.typed(command), *words])
 
 
 def run_command(name: str) -> None:

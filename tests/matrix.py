@@ -7,7 +7,8 @@
 
 Each environment runs the tests that can depend on it; with --whole, all of them. Other
 processors are imitated: oneDNN, numba and OpenBLAS use the instructions that variables
-allow. Each Python gets a virtual environment of its own, ``.venv-3.12`` and so on.
+allow. Each Python gets a virtual environment of its own, ``.venv-3.12`` and so on, and
+one gets the lowest versions of all dependencies that pyproject.toml allows, by uv.
 Prints a line per environment, and exits with 1 if a test failed or a Python is missing.
 In all about an hour on two cores.
 """
@@ -44,11 +45,13 @@ class Environment(NamedTuple):
         tests: Files and folders of the tests that can depend on it.
         variables: Set for these tests.
         python: The interpreter's name; "" for the one that runs this program.
+        has_lowest: Whether the dependencies have their lowest versions.
     """
 
     tests: tuple[str, ...]
     variables: Mapping[str, str] = MappingProxyType({})
     python: str = ""
+    has_lowest: bool = False
 
 
 def threads(count: int) -> dict[str, str]:
@@ -73,6 +76,7 @@ ENVIRONMENTS = {
     "numba-generic": Environment(PIXEL_TESTS, {"NUMBA_CPU_NAME": "generic"}),
     "numba-disabled": Environment(PIXEL_TESTS, {"NUMBA_DISABLE_JIT": "1"}),
     "blas-prescott": Environment(PIXEL_TESTS, {"OPENBLAS_CORETYPE": "Prescott"}),
+    "lowest": Environment(ALL_TESTS, python="python3.10", has_lowest=True),
     "python3.10": Environment(ALL_TESTS, python="python3.10"),
     "python3.12": Environment(ALL_TESTS, python="python3.12"),
     "python3.13": Environment(ALL_TESTS, python="python3.13"),
@@ -101,8 +105,12 @@ def find_python(name: str) -> str:
     return found
 
 
-def install(name: str) -> Path:
+def install(name: str, *, has_lowest: bool = False) -> Path:
     """Makes ``.venv-VERSION`` with the project in it, or brings it up to date.
+
+    Args:
+        name: The interpreter's name.
+        has_lowest: Whether the dependencies have their lowest versions.
 
     Returns:
         The path of its interpreter.
@@ -111,11 +119,19 @@ def install(name: str) -> Path:
         MissingPythonError: The interpreter is missing.
         subprocess.CalledProcessError: The installation failed.
     """
-    folder = ROOT / f".venv-{name.removeprefix('python')}"
+    folder = ROOT / f".venv-{name.removeprefix('python')}{'-lowest' * has_lowest}"
     if not (folder / "bin" / "python").exists():
         subprocess.run([find_python(name), "-m", "venv", folder], check=True)
     python = folder / "bin" / "python"
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    if has_lowest:
+        subprocess.run([*pip, "uv"], check=True)
+        uv = [python, "-m", "uv", "pip", "install", "--quiet", "--python", python]
+        uv += ["--only-binary", ":all:", "--resolution", "lowest-direct"]
+        # The dependencies in the file are direct; those of a package are not.
+        uv += ["--requirements", "pyproject.toml", "--extra", "tests"]
+        subprocess.run(uv, cwd=ROOT, check=True)
+        pip += ["--no-deps"]
     subprocess.run([*pip, "--editable", f"{ROOT}[tests]"], check=True)
     return python
 
@@ -130,7 +146,9 @@ def run_tests(environment: Environment, *, whole: bool, extra: list[str]) -> str
         MissingPythonError: The interpreter is missing.
         subprocess.CalledProcessError: The installation or a test failed.
     """
-    python = install(environment.python) if environment.python else sys.executable
+    python = sys.executable
+    if environment.python:
+        python = install(environment.python, has_lowest=environment.has_lowest)
     tests = ALL_TESTS if whole else environment.tests
     command = [python, "-m", "pytest", "--color=no", *tests, *extra]
     last = ""
@@ -183,10 +201,10 @@ def main() -> None:
     )
     args = parser.parse_args()
     if args.list:
-        for name, (tests, variables, python) in ENVIRONMENTS.items():
-            settings = (
-                [python] if python else [f"{k}={v}" for k, v in variables.items()]
-            )
+        for name, (tests, variables, python, has_lowest) in ENVIRONMENTS.items():
+            settings = [python] if python else []
+            settings += [f"{k}={v}" for k, v in variables.items()]
+            settings += ["lowest versions"] if has_lowest else []
             print(f"{name:15} {' '.join(settings)}  {' '.join(tests)}")
         return
     unknown = [name for name in args.names if name not in ENVIRONMENTS]

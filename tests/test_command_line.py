@@ -12,6 +12,7 @@ import pytest
 import resnet50.__main__
 from resnet50 import command_line
 from resnet50.command_line import command_for, epoch_range, load_config
+from resnet50.commands import COMMANDS
 from resnet50.config.settings import ConfigError
 from resnet50.errors import UserError
 from tests.config.test_settings import SHIPPED
@@ -76,7 +77,7 @@ def test_epochs_that_are_none(flags, expected):
 def test_command_for_another_terminal_survives_a_shell():
     args = parse()
     args.config = "my settings/config $1.txt"
-    command = command_for("train.py", args, run_folder="a b", resume=None, epoch_end=3)
+    command = command_for("train", args, run_folder="a b", resume=None, epoch_end=3)
     assert shlex.split(command) == [
         "python3",
         "train.py",
@@ -213,9 +214,9 @@ def test_a_terminal_that_is_gone_does_not_end_a_program_that_ignores_hangups():
 @pytest.mark.parametrize(
     ("arguments", "status", "first_line"),
     [
-        (["nosuch"], 2, "python -m resnet50: unknown command 'nosuch'"),
-        ([], 2, "usage: python -m resnet50 COMMAND [--help]"),
-        (["--help"], 0, "usage: python -m resnet50 COMMAND [--help]"),
+        (["nosuch"], 2, "resnet50: unknown command 'nosuch'"),
+        ([], 2, "usage: resnet50 COMMAND [--help]"),
+        (["--help"], 0, "usage: resnet50 COMMAND [--help]"),
     ],
 )
 def test_without_a_known_command_the_commands_are_listed(
@@ -224,8 +225,35 @@ def test_without_a_known_command_the_commands_are_listed(
     monkeypatch.setattr(sys, "argv", ["resnet50", *arguments])
     with pytest.raises(SystemExit) as caught:
         resnet50.__main__.main()
-    lines = capsys.readouterr().err.splitlines()
+    output, errors = capsys.readouterr()
+    lines = (errors if status else output).splitlines()
     assert caught.value.code == status
     assert lines[0] == first_line
-    listed = lines[-len(resnet50.__main__.COMMANDS) :]
-    assert [line.split()[0] for line in listed] == list(resnet50.__main__.COMMANDS)
+    listed = lines[-len(COMMANDS) :]
+    assert [line.split()[0] for line in listed] == list(COMMANDS)
+
+
+def test_set_replaces_values_and_is_part_of_printed_commands():
+    args = parse("--set=train.seed=3", "--set", "train.batch_size=8")
+    train = load_config(args).train
+    assert (train.seed, train.batch_size) == (3, 8)
+    words = shlex.split(command_for("train", args, run_folder="a b"))
+    assert words[2:] == [
+        f"--config={SHIPPED}",
+        "--set=train.seed=3",
+        "--set=train.batch_size=8",
+        "--run_folder=a b",
+    ]
+    # The same value once, and no flag that would be refused.
+    words = shlex.split(command_for("train", args, batch_size=train.batch_size))
+    assert words[3:] == ["--set=train.seed=3", "--batch_size=8"]
+
+
+def test_set_and_a_flag_for_the_same_key_are_refused():
+    with pytest.raises(ConfigError) as caught:
+        load_config(parse("--set=train.batch_size=8", "--batch_size=16"))
+    assert str(caught.value) == (
+        "--batch_size = 16: --set sets [train] batch_size, too (give one)"
+    )
+    other = load_config(parse("--set=evaluation.batch_size=8", "--batch_size=16"))
+    assert (other.train.batch_size, other.evaluation.batch_size) == (16, 8)

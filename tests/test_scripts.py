@@ -561,7 +561,7 @@ def test_bad_settings_end_with_one_line(tmp_path, script):
     assert process.returncode == 1
     assert process.stderr.splitlines()[-1] == (
         f"{tmp_path / 'none.txt'}: cannot be read: No such file or directory "
-        "(give it as --config=PATH)"
+        "(give it as --config=PATH; `python3 -m resnet50 init` writes one)"
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.learning.photographs import working_folder
 from resnet50.config.toml_file import read_config, write_changed
 from resnet50.demo.pictures import PATTERNS, make_images
-from resnet50.demo.processes import PROJECT, ProgramProcess, write_config
+from resnet50.demo.processes import ProgramProcess, write_config
 from resnet50.reports.tables import EVALUATION_FILE, read_table
 
 _FIRST = ("checkerboard", "disc", "dots", "horizontal-stripes", "triangle", "waves")
@@ -51,8 +51,8 @@ def _run(*words: object) -> None:
 
 def _train(config: Path, *flags: str) -> None:
     words = f"--config={config}", *flags
-    with ProgramProcess("prep", "runtime_preprocessing.py", words[0]) as preprocessor:
-        with ProgramProcess("train", "train.py", "--run_folder=run", *words) as trainer:
+    with ProgramProcess("prep", "preprocess", words[0]) as preprocessor:
+        with ProgramProcess("train", "train", "--run_folder=run", *words) as trainer:
             trainer.wait()
         preprocessor.wait()
 
@@ -60,7 +60,7 @@ def _train(config: Path, *flags: str) -> None:
 def _accuracy(config: Path, epochs: int) -> float:
     """The top-1 of the last epoch's weights on the validation images."""
     flags = f"--config={config}", "--run_folder=run", f"--epoch_start={epochs - 1}"
-    _run("-m", "resnet50", "evaluate", *flags)
+    _run("evaluate", *flags)
     folder = read_config(config).train.saved_models_folder
     return float(read_table(folder / "run" / EVALUATION_FILE)[-1]["top1"])
 
@@ -70,7 +70,7 @@ def _init(folder: Path, name: str, changes: dict[str, Any], *flags: str) -> Path
     path = folder / name / "config.txt"
     path.parent.mkdir()
     share = f"--validation_share={_VALIDATION_SHARE}"
-    _run("-m", "resnet50", "init", folder / "new", f"--output={path}", share, *flags)
+    _run("init", folder / "new", f"--output={path}", share, *flags)
     changes["train"] = {"buffer_folder": "buffer", **changes["train"]}
     write_changed(path, path, {**_SMALL, **changes})
     return path
@@ -85,10 +85,10 @@ def run(epochs: int, folder: Path | None) -> None:
             shutil.move(folder / "first" / name, folder / "new" / name)
         source, weights = folder / "config.txt", folder / "first.safetensors"
         write_config(source, {**_SMALL, **_SOURCE})
-        _run("compute_channel_stats.py", f"--config={source}", "--write")
+        _run("stats", f"--config={source}", "--write")
         _train(source)
         flags = f"--config={source}", "--run_folder=run"
-        _run("-m", "resnet50", "weights", "export", weights, *flags)
+        _run("weights", "export", weights, *flags)
         first = read_config(source).dataset
         statistics = {
             key: list(getattr(first, key)) for key in ("channel_mean", "channel_std")
@@ -100,16 +100,15 @@ def run(epochs: int, folder: Path | None) -> None:
             path = _init(folder, name, {"train": train})
             _train(path)
             accuracies[name] = _accuracy(path, epochs)
-        recipe = f"--recipe={PROJECT / 'recipes/finetuning.txt'}"
         for trainable in _FINE_TUNED:
             changes = {
                 "train": {"epochs": epochs},
                 "model": {"trainable": trainable},
                 "dataset": statistics,
             }
-            path = _init(folder, trainable, changes, recipe)
+            path = _init(folder, trainable, changes, "--recipe=finetuning")
             words = "weights", "import", weights, f"--config={path}", "--run_folder=run"
-            _run("-m", "resnet50", *words)
+            _run(*words)
             _train(path, "--resume")
             accuracies[f"imported, trained: {trainable}"] = _accuracy(path, epochs)
         train = read_config(path).train

@@ -108,8 +108,8 @@ def children_seconds() -> float:
 def train(config_path: Path, metrics: Path) -> Seconds:
     """Runs the two scripts to their end."""
     started, flag = time.monotonic(), f"--config={config_path}"
-    words = "train.py", flag, f"--run_folder={RUN}"
-    with ProgramProcess("prep", "runtime_preprocessing.py", flag) as preprocessor:
+    words = "train", flag, f"--run_folder={RUN}"
+    with ProgramProcess("prep", "preprocess", flag) as preprocessor:
         with ProgramProcess("train", *words) as trainer:
             reached = wait_for_target(metrics, trainer)
             trainer.wait()

@@ -8,6 +8,7 @@ from resnet50.checks.findings import OK, PROBLEM, WARNING, Finding
 from resnet50.config.settings import DatasetConfig
 from resnet50.dataset.images import Dataset
 from resnet50.errors import printable_line
+from resnet50.installation import typed
 from resnet50.preprocessing.channel_stats import LevelSums, statistics_of, sum_levels
 
 # Number of images to read.
@@ -85,7 +86,7 @@ def check_statistics(sample: LevelSums, settings: DatasetConfig) -> Finding:
     if differences.max() > _MAX_MEAN_DIFFERENCE or not np.all(
         (ratios < _MAX_STD_RATIO) & (ratios > 1 / _MAX_STD_RATIO)
     ):
-        return Finding(WARNING, what, "python3 compute_channel_stats.py --write")
+        return Finding(WARNING, what, f"{typed('stats')} --write")
     return Finding(OK, what)
 
 

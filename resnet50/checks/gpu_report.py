@@ -29,6 +29,7 @@ from resnet50.checks.gpu_bounds import (
 from resnet50.checks.gpu_trials import CardTrial, TrialOutcome, run_trial, try_card
 from resnet50.config.settings import Config
 from resnet50.errors import UserError
+from resnet50.installation import typed
 
 _DEVICE, _CPU = "GPU:0", "CPU:0"
 _BATCH_SIZES = (64, 128, 256)
@@ -210,7 +211,7 @@ def find_card(run: Callable[..., TrialOutcome] = run_trial) -> tuple[Gpu, Build]
         raise NoGpuError(f"--gpu-report: TensorFlow fails: {outcome.failure}")
     if not outcome.result["gpus"]:
         raise NoGpuError(
-            "--gpu-report: TensorFlow finds no GPU (python -m resnet50 doctor says why)"
+            f"--gpu-report: TensorFlow finds no GPU ({typed('doctor')} says why)"
         )
     name, capability = outcome.result["gpus"][0]
     build = Build(**outcome.result["build"])

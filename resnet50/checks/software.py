@@ -2,16 +2,13 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
-from pathlib import Path
 
 import tomli
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-import resnet50
 from resnet50.checks.findings import OK, PROBLEM, Finding
-
-_DISTRIBUTION = "resnet50-two-process"
+from resnet50.installation import DISTRIBUTION, PROJECT, is_checkout
 
 
 def read_requirements() -> tuple[str, list[str]]:
@@ -19,12 +16,12 @@ def read_requirements() -> tuple[str, list[str]]:
 
     They come from the project's folder, or from where the project is installed.
     """
-    path = Path(resnet50.__file__).parent.parent / "pyproject.toml"
-    if path.is_file():
-        project = tomli.loads(path.read_text(encoding="utf-8"))["project"]
+    if is_checkout():
+        text = (PROJECT / "pyproject.toml").read_text(encoding="utf-8")
+        project = tomli.loads(text)["project"]
         return project["requires-python"], project["dependencies"]
-    python = metadata.metadata(_DISTRIBUTION)["Requires-Python"]
-    return python, metadata.requires(_DISTRIBUTION) or []
+    python = metadata.metadata(DISTRIBUTION)["Requires-Python"]
+    return python, metadata.requires(DISTRIBUTION) or []
 
 
 def check_python(version: str, specifiers: str) -> Finding:

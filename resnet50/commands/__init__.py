@@ -3,3 +3,23 @@
 There is one module for each ``python -m resnet50 NAME``, one for each of the three
 scripts in the project's folder, and a few that these programs share.
 """
+
+# All of them, with what each does.
+COMMANDS = {
+    "init": "writes config.txt and recipes, or a configuration for your images",
+    "preprocess": "keeps the buffer of ready batches filled",
+    "train": "trains on the batches of preprocess",
+    "stats": "computes the channels' mean and standard deviation",
+    "evaluate": "top-1 and top-5 accuracy of a run's checkpoints",
+    "predict": "the five most probable classes of any images",
+    "plot": "learning curves of one or more runs, or what one run confuses",
+    "compare": "settings and results of two or more runs, where they differ",
+    "log": "copies settings and tables of runs into MLflow",
+    "status": "speed, buffer, time left and disk use of running programs",
+    "preview": "what the network sees: a batch, or one image in many epochs",
+    "doctor": "checks the machine, the settings and the images before a training",
+    "weights": "exports and imports weights in torchvision's and timm's layout",
+    "export": "a SavedModel or ONNX file that takes decoded images",
+    "demo": "the whole pipeline on generated images, in some minutes on a CPU",
+    "completion": "a script with which bash or zsh completes commands and flags",
+}

@@ -6,22 +6,29 @@ A run is a name in saved_models_folder of config.txt, or a folder. Reads starts.
 metrics.csv and evaluation.csv of each run, so it can run during a training.
 """
 
+import argparse
+
 from resnet50 import command_line
-from resnet50.commands.plot import find_run
 from resnet50.errors import printable_line
 from resnet50.reports.comparison import comparison_lines, read_runs
 from resnet50.reports.starts import STARTS_FILE
 from resnet50.terminal import say
 
 
-def main() -> None:
-    """Prints the table."""
+def build_parser() -> argparse.ArgumentParser:
+    """The flags."""
     parser = command_line.make_parser(__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="name or folder")
+    return parser
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = build_parser()
     args = parser.parse_args()
     if len(args.runs) < 2:
         parser.error("give at least two runs")
-    runs = read_runs([find_run(word, args) for word in args.runs])
+    runs = read_runs([command_line.find_run(word, args) for word in args.runs])
     for run in runs:
         if not run.starts:
             say(

@@ -6,6 +6,8 @@ Prints the two lines for [dataset] in config.txt; --write writes them into that 
 into the one that --config names.
 """
 
+import argparse
+
 from resnet50 import command_line
 from resnet50.config.settings import ConfigError
 from resnet50.config.toml_file import write_channel_statistics
@@ -18,13 +20,18 @@ from resnet50.preprocessing.process_pool import worker_pool
 from resnet50.terminal import progress_bar, say
 
 
-def main() -> None:
-    """Computes and prints the statistics, and writes them if asked to."""
+def build_parser() -> argparse.ArgumentParser:
+    """The flags."""
     parser = command_line.make_parser(__doc__, "num_workers")
     parser.add_argument(
         "--write", action="store_true", help="put the two lines into the --config file"
     )
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Computes and prints the statistics, and writes them if asked to."""
+    args = build_parser().parse_args()
     config = command_line.load_config(args)
     dataset = open_training_set(config.dataset, config.train.buffer_folder, say)
     say(dataset.summary)

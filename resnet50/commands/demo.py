@@ -9,6 +9,7 @@ the learning curves. Takes some minutes on two CPU cores. In a terminal, the sta
 the two is drawn below what they print.
 """
 
+import argparse
 import contextlib
 import importlib.util
 import shutil
@@ -25,9 +26,10 @@ from resnet50.config.settings import Config
 from resnet50.config.toml_file import read_config
 from resnet50.dataset.listing import open_training_set
 from resnet50.demo.pictures import PATTERNS, make_images
-from resnet50.demo.processes import PROJECT, ProgramProcess, write_config
+from resnet50.demo.processes import ProgramProcess, write_config
 from resnet50.errors import UserError
 from resnet50.handoff.progress import ProgressError, read_progress, to_position
+from resnet50.installation import install_command, typed
 from resnet50.reports.live.pair_view import PairView, is_live
 from resnet50.reports.live.pair_watch import PairWatch
 from resnet50.reports.tables import EVALUATION_FILE, METRICS_FILE, read_table
@@ -73,12 +75,8 @@ def prepare_folder(folder: Path) -> Path:
     """Makes the images and config.txt; returns the path of config.txt.
 
     Raises:
-        DemoError: The folder contains something else, or the scripts are missing.
+        DemoError: The folder contains something else.
     """
-    if not (PROJECT / "train.py").exists():
-        raise DemoError(
-            f"{PROJECT}: train.py is not here (run the demo in a clone of the project)"
-        )
     marker = folder / ".made-by-demo"
     if folder.exists() and not marker.exists():
         raise DemoError(
@@ -155,8 +153,8 @@ def run_both(config_path: Path) -> None:
     """Runs the two scripts; interrupts the trainer once, and resumes it."""
     config = read_config(config_path)
     flag = f"--config={config_path}"
-    words = "train.py", flag, f"--run_folder={RUN}"
-    prep = "prep", "runtime_preprocessing.py", flag
+    words = "train", flag, f"--run_folder={RUN}"
+    prep = "prep", "preprocess", flag
     with live_view(config) as pause, ProgramProcess(*prep) as preprocessor:
         with ProgramProcess("train", *words) as trainer:
             wait_for_middle_of_epoch(config, trainer, pause)
@@ -167,23 +165,28 @@ def run_both(config_path: Path) -> None:
         wait_for_end(preprocessor, pause)
 
 
-def main() -> None:
-    """Runs the demo."""
+def build_parser() -> argparse.ArgumentParser:
+    """The flags."""
     parser = command_line.make_plain_parser(__doc__)
     parser.add_argument("--folder", default="demo", help="default: demo")
-    folder = Path(parser.parse_args().folder).absolute()
+    return parser
+
+
+def main() -> None:
+    """Runs the demo."""
+    folder = Path(build_parser().parse_args().folder).absolute()
     started = time.monotonic()
     config_path = prepare_folder(folder)
     flag = f"--config={config_path}"
-    ProgramProcess("stats", "compute_channel_stats.py", flag, "--write").wait()
+    ProgramProcess("stats", "stats", flag, "--write").wait()
     run_both(config_path)
-    evaluation = ["-m", "resnet50", "evaluate", flag, f"--run_folder={RUN}"]
+    evaluation = ["evaluate", flag, f"--run_folder={RUN}"]
     evaluation += [f"--epoch_start={EPOCHS - 1}", f"--epoch_end={EPOCHS}"]
     ProgramProcess("eval", *evaluation).wait()
     ProgramProcess("eval", *evaluation, "--crops=10").wait()
     is_plotted = importlib.util.find_spec("matplotlib") is not None
     if is_plotted:
-        ProgramProcess("plot", "-m", "resnet50", "plot", flag, RUN).wait()
+        ProgramProcess("plot", "plot", flag, RUN).wait()
     run_folder = read_config(config_path).train.saved_models_folder / RUN
     show(f"took {time.monotonic() - started:.0f} s. You have seen:")
     show("  two processes that share a folder of batches and a two-line text file;")
@@ -198,5 +201,5 @@ def main() -> None:
     if is_plotted:
         show(f"Their curves, for a browser: {run_folder / 'curves.html'}")
     else:
-        show("To see their curves: pip install -e '.[plots]', then")
-        show(f"  python3 -m resnet50 plot {flag} {RUN}")
+        show(f"To see their curves: {install_command('plots')}, then")
+        show(f"  {typed('plot')} {flag} {RUN}")

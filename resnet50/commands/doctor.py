@@ -12,6 +12,7 @@ longer with a GPU, on which it tries a training step.
 tries the GPU instead, for about 25 minutes, and writes a report into a file.
 """
 
+import argparse
 import platform
 from collections.abc import Iterator
 from functools import partial
@@ -182,8 +183,8 @@ def diagnose(args) -> Iterator[Finding]:
     yield from guarded("GPU", inspect_gpu(running, config), status=WARNING)
 
 
-def main() -> None:
-    """Prints every finding, and whether a training can start."""
+def build_parser() -> argparse.ArgumentParser:
+    """The flags."""
     parser = command_line.make_parser(__doc__, "batch_size", "num_workers")
     parser.add_argument(
         "--gpu-report",
@@ -193,7 +194,12 @@ def main() -> None:
         metavar="FILE",
         help="try the GPU instead and write a report; default: gpu-report.txt",
     )
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Prints every finding, and whether a training can start."""
+    args = build_parser().parse_args()
     if args.gpu_report is not None:
         config = command_line.load_config(args)
         if agreement.find_programs(config.train.buffer_folder).trainer:

@@ -36,8 +36,8 @@ def add_crops_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def parse_arguments() -> argparse.Namespace:
-    """Reads the command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """The flags."""
     parser = command_line.make_parser(__doc__)
     parser.add_argument("--run_folder", required=True, help="name of the run")
     command_line.add_epoch_flags(parser)
@@ -64,6 +64,12 @@ def parse_arguments() -> argparse.Namespace:
         action="store_true",
         help="evaluate the imported weights, before their training here",
     )
+    return parser
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = build_parser()
     args = parser.parse_args()
     if args.epoch is not None and (args.epoch_start or args.epoch_end is not None):
         parser.error("give --epoch, or --epoch_start and --epoch_end")
@@ -129,5 +135,5 @@ def main() -> None:
             print(result.line(), flush=True)
             for path, reason in result.accuracy.unreadable:
                 say(printable_line(f"{path}: unreadable, does not count: {reason}"))
-    plot = command_line.command_for("-m resnet50 plot", args, classes=None)
+    plot = command_line.command_for("plot", args, classes=None)
     say(f"to see what it confuses: {plot} {shlex.quote(args.run_folder)}")

@@ -7,6 +7,7 @@ The output is a SavedModel, or an ONNX file if its name ends in .onnx. Both take
 images, uint8 [N, H, W, 3], and return probabilities, float32 [N, K].
 """
 
+import argparse
 from pathlib import Path
 
 from resnet50 import command_line
@@ -14,15 +15,20 @@ from resnet50.dataset.listing import open_training_set
 from resnet50.pixels.augmentation import ChannelStatistics
 
 
-def main() -> None:
-    """Exports the network of one checkpoint."""
+def build_parser() -> argparse.ArgumentParser:
+    """The flags."""
     parser = command_line.make_parser(__doc__)
     parser.add_argument("--run_folder", required=True, help="name of the run")
     command_line.add_checkpoint_flag(parser)
     parser.add_argument(
         "--output", type=Path, required=True, help="a folder, or a file named *.onnx"
     )
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Exports the network of one checkpoint."""
+    args = build_parser().parse_args()
     config = command_line.load_config(args)
     run_folder = command_line.run_folder(args, config)
     dataset = open_training_set(config.dataset, config.train.buffer_folder)

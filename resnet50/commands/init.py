@@ -1,17 +1,21 @@
-"""Writes a configuration for a folder of images: the first step with your own images.
+"""Writes the configuration that all other programs read: the first step.
 
+    python -m resnet50 init
     python -m resnet50 init photos --output=photos.txt
 
-Divides the images into training and validation images by two lists, unless the folder
-contains train and val; computes the channel statistics; and chooses values that fit
-the images and the machine. No image is moved or changed. With
---recipe=recipes/finetuning.txt the values of that recipe are kept.
+Without a folder of images: writes config.txt and recipes/ as shipped.
+
+With one: divides the images into training and validation images by two lists, unless
+the folder contains train and val; computes the channel statistics; and chooses values
+that fit the images and the machine. No image is moved or changed. With
+--recipe=finetuning the values of that recipe are kept.
 """
 
 import argparse
 import os
 import shutil
 import statistics
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,12 +38,14 @@ from resnet50.dataset.listing import (
 )
 from resnet50.dataset.split import choose_validation, require_divisible, write_list
 from resnet50.errors import printable_line
+from resnet50.installation import SHIPPED
 from resnet50.preprocessing.channel_stats import statistics_of, sum_dataset
 from resnet50.preprocessing.process_pool import worker_pool
 from resnet50.terminal import progress_bar, say
 
-_PROJECT = Path(__file__).parents[2]
+_TEMPLATE, _RECIPES = SHIPPED / "config.txt", SHIPPED / "recipes"
 _RAM_DISK = Path("/dev/shm")
+_RUN = "first"  # the run that is proposed
 _MAX_MEASURED = 100  # images whose sizes are looked at
 
 # Values of a recipe that the images and the machine decide instead.
@@ -49,30 +55,65 @@ _NOT_FROM_RECIPES = {
 }
 
 
-def parse_arguments() -> argparse.Namespace:
-    """Reads the command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """The flags."""
     parser = command_line.make_plain_parser(__doc__)
-    parser.add_argument("folder", metavar="FOLDER", type=Path)
+    parser.add_argument(
+        "folder", metavar="FOLDER", type=Path, nargs="?", help="with your images"
+    )
     parser.add_argument("--output", default="config.txt", help="default: config.txt")
     parser.add_argument(
-        "--recipe", type=Path, help="a file of recipes/ whose values are kept"
+        "--recipe",
+        type=_recipe,
+        help="whose values are kept: a file, or the name of one in recipes/",
     )
     parser.add_argument(
         "--validation_share",
         type=float,
-        default=0.1,
         help="share of each class's images that validate; default: 0.1",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the split; default: 0")
+    parser.add_argument("--seed", type=int, help="of the split; default: 0")
+    return parser
+
+
+def _recipe(word: str) -> Path:
+    """A recipe's file, given by its path or by its name in recipes/."""
+    shipped = {path.stem: path for path in sorted(_RECIPES.glob("*.txt"))}
+    path = Path(word)
+    # So recipes/NAME.txt needs no folder recipes.
+    known = path.parent == Path("recipes") and path.suffix == ".txt"
+    found = path if path.is_file() else shipped.get(path.stem if known else word)
+    if found is None:
+        expected = f"must be a file, or one of {', '.join(shipped)}"
+        raise argparse.ArgumentTypeError(f"{word!r} ({expected})")
+    return found
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = build_parser()
     args = parser.parse_args()
-    if not 0 < args.validation_share < 1:
-        share = args.validation_share
-        parser.error(f"--validation_share = {share} (must be above 0, below 1)")
-    if args.seed < 0:
-        parser.error(f"--seed = {args.seed} (must be at least 0)")
     if not Path(args.output).name:
         parser.error(f"--output = {args.output!r} (must be the path of a new file)")
     args.config = str(Path(args.output))  # for the commands that are printed
+    if args.folder is None:
+        for name in ("recipe", "validation_share", "seed"):
+            if getattr(args, name) is not None:
+                parser.error(f"--{name} needs FOLDER, the folder of your images")
+        if Path(args.output).name != "config.txt":
+            parser.error(
+                f"--output = {args.output!r} (must be a config.txt, which the recipes "
+                "name; for another file, give FOLDER)"
+            )
+        return args
+    args.seed = 0 if args.seed is None else args.seed
+    share = args.validation_share = (
+        0.1 if args.validation_share is None else args.validation_share
+    )
+    if not 0 < share < 1:
+        parser.error(f"--validation_share = {share} (must be above 0, below 1)")
+    if args.seed < 0:
+        parser.error(f"--seed = {args.seed} (must be at least 0)")
     return args
 
 
@@ -89,13 +130,14 @@ class _Files(NamedTuple):
         names = (f"{config.stem}-{part}.txt" for part in ("training", "validation"))
         return cls(config, *(config.with_name(name) for name in names))
 
-    def require_new(self) -> None:
-        """Raises ConfigError if one exists: nothing is overwritten."""
-        for path in self:
-            if path.exists() or path.is_symlink():
-                raise ConfigError(
-                    f"{path}: exists (move it away, or give another --output)"
-                )
+
+def _require_new(paths: Iterable[Path]) -> None:
+    """Raises ConfigError if one exists: nothing is overwritten."""
+    for path in paths:
+        if path.exists() or path.is_symlink():
+            raise ConfigError(
+                f"{path}: exists (move it away, or give another --output)"
+            )
 
 
 def median_shorter_side(dataset: Dataset) -> int:
@@ -214,14 +256,38 @@ def _computed_statistics(config: Config, num_workers: int) -> dict[str, list[flo
     }
 
 
+def write_as_shipped(config: Path) -> None:
+    """Writes config.txt, and recipes/ next to it.
+
+    Raises:
+        ConfigError: One exists, or cannot be written.
+    """
+    recipes = config.with_name("recipes")
+    _require_new([config, recipes])
+    command_line.make_folder(recipes, "--output")
+    try:
+        for source in sorted(_RECIPES.glob("*.txt")):
+            (recipes / source.name).write_bytes(source.read_bytes())
+        write_changed(_TEMPLATE, config, {})
+    except BaseException:
+        shutil.rmtree(recipes, ignore_errors=True)
+        raise
+
+
 def main() -> None:
     """Writes the configuration."""
     args = parse_arguments()
+    if args.folder is None:
+        write_as_shipped(Path(args.output))
+        print(f"{args.output}: written, with recipes/ next to it")
+        print("Set training_images and validation_images in it. Then check them:")
+        print(f"    {command_line.command_for('doctor', args)}")
+        _print_programs(args)
+        return
     folder, files = args.folder.absolute(), _Files.beside(Path(args.output))
-    files.require_new()
-    template = _PROJECT / "config.txt"
+    _require_new(files)
     try:
-        _write(args, folder, files, template)
+        _write(args, folder, files, _TEMPLATE)
     except BaseException:
         for path in files:  # All of them are new.
             path.unlink(missing_ok=True)
@@ -232,16 +298,21 @@ def main() -> None:
 def _print_commands(args, config: Config) -> None:
     """Says how to continue."""
     is_tuned = config.model.trainable != "all" or config.train.backbone_rate_factor < 1
-    run: dict[str, str | None] = {"run_folder": "first"}
+    flags: dict[str, None] = {}
     print(f"{args.output}: written")
     if is_tuned:
-        script = "-m resnet50 weights import FILE.safetensors"
+        command = "weights import FILE.safetensors"
         print("Import the weights to start from:")
-        print(f"    {command_line.command_for(script, args, **run)}")
-        run["resume"] = None
+        print(f"    {command_line.command_for(command, args, run_folder=_RUN)}")
+        flags["resume"] = None
+    _print_programs(args, **flags)
+
+
+def _print_programs(args, **flags) -> None:
+    """Prints the commands that start the two programs."""
     print("Start the two programs, in two terminals:")
-    print(f"    {command_line.command_for('runtime_preprocessing.py', args)}")
-    print(f"    {command_line.command_for('train.py', args, **run)}")
+    print(f"    {command_line.command_for('preprocess', args)}")
+    print(f"    {command_line.command_for('train', args, run_folder=_RUN, **flags)}")
 
 
 def _write(args, folder: Path, files: _Files, template: Path) -> None:

@@ -13,7 +13,6 @@ import os
 import time
 
 from resnet50 import command_line
-from resnet50.commands.plot import find_run, needing
 from resnet50.errors import UserError
 from resnet50.handoff import locks
 from resnet50.reports.comparison import read_runs
@@ -28,8 +27,8 @@ class LogError(UserError):
     """MLflow cannot be reached, or refuses a value."""
 
 
-def parse_arguments() -> argparse.Namespace:
-    """Reads the command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """The flags."""
     parser = command_line.make_parser(__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="name or folder")
     parser.add_argument(
@@ -46,18 +45,18 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--follow", action="store_true", help="copy again when a table has changed"
     )
-    return parser.parse_args()
+    return parser
 
 
 def main() -> None:
     """Copies, once or again and again."""
-    args = parse_arguments()
-    folders = [find_run(word, args) for word in args.runs]
+    args = build_parser().parse_args()
+    folders = [command_line.find_run(word, args) for word in args.runs]
     uri = args.uri or os.environ.get("MLFLOW_TRACKING_URI")
     uri = uri or f"sqlite:///{folders[0].absolute().parent / 'mlflow.db'}"
     # By default MLflow retries for minutes if a server does not answer.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    with needing("mlflow", "mlflow"):
+    with command_line.needing("mlflow", "mlflow"):
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
     last, experiment = None, None

@@ -15,9 +15,8 @@ classes.html, from the predictions that evaluate wrote; or that of --epoch=N.
 """
 
 import argparse
-import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image
@@ -31,44 +30,19 @@ from resnet50.preprocessing.batches import BatchSettings
 from resnet50.reports.classes.mistakes import collect_mistakes
 from resnet50.reports.classes.predictions import (
     IMPORTED_EPOCH,
-    PREDICTIONS_FILE,
     read_predictions,
 )
-from resnet50.reports.curves import RunError, RunRecord, distinguish, read_run
+from resnet50.reports.curves import RunRecord, distinguish, read_run
 from resnet50.reports.previews import first_batch_sheet
-from resnet50.reports.starts import STARTS_FILE
 from resnet50.reports.tables import EVALUATION_FILE, METRICS_FILE
 from resnet50.terminal import say
 
 # Seconds between two polls of the tables with --follow.
 _POLL_SECONDS = 5.0
 
-# A folder with one of them is a run.
-_RUN_FILES = (METRICS_FILE, STARTS_FILE, PREDICTIONS_FILE)
-
 
 class PlotError(UserError):
     """The curves cannot be plotted or written."""
-
-
-def find_run(word: str, args: argparse.Namespace) -> Path:
-    """The folder of a run, given by its name or folder.
-
-    Raises:
-        RunError: There is no such run.
-        ConfigError: It is not a folder, and config.txt cannot be read.
-    """
-    if any((Path(word) / file).exists() for file in _RUN_FILES):
-        return Path(word)
-    saved_models = command_line.load_config(args).train.saved_models_folder
-    folder = saved_models / word
-    if not folder.is_dir():
-        known = sorted(p.parent.name for p in saved_models.glob(f"*/{METRICS_FILE}"))
-        raise RunError(
-            f"{folder}: there is no such run ({saved_models} holds: "
-            f"{', '.join(known) or 'none yet'})"
-        )
-    return folder
 
 
 def render_first_batch(args: argparse.Namespace) -> Image.Image | None:
@@ -82,23 +56,6 @@ def render_first_batch(args: argparse.Namespace) -> Image.Image | None:
         return None
 
 
-@contextlib.contextmanager
-def needing(package: str, extra: str) -> Iterator[None]:
-    """Imports in this block need a package of an extra.
-
-    Raises:
-        PlotError: The package is not installed.
-    """
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] != package:
-            raise
-        raise PlotError(
-            f"{package} is not installed (pip install -e '.[{extra}]')"
-        ) from None
-
-
 class Plot:
     """The files with the curves of some runs."""
 
@@ -106,10 +63,10 @@ class Plot:
         """Finds the runs, and imports the modules that render the curves.
 
         Raises:
-            RunError, ConfigError: See ``find_run``.
-            PlotError: A package is not installed.
+            RunError, ConfigError: See ``command_line.find_run``.
+            MissingPackageError: A package is not installed.
         """
-        self.folders = [find_run(word, args) for word in args.runs]
+        self.folders = [command_line.find_run(word, args) for word in args.runs]
         path = self.folders[0] / "curves"
         if args.output:
             path = args.output.removesuffix(".png").removesuffix(".html")
@@ -118,13 +75,13 @@ class Plot:
         # Not with_suffix: a run's name may contain a full stop.
         self.picture_path, self.page_path = Path(f"{path}.png"), Path(f"{path}.html")
         self._reloads = args.follow
-        with needing("matplotlib", "plots"):
+        with command_line.needing("matplotlib", "plots"):
             from resnet50.reports.diagrams import write_picture
             from resnet50.reports.page import build_page
         self._write_picture, self._build_page = write_picture, build_page
         self._write_events: Callable | None = None
         if args.tensorboard:
-            with needing("tensorboard", "tensorboard"):
+            with command_line.needing("tensorboard", "tensorboard"):
                 from resnet50.reports.events import write_events
             self._write_events = write_events
             self._first_batch = render_first_batch(args)
@@ -174,15 +131,17 @@ def draw_classes(args: argparse.Namespace) -> Path:
     """Writes the page of --classes, and returns its path.
 
     Raises:
-        RunError, ConfigError: See ``find_run``; or there are no such predictions.
+        RunError, ConfigError: See ``command_line.find_run``; or there are no such
+            predictions.
         TableError: The predictions are damaged.
-        PlotError: A package is missing, or the page cannot be written.
+        MissingPackageError: matplotlib is not installed.
+        PlotError: The page cannot be written.
     """
     if len(args.runs) > 1 or args.follow or args.tensorboard:
         raise PlotError("--classes: takes one run, without --follow and --tensorboard")
-    with needing("matplotlib", "plots"):
+    with command_line.needing("matplotlib", "plots"):
         from resnet50.reports.classes.class_page import build_class_page
-    folder, epoch = find_run(args.runs[0], args), args.epoch
+    folder, epoch = command_line.find_run(args.runs[0], args), args.epoch
     flags, file_name = {}, "classes.html"
     if epoch is not None:
         flags = {"epoch_start": epoch, "epoch_end": epoch + 1}
@@ -190,9 +149,7 @@ def draw_classes(args: argparse.Namespace) -> Path:
     if epoch == IMPORTED_EPOCH:
         flags = {"imported": None}
     name = folder.absolute().name
-    evaluate = command_line.command_for(
-        "-m resnet50 evaluate", args, run_folder=name, **flags
-    )
+    evaluate = command_line.command_for("evaluate", args, run_folder=name, **flags)
     predictions = read_predictions(folder, epoch, f"`{evaluate}` writes it")
     dataset, note = open_pictures(args, predictions.class_names)
     mistakes = collect_mistakes(predictions, dataset)
@@ -215,8 +172,8 @@ def draw_classes(args: argparse.Namespace) -> Path:
     return path
 
 
-def parse_arguments() -> argparse.Namespace:
-    """Reads the command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """The flags."""
     parser = command_line.make_parser(__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="name or folder")
     parser.add_argument(
@@ -239,12 +196,12 @@ def parse_arguments() -> argparse.Namespace:
         help="with --classes: an epoch whose predictions were kept (evaluate "
         "--keep_predictions); default: the last one that was evaluated",
     )
-    return parser.parse_args()
+    return parser
 
 
 def main() -> None:
     """Plots, once or again and again."""
-    args = parse_arguments()
+    args = build_parser().parse_args()
     if args.classes:
         print(draw_classes(args))
         return

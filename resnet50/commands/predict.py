@@ -50,8 +50,8 @@ def list_images(
     return images
 
 
-def parse_arguments() -> argparse.Namespace:
-    """Reads the command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """The flags."""
     parser = command_line.make_parser(__doc__)
     parser.add_argument("--run_folder", required=True, help="name of the run")
     command_line.add_checkpoint_flag(parser)
@@ -60,12 +60,12 @@ def parse_arguments() -> argparse.Namespace:
         "--json", action="store_true", help="a JSON object per line, not a table"
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a file or a folder")
-    return parser.parse_args()
+    return parser
 
 
 def main() -> None:
     """Prints the most probable classes of each image."""
-    args = parse_arguments()
+    args = build_parser().parse_args()
     config = command_line.load_config(args)
     images = list_images(args.images, say)
     run_folder = command_line.run_folder(args, config)

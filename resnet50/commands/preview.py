@@ -14,6 +14,7 @@ whether it is flipped.
 --compare shows the image at one index of the batch in this epoch and the next ones.
 """
 
+import argparse
 from pathlib import Path
 
 from PIL import Image
@@ -82,8 +83,8 @@ def show_batch(
     return sheet
 
 
-def main() -> None:
-    """Renders the batch, or one of its images, and writes the picture."""
+def build_parser() -> argparse.ArgumentParser:
+    """The flags."""
     parser = command_line.make_parser(__doc__, "batch_size")
     parser.add_argument("--epoch", type=int, required=True)
     parser.add_argument("--batch", type=int, required=True, help="its batch index")
@@ -94,7 +95,12 @@ def main() -> None:
     )
     compare_help = "show the image at this index of the batch in 25 epochs instead"
     what.add_argument("--compare", type=int, metavar="INDEX", help=compare_help)
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Renders the batch, or one of its images, and writes the picture."""
+    args = build_parser().parse_args()
     config = command_line.load_config(args)
     dataset = open_training_set(config.dataset, config.train.buffer_folder)
     settings = BatchSettings.from_config(config)

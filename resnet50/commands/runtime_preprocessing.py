@@ -6,6 +6,7 @@ Ends by itself when the trainer has finished the last epoch. Can be stopped, kil
 restarted at any moment.
 """
 
+import argparse
 import functools
 import time
 from collections import deque
@@ -83,11 +84,16 @@ def _pool_opener(
     return functools.partial(DaskPool, section.scheduler, buffer, some_images, observer)
 
 
-def main() -> None:
-    """Reads the settings, takes the buffer, and refills it until all is trained."""
+def build_parser() -> argparse.ArgumentParser:
+    """The flags."""
     parser = command_line.make_parser(__doc__, "batch_size", "num_workers")
     command_line.add_epoch_flags(parser)
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Reads the settings, takes the buffer, and refills it until all is trained."""
+    args = build_parser().parse_args()
     config = command_line.load_config(args)
     epochs = command_line.epoch_range(args, config)
 

@@ -19,6 +19,7 @@ and the newest messages, until all epochs are trained or Ctrl-C. If stdout is no
 terminal, it prints a line every --seconds instead.
 """
 
+import argparse
 import contextlib
 import os
 import shutil
@@ -147,8 +148,8 @@ class PairStatus(PairFiles):
         ]
 
 
-def main() -> None:
-    """Watches the trainer for some seconds, and prints the status."""
+def build_parser() -> argparse.ArgumentParser:
+    """The flags."""
     parser = command_line.make_parser(__doc__)
     parser.add_argument("--run_folder", help="default: the run being trained")
     parser.add_argument(
@@ -170,7 +171,12 @@ def main() -> None:
         choices=["both", locks.TRAINER, locks.PREPROCESSOR],
         help="only judge whether both programs, or one, run and make progress",
     )
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Watches the trainer for some seconds, and prints the status."""
+    args = build_parser().parse_args()
     seconds = args.seconds
     if seconds is None:
         seconds = 30.0 if args.follow else 5.0

@@ -1,7 +1,7 @@
-"""Trains a ResNet-50 on the batches that runtime_preprocessing.py makes.
+r"""Trains a ResNet-50 on the batches that runtime_preprocessing.py makes.
 
-    python3 train.py --run_folder=mytestrun --epoch_start=0 --epoch_end=30
-                     --batch_size=64 --learning_rate=0.01
+    python3 train.py --run_folder=mytestrun --epoch_start=0 --epoch_end=30 \
+        --batch_size=64 --learning_rate=0.01
 
 Resumes with --resume from the newest checkpoint, or with --epoch_start=N from the one
 after epoch N-1; --resume_or_start also begins a run. Ctrl-C finishes the step and
@@ -11,12 +11,9 @@ saves.
 import argparse
 import contextlib
 import os
-import shlex
 import signal
-import sys
 from pathlib import Path
 
-import resnet50
 from resnet50 import command_line, message_log
 from resnet50.atomic_io import remove_temporaries
 from resnet50.config.settings import Config
@@ -28,6 +25,7 @@ from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.manifest import require_same
 from resnet50.handoff.progress import Position
 from resnet50.handoff.reader import BatchSource
+from resnet50.installation import PROJECT, typed_command_line
 from resnet50.preprocessing.batches import Assignments, BatchSettings
 from resnet50.reports.speed import Speed, limit
 from resnet50.reports.starts import find_commit
@@ -39,8 +37,8 @@ from resnet50.training.devices import meeting
 from resnet50.training.training_observer import TrainingObserver, TrainingStatus
 
 
-def parse_arguments() -> argparse.Namespace:
-    """Reads the command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """The flags."""
     parser = command_line.make_parser(__doc__, "batch_size", "learning_rate")
     parser.add_argument(
         "--run_folder",
@@ -69,6 +67,12 @@ def parse_arguments() -> argparse.Namespace:
         help="all, or numbers such as 0,1: these GPUs share each batch; default: the "
         "first one",
     )
+    return parser
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = build_parser()
     args = parser.parse_args()
     if args.profile < 0:
         parser.error(f"--profile = {args.profile} (must be at least 0)")
@@ -116,7 +120,7 @@ class _Terminal(TrainingObserver):
         sources = self._assignments[position].sources[:batch_size]
         names = (printable_line(str(source)) for source in sources)
         command = command_line.command_for(
-            "-m resnet50 preview",
+            "preview",
             self._args,
             epoch=position.epoch,
             batch=position.batch_index,
@@ -126,7 +130,7 @@ class _Terminal(TrainingObserver):
 
     def preprocessor_command(self, epochs: range) -> str:
         return command_line.command_for(
-            "runtime_preprocessing.py",
+            "preprocess",
             self._args,
             epoch_start=epochs.start,
             epoch_end=epochs.stop,
@@ -139,7 +143,7 @@ class _Terminal(TrainingObserver):
         # At the first batch, only imported weights can be resumed from.
         is_resumable = args.resume or args.resume_or_start or position > Position(0, 0)
         return command_line.command_for(
-            "train.py",
+            "train",
             args,
             run_folder=args.run_folder,
             **({resume: None} if is_resumable else {}),
@@ -214,8 +218,8 @@ def main() -> None:
             cluster=cluster,
             role=run_role,
             start={
-                "command": shlex.join(sys.argv),
-                "commit": find_commit(Path(resnet50.__file__).parents[1]),
+                "command": typed_command_line(),
+                "commit": find_commit(PROJECT),
             },
         )
         stop = StopRequest()

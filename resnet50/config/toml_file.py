@@ -16,9 +16,11 @@ import tomli
 import tomlkit
 
 from resnet50.atomic_io import atomic_file
+from resnet50.config.assignments import FLAG, parse_assignments
 from resnet50.config.settings import SECTIONS, Config, ConfigError
 from resnet50.errors import printable_line
 from resnet50.input_file import open_regular
+from resnet50.installation import typed
 
 # config.txt as shipped has 20 KB. Whatever has more is no configuration.
 _MAX_BYTES = 2**20
@@ -41,7 +43,7 @@ def _shown(value: object) -> str:
 
 
 class _Layer(NamedTuple):
-    """A file that contains a part of a configuration."""
+    """A file that contains a part of a configuration, or the values of --set."""
 
     path: Path
     sections: dict[str, Any]
@@ -82,7 +84,7 @@ def _require_known_names(path: Path, sections: dict[str, Any]) -> None:
 def _read_layers(path: Path) -> list[_Layer]:
     """Reads a file, its base, the base's base and so on; checks all names."""
     layers: list[_Layer] = []
-    remedy = "give it as --config=PATH"
+    remedy = f"give it as --config=PATH; `{typed('init')}` writes one"
     while True:
         sections = _read_toml(path, remedy)
         base = sections.pop("base", None)
@@ -128,18 +130,29 @@ def _raise_first_fault(where: str, config: Config) -> None:
         raise ConfigError(f"{where}: [{section}] {key} = {value} ({expected})")
 
 
-def read_config(path: Path | str) -> Config:
+def read_config(path: Path | str, assignments: Sequence[str] = ()) -> Config:
     """Reads and checks a whole configuration file.
 
     Its relative paths, including ``base``, are relative to its folder.
 
+    Args:
+        path: The file.
+        assignments: Values that replace those of the file, such as
+            "train.batch_size=32". Relative paths in them are relative to the current
+            folder.
+
     Raises:
         ConfigError: The file cannot be read, is not TOML, or has an unknown, missing,
-            wrongly typed or out-of-range key. One line names key, value and remedy.
+            wrongly typed or out-of-range key; or an assignment has. One line names key,
+            value and remedy.
     """
-    layers = _read_layers(Path(path))
+    layers, where = _read_layers(Path(path)), str(path)
+    if assignments:
+        flag = _Layer(Path(FLAG), parse_assignments(assignments))
+        _require_known_names(*flag)
+        layers, where = [flag, *layers], f"{path} with {FLAG}"
     config = Config(**{name: _read_section(layers, name) for name in SECTIONS})
-    _raise_first_fault(str(path), config)
+    _raise_first_fault(where, config)
     return config
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from resnet50.dataset.images import DatasetError
 from resnet50.input_file import read_regular, require_size
+from resnet50.installation import install_command
 
 TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 ARCHIVE = "ILSVRC2012_devkit_t12.tar.gz"
@@ -93,7 +94,8 @@ def read_devkit(path: Path) -> list[tuple[str, str]]:
     except ImportError:
         raise DatasetError(
             f"{path}: needs scipy, for the meta.mat that says which class a number "
-            "means (pip install -e '.[devkit]', or name Kaggle's LOC_val_solution.csv)"
+            f"means ({install_command('devkit')}, or name Kaggle's "
+            "LOC_val_solution.csv)"
         ) from None
     except KeyError as error:
         reason = f"{error.args[0]} is missing"

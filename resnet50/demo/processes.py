@@ -6,11 +6,9 @@ import sys
 import threading
 from pathlib import Path
 
-import resnet50
+from resnet50 import installation
 from resnet50.config.toml_file import write_changed
 from resnet50.errors import UserError
-
-PROJECT = Path(resnet50.__file__).parent.parent
 
 
 class ProgramError(UserError):
@@ -19,19 +17,25 @@ class ProgramError(UserError):
 
 def write_config(path: Path, changes: dict[str, dict]) -> None:
     """Writes config.txt as shipped to a path, with changes to some sections' keys."""
-    write_changed(PROJECT / "config.txt", path, changes)
+    write_changed(installation.SHIPPED / "config.txt", path, changes)
 
 
 class ProgramProcess:
     """A running program, whose output is printed line by line; as a context, ended."""
 
-    def __init__(self, label: str, *arguments: str):
-        """Starts python3 with arguments; the label precedes each line of output."""
+    def __init__(self, label: str, command: str, *flags: str):
+        """Starts a command; the label precedes each line of output."""
         self._label = label
-        self._print(f"$ {shlex.join(['python3', *arguments])}")
+        script, folder = installation.SCRIPTS.get(command), None
+        if installation.is_checkout():
+            folder = installation.PROJECT
+        words = ["-m", "resnet50", command]
+        if folder and script:
+            words = [script]
+        self._print(f"$ {shlex.join(['python3', *words, *flags])}")
         self._process = subprocess.Popen(
-            [sys.executable, *arguments],
-            cwd=PROJECT,
+            [sys.executable, *words, *flags],
+            cwd=folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

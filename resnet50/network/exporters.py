@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from resnet50.atomic_io import atomic_file, fsync, fsync_tree
 from resnet50.errors import UserError
+from resnet50.installation import install_command
 from resnet50.network.layers import normalize_on_device
 from resnet50.network.model import ResNet50
 from resnet50.network.tracing import traced
@@ -144,8 +145,7 @@ def write_onnx(
     _require_absent(path)
     if tf2onnx is None:
         raise ExportError(
-            f"{path}: the package tf2onnx is not installed "
-            "(pip install 'tf2onnx>=1.17')"
+            f"{path}: the package tf2onnx is not installed ({install_command('onnx')})"
         )
     function = traced(classifier.__call__.python_function)
     proto, _ = tf2onnx.convert.from_function(

@@ -16,6 +16,7 @@ import numpy as np
 from resnet50.atomic_io import atomic_file
 from resnet50.errors import UserError
 from resnet50.input_file import require_regular
+from resnet50.installation import install_command
 from resnet50.network.model import ResNet50
 from resnet50.network.torchvision_names import (
     expected_shapes,
@@ -54,7 +55,7 @@ def _require_safetensors() -> None:
     if safetensors is None:
         raise ExchangeError(
             "weights: the package safetensors is not installed "
-            "(pip install 'safetensors>=0.4.3')"
+            f"({install_command('exchange')})"
         )
 
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from resnet50.atomic_io import fsync
 from resnet50.handoff.progress import Position
+from resnet50.installation import typed
 from resnet50.reports.tables import (
     BEST,
     EVALUATION_FILE,
@@ -114,7 +115,7 @@ def resolve_epoch(run_folder: Path, epoch: int | str) -> int:
     if found is None:
         raise CheckpointError(
             f"{run_folder}: no epoch has been evaluated, so none is the best "
-            "(run `python -m resnet50 evaluate` first)"
+            f"(run `{typed('evaluate')}` first)"
         )
     return found
 

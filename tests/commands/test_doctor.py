@@ -203,8 +203,7 @@ def test_a_package_that_is_missing_is_named_in_one_line():
     )
     assert process.returncode == 1
     assert process.stderr == (
-        "tqdm: this Python package is not installed (python3 -m pip install -e . in "
-        "the project's folder)\n"
+        "tqdm: this Python package is not installed (pip install -e .)\n"
     )
 
 
@@ -222,7 +221,7 @@ def test_a_report_needs_a_gpu(config):
     )
     assert process.returncode == 1 and process.stdout == ""
     assert process.stderr == (
-        "--gpu-report: TensorFlow finds no GPU (python -m resnet50 doctor says why)\n"
+        "--gpu-report: TensorFlow finds no GPU (python3 -m resnet50 doctor says why)\n"
     )
     assert not (config.parent / "gpu-report.txt").exists()
 

@@ -46,7 +46,7 @@ def test_from_a_folder_to_an_evaluation(run, tmp_path):
     before = sorted(tmp_path.glob("photos/*/*"))
     output = run("photos", "--output=photos.txt", "--validation_share=0.4")
     assert "photos-training.txt: 30 images; photos-validation.txt: 20, 40%" in output
-    assert "train.py --config=photos.txt --run_folder=first" in output
+    assert "resnet50 train --config=photos.txt --run_folder=first" in output
     assert sorted(tmp_path.glob("photos/*/*")) == before
     text = (tmp_path / "photos.txt").read_text()
     assert "# Step 3: side of the random square crop" in text
@@ -103,7 +103,7 @@ def test_a_recipe_keeps_its_values_and_its_learning_rate_is_scaled(run, tmp_path
     assert written["train"].items() >= {**values["train"], **changed}.items()
     assert written["augmentation"]["crop_size"] == 32
     assert "weights import FILE.safetensors --config=a.txt --run_folder=first" in output
-    assert "train.py --config=a.txt --run_folder=first --resume" in output
+    assert "resnet50 train --config=a.txt --run_folder=first --resume" in output
     assert "learning_rate = 0.003125 for batches of 4, epochs = 20" in output
     assert "0.1 / 256" not in output
 
@@ -155,7 +155,14 @@ def test_a_folder_that_toml_cannot_name_is_refused(run, tmp_path):
         (("nowhere",), 1, "nowhere: cannot be read: No such file or directory"),
         (("photos", "--validation_share=1"), 2, "must be above 0, below 1"),
         (("photos", "--seed=-1"), 2, "--seed = -1 (must be at least 0)"),
-        (("photos", "--recipe=none.txt"), 1, "none.txt: cannot be read"),
+        (
+            ("photos", "--recipe=nosuch"),
+            2,
+            "'nosuch' (must be a file, or one of ff",
+        ),
+        (("--recipe=he2015",), 2, "--recipe needs FOLDER, the folder of your images"),
+        (("--seed=0",), 2, "--seed needs FOLDER"),
+        (("--output=a.txt",), 2, "--output = 'a.txt' (must be a config.txt, which the"),
         (("photos", "--output=no/a.txt"), 1, "cannot be written: No such file"),
         (("photos", "--output="), 2, "--output = '' (must be the path of a new file)"),
         (("photos", "--output=."), 2, "--output = '.' (must be the path of a new"),
@@ -168,6 +175,52 @@ def test_wrong_arguments_are_refused_in_one_line(
     output = run(*words, status=status)
     assert expected in output.splitlines()[-1]
     assert not list(tmp_path.glob("*.txt"))
+
+
+def test_without_images_the_shipped_files_are_written(run, tmp_path):
+    output = run().splitlines()
+    assert output[0] == "config.txt: written, with recipes/ next to it"
+    assert output[-1] == "    resnet50 train --run_folder=first"
+    assert "    resnet50 doctor" in output
+    recipes = sorted((PROJECT / "recipes").iterdir())
+    for path in (PROJECT / "config.txt", *recipes):
+        copy = tmp_path / path.relative_to(PROJECT)
+        assert copy.read_bytes() == path.read_bytes()
+    config = read_config(tmp_path / "recipes" / "he2015.txt")
+    assert config.train.saved_models_folder == tmp_path / "saved_models"
+    assert run(status=1) == (
+        "config.txt: exists (move it away, or give another --output)\n"
+    )
+
+
+def test_the_shipped_files_go_next_to_the_output(run, tmp_path):
+    output = run("--output=new/folder/config.txt")
+    assert "    resnet50 doctor --config=new/folder/config.txt" in output
+    folder = tmp_path / "new" / "folder"
+    assert {path.name for path in folder.iterdir()} == {"config.txt", "recipes"}
+    (folder / "config.txt").unlink()
+    output = run("--output=new/folder/config.txt", status=1)
+    assert "recipes: exists (move it away, or give another --output)" in output
+    assert not (folder / "config.txt").exists()
+
+
+def test_a_failure_to_write_the_shipped_files_leaves_nothing(
+    run, tmp_path, monkeypatch
+):
+    def fail(*_):
+        raise OSError(28, "No space left on device", "config.txt")
+
+    monkeypatch.setattr(init, "write_changed", fail)
+    assert "config.txt: No space left on device" in run(status=1)
+    assert not (tmp_path / "recipes").exists()
+
+
+def test_a_recipe_is_found_by_its_name(run, tmp_path):
+    make_photos(tmp_path / "photos", 2, 20)
+    for name, recipe in (("a", "finetuning"), ("b", "recipes/finetuning.txt")):
+        run("photos", f"--output={name}.txt", f"--recipe={recipe}")
+        written = read_config(tmp_path / f"{name}.txt")
+        assert written.dataset.channel_mean == (0.485, 0.456, 0.406)
 
 
 def test_without_a_set_of_cores_as_on_macos(run, tmp_path, monkeypatch):

@@ -5,8 +5,8 @@ import types
 
 import pytest
 
+from resnet50.command_line import MissingPackageError
 from resnet50.commands import log
-from resnet50.commands.plot import PlotError
 from resnet50.reports.tables import METRICS_FILE, record_epoch
 from tests.reports.runs import make_run, metrics_row
 from tests.reports.test_mlflow_run import Client
@@ -105,5 +105,5 @@ def test_a_failure_is_one_line(run_log, mlflow, monkeypatch):
 def test_without_mlflow_its_installation_is_named(run_log, monkeypatch):
     monkeypatch.setitem(sys.modules, "mlflow", None)
     message = r"mlflow is not installed \(pip install -e '\.\[mlflow\]'\)"
-    with pytest.raises(PlotError, match=message):
+    with pytest.raises(MissingPackageError, match=message):
         run_log()

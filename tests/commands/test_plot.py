@@ -7,6 +7,7 @@ import sys
 import pytest
 from PIL import Image
 
+from resnet50.command_line import MissingPackageError
 from resnet50.commands import plot
 from resnet50.reports.classes.predictions import PREDICTIONS_FILE
 from resnet50.reports.curves import RunError
@@ -77,7 +78,7 @@ def test_a_missing_package_is_named_with_its_command(
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
     message = rf"{package} is not installed \(pip install -e '\.\[{extra}\]'\)"
-    with pytest.raises(plot.PlotError, match=message):
+    with pytest.raises(MissingPackageError, match=message):
         run_plot("run", *flags)
 
 

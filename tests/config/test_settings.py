@@ -560,11 +560,12 @@ def test_not_utf8(tmp_path):
 
 def test_missing_file_and_folder(tmp_path):
     path = tmp_path / "absent.txt"
+    remedy = "give it as --config=PATH; `python3 -m resnet50 init` writes one"
     assert message_of(path) == (
-        f"{path}: cannot be read: No such file or directory (give it as --config=PATH)"
+        f"{path}: cannot be read: No such file or directory ({remedy})"
     )
     assert message_of(tmp_path) == (
-        f"{tmp_path}: cannot be read: Is a directory (give it as --config=PATH)"
+        f"{tmp_path}: cannot be read: Is a directory ({remedy})"
     )
 
 
@@ -764,7 +765,7 @@ def test_a_pipe_is_no_configuration(tmp_path):
         read_config(tmp_path / "pipe")
     assert str(caught.value) == (
         f"{tmp_path / 'pipe'}: cannot be read: is not a regular file (give it as "
-        "--config=PATH)"
+        "--config=PATH; `python3 -m resnet50 init` writes one)"
     )
     assert refused(tmp_path, b'base = "pipe"') == (
         f"{tmp_path / 'pipe'}: cannot be read: is not a regular file (it is the base "

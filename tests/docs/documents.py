@@ -48,7 +48,7 @@ def python_blocks(text: str) -> list[str]:
 
 
 def commands(text: str) -> list[str]:
-    """The commands that start Python, as a user types them."""
+    """The commands that start Python or resnet50, as a user types them."""
     found = [line.removeprefix("$ ") for line in code_lines(text)]
-    starts = ("python3 ", "python -m ")
+    starts = ("python3 ", "python -m ", "resnet50 ")
     return [c for c in found + inline_code(text) if c.startswith(starts)]

@@ -13,7 +13,8 @@ import sys
 import pytest
 import tomli
 
-from resnet50.__main__ import COMMANDS as NAMES
+from resnet50.commands import COMMANDS as NAMES
+from resnet50.installation import module_of
 from tests.docs.documents import (
     PAGES,
     code_lines,
@@ -24,7 +25,15 @@ from tests.docs.documents import (
 )
 from tests.settings import PROJECT
 
-COMMANDS = sorted({c for path in PAGES for c in commands(read(path.name))})
+
+def as_module(command):
+    """A command with resnet50 as a module of Python, and without redirection."""
+    command = command.partition(" > ")[0]
+    is_console = command.startswith("resnet50 ")
+    return f"python3 -m {command}" if is_console else command
+
+
+COMMANDS = sorted({as_module(c) for path in PAGES for c in commands(read(path.name))})
 
 
 class ParsedError(Exception):
@@ -43,7 +52,7 @@ def run_until_parsed(words, monkeypatch):
     if words[1] != "-m":
         module, words = f"resnet50.commands.{words[1].removesuffix('.py')}", words[1:]
     elif words[2] == "resnet50":
-        module, words = f"resnet50.commands.{words[3]}", words[3:]
+        module, words = f"resnet50.commands.{module_of(words[3])}", words[3:]
     else:
         monkeypatch.setattr(sys, "argv", words[2:])
         runpy.run_module(words[2], run_name="__main__", alter_sys=True)

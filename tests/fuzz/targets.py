@@ -719,19 +719,19 @@ def _weights_seeds() -> list[bytes]:
 
 
 def _use_weights(folder: Path, data: bytes) -> None:
-    from resnet50.commands.weights import report_differences
     from resnet50.network.weights_file import (
         Origin,
         read_weights,
         require_same_network,
     )
+    from resnet50.training.imported_weights import report_differences
 
     path = folder / "weights.safetensors"
     path.write_bytes(data)
     weights = read_weights(path, _small_network())
     require_same_network(weights, "v1.5", 1e-5)
     here = Origin("v1.5", 1e-5, (0.5,) * 3, (0.5,) * 3, ("a", "b", "c"))
-    report_differences(weights, here)
+    report_differences(weights, here, notify=lambda _: None)
     assert weights.tensors["conv1.weight"].shape == (4, 3, 7, 7)
     assert all(np.isfinite(t).all() for t in weights.tensors.values())
 

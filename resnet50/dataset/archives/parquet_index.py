@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from resnet50.dataset.archives.parquet_pages import PageLocation, column_locations
 from resnet50.dataset.images import DatasetError
 from resnet50.input_file import open_regular
+from resnet50.installation import install_command
 
 _BYTES, _PATH, _LABEL = "image.bytes", "image.path", "label"
 
@@ -100,7 +101,7 @@ def read_shard(path: Path) -> tuple[list[Row], list[str]]:
         return _read_shard(path)
     except ImportError:
         raise DatasetError(
-            f"{path}: needs pyarrow (pip install -e '.[parquet]')"
+            f"{path}: needs pyarrow ({install_command('parquet')})"
         ) from None
     # pyarrow and damaged bytes lead to nearly any error.
     except Exception as error:

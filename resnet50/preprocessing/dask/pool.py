@@ -13,6 +13,7 @@ from resnet50.dataset.sources import ImageSource
 from resnet50.errors import UserError
 from resnet50.handoff.manifest import remove_batch_temporaries
 from resnet50.handoff.shared_folder import SharedBuffer
+from resnet50.installation import install_command
 from resnet50.observer import Observer
 from resnet50.preprocessing.dask.admission import Admission
 from resnet50.preprocessing.dask.connection import (
@@ -82,7 +83,7 @@ class DaskPool(WorkerPool):
         except ImportError:
             raise DaskError(
                 '[runtime_preprocessing] executor = "dask": the package distributed is '
-                "missing (pip install '.[cluster]')"
+                f"missing ({install_command('cluster')})"
             ) from None
         except Exception as error:  # distributed has no base class for its errors.
             self.shutdown()

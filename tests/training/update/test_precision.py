@@ -273,7 +273,8 @@ def test_renormalization_s_factors_are_not_rounded_to_halves():
     y = layer(tf.constant(x), True, (3.0, 5.0))
     assert y.dtype == tf.float16
     y = y.numpy().astype(np.float64)
-    exact = (x - mean) / np.sqrt(variance) * r
+    # numpy before 2.0 computes with a scalar of float64 in the array's float16.
+    exact = (x.astype(np.float64) - mean) / np.sqrt(variance) * r
     # One rounding of the normalized value and one of the result: two halves of a unit.
     np.testing.assert_allclose(y, exact, rtol=2.0**-10, atol=1e-4)
     # Over 4096 values they cancel out, and 1.5 for r would be 3.2e-4 too little.
