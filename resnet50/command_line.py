@@ -31,7 +31,7 @@ from resnet50.reports.curves import RunError
 from resnet50.reports.starts import STARTS_FILE
 from resnet50.reports.tables import BEST, METRICS_FILE
 from resnet50.signals import StopRequest, stop_line, stop_signals_handled
-from resnet50.terminal import PatientStream, messages_logged, say
+from resnet50.terminal import PatientStream, log_only, messages_logged, say
 
 # Flags that replace a value of config.txt: section and type.
 _OVERRIDES = {
@@ -249,6 +249,7 @@ def command_for(command: str, args: argparse.Namespace, **flags) -> str:
 
 def run_command(name: str) -> None:
     """Imports a module of resnet50.commands and runs its main function; see ``run``."""
+    _open_standard_descriptors()
     with loading():
         module = importlib.import_module(f"resnet50.commands.{name}")
     # Both are None if the program was started with them closed.
@@ -260,6 +261,17 @@ def run_command(name: str) -> None:
     run(module.main)
 
 
+def _open_standard_descriptors() -> None:
+    """Opens those of the descriptors 0 to 2 that are closed.
+
+    Otherwise the next files, such as a lock, get these numbers, and also what a library
+    prints.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)  # For the workers.
+    os.close(descriptor)
+
+
 def loading() -> AbstractContextManager[None]:
     """Lets a stop signal end the program silently during imports that take seconds."""
     return stop_signals_handled(signal.SIG_DFL)
@@ -269,17 +281,20 @@ def loading() -> AbstractContextManager[None]:
 def loading_tensorflow() -> Iterator[list[str]]:
     """The same for TensorFlow, which then looks for GPUs.
 
-    Its lines about the machine are not shown; after the block, the list that this
-    yields holds them. If the block fails, they are shown.
+    Its lines about the machine are logged, but not shown; after the block, the list
+    that this yields holds them. If the block fails, they are shown, too.
     """
     from resnet50 import network
 
-    holding: AbstractContextManager[list[str]] = contextlib.nullcontext([])
-    if network.IS_QUIET:
-        holding = held_back()
-    with loading(), holding as lines:
-        yield lines
-        sys.modules["tensorflow"].config.list_physical_devices("GPU")
+    lines: list[str] = []
+    holding = held_back() if network.IS_QUIET else contextlib.nullcontext(lines)
+    try:
+        with loading(), holding as lines:
+            yield lines
+            sys.modules["tensorflow"].config.list_physical_devices("GPU")
+    finally:
+        if lines:
+            log_only("\n".join(["TensorFlow, as it starts:", *lines]))
 
 
 def run(main: Callable[[], None]) -> None:

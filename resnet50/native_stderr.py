@@ -8,6 +8,7 @@ small process waits for the end of this one.
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,10 +18,12 @@ from typing import IO
 from resnet50.terminal import PatientStream
 
 # Copies the held lines, its stdin, to stderr, unless a byte arrives before the process
-# that holds them closes the pipe. Ctrl-C, which the whole terminal gets, ends it.
+# that holds them closes the pipe. Ctrl-C, which the whole terminal gets, ends it. Until
+# it is ready for Ctrl-C, which would make Python print a traceback, that is blocked.
 _GUARD = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_DFL)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 if not os.read(int(sys.argv[1]), 1):
     os.lseek(0, 0, os.SEEK_SET)
     while block := os.read(0, 65536):
@@ -32,9 +35,9 @@ if not os.read(int(sys.argv[1]), 1):
 def held_back() -> Iterator[list[str]]:
     """Holds back the block's output to descriptor 2; yields the list of its lines.
 
-    The list is filled at the end of the block. What Python prints appears at once. If
-    Python's stderr is not descriptor 2, or a file or a process cannot be created,
-    nothing is held back.
+    The list is filled at the end of the block, also if it fails. What Python prints
+    appears at once. If Python's stderr is not descriptor 2, or a file or a process
+    cannot be created, nothing is held back.
     """
     lines: list[str] = []
     with contextlib.ExitStack() as stack:
@@ -47,9 +50,12 @@ def held_back() -> Iterator[list[str]]:
             is_possible = False
         if is_possible:
             stack.enter_context(_redirection(held))
-        yield lines
-        if is_possible:
-            lines += _content(held).decode(errors="backslashreplace").splitlines()
+        try:
+            yield lines
+        finally:
+            if is_possible:
+                text = _content(held).decode(errors="backslashreplace")
+                lines += text.splitlines()
 
 
 def _content(file: IO[bytes]) -> bytes:
@@ -61,6 +67,7 @@ def _content(file: IO[bytes]) -> bytes:
 def _guard(held: IO[bytes]) -> Iterator[None]:
     """Starts the small process."""
     for_guard, end = os.pipe()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # Inherited.
     try:
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _GUARD, str(for_guard)],
@@ -72,6 +79,7 @@ def _guard(held: IO[bytes]) -> Iterator[None]:
         os.close(end)
         raise
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.close(for_guard)
     try:
         yield

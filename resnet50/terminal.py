@@ -6,7 +6,6 @@ a part of it.
 
 import contextlib
 import os
-import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from resnet50.installation import typed_command_line
 from resnet50.message_log import MessageLog
 
 # Erases the terminal's line from the cursor on (ECMA-48, EL).
@@ -31,7 +31,7 @@ def messages_logged() -> Iterator[None]:
     """Logs what is said in the block; see ``keep_messages``."""
     global _log
     outer, _log = _log, MessageLog()
-    _log.add(f"starts as process {os.getpid()}: {shlex.join(sys.argv)}")
+    _log.add(f"starts as process {os.getpid()}: {typed_command_line()}")
     try:
         yield
     finally:

@@ -161,6 +161,24 @@ def test_a_program_needs_no_open_stdout_or_stderr(closed):
     assert "Traceback" not in result.stderr
 
 
+def test_no_file_becomes_stdin_stdout_or_stderr(tmp_path):
+    """Where they are closed. Otherwise it would get what a library prints."""
+    program = (
+        "import os\n"
+        "from resnet50 import command_line\n"
+        "from resnet50.commands import evaluate\n"
+        "def main():\n"
+        f"    with open({str(tmp_path / 'file')!r}, 'w') as file:\n"
+        "        file.write(str(file.fileno()))\n"
+        "        [os.fstat(number) for number in range(3)]\n"
+        "evaluate.main = main\n"
+        "command_line.run_command('evaluate')\n"
+    )
+    command = f"{shlex.quote(sys.executable)} -c {shlex.quote(program)} <&- >&- 2>&-"
+    assert subprocess.run(command, shell=True, cwd=PROJECT).returncode == 0
+    assert int((tmp_path / "file").read_text()) > 2
+
+
 def test_a_reader_of_stdout_that_ends_early_ends_the_program(tmp_path):
     """Such as head. It ends as silently as a program that SIGPIPE kills."""
     program = tmp_path / "program.py"

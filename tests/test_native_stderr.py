@@ -59,11 +59,15 @@ def test_the_lines_are_shown_if_the_block_fails_or_the_process_dies(end):
     assert result.stderr.startswith("a line of Python's\n")
 
 
-def test_ctrl_c_in_a_terminal_shows_no_lines():
-    """It goes to the whole group, of which the small process is a member."""
+@pytest.mark.parametrize("seconds", [1, 0.008, 0.012, 0.016])
+def test_ctrl_c_in_a_terminal_shows_no_lines(seconds):
+    """It goes to the whole group, of which the small process is a member.
+
+    That takes about 20 ms to start.
+    """
     end = (
         "import signal, time; signal.signal(signal.SIGINT, signal.SIG_DFL); "
-        "time.sleep(1); os.killpg(0, signal.SIGINT)"
+        f"time.sleep({seconds}); os.killpg(0, signal.SIGINT)"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, end],
@@ -75,6 +79,15 @@ def test_ctrl_c_in_a_terminal_shows_no_lines():
     _, errors = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGINT
     assert errors == "a line of Python's\n"
+
+
+def test_the_list_has_the_lines_of_a_block_that_fails(capfd, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "fileno", lambda: 2, raising=False)
+    with pytest.raises(ImportError), held_back() as lines:
+        os.write(2, b"a reason\n")
+        raise ImportError
+    assert lines == ["a reason"]
+    assert capfd.readouterr().err == "a reason\n"
 
 
 def test_a_stream_that_was_kept_works_after_the_block():

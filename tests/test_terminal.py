@@ -207,7 +207,8 @@ def test_without_a_program_nothing_is_logged(tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
-def test_what_a_program_says_is_logged_without_its_bar(tmp_path, capsys):
+def test_what_a_program_says_is_logged_without_its_bar(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["resnet50 train", "--config=a b.txt"])
     path = tmp_path / "train.log"
     with terminal.messages_logged(), StatusBar(bar_width=4) as bar:
         say("early")
@@ -216,7 +217,8 @@ def test_what_a_program_says_is_logged_without_its_bar(tmp_path, capsys):
         terminal.log_only("not for the user")
         say("late")
     texts = [message.text for message in newest_messages(path, 9)]
-    assert texts[0].startswith(f"starts as process {os.getpid()}: ")
+    command = "resnet50 train '--config=a b.txt'"
+    assert texts[0] == f"starts as process {os.getpid()}: {command}"
     assert texts[1:] == ["early", "not for the user", "late"]
     assert "not for the user" not in capsys.readouterr().err
 

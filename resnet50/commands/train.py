@@ -30,7 +30,7 @@ from resnet50.preprocessing.batches import Assignments, BatchSettings
 from resnet50.reports.speed import Speed, limit
 from resnet50.reports.starts import find_commit
 from resnet50.signals import StopRequest
-from resnet50.terminal import StatusBar, keep_messages, log_only, say
+from resnet50.terminal import StatusBar, keep_messages, say
 from resnet50.training.checkpoint_folders import list_checkpoints
 from resnet50.training.description import describe
 from resnet50.training.devices import meeting
@@ -200,12 +200,10 @@ def main() -> None:
     ):
         if cluster.is_chief:
             keep_messages(run_folder / message_log.file_name(locks.TRAINER))
-        with command_line.loading_tensorflow() as startup_lines:
+        with command_line.loading_tensorflow():
             # TensorFlow takes seconds; everything else has been checked before.
             from resnet50.training.run_files import Run
             from resnet50.training.session import Session
-        if startup_lines:
-            log_only("\n".join(["TensorFlow, as it starts:", *startup_lines]))
         observer = _Terminal(args, config, dataset, bar)
         run = Run(
             run_folder,
