@@ -267,7 +267,7 @@ def write_as_shipped(config: Path) -> None:
     command_line.make_folder(recipes, "--output")
     try:
         for source in sorted(_RECIPES.glob("*.txt")):
-            (recipes / source.name).write_bytes(source.read_bytes())
+            write_changed(source, recipes / source.name, {})
         write_changed(_TEMPLATE, config, {})
     except BaseException:
         shutil.rmtree(recipes, ignore_errors=True)

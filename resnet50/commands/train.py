@@ -36,6 +36,10 @@ from resnet50.training.description import describe
 from resnet50.training.devices import meeting
 from resnet50.training.training_observer import TrainingObserver, TrainingStatus
 
+# How much later than this program a preprocessor that is started at the same moment
+# may take its lock. Both import their modules first.
+_START_SECONDS = 3.0
+
 
 def build_parser() -> argparse.ArgumentParser:
     """The flags."""
@@ -193,7 +197,7 @@ def main() -> None:
     settings = BatchSettings.from_config(config)
     manifest = settings.manifest(dataset)
     # Before the lock, which would keep the preprocessor from replacing the batches.
-    require_same(buffer.folder, manifest)
+    require_same(buffer.folder, manifest, wait_seconds=_START_SECONDS)
     with (
         _locked(buffer.folder, run_folder, cluster) as (roles, run_role),
         StatusBar(bar_width=10) as bar,

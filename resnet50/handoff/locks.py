@@ -20,6 +20,7 @@ from pathlib import Path
 
 from resnet50 import atomic_io
 from resnet50.errors import UserError
+from resnet50.input_file import open_regular
 
 PREPROCESSOR, TRAINER = "runtime_preprocessing", "train"
 EVALUATOR = "evaluate"  # of a run, in its folder
@@ -201,7 +202,7 @@ def is_deleted(error: OSError) -> bool:
 def is_locked(folder: Path, role: str) -> bool | None:
     """Whether a lock file is locked; None if it cannot be opened."""
     try:
-        with _lock_path(folder, role).open("r") as file:
+        with open_regular(_lock_path(folder, role)) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

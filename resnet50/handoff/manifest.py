@@ -16,8 +16,12 @@ from resnet50.atomic_io import atomic_file, fsync, remove_temporaries
 from resnet50.errors import UserError, printable_line
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
+from resnet50.input_file import open_regular, read_regular, require_size
 
 FILE_NAME = "manifest.json"
+
+# A manifest has some KB, and more with the names of many classes.
+_MAX_BYTES = 2**24
 
 Manifest = dict[str, Any]
 
@@ -44,7 +48,7 @@ def _parse(content: bytes) -> Manifest:
 def read_manifest(folder: Path) -> Manifest | None:
     """The manifest of a buffer folder; {} if it is torn, None if there is none."""
     try:
-        return _parse((folder / FILE_NAME).read_bytes())
+        return _parse(read_regular(folder / FILE_NAME, _MAX_BYTES))
     except FileNotFoundError:
         return None
 
@@ -124,8 +128,6 @@ def replace_stale(
 # coarsest tick is FAT's.
 _TICK_SECONDS = 2.0
 
-# A preprocessor deletes another one's manifest a moment after it has taken its lock.
-_REPLACING_SECONDS = 2.0
 _POLL_SECONDS = 0.1
 
 
@@ -151,7 +153,7 @@ class ManifestCheck:
             ManifestError: The manifest has other settings; the message names each.
         """
         try:
-            file = (self._folder / FILE_NAME).open("rb")
+            file = open_regular(self._folder / FILE_NAME)
         except FileNotFoundError:
             return False
         with file:
@@ -162,6 +164,7 @@ class ManifestCheck:
                 self._seen, self._seen_at, self._is_settled = signature, now, False
             elif self._is_settled:
                 return True
+            require_size(status.st_size, _MAX_BYTES)
             changed = differences(_parse(file.read()), self._manifest)
         if changed:
             what = f"{self._folder}: {'; '.join(changed)}"
@@ -180,22 +183,24 @@ class ManifestCheck:
         return True
 
 
-def require_same(folder: Path, manifest: Manifest) -> bool:
+def require_same(
+    folder: Path, manifest: Manifest, *, wait_seconds: float = 0.0
+) -> bool:
     """Compares at the trainer's start; see ``ManifestCheck.is_same``.
 
-    Gives a preprocessor that has just started the time to replace the manifest.
+    Waits so long for a preprocessor that starts at the same moment to replace the
+    manifest.
 
     Raises:
         ManifestError: The manifest has other settings, or cannot be read.
     """
     check = ManifestCheck(folder, manifest)
-    deadline = time.monotonic() + _REPLACING_SECONDS
+    deadline = time.monotonic() + wait_seconds
     while True:
         try:
             return check.is_same()
         except ManifestError:
-            is_over = time.monotonic() >= deadline
-            if is_over or not locks.is_alive(folder, locks.PREPROCESSOR):
+            if time.monotonic() >= deadline:
                 raise
         except OSError as error:
             path = folder / FILE_NAME

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from resnet50.atomic_io import atomic_file
 from resnet50.errors import UserError
+from resnet50.input_file import open_regular
 
 FILE_NAME = "training_progress.txt"
 
@@ -110,7 +111,7 @@ def read_progress(folder: Path, batches_per_epoch: int, end_step: int) -> int:
     """
     path = folder / FILE_NAME
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = file.read(100)
     except FileNotFoundError:
         raise ProgressError(f"{path}: does not exist (train.py writes it)") from None

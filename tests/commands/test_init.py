@@ -9,6 +9,7 @@ from PIL import Image
 
 from resnet50 import command_line
 from resnet50.commands import init
+from resnet50.config import toml_file
 from resnet50.config.toml_file import read_config
 from resnet50.demo.pictures import PATTERNS, make_images
 from tests.images import photograph
@@ -208,10 +209,13 @@ def test_a_failure_to_write_the_shipped_files_leaves_nothing(
     run, tmp_path, monkeypatch
 ):
     def fail(*_):
-        raise OSError(28, "No space left on device", "config.txt")
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(init, "write_changed", fail)
-    assert "config.txt: No space left on device" in run(status=1)
+    monkeypatch.setattr(toml_file, "atomic_file", fail)
+    recipe = min((PROJECT / "recipes").iterdir()).name
+    assert run(status=1) == (
+        f"recipes/{recipe}: cannot be written: No space left on device\n"
+    )
     assert not (tmp_path / "recipes").exists()
 
 

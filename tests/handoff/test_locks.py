@@ -348,3 +348,8 @@ def test_a_deleted_lock_is_not_taken_for_a_death(role, monkeypatch):
 def test_a_process_that_never_started_is_not_alive(tmp_path):
     assert not LivenessPoll(tmp_path, TRAINER).is_alive()
     assert not LivenessPoll(tmp_path / "none", TRAINER).is_alive()
+
+
+def test_a_pipe_in_its_place_does_not_block(tmp_path):
+    os.mkfifo(tmp_path / "train.lock")
+    assert not locks.is_alive(tmp_path, locks.TRAINER)

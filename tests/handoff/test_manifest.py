@@ -170,11 +170,8 @@ def test_living_trainer_that_waits_for_a_first_manifest_is_no_obstacle(buffer):
         adopt(buffer)
 
 
-def test_trainer_refuses_other_settings_and_says_where_to_change_them(
-    tmp_path, monkeypatch
-):
+def test_trainer_refuses_other_settings_and_says_where_to_change_them(tmp_path):
     write_manifest(tmp_path, THEIRS)
-    monkeypatch.setattr(manifest, "_REPLACING_SECONDS", 0.0)
     differences = "batch_size is 64 there and 32 here; seed is 1 there and 0 here"
     with pytest.raises(ManifestError) as caught:
         require_same(tmp_path, OURS)
@@ -204,9 +201,34 @@ def test_trainer_waits_for_a_preprocessor_that_replaces_the_manifest(
     monkeypatch.setattr(
         manifest.time, "sleep", lambda _: adopt_buffer(buffer, OURS, lines.append)
     )
-    with locks.exclusive_role(buffer.folder, locks.PREPROCESSOR):
-        assert require_same(buffer.folder, OURS)
+    assert require_same(buffer.folder, OURS, wait_seconds=60)
     assert len(lines) == 1 and "replacing 3 stale batches" in lines[0]
+
+
+def test_trainer_does_not_wait_longer(tmp_path, clock, monkeypatch):
+    write_manifest(tmp_path, THEIRS)
+
+    def sleep(seconds):
+        clock.now += seconds
+
+    monkeypatch.setattr(manifest.time, "sleep", sleep)
+    with pytest.raises(ManifestError):
+        require_same(tmp_path, OURS, wait_seconds=5)
+    assert clock.now == pytest.approx(1005, abs=0.2)
+
+
+@pytest.mark.parametrize("read", [read_manifest, lambda f: require_same(f, OURS)])
+def test_a_pipe_in_its_place_does_not_block(tmp_path, read):
+    os.mkfifo(tmp_path / FILE_NAME)
+    with pytest.raises((OSError, ManifestError), match="is not a regular file"):
+        read(tmp_path)
+
+
+def test_a_manifest_that_never_ends_is_refused(tmp_path):
+    with (tmp_path / FILE_NAME).open("wb") as file:
+        file.truncate(2**30)
+    with pytest.raises(ManifestError, match="1,073,741,824 bytes, more than"):
+        require_same(tmp_path, OURS)
 
 
 @pytest.fixture

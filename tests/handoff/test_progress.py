@@ -127,3 +127,9 @@ def test_full_disk_without_a_file_to_change_raises(tmp_path, monkeypatch):
     with pytest.raises(OSError):
         write_progress(tmp_path, Position(1, 2))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pipe_in_its_place_does_not_block(tmp_path):
+    os.mkfifo(tmp_path / FILE_NAME)
+    with pytest.raises(ProgressError, match="is not a regular file"):
+        read_progress(tmp_path, BATCHES_PER_EPOCH, END_STEP)

@@ -15,9 +15,9 @@ from resnet50.reports.tables import METRICS_FILE, read_table
 
 def find_trained_run(saved_models_folder: Path) -> Path | None:
     """The folder of the run that is being trained; None if there is none."""
-    if saved_models_folder.is_dir():
+    with contextlib.suppress(OSError):  # Such as a missing folder.
         for folder in sorted(saved_models_folder.iterdir()):
-            if folder.is_dir() and locks.is_alive(folder, locks.TRAINER):
+            if locks.is_alive(folder, locks.TRAINER):
                 return folder
     return None
 
@@ -60,10 +60,9 @@ class PairFiles:
         Raises:
             ProgressError: That does not say.
         """
-        with contextlib.suppress(KeyError, TypeError, ZeroDivisionError):
-            batches = self._manifest["num_images"] // self.batch_size
-            if batches:
-                return batches
+        num_images = self._manifest.get("num_images")
+        if isinstance(num_images, int) and 0 < self.batch_size <= num_images:
+            return num_images // self.batch_size
         raise ProgressError(
             f"{self.buffer.folder}: no batches have been made here yet "
             "(runtime_preprocessing.py makes them)"

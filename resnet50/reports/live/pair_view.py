@@ -37,7 +37,7 @@ def _speed(state: PairState, role: str) -> str:
 def _progress(state: PairState) -> str:
     """Such as "31.1% of 16 epochs, 0 h 04 min left"."""
     text = f"{state.share:.1%} of {state.epoch_end} epochs"
-    if state.seconds_left is not None and not state.is_finished:
+    if state.seconds_left:
         text += f", {duration(state.seconds_left)} left"
     return text
 
@@ -150,7 +150,7 @@ def is_live(console: Console) -> bool:
 
 
 def follow(watch: PairWatch, console: Console, line_seconds: float) -> None:
-    """Shows a pair until all epochs are trained.
+    """Shows a pair until all epochs are trained and the trainer has ended.
 
     Where a view cannot be drawn in place, prints a line every ``line_seconds``, and
     each new message.

@@ -56,8 +56,13 @@ class PairState(NamedTuple):
 
     @property
     def is_finished(self) -> bool:
-        """Whether all epochs are trained."""
-        return self.position is not None and self.share >= 1
+        """Whether all epochs are trained and the trainer has ended.
+
+        Until a trainer reads its first batch, the position is that of an earlier
+        training.
+        """
+        is_trained = self.position is not None and self.share >= 1
+        return is_trained and locks.TRAINER not in self.processes
 
 
 class PairWatch:

@@ -120,12 +120,17 @@ def test_only_a_terminal_that_can_redraw_is_live(monkeypatch):
 
 @pytest.fixture
 def sleep(pair, monkeypatch):
-    """Each sleep of the view trains three steps; the first brings a message."""
+    """Each sleep of the view trains three steps; the first brings a message.
+
+    The trainer ends a moment after its last step.
+    """
 
     def train(seconds):
         if pair.seconds == 1000:
             pair.say(TRAINER, "epoch 0: new")
         pair.seconds += seconds
+        if pair.seconds == 1010:
+            pair.stop()
         pair.train_to(min(20, int(3 * (pair.seconds - 1000))))
 
     pair.train_to(0)
@@ -142,6 +147,7 @@ def test_lines_without_a_terminal(pair, sleep, capsys):
         "epoch 0, batch 0",
         "epoch 0, batch 9",
         "epoch 1, batch 8",
+        "epoch 2, batch 0",
         "epoch 2, batch 0",
     ]
     assert lines[-1] == "all 2 epochs are trained"

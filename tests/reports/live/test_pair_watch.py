@@ -2,11 +2,13 @@
 
 import dataclasses
 import shutil
+from pathlib import Path
 
 import pytest
 
 from resnet50.handoff import locks
 from resnet50.handoff.locks import PREPROCESSOR, TRAINER
+from resnet50.handoff.manifest import write_manifest
 from resnet50.handoff.progress import Position
 from resnet50.reports.live import pair_watch
 from resnet50.reports.live.pair_watch import PairWatch
@@ -159,6 +161,32 @@ def test_the_messages_of_both_in_the_order_of_their_time(pair, watch):
     pair.say(TRAINER, "second")
     messages = [(role, message.text) for role, message in watch.poll().messages]
     assert messages == [(PREPROCESSOR, "first"), (TRAINER, "second")]
+
+
+def test_a_trainer_that_runs_has_not_finished(pair, watch):
+    """Until it reads its first batch, the position is that of an earlier training."""
+    pair.start(TRAINER)
+    pair.train_to(20)
+    assert not watch.poll().is_finished
+    pair.stop()
+    assert watch.poll().is_finished
+
+
+@pytest.mark.parametrize("num_images", [float("inf"), float("nan"), 100.5, -43, 3])
+def test_a_manifest_with_an_impossible_number(pair, watch, num_images):
+    manifest = {"num_images": num_images, "batch_size": 4}
+    write_manifest(pair.buffer.folder, manifest)
+    pair.train_to(5)
+    state = watch.poll()
+    assert (state.position, state.batches_per_epoch) == (None, 0)
+
+
+def test_a_folder_that_cannot_be_listed_does_not_end_the_watch(watch, monkeypatch):
+    def fail(path):
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "iterdir", fail)
+    assert watch.poll().run_name == ""
 
 
 def test_all_epochs_are_trained(pair, watch):
