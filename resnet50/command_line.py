@@ -231,7 +231,7 @@ def command_for(command: str, args: argparse.Namespace, **flags) -> str:
 
     Args:
         command: Its name, such as "train", which arguments may follow.
-        args: The flags of this program, of which it gets --config and --set.
+        args: The flags of this program. The command gets its --config and --set.
         flags: Its other flags; one with the value None has no value.
     """
     given = [("config", args.config)] if args.config != "config.txt" else []
@@ -321,7 +321,7 @@ def run(main: Callable[[], None]) -> None:
         except ModuleNotFoundError as error:
             if error.name != "tensorflow":
                 raise  # ``resnet50.__main__`` says how to install it.
-            print(_without_tensorflow(), file=sys.stderr)
+            say(_without_tensorflow())
             status = 1
         except Exception as error:
             if isinstance(error, BrokenPipeError) and not _has_reader(sys.stdout):
@@ -343,7 +343,7 @@ def _without_tensorflow() -> str:
     if sys.platform == "darwin" and platform.machine() == "x86_64":
         remedy = "there is none for macOS on Intel processors; use another machine"
     else:
-        remedy = "python3 -m pip install -e . in the project's folder"
+        remedy = installation.install_command()
     return f"TensorFlow is not installed ({remedy})"
 
 

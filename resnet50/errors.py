@@ -4,6 +4,8 @@
 _MAX_LENGTH = 4_000
 _KEPT_AT_THE_END = 500
 
+_SHORT = 80
+
 
 def printable_line(text: str) -> str:
     """Returns a text with all control characters escaped, and not too long.
@@ -17,6 +19,12 @@ def printable_line(text: str) -> str:
         start = text[: _MAX_LENGTH - _KEPT_AT_THE_END - 5]
         text = f"{start} ... {text[-_KEPT_AT_THE_END:]}"
     return text
+
+
+def short_line(text: str) -> str:
+    """Returns a text as ``printable_line`` does, with at most 80 characters."""
+    text = printable_line(text)
+    return text if len(text) <= _SHORT else f"{text[: _SHORT - 3]}..."
 
 
 class UserError(Exception):

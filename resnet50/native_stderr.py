@@ -65,7 +65,7 @@ def _content(file: IO[bytes]) -> bytes:
 
 @contextlib.contextmanager
 def _guard(held: IO[bytes]) -> Iterator[None]:
-    """Starts the small process."""
+    """Runs the small process during the block."""
     for_guard, end = os.pipe()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # Inherited.
     try:

@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 
 from resnet50 import command_line
 from resnet50.checks import disks, machine
+from resnet50.installation import install_command
 from tests.docs.documents import read
 from tests.images import make_class_folders
 from tests.platforms import PLATFORMS, PYTHONS, missing_wheel
@@ -57,8 +58,10 @@ def test_training_without_tensorflow_is_refused_in_one_line(tmp_path):
     result = run_without("tensorflow", tmp_path, *words)
     assert result.returncode == 1
     last = result.stderr.splitlines()[-1]
-    assert last.startswith("TensorFlow is not installed (")
+    assert last == f"TensorFlow is not installed ({install_command()})"
     assert "Traceback" not in result.stderr
+    log = tmp_path / "saved_models" / "run" / "train.log"
+    assert last in log.read_text(encoding="utf-8")
 
 
 def test_a_mac_that_has_no_tensorflow_is_told_so(monkeypatch, capsys):

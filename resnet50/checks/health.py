@@ -11,16 +11,12 @@ from resnet50.handoff.progress import (
     FILE_NAME,
     Position,
     ProgressError,
-    read_progress,
-    to_position,
+    read_position,
 )
 
 # A step or a batch takes seconds. A start may list a dataset, load TensorFlow and
 # compile the network first, which takes minutes.
 _QUIET_SECONDS = 600.0
-
-# The position is read without the dataset, which says how many batches an epoch has.
-_ANY_NUMBER = 10**18
 
 
 class UnhealthyError(UserError):
@@ -37,13 +33,12 @@ def _modified(path: Path) -> float:
 def _next_position(folder: Path) -> Position | None:
     """The position of the batch that the trainer needs next; None if unknown."""
     with contextlib.suppress(ProgressError):
-        return to_position(
-            read_progress(folder, _ANY_NUMBER, _ANY_NUMBER**2), _ANY_NUMBER
-        )
+        return read_position(folder)
     return None
 
 
 def _trainer_fault(folder: Path, started: float) -> str:
+    """Says for how long the trainer has finished no step; "" if that is normal."""
     quiet = time.time() - max(started, _modified(folder / FILE_NAME))
     if quiet < _QUIET_SECONDS:
         return ""
@@ -52,6 +47,7 @@ def _trainer_fault(folder: Path, started: float) -> str:
 
 
 def _preprocessor_fault(folder: Path, started: float) -> str:
+    """Says which batch is missing, and for how long; "" if that is normal."""
     buffer = BatchBuffer(folder)
     ready = buffer.ready()
     wanted = _next_position(folder)
@@ -82,7 +78,7 @@ def require_healthy(folder: Path, role: str) -> str:
     """
     if not locks.is_alive(folder, role):
         raise UnhealthyError(f"{folder}: {role}.py does not run (start it)")
-    started = _modified(folder / f"{role}.lock")
+    started = _modified(locks.lock_path(folder, role))
     find_fault = _trainer_fault if role == locks.TRAINER else _preprocessor_fault
     process = locks.owner(folder, role)
     if fault := find_fault(folder, started):

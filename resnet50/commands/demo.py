@@ -38,6 +38,7 @@ RUN, EPOCHS, INTERRUPTED_EPOCH = "demo", 16, 5
 TRAINING_PER_CLASS, VALIDATION_PER_CLASS = 60, 20
 
 _PAUSE_SECONDS = 0.1
+_DRAWING_SECONDS = 1.0
 _VIEW_HEIGHT = 16  # lines at most, in a terminal
 
 # How the demo's config.txt differs from config.txt as shipped.
@@ -111,7 +112,7 @@ def live_view(config: Config) -> Iterator[Callable[[], None]]:
 
         def pause() -> None:
             nonlocal drawn_at
-            if time.monotonic() >= drawn_at + 1:
+            if time.monotonic() >= drawn_at + _DRAWING_SECONDS:
                 drawn_at = time.monotonic()
                 # The programs' messages are printed above it.
                 state = watch.poll()._replace(messages=[])

@@ -46,7 +46,7 @@ from resnet50.terminal import progress_bar, say
 _TEMPLATE, _RECIPES = SHIPPED / "config.txt", SHIPPED / "recipes"
 _RAM_DISK = Path("/dev/shm")
 _RUN = "first"  # the run that is proposed
-_MAX_MEASURED = 100  # images whose sizes are looked at
+_MAX_MEASURED = 100  # images whose sizes are measured
 
 # Values of a recipe that the images and the machine decide instead.
 _NOT_FROM_RECIPES = {
@@ -287,7 +287,7 @@ def main() -> None:
     folder, files = args.folder.absolute(), _Files.beside(Path(args.output))
     _require_new(files)
     try:
-        _write(args, folder, files, _TEMPLATE)
+        _write(args, folder, files)
     except BaseException:
         for path in files:  # All of them are new.
             path.unlink(missing_ok=True)
@@ -315,10 +315,11 @@ def _print_programs(args, **flags) -> None:
     print(f"    {command_line.command_for('train', args, run_folder=_RUN, **flags)}")
 
 
-def _write(args, folder: Path, files: _Files, template: Path) -> None:
+def _write(args, folder: Path, files: _Files) -> None:
+    """Writes the configuration for the images in a folder, and their two lists."""
     keys, num_images = _images_of(folder, files, args)
     # A first version, with which the images are opened as the programs will.
-    write_changed(template, files.config, {"dataset": keys})
+    write_changed(_TEMPLATE, files.config, {"dataset": keys})
     dataset_config = read_config(files.config).dataset
     dataset = open_training_set(dataset_config, None)
     validation = open_validation_set(dataset_config, dataset.class_names, None)
@@ -330,9 +331,9 @@ def _write(args, folder: Path, files: _Files, template: Path) -> None:
     for key, line in lines.items():
         if not (args.recipe and key in ("epochs", "learning_rate")):
             say(line)
-    write_changed(template, files.config, changes)
+    write_changed(_TEMPLATE, files.config, changes)
     config = read_config(files.config)
     if "channel_mean" not in changes["dataset"]:
         workers = config.runtime_preprocessing.num_workers
         changes["dataset"] |= _computed_statistics(config, workers)
-        write_changed(template, files.config, changes)
+        write_changed(_TEMPLATE, files.config, changes)

@@ -14,9 +14,9 @@ status is 1 if not. --check=train, or --check=runtime_preprocessing, judges one 
 
     python -m resnet50 status --follow
 
-shows the pair again every second, with both speeds, what limits, the curve of the loss
-and the newest messages, until all epochs are trained or Ctrl-C. If stdout is no
-terminal, it prints a line every --seconds instead.
+shows the pair again every second, with both speeds, which program limits, the curve of
+the loss and the newest messages, until all epochs are trained or Ctrl-C. If stdout is
+no terminal, it prints a line every --seconds instead.
 """
 
 import argparse
@@ -175,7 +175,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Watches the trainer for some seconds, and prints the status."""
+    """Prints the status, follows the pair, or judges it."""
     args = build_parser().parse_args()
     seconds = args.seconds
     if seconds is None:

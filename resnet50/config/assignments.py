@@ -1,6 +1,6 @@
 """Settings that the command line assigns: ``--set train.batch_size=32``.
 
-A value is TOML, as in config.txt. Whatever is no TOML value is a text, so that a text
+A value is TOML, as in config.txt. Anything else is taken as a text, so that a text
 needs no quotes within those of the shell.
 """
 
@@ -11,17 +11,12 @@ from typing import Any
 import tomli
 
 from resnet50.config.settings import SECTIONS, ConfigError
-from resnet50.errors import printable_line
+from resnet50.errors import short_line
 
 FLAG = "--set"
 
-# What begins a text, list or table of TOML: then it must be valid.
+# A value that begins with one of them must be valid TOML.
 _BRACKETS = ('"', "'", "[", "{")
-
-
-def _shown(text: str) -> str:
-    text = printable_line(text)
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def split_assignment(text: str) -> tuple[str, str, str]:
@@ -43,7 +38,7 @@ def split_assignment(text: str) -> tuple[str, str, str]:
     expected = "must be SECTION.KEY=VALUE, such as train.batch_size=32"
     if names:
         expected = f"must name the section too: {' or '.join(names)}"
-    raise ConfigError(f"{FLAG} {_shown(text)} ({expected})")
+    raise ConfigError(f"{FLAG} {short_line(text)} ({expected})")
 
 
 def _parse_value(text: str, where: str) -> Any:
@@ -51,7 +46,7 @@ def _parse_value(text: str, where: str) -> Any:
         values = tomli.loads(f"value = {text}")
     except (ValueError, RecursionError) as error:
         if text.startswith(_BRACKETS):
-            reason = _shown(str(error))
+            reason = short_line(str(error))
             raise ConfigError(f"{where}: is not valid TOML: {reason}") from None
         return text
     # A text with line ends may be more than one line of TOML.
@@ -62,14 +57,14 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
     """The values of assignments such as "train.batch_size=32", by section and key.
 
     Raises:
-        ConfigError: One has another form, or a key occurs twice. Whether the names and
-            values are right, ``read_config`` checks.
+        ConfigError: One has another form, or a key occurs twice. ``read_config`` checks
+            the names and the values.
     """
     sections: dict[str, dict[str, Any]] = {}
     for text in texts:
         section, key, value = split_assignment(text)
         values = sections.setdefault(section, {})
-        where = f"{FLAG} " + _shown(f"{section}.{key}={value}")
+        where = f"{FLAG} " + short_line(f"{section}.{key}={value}")
         if key in values:
             raise ConfigError(f"{where}: this key is set twice (give it once)")
         values[key] = _parse_value(value, where)

@@ -18,7 +18,7 @@ import tomlkit
 from resnet50.atomic_io import atomic_file
 from resnet50.config.assignments import FLAG, parse_assignments
 from resnet50.config.settings import SECTIONS, Config, ConfigError
-from resnet50.errors import printable_line
+from resnet50.errors import printable_line, short_line
 from resnet50.input_file import open_regular
 from resnet50.installation import typed
 
@@ -38,8 +38,7 @@ def _shown(value: object) -> str:
     # A table in a table in a table; or a number of more than 4,300 digits.
     except (RecursionError, ValueError):
         text = "..."
-    text = printable_line(text.lower() if isinstance(value, bool) else text)
-    return text if len(text) <= 80 else text[:77] + "..."
+    return short_line(text.lower() if isinstance(value, bool) else text)
 
 
 class _Layer(NamedTuple):

@@ -54,7 +54,8 @@ class FolderLostError(OSError):
     """The folder is missing, or it is now on another disk."""
 
 
-def _lock_path(folder: Path, role: str) -> Path:
+def lock_path(folder: Path, role: str) -> Path:
+    """The lock file of a role, which is written when a process takes the role."""
     return folder / f"{role}.lock"
 
 
@@ -63,7 +64,7 @@ class Role:
 
     def __init__(self, folder: Path, name: str):
         self.folder = folder
-        self.path = _lock_path(folder, name)
+        self.path = lock_path(folder, name)
         self._name = name
         self._file = self._lock()
         self._device = folder.stat().st_dev
@@ -177,7 +178,7 @@ def exclusive_role(folder: Path, role: str) -> Iterator[Role]:
     try:
         held = Role(folder, role)
     except OSError as error:
-        path = _lock_path(folder, role)
+        path = lock_path(folder, role)
         remedy = _NO_LOCKS if error.errno in _NO_LOCKS_ERRORS else "is it writable?"
         raise LockError(
             f"{path}: cannot be locked: {error.strerror} ({remedy})"
@@ -202,7 +203,7 @@ def is_deleted(error: OSError) -> bool:
 def is_locked(folder: Path, role: str) -> bool | None:
     """Whether a lock file is locked; None if it cannot be opened."""
     try:
-        with open_regular(_lock_path(folder, role)) as file:
+        with open_regular(lock_path(folder, role)) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -247,7 +248,7 @@ def owner(folder: Path, role: str) -> str:
     "unknown" if the lock file does not say.
     """
     try:
-        text = _lock_path(folder, role).read_text().strip()
+        text = lock_path(folder, role).read_text().strip()
     except (OSError, UnicodeDecodeError):
         text = ""
     process, _, host = text.partition("\n")

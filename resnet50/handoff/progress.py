@@ -100,14 +100,12 @@ def restore_progress(folder: Path, position: Position) -> None:
         write_progress(folder, position)
 
 
-def read_progress(folder: Path, batches_per_epoch: int, end_step: int) -> int:
-    """Reads the step of the next batch that the trainer needs, from 0 to end_step.
-
-    ``end_step`` is the step after the last one of the training.
+def read_position(folder: Path) -> Position:
+    """Reads the position of the next batch that the trainer needs.
 
     Raises:
         ProgressError: The file does not exist or cannot be read, or does not hold two
-            whole numbers that are a position of the training.
+            whole numbers.
     """
     path = folder / FILE_NAME
     try:
@@ -125,13 +123,24 @@ def read_progress(folder: Path, batches_per_epoch: int, end_step: int) -> int:
             f"{path}: holds {content[:30]!r} (expected two lines, the epoch and the "
             "batch index; train.py will replace it)"
         )
-    position = Position(int(match[1]), int(match[2]))
+    return Position(int(match[1]), int(match[2]))
+
+
+def read_progress(folder: Path, batches_per_epoch: int, end_step: int) -> int:
+    """Reads the step of the next batch that the trainer needs, from 0 to end_step.
+
+    ``end_step`` is the step after the last one of the training.
+
+    Raises:
+        ProgressError: The position cannot be read, or is not one of the training.
+    """
+    position = read_position(folder)
     step = to_step(position, batches_per_epoch)
     if position.batch_index >= batches_per_epoch or step > end_step:
         end = to_position(end_step, batches_per_epoch)
         raise ProgressError(
-            f"{path}: says {position}, outside this training ({batches_per_epoch} "
-            f"batches an epoch, end at {end}; is --epoch_end the same in both "
-            "terminals?)"
+            f"{folder / FILE_NAME}: says {position}, outside this training "
+            f"({batches_per_epoch} batches an epoch, end at {end}; is --epoch_end the "
+            "same in both terminals?)"
         )
     return step

@@ -280,7 +280,7 @@ class Session:
         return position
 
     def _is_over(self, loop: Loop, devices: Devices | hosts.HostDevices) -> bool:
-        """Whether the training has ended early, of which only the chief knows."""
+        """Whether the training has ended early; only the chief knows it at first."""
         is_over = loop.early_stop is not None
         if isinstance(devices, hosts.HostDevices):
             return devices.any(is_over)

@@ -1,7 +1,7 @@
 """Many tensors as one vector, so that an operation on all of them is one kernel.
 
 A ResNet-50 has 161 trained variables. On a GPU, an operation on each launches 161
-kernels, most of which take less time than their launch.
+kernels, and most of them take less time than their launch.
 """
 
 from collections.abc import Sequence

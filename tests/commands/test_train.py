@@ -123,7 +123,7 @@ def test_the_best_of_no_evaluated_epochs_is_one_line(config):
     best = ("-m", "resnet50", "evaluate", "--run_folder=run", "--epoch=best")
     assert run(config, *best) == (
         1,
-        f"{folder}: no epoch has been evaluated, so none is the best (run `python "
+        f"{folder}: no epoch has been evaluated, so none is the best (run `python3 "
         "-m resnet50 evaluate` first)",
     )
     status, line = run(config, *EVALUATE, "--epoch=best")

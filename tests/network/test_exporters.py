@@ -141,7 +141,7 @@ def test_an_onnx_file_gives_the_same_probabilities(tmp_path, classifier):
 
 def test_what_cannot_be_written_is_told(tmp_path, classifier, monkeypatch):
     monkeypatch.setattr(exporters, "tf2onnx", None)
-    with pytest.raises(ExportError, match=r"pip install 'tf2onnx"):
+    with pytest.raises(ExportError, match=r"pip install -e '\.\[onnx\]'"):
         write_onnx(classifier, CLASS_NAMES, tmp_path / "model.onnx")
     (tmp_path / "file").touch()
     with pytest.raises(ExportError, match="cannot be written"):

@@ -249,9 +249,9 @@ def test_another_function_of_the_same_weights_is_refused(
 
 def test_without_the_package_the_remedy_is_named(tmp_path, model, monkeypatch):
     monkeypatch.setattr(weights_file, "safetensors", None)
-    with pytest.raises(ExchangeError, match=r"pip install 'safetensors"):
+    with pytest.raises(ExchangeError, match=r"pip install -e '\.\[exchange\]'"):
         write_weights(tmp_path / "a", model, ORIGIN)
-    with pytest.raises(ExchangeError, match=r"pip install 'safetensors"):
+    with pytest.raises(ExchangeError, match=r"pip install -e '\.\[exchange\]'"):
         read_weights(tmp_path / "a", model)
 
 

@@ -12,6 +12,7 @@ TensorFlow's import and the compilation of the step take longer than a recovery.
 """
 
 import contextlib
+import functools
 import importlib
 import json
 import os
@@ -28,15 +29,12 @@ NEEDS_TENSORFLOW = {"train", "evaluate"}
 def shrink_network() -> None:
     """Makes every ResNet-50 of this process one block with few channels."""
     from resnet50.network import model
-    from resnet50.training.update import step
+    from resnet50.training import session
 
     stages = (model.Stage(1, 4, 2),)
     model.STEM_CHANNELS = 4
     model.ResNet50.__init__.__kwdefaults__["stages"] = stages
-    step.create_training.__defaults__ = (
-        *step.create_training.__defaults__[:-1],
-        stages,
-    )
+    session.create_training = functools.partial(session.create_training, stages=stages)
 
 
 def announce_checkpoints() -> None:
@@ -76,10 +74,10 @@ def reuse_training() -> None:
     create = session.create_training
     made = {}
 
-    def create_or_reset(num_classes, model, train, statistics, devices):
+    def create_or_reset(num_classes, model, train, *others, **settings):
         key = num_classes, model, train.seed
         if key not in made:
-            training = create(num_classes, model, train, statistics, devices)
+            training = create(num_classes, model, train, *others, **settings)
             made[key] = training, [v.numpy() for v in training.variables]
         training, values = made[key]
         for variable, value in zip(training.variables, values):

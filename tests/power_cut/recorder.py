@@ -6,6 +6,7 @@ stores are invisible.
 """
 
 import codecs
+import os
 import re
 import subprocess
 import sys
@@ -53,6 +54,15 @@ class Operation(NamedTuple):
 
 class RecorderError(Exception):
     """strace is missing or refused, or a program did what cannot be recorded."""
+
+
+def is_usable() -> bool:
+    """Whether strace is installed, and the system lets it trace a program."""
+    command = "strace", "-f", "--seccomp-bpf", "-o", os.devnull, "true"
+    try:
+        return subprocess.run(command, stderr=subprocess.DEVNULL).returncode == 0
+    except FileNotFoundError:
+        return False
 
 
 def record(folder: Path, module: str, *arguments: str) -> list[Operation]:

@@ -12,6 +12,9 @@ from resnet50.handoff.progress import ProgressError, read_progress, to_position
 from resnet50.message_log import Message, file_name, newest_messages
 from resnet50.reports.tables import METRICS_FILE, read_table
 
+# A step that no training exceeds: the trainer may have another --epoch_end.
+_ANY_END = 10**18
+
 
 def find_trained_run(saved_models_folder: Path) -> Path | None:
     """The folder of the run that is being trained; None if there is none."""
@@ -83,8 +86,7 @@ class PairFiles:
         Raises:
             ProgressError: It is unknown.
         """
-        # The trainer may have another --epoch_end, so any end is allowed.
-        return read_progress(self.buffer.folder, self.batches_per_epoch, 10**18)
+        return read_progress(self.buffer.folder, self.batches_per_epoch, _ANY_END)
 
     def step_or_none(self) -> int | None:
         """The same; None if it is unknown."""

@@ -18,7 +18,8 @@ from resnet50.reports.live.text_curve import draw_curve
 
 _NAMES = {locks.TRAINER: "trainer", locks.PREPROCESSOR: "preprocessor"}
 _ROLES = tuple(_NAMES)
-_MAX_CURVE_HEIGHT = 10
+_MAX_CURVE_HEIGHT = 10  # lines
+_NUMBER_LINES = 6  # the heading, two bars, two programs and the last epoch
 
 # Between two looks at the files, and two drawings.
 _POLL_SECONDS = 1.0
@@ -96,7 +97,7 @@ class PairView:
         yield Text(f"{state.run_name or 'no run'}: {_position(state)}", style="bold")
         yield self._bars()
         yield self._programs()
-        left -= 6
+        left -= _NUMBER_LINES
         if state.limit:
             limit = Text(state.limit, style="italic").wrap(console, width)
             yield limit
@@ -155,12 +156,14 @@ def follow(watch: PairWatch, console: Console, line_seconds: float) -> None:
     Where a view cannot be drawn in place, prints a line every ``line_seconds``, and
     each new message.
     """
-    show = _follow_in_place if is_live(console) else _follow_in_lines
-    state = show(watch, console, line_seconds)
+    if is_live(console):
+        state = _follow_in_place(watch, console)
+    else:
+        state = _follow_in_lines(watch, line_seconds)
     print(f"all {state.epoch_end} epochs are trained", flush=True)
 
 
-def _follow_in_place(watch: PairWatch, console: Console, _: float) -> PairState:
+def _follow_in_place(watch: PairWatch, console: Console) -> PairState:
     state = watch.poll()
     try:
         with Live(console=console, screen=True, auto_refresh=False) as live:
@@ -173,7 +176,7 @@ def _follow_in_place(watch: PairWatch, console: Console, _: float) -> PairState:
     return state
 
 
-def _follow_in_lines(watch: PairWatch, _: Console, line_seconds: float) -> PairState:
+def _follow_in_lines(watch: PairWatch, line_seconds: float) -> PairState:
     state = watch.poll()
     printed_at = float("-inf")
     while True:

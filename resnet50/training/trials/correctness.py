@@ -44,9 +44,9 @@ def compare_devices(subject: Subject, reference: str, is_smooth: bool) -> dict:
     """Compares the loss and all gradients of a step with another device's in float32.
 
     Differences are 2-norms, relative to the reference's. The network can be the real
-    one at its start, with the zeros of zero_init_last_gamma, of which many gradients
-    are exactly 0. A rounding error makes its gradients jump at the kinks of ReLU and
-    maximum. With all gammas 1 these jumps would add up to as much as the gradient.
+    one at its start; many of its gradients are exactly 0, because of the zeros of
+    zero_init_last_gamma. A rounding error makes its gradients jump at the kinks of ReLU
+    and maximum. With all gammas 1 these jumps would add up to as much as the gradient.
 
     Args:
         subject: The step.

@@ -264,5 +264,5 @@ def test_unreachable_scheduler_is_one_line(host, monkeypatch):
 
 def test_missing_package_is_one_line(host, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "distributed", None)
-    with pytest.raises(DaskError, match=r"pip install '\.\[cluster\]'"):
+    with pytest.raises(DaskError, match=r"pip install -e '\.\[cluster\]'"):
         host.pool("tcp://127.0.0.1:1").__enter__()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from resnet50.network.model import ResNet50
 from resnet50.training.update.schedules import StepNumbers
 from tests.training.tiny import TinyTraining, create_shallow_training
 from tests.training.tolerances import UNIT_ROUNDOFF, difference, joined, make_smooth
@@ -33,29 +34,25 @@ def train_group(training, images, labels, num_parts):
             training.step(*batch)
 
 
-def freeze_statistics(training):
-    """Lets the network normalize with the moving statistics in training too."""
-    model = training.model
+def freeze_statistics(monkeypatch):
+    """Lets networks normalize with the moving statistics in training too."""
+    call = ResNet50.__call__
 
-    class Frozen(tf.Module):
-        kernels, moving_statistics = model.kernels, ()
+    def evaluate(network, images, is_training, limits):
+        return call(network, images, is_training=False)
 
-        def __call__(self, images, is_training, limits):
-            return model(images, is_training=False)
-
-    training.model = Frozen()
-    training.model.network = model
+    monkeypatch.setattr(ResNet50, "__call__", evaluate)
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 def test_parts_of_a_batch_make_the_update_of_the_whole(precision, monkeypatch):
     make_smooth(monkeypatch)
+    freeze_statistics(monkeypatch)
     images, labels = create_images(12)
     whole = create_shallow_training(precision=precision)
     parts = create_shallow_training(precision=precision, accumulate_batches=3)
     first = joined(whole.model.variables)
     for training, num_parts in ((whole, 1), (parts, 3)):
-        freeze_statistics(training)
         for _ in range(2):  # The second update is of what the first has left.
             train_group(training, images, labels, num_parts)
     # Each value is rounded some 20 times, and a gradient is a float32 sum over the
