@@ -117,7 +117,11 @@ def open_terminal(monkeypatch):
 
 
 def written(terminal):
-    return os.read(terminal, 2**16).decode()
+    """What was written; the kernel passes it on in pieces, a moment later."""
+    data = b""
+    while select.select([terminal], [], [], 0.2)[0]:
+        data += os.read(terminal, 2**16)
+    return data.decode()
 
 
 @pytest.mark.parametrize("columns", [40, 80, 200])
