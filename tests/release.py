@@ -17,7 +17,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -149,10 +149,20 @@ def build(candidate: Candidate) -> str:
     return f"{wheel.name}, {archive.name}"
 
 
+def _package_files(candidate: Candidate) -> Iterator[str]:
+    """The package's files; git lists a link to a folder, which is copied, as one."""
+    listed = candidate.run(["git", "ls-files", "resnet50"], candidate.root)
+    for name in listed.splitlines():
+        path = candidate.root / name
+        if path.is_dir():
+            yield from (f"{name}/{inner.name}" for inner in path.iterdir())
+        else:
+            yield name
+
+
 def check_contents(candidate: Candidate) -> str:
     """That both files have the whole package, and the wheel no other one."""
-    listed = candidate.run(["git", "ls-files", "resnet50"], candidate.root)
-    package = set(listed.splitlines())
+    package = set(_package_files(candidate))
     with zipfile.ZipFile(candidate.built(".whl")) as wheel:
         in_wheel = set(wheel.namelist())
     with tarfile.open(candidate.built(".tar.gz")) as archive:

@@ -133,6 +133,22 @@ def test_contents_of_the_built_files(root, built, fault):
         release.check_contents(Candidate(root, good_commands()))
 
 
+def test_a_linked_folder_is_its_files(root):
+    """As git lists it, and as the wheel and the archive contain it."""
+    (root / "recipes").mkdir()
+    (root / "recipes" / "a.txt").touch()
+    (root / "resnet50").mkdir(exist_ok=True)
+    (root / "resnet50" / "recipes").symlink_to("../recipes")
+    commands = good_commands()
+    commands.answers["ls_files"] = "resnet50/recipes\n"
+    files = ["resnet50/recipes/a.txt"]
+    write_built(root, wheel=files, more=["LICENSE", *files])
+    assert release.check_contents(Candidate(root, commands)).startswith("1 files")
+    write_built(root, wheel=["resnet50/b.py"], more=["LICENSE", *files])
+    with pytest.raises(StepError, match=r"the wheel lacks resnet50/recipes/a\.txt"):
+        release.check_contents(Candidate(root, commands))
+
+
 def test_a_file_of_another_version(root):
     write_built(root)
     (root / "pyproject.toml").write_text('[project]\nversion = "1.3.0"\n')
