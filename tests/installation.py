@@ -14,7 +14,6 @@ Pythons (on PATH or pyenv's), and a package index; about a minute each.
 ``tests/test_installation.py`` runs the same with the packages of its own Python.
 """
 
-import argparse
 import contextlib
 import os
 import shlex
@@ -29,7 +28,7 @@ from resnet50.commands import COMMANDS
 from resnet50.demo.pictures import make_images
 from resnet50.installation import DISTRIBUTION
 from resnet50.reports.starts import STARTS_FILE, read_starts
-from tests.matrix import MissingPythonError, find_python
+from tests.matrix import EnvironmentParser, MissingPythonError, find_python
 from tests.settings import PROJECT, SMALL
 
 VERSIONS = ("3.10", "3.11", "3.12", "3.13")
@@ -225,22 +224,14 @@ def install(environment: str, wheel: Path, folder: Path) -> str:
 
 def main() -> None:
     """Tries the environments that the command line names, or all."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="default: all")
-    parser.add_argument("--list", action="store_true", help="list the environments")
-    args = parser.parse_args()
+    args = EnvironmentParser(__doc__, ENVIRONMENTS).parse()
     if args.list:
         print(*ENVIRONMENTS, sep="\n")
         return
-    unknown = [name for name in args.names if name not in ENVIRONMENTS]
-    if unknown:
-        parser.error(f"{unknown[0]} is none of {', '.join(ENVIRONMENTS)}")
     has_failed = False
     with tempfile.TemporaryDirectory() as folder:
         _, wheel = build(Path(folder))
-        for name in args.names or ENVIRONMENTS:
+        for name in args.names:
             working = Path(folder, name)
             working.mkdir()
             try:

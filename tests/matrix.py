@@ -20,7 +20,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -186,20 +186,38 @@ def results(names: list[str], *, whole: bool, extra: list[str]) -> Iterator[str]
         yield f"{status:6}  {name:15} {minutes:5.1f} min  {outcome}"
 
 
+class EnvironmentParser(argparse.ArgumentParser):
+    """Takes the names of environments, all if there are none, and --list."""
+
+    def __init__(self, description: str, environments: Iterable[str]):
+        super().__init__(
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self._environments = list(environments)
+        self.add_argument("names", nargs="*", metavar="NAME", help="default: all")
+        self.add_argument("--list", action="store_true", help="list the environments")
+
+    def parse(self) -> argparse.Namespace:
+        """Reads the command line."""
+        args = self.parse_args()
+        unknown = [name for name in args.names if name not in self._environments]
+        if unknown:
+            self.error(f"{unknown[0]} is none of {', '.join(self._environments)}")
+        args.names = args.names or self._environments
+        return args
+
+
 def main() -> None:
     """Runs the environments that the command line names, or all."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="default: all")
-    parser.add_argument("--list", action="store_true", help="list the environments")
+    parser = EnvironmentParser(__doc__, ENVIRONMENTS)
     parser.add_argument(
         "--whole", action="store_true", help="run the whole suite in each environment"
     )
     parser.add_argument(
         "--pytest", default="", metavar="OPTIONS", help="more options for pytest"
     )
-    args = parser.parse_args()
+    args = parser.parse()
     if args.list:
         for name, (tests, variables, python, has_lowest) in ENVIRONMENTS.items():
             settings = [python] if python else []
@@ -207,16 +225,7 @@ def main() -> None:
             settings += ["lowest versions"] if has_lowest else []
             print(f"{name:15} {' '.join(settings)}  {' '.join(tests)}")
         return
-    unknown = [name for name in args.names if name not in ENVIRONMENTS]
-    if unknown:
-        parser.error(f"{unknown[0]} is none of {', '.join(ENVIRONMENTS)}")
-    lines = list(
-        results(
-            args.names or list(ENVIRONMENTS),
-            whole=args.whole,
-            extra=args.pytest.split(),
-        )
-    )
+    lines = list(results(args.names, whole=args.whole, extra=args.pytest.split()))
     print("\n" + "\n".join(lines))
     sys.exit(any(line.startswith("FAILED") for line in lines))
 
