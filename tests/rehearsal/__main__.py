@@ -13,6 +13,7 @@ A table has the start times, memory, open files, speed and waits, with a verdict
 the exit status is 1 if one is not met.
 """
 
+import csv
 import os
 import shutil
 import subprocess
@@ -31,7 +32,7 @@ from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.progress import Position, ProgressError, read_progress
 from tests.rehearsal import report
 from tests.rehearsal.pictures import make_pictures
-from tests.rehearsal.programs import Program, RehearsalError, Sampler
+from tests.rehearsal.programs import Program, RehearsalError, Sample, Sampler
 from tests.rehearsal.record import expected_digest, read_record
 from tests.rehearsal.report import Opening, Restart, Verdict
 from tests.settings import PROJECT, write_small_config
@@ -233,6 +234,11 @@ def make_archive(path: Path, images: Path) -> None:
         unfinished.rename(path)
 
 
+def _write_samples(path: Path, samples: list[Sample]) -> None:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([Sample._fields, *samples])
+
+
 def _new_folder(path: Path) -> Path:
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
@@ -265,6 +271,7 @@ def rehearse(folder: Path, scale: Scale) -> list[Verdict]:
         sampler.end()
         rehearsal.close()
     minutes = (time.monotonic() - started) / 60
+    _write_samples(folder / "run" / "samples.csv", sampler.samples)
     starts, trainer = read_record(rehearsal.record), rehearsal.programs[_TRAINER]
     listing = [
         rehearsal.listing_seconds(start)
