@@ -40,7 +40,6 @@ class Restart(NamedTuple):
 
     program: str
     how: str
-    step: int  # of the trainer
 
 
 class Verdict(NamedTuple):
@@ -184,6 +183,15 @@ def trainer_starts(trainer: Program, starts: list[Start]) -> list[Verdict]:
             max(others) < _MAX_START_SECONDS,
         ),
     ]
+
+
+def listings(seconds: list[float]) -> Verdict:
+    """How long each start of the preprocessor took in the training."""
+    return Verdict(
+        "runtime_preprocessing.py in the training, each start: to the list of images",
+        _listed(seconds),
+        max(seconds) < _MAX_START_SECONDS,
+    )
 
 
 def opening(what: str, openings: list[Opening]) -> Verdict:
