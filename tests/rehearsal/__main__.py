@@ -90,6 +90,7 @@ def train(pair: Pair) -> list[Verdict]:
         Verdict(
             "size",
             f"{scale.num_images:,} images of {scale.num_classes:,} classes, "
+            f"{scale.num_workers} workers, a buffer of {scale.buffer_size:,}, "
             f"{scale.num_steps:,} steps of {scale.batch_size}, {num_repeated:,} of "
             f"them repeated after kills, in {minutes:.1f} minutes",
         ),
@@ -136,18 +137,14 @@ def main() -> None:
         default=Path("/tmp/week-in-an-hour"),
         help="for 10 GB; keeps the images for the next rehearsal; default: %(default)s",
     )
-    parser.add_argument(
-        "--epochs", type=int, default=4, help="of 5,004 steps; default: 4"
-    )
-    parser.add_argument(
-        "--num_images",
-        type=int,
-        default=Scale().num_images,
-        help="default: %(default)s",
-    )
-    args = parser.parse_args()
-    scale = Scale(args.num_images, epochs=args.epochs)
-    sys.exit(not report.is_accepted(rehearse(args.folder, scale)))
+    for name in ("num_images", "epochs", "num_workers", "buffer_size"):
+        default = Scale._field_defaults[name]
+        parser.add_argument(
+            f"--{name}", type=int, default=default, help="default: %(default)s"
+        )
+    args = vars(parser.parse_args())
+    verdicts = rehearse(args.pop("folder"), Scale(**args))
+    sys.exit(not report.is_accepted(verdicts))
 
 
 if __name__ == "__main__":

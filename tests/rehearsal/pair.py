@@ -40,6 +40,7 @@ class Scale(NamedTuple):
     batch_size: int = 256
     epochs: int = 4
     images_per_second: float = 2_375.0  # of an A100; see docs/scaling.md
+    num_workers: int = 4
     buffer_size: int = 1_000
     sleep_seconds: float = 10.0  # of the preprocessor
     plan: tuple[tuple[float, str, str], ...] = _PLAN
@@ -79,7 +80,7 @@ class Pair:
                 "deterministic": False,
             },
             runtime_preprocessing={
-                "num_workers": 4,
+                "num_workers": scale.num_workers,
                 "sleep_time": scale.sleep_seconds,
             },
         )
