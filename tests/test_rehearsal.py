@@ -63,7 +63,7 @@ def test_no_step_is_waited_for_after_the_first_minute(late, is_met):
 def test_a_wait_while_the_device_works_is_none():
     start = make_start(1000)
     start.steps[700] = start.steps[700]._replace(waited=0.05)
-    device, _, loop, _ = report.waits([start])
+    device, _, _, loop, _ = report.waits([start])
     assert device.is_met
     assert loop.found.startswith("1 of")
 
@@ -83,6 +83,7 @@ def make_samples(bytes_per_step=0, files=10, last_files=10):
             start=int(step >= 100),
             at=0.1 * step,
             step=step,
+            num_ready=1000,
             resident=10**9,
             # At first a program needs ever more.
             unshared=5 * 10**8 + 10**5 * min(step, 1000) + bytes_per_step * step,

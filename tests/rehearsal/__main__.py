@@ -69,7 +69,7 @@ def train(pair: Pair) -> list[Verdict]:
     """Runs the whole training, with the restarts; returns its part of the table."""
     programs, scale = pair.programs, pair.scale
     num_before = len(programs[PREPROCESSOR].started)
-    sampler = Sampler(list(programs.values()), pair.step)
+    sampler = Sampler(list(programs.values()), pair.step, pair.num_ready)
     started = time.monotonic()
     sampler.start()
     try:
@@ -105,6 +105,7 @@ def train(pair: Pair) -> list[Verdict]:
         *report.growth(sampler.samples, PREPROCESSOR),
         *report.speed(starts, scale.batch_size / scale.images_per_second),
         *report.waits(starts),
+        report.fewest_ready(sampler.samples, TRAINER),
         Verdict(
             "each batch was trained on once, in order (a digest of all labels)",
             "equal" if found == expected else f"{found} instead of {expected}",

@@ -26,11 +26,11 @@ class Device:
         self._file = record.open("a", buffering=1)
         self._file.write(f"{loading_seconds:.2f}\n")
         self._free_at: float | None = None
-        self._step, self._waited = 0, 0.0
+        self._next = 0, 0.0, 0.0
 
-    def note_batch(self, step: int, waited: float) -> None:
-        """Notes how long the loop waited for the next step's batch."""
-        self._step, self._waited = step, waited
+    def note_batch(self, step: int, waited: float, missing: float) -> None:
+        """Notes the next step; for the seconds see ``record.Step``."""
+        self._next = step, waited, missing
 
     def start_step(self) -> None:
         """Returns when the step before has ended."""
@@ -39,8 +39,10 @@ class Device:
         time.sleep(max(0.0, free_at - now))
         started = max(now, free_at)
         self._free_at = started + self._step_seconds
+        step, waited, missing = self._next
+        idle = started - free_at
         self._file.write(
-            f"{self._step} {started:.4f} {self._waited:.4f} {started - free_at:.4f}\n"
+            f"{step} {started:.4f} {waited:.4f} {idle:.4f} {missing:.4f}\n"
         )
 
 
@@ -49,10 +51,18 @@ def install(record: Path, step_seconds: float, loading_seconds: float) -> None:
     device = Device(record, step_seconds, loading_seconds)
     next_batch = BatchReader.__next__
 
+    def missing_seconds(reader: BatchReader) -> float:
+        return reader.absent_seconds + reader.unattended_seconds
+
+    counted = 0.0
+
     def noted_next(reader: BatchReader):
+        nonlocal counted
         started = time.monotonic()
         batch = next_batch(reader)
-        device.note_batch(batch.step, time.monotonic() - started)
+        before, counted = counted, missing_seconds(reader)
+        waited = time.monotonic() - started
+        device.note_batch(batch.step, waited, counted - before)
         return batch
 
     class StandInTraining(Training):

@@ -103,6 +103,9 @@ class Pair:
         except ProgressError:
             return 0
 
+    def num_ready(self) -> int:
+        return len(self.buffer.ready())
+
     def start(self, name: str, flags: list[str]) -> None:
         words = [f"{name}.py"]
         if name == TRAINER:

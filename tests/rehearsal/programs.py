@@ -113,6 +113,7 @@ class Sample(NamedTuple):
     start: int  # which of its starts, from 0
     at: float  # seconds of the monotonic clock
     step: int  # of the trainer
+    num_ready: int  # batches in the buffer
     resident: int  # bytes; what processes share counts several times
     unshared: int  # bytes; 0: not in this sample
     num_files: int
@@ -133,10 +134,15 @@ def _num_entries(folder: str) -> int:
 class Sampler(threading.Thread):
     """Samples programs each second, and the machine's load."""
 
-    def __init__(self, programs: list[Program], step: Callable[[], int]):
-        """Takes a function that returns the trainer's step."""
+    def __init__(
+        self,
+        programs: list[Program],
+        step: Callable[[], int],
+        num_ready: Callable[[], int],
+    ):
+        """Takes functions that return the trainer's step, and how many batches wait."""
         super().__init__(daemon=True)
-        self._programs, self._step = programs, step
+        self._programs, self._step, self._num_ready = programs, step, num_ready
         self._end = threading.Event()
         self.samples: list[Sample] = []
         self.loads: list[float] = []  # mean number of runnable processes in a minute
@@ -160,6 +166,7 @@ class Sampler(threading.Thread):
             start,
             time.monotonic(),
             self._step(),
+            self._num_ready(),
             sum(map(resident_bytes, pids)),
             sum(map(unshared_bytes, pids)) if has_unshared else 0,
             sum(_num_entries(f"/proc/{pid}/fd") for pid in pids),

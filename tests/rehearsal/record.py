@@ -18,6 +18,7 @@ class Step(NamedTuple):
     started: float
     waited: float  # how long the loop waited for the batch
     idle: float  # how long the device had no step to do
+    missing: float = 0.0  # how long the reader waited for a batch that did not exist
 
 
 class Start(NamedTuple):

@@ -139,7 +139,11 @@ def waits(starts: list[Start]) -> list[Verdict]:
             not any(seconds > _WAIT_SECONDS for seconds in lost),
         ),
         Verdict(
-            "the same, with the first minutes",
+            "the same, of batches that did not exist yet",
+            _times([min(s.waited, s.idle) for s in late if s.missing]),
+        ),
+        Verdict(
+            "for any batch, with the first minutes",
             _times([min(step.waited, step.idle) for step in every]),
         ),
         Verdict(
@@ -152,6 +156,21 @@ def waits(starts: list[Start]) -> list[Verdict]:
             _times([step.idle for step in late]),
         ),
     ]
+
+
+def fewest_ready(samples: list[Sample], trainer: str) -> Verdict:
+    """How full the buffer was after the first minute of each start of the trainer."""
+    started: dict[int, float] = {}
+    late = [
+        each.num_ready
+        for each in samples
+        if each.program == trainer
+        and each.at > started.setdefault(each.start, each.at) + _FIRST_SECONDS
+    ]
+    return Verdict(
+        "batches in the buffer after the first minutes, at least",
+        f"{min(late):,}" if late else "too few steps",
+    )
 
 
 def _times(values: list[float]) -> str:
