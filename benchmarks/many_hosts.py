@@ -8,6 +8,7 @@ ends the training, which resumes from its last checkpoint. The figures are measu
 one card or with a few processes, published, or assumed: see docs/scaling.md.
 """
 
+import argparse
 import math
 import random
 from typing import NamedTuple
@@ -202,6 +203,7 @@ def copy_seconds(latency: float) -> float:
 
 def main() -> None:
     """Prints the tables of docs/scaling.md."""
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     for card in BANDWIDTHS:
         for num_hosts in HOSTS:
             images = per_gpu(num_hosts)

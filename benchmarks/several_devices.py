@@ -44,9 +44,9 @@ def run_host(num_hosts: int, index: int) -> None:
     )
     import tensorflow as tf
 
-    from resnet50.training.devices.hosts import HostDevices
+    from resnet50.training.devices.mirrored import MirroredDevices
 
-    devices = HostDevices()
+    devices = MirroredDevices(tf.distribute.MultiWorkerMirroredStrategy())
 
     @tf.function
     def add(numbers):
