@@ -281,7 +281,16 @@ def test_figures_of_many_hosts_in_the_text():
     two, eight, many, most = (percent(h100[n].share_in_steps) for n in (2, 8, 32, 128))
     assert f"{two.split()[0]} and {eight} of the time in steps" in text
     assert f"At {many}. The largest" in text
-    assert f"No: at {most}." in text
+    minutes = 90 * EPOCH / h100[128].images_per_second / 60
+    assert f"No: at {most}. 90 epochs take {minutes:.1f} minutes" in text
+    two, eight = (
+        percent(many_hosts.simulate("H100", n, many_hosts.ring_seconds(n))[1])
+        for n in (2, 8)
+    )
+    assert f"Without NCCL, {two.split()[0]} and {eight}." in text
+    one = h100[1].images_per_second
+    assert f"| Yes: {workers_for(one)} workers" in text
+    assert f"but {one:,.0f} images/s are more" in text
     for gigabits, share in (25, "67 % instead of 87 %"), (400, "at 93 %"):
         sums = many_hosts.sum_seconds(8, gigabits * 1e9 / 8)
         found = many_hosts.simulate("H100", 8, sums).share_in_steps
