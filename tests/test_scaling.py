@@ -86,13 +86,6 @@ def test_figures_in_the_text():
     assert f"for 600 TB of writes lasts for {600 // written:.0f} of them" in text
     seconds = {card: 1000 * BATCH / speed for card, speed in CARDS.items()}
     assert f"{seconds['H100']:.0f} s instead of {seconds['RTX 2080']:.0f} s" in text
-    reader = BATCH / 0.0069
-    assert f"brings {round(reader, -2):,.0f} images/s in float16" in text
-    numbers = {2: "two", 3: "three", 7: "seven"}
-    assert (
-        f"{numbers[reader // 1270]} V100s, {numbers[reader // 2375]} A100s or "
-        f"{numbers[reader // 4385]} H100s" in text
-    )
     assert f"10 Gbit/s carries {10e9 / 8 / FLOAT16:,.0f} images/s in float16" in text
     assert f"{1000 * BATCH:,} images/s in batches of {BATCH}" in text
     assert f"{7000 / CARDS['A100']:.1f} times what it trains" in text
