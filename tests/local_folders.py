@@ -1,4 +1,4 @@
-"""Proves that hosts with local folders train like hosts that share one, and lose no batch.
+"""Proves that hosts with local folders train like hosts that share one.
 
     python -m tests.local_folders
 
@@ -6,8 +6,8 @@ All hosts are processes on this machine, with a network of two blocks:
 
     shared      two hosts and one preprocessor, with one folder
     local       two hosts, each with its own preprocessor and folders
-    guest lost  the same, but host 1 is killed, with its preprocessor, in the second epoch,
-                and loses its buffer and its run; then all start again with --resume
+    guest lost  the same, but host 1 is killed, with its preprocessor, in the second
+                epoch, and loses its buffer and its run; then all --resume
     chief lost  the same with host 0
     one host    continues a run of two hosts that stopped inside an epoch
 

@@ -5,6 +5,7 @@ before its first batch. The trainer compares, and refuses a buffer with other se
 A manifest is a flat mapping from a setting's name to a JSON value.
 """
 
+import contextlib
 import json
 import os
 import time
@@ -62,6 +63,13 @@ def manifest_rows(manifest: Manifest) -> Rows | None:
         case [int(first), int(last)]:
             return Rows(first, last + 1)
     return None
+
+
+def open_buffer(folder: Path) -> BatchBuffer:
+    """The batches that a folder has, with the rows that its manifest says."""
+    with contextlib.suppress(OSError):  # Whoever needs the folder reports it.
+        return BatchBuffer(folder, manifest_rows(read_manifest(folder) or {}))
+    return BatchBuffer(folder)
 
 
 def differences(theirs: Manifest, ours: Manifest) -> list[str]:

@@ -91,11 +91,12 @@ class Clock:
     def since(self, mark: Mark) -> Speed:
         """The counts since a mark."""
         now = self.mark()
-        *pairs, _ = zip(now.counts, mark.counts)  # The last one is a text.
+        # The last one is a text.
+        pairs = zip(now.counts[:-1], mark.counts[:-1])
         num_images, *seconds = (a - b for a, b in pairs)
         waits = [a - b for a, b in zip(now.waits, mark.waits)]
         slowest = self._workers[waits.index(max(waits))] if any(waits) else ""
-        return Speed(int(num_images), *seconds, slowest)
+        return Speed(int(num_images), *seconds, slowest=slowest)
 
     def restart(self) -> None:
         """Starts an epoch, or this process's part of one."""

@@ -15,6 +15,7 @@ import tensorflow as tf
 from resnet50.config.toml_file import override
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer, BatchSpec
+from resnet50.handoff.cluster import Cluster
 from resnet50.handoff.manifest import ManifestError, write_manifest
 from resnet50.handoff.progress import FILE_NAME, Position, StepRange, to_position
 from resnet50.handoff.reader import Batch, BatchReader, BatchSource, ReaderSettings
@@ -29,7 +30,6 @@ from resnet50.signals import StopRequest
 from resnet50.training import checkpoint, checkpoint_folders, loop, run_files
 from resnet50.training.checkpoint import SaveError
 from resnet50.training.checkpoint_folders import list_checkpoints, prune
-from resnet50.training.devices.meeting import Cluster
 from resnet50.training.loop import Loop, LossError, place
 from resnet50.training.run_files import Run
 from resnet50.training.training_observer import TrainingObserver

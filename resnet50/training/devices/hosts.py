@@ -83,7 +83,11 @@ class HostDevices(MirroredDevices):
         if position is not None:
             numbers[self._cluster.index] = (1, *position)
         # float32 is exact up to 2^24, more epochs and batches than a training has.
-        found = self.sum_over_hosts(numbers.ravel()).reshape(num_hosts, 3).astype(int)
+        found = (
+            self.sum_over_hosts(numbers.ravel().tolist())
+            .reshape(num_hosts, 3)
+            .astype(int)
+        )
         return [Position(*map(int, p)) if is_there else None for is_there, *p in found]
 
     def copy_from(self, host: int, variables: Sequence[tf.Variable]) -> None:
@@ -167,11 +171,11 @@ class JointReader:
         return batch
 
     def _exchange(self, *, is_end: bool, waited: float) -> None:
-        waits = np.zeros(len(self._cluster.addresses))
-        waits[self._cluster.index] = waited
+        own = [0.0] * len(self._cluster.addresses)
+        own[self._cluster.index] = waited
         wants_to_save = self._cluster.is_chief and self._wants_to_save()
         ends, saves, *waits = self._devices.sum_over_hosts(
-            [is_end, wants_to_save, *waits]
+            [is_end, wants_to_save, *own]
         )
         self._is_finished, self.is_save_due = ends > 0, saves > 0
         if self._is_finished:

@@ -281,7 +281,7 @@ class _Chief:
         self._hello = json.loads(json.dumps(_hello(cluster, describe)))
         self._seconds = seconds
         self._strangers: list[_Line] = []  # have not said who they are
-        self._guests: dict[int, tuple[_Line, dict]] = {}  # by index
+        self._guests: dict[int, tuple[_Line, Any]] = {}  # by index
 
     def gather(self, deadline: float) -> list[_Line]:
         """Waits for all guests; returns their connections."""
@@ -335,7 +335,8 @@ class _Chief:
             selector.unregister(line)
             line.socket.close()
             self._strangers = [other for other in self._strangers if other is not line]
-            if self._guests.get(line.index, (None,))[0] is line:
+            guest = self._guests.get(line.index)
+            if guest is not None and guest[0] is line:
                 del self._guests[line.index]  # It may come again.
             return None
         for hello in messages[:1] if line in self._strangers else []:

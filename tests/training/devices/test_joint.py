@@ -1,4 +1,4 @@
-"""Proves that hosts end and save after the same step, and that none waits for a lost one.
+"""Proves that hosts end and save together, and that none waits for a lost one.
 
 They also agree on which of them the others wait for.
 """
