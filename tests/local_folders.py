@@ -38,7 +38,7 @@ from tests.training.devices.loopback_hosts import (
     write_config,
 )
 
-_EPOCHS, _PER_CLASS = 3, 8
+_EPOCHS, _PER_CLASS = 2, 8
 _MAX_DIFFERENCE = 1e-4
 
 

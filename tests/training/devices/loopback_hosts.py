@@ -15,7 +15,7 @@ from pathlib import Path
 from resnet50.handoff.progress import FILE_NAME
 from tests.settings import PROJECT, write_small_config
 
-SECONDS = 300  # On an idle machine nothing here takes a tenth of this.
+SECONDS = 600  # On an idle machine nothing here takes a tenth of this.
 
 
 def write_config(folder: Path, images: Path, **train) -> Path:
