@@ -96,7 +96,7 @@ class Clock:
         num_images, *seconds = (a - b for a, b in pairs)
         waits = [a - b for a, b in zip(now.waits, mark.waits)]
         slowest = self._workers[waits.index(max(waits))] if any(waits) else ""
-        return Speed(int(num_images), *seconds, slowest=slowest)
+        return Speed._make([int(num_images), *seconds, slowest])
 
     def restart(self) -> None:
         """Starts an epoch, or this process's part of one."""
