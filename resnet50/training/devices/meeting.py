@@ -240,6 +240,11 @@ def _join(
         except (OSError, UnicodeError) as error:
             why = f": {getattr(error, 'strerror', None) or error}"
         else:
+            if connection.getsockname() == connection.getpeername():
+                # Nobody listens at this port of the same machine, and the system chose
+                # it for the connection.
+                connection.close()
+                continue
             line = _Line(connection)
             line.index = 0
             line.send(**_hello(cluster, describe))
