@@ -19,6 +19,7 @@ from resnet50.reports.tables import EarlyStop
 from resnet50.signals import StopRequest
 from resnet50.training import resume
 from resnet50.training.checkpoint import DamagedCheckpointError, checkpoint_bytes
+from resnet50.training.checkpoint_folders import set_aside
 from resnet50.training.description import CheckpointError, MissingCheckpointError
 from resnet50.training.devices import (
     choices,
@@ -274,6 +275,8 @@ class Session:
                 f"{run.folder}: {name(source)}, has the newest checkpoint, {newest}; "
                 f"this host, which has {own or 'none'}, copies it"
             )
+            # Such as those after --epoch_start; the next --resume would take them.
+            set_aside(run.folder, newest, self.observer.notify)
         devices.copy_from(source, training.variables)
         return newest
 

@@ -7,12 +7,23 @@ import pytest
 
 from resnet50.handoff.cluster import Cluster
 from resnet50.handoff.progress import Position
+from resnet50.training import session
 from resnet50.training.checkpoint import DamagedCheckpointError
 from resnet50.training.description import CheckpointError, MissingCheckpointError
 from resnet50.training.session import Session
 
 ADDRESSES = ("a:1", "b:1", "c:1")
 MISSING = MissingCheckpointError("run: holds no checkpoint")
+
+
+@pytest.fixture(autouse=True)
+def set_aside(monkeypatch):
+    """The positions whose later checkpoints were set aside."""
+    calls = []
+    monkeypatch.setattr(
+        session, "set_aside", lambda folder, position, notify: calls.append(position)
+    )
+    return calls
 
 
 class FakeDevices:
@@ -41,7 +52,7 @@ def restore(index, own, others, *, is_local=True):
         return own
 
     lines = []
-    session = types.SimpleNamespace(
+    subject = types.SimpleNamespace(
         run=types.SimpleNamespace(
             folder=Path("run"), cluster=Cluster(ADDRESSES, index, is_local)
         ),
@@ -50,7 +61,7 @@ def restore(index, own, others, *, is_local=True):
     )
     devices = FakeDevices(index, others)
     training = types.SimpleNamespace(variables=[])
-    position = Session._restore_jointly(session, training, devices)
+    position = Session._restore_jointly(subject, training, devices)
     return position, devices.source, lines
 
 
@@ -78,8 +89,13 @@ def test_all_copy_from_the_first_host_with_the_newest_checkpoint(own, others, so
         (DamagedCheckpointError("run/3: is damaged"), "none"),
     ],
 )
-def test_a_host_without_the_newest_checkpoint_says_whose_it_copies(own, what):
-    """Such as the chief, after its disk was lost."""
+def test_a_host_without_the_newest_checkpoint_says_whose_it_copies(
+    own, what, set_aside
+):
+    """Such as the chief, after its disk was lost.
+
+    Later ones of its own are of a part of the training that --epoch_start repeats.
+    """
     assert restore(0, own, [OLD, NEW]) == (
         NEW,
         2,
@@ -88,6 +104,7 @@ def test_a_host_without_the_newest_checkpoint_says_whose_it_copies(own, what):
             f"host, which has {what}, copies it"
         ],
     )
+    assert set_aside == [NEW]
 
 
 def test_if_no_host_has_a_checkpoint_each_says_why():
