@@ -21,6 +21,7 @@ who is lost, {"lost": 2}, as they are connected only to it.
 import contextlib
 import hashlib
 import json
+import os
 import selectors
 import socket
 import threading
@@ -435,8 +436,8 @@ def _listening(cluster: Cluster) -> Iterator[socket.socket]:
     except OSError as error:
         raise MeetingError(
             f"{cluster.name(cluster.index)}: cannot listen at port {port}: "
-            f"{error.strerror} (stop the program that does, or choose another port in "
-            f"{VARIABLE})"
+            f"{os.strerror(error.errno or 0)} (stop the program that does, or choose "
+            f"another port in {VARIABLE})"
         ) from None
     with listener:
         listener.settimeout(0)
