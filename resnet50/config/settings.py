@@ -161,6 +161,7 @@ class RuntimePreprocessingConfig:
     refill_below: float = checks.real(0, 1, above=True)
     executor: str = checks.choice("processes", "dask")
     scheduler: str = checks.scheduler()
+    transfer: str = checks.choice("folder", "network")
 
     def faults(self) -> Iterator[tuple[str, str]]:
         """Yields (key, what it must be) for values that do not fit together."""

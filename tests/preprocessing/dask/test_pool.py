@@ -25,6 +25,7 @@ from resnet50.preprocessing.batches import Assignments
 from resnet50.preprocessing.dask import connection
 from resnet50.preprocessing.dask.connection import NoWorkerError
 from resnet50.preprocessing.dask.pool import DaskError, DaskPool
+from resnet50.preprocessing.dask.transfer import NetworkBuffer
 from resnet50.preprocessing.refill import Refill, RefillSettings, make_and_write
 from resnet50.preprocessing.trainer_watch import ProgressFollower
 from tests.dataset.layout_examples import (
@@ -54,7 +55,7 @@ MANY_POLLS = 20_000
 class Host:
     """What the preprocessor's host has: images, settings, and a buffer of its own."""
 
-    def __init__(self, folder, images=None):
+    def __init__(self, folder, images=None, transfer="folder"):
         if images is None:
             images = folder / "images"
             make_class_folders(images, 5, 5)
@@ -62,8 +63,11 @@ class Host:
         self.settings = make_settings()
         self.manifest = self.settings.manifest(self.dataset)
         self.assignments = Assignments(self.dataset, self.settings)
-        self.buffer = SharedBuffer(folder / "buffer", self.manifest)
-        self.buffer.folder.mkdir()
+        path = folder / "buffer"
+        path.mkdir()
+        self.buffer = SharedBuffer(path, self.manifest)
+        if transfer == "network":
+            self.buffer = NetworkBuffer(path)
         adopt_buffer(self.buffer, self.manifest, print)
         self.observer = RecordingObserver()
         self.said = self.observer.lines
@@ -129,11 +133,13 @@ class Trainer:
                 self.events.pop(step)()
 
 
-def test_killed_worker_and_killed_scheduler_cost_no_batch(host, tmp_path):
+@pytest.mark.parametrize("transfer", ["folder", "network"])
+def test_killed_worker_and_killed_scheduler_cost_no_batch(transfer, tmp_path):
     """All files equal the local ones. A worker dies at step 2, the scheduler at step 5.
 
     After that a scheduler at the same address gets new workers, and the rest is made.
     """
+    host = Host(tmp_path, transfer=transfer)
     port = free_port()
     with contextlib.ExitStack() as processes:
         scheduler, address = processes.enter_context(scheduler_process(port))
