@@ -24,6 +24,8 @@ import multiprocessing
 import os
 import socket
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -33,7 +35,6 @@ from typing import NamedTuple
 
 import numpy as np
 import psutil
-from distributed import LocalCluster
 
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.progress import Position
@@ -63,11 +64,12 @@ def _batch(index: int) -> tuple:
     return Position(0, index), _images(), np.zeros(len(_images()), np.int32)
 
 
-def _return_batch(index: int) -> Returned:
+def return_batch(index: int) -> Returned:
+    """Returns a batch, on a worker."""
     return Returned(index, [_batch(index)])
 
 
-def _write_batch(folder: Path, index: int) -> Returned:
+def write_batch(folder: Path, index: int) -> Returned:
     """Writes a batch over one of the last four, so that memory does not fill up."""
     BatchBuffer(folder).write(*_batch(index % 4))
     return Returned(index, [])
@@ -92,8 +94,30 @@ def measure(
 
 
 @contextlib.contextmanager
+def _cluster() -> Iterator[tuple[str, list[int]]]:
+    """Runs a scheduler and a worker; yields the address and their process ids."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    address = f"tcp://127.0.0.1:{port}"
+    commands = [
+        ["scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"],
+        ["worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard"],
+    ]
+    with contextlib.ExitStack() as stack:
+        processes = []
+        for name, *arguments in commands:
+            command = [sys.executable, "-m", f"distributed.cli.dask_{name}", *arguments]
+            process = stack.enter_context(
+                subprocess.Popen(command, stderr=subprocess.DEVNULL)
+            )
+            stack.callback(process.kill)
+            processes.append(process.pid)
+        yield address, processes
+
+
+@contextlib.contextmanager
 def dask_transfer(
-    cluster: LocalCluster, task: Callable, buffer: BatchBuffer | None, direct: bool
+    address: str, task: Callable, buffer: BatchBuffer | None, direct: bool
 ) -> Iterator[Callable[[int], None]]:
     """Yields a function that lets a cluster's worker make some batches, as the refill.
 
@@ -105,10 +129,11 @@ def dask_transfer(
             buffer.write(Position(0, position[1] % 4), *batch)
         return returned.result
 
-    connection = Connection(cluster.scheduler_address, is_direct=direct)
+    connection = Connection(address, is_direct=direct)
     connection.open()
     pending = PendingTasks(connection, accept)
-    workers = frozenset(connection.num_threads())
+    while not (workers := frozenset(connection.num_threads())):
+        time.sleep(0.1)
 
     def transfer(num_batches: int) -> None:
         running = set()
@@ -116,8 +141,10 @@ def dask_transfer(
             inner = connection.submit_and_keep(workers, task, index)
             running.add(pending.add(inner, workers))
             if len(running) == 2:
-                running = wait(running, return_when=FIRST_COMPLETED).not_done
-        wait(running)
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                done.pop().result()
+        for future in running:
+            future.result()
 
     try:
         yield transfer
@@ -203,25 +230,27 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
+    # Not this module as __main__, which a worker does not have.
+    from benchmarks.batch_transfer import return_batch, write_batch
+
     quiet_distributed()
     found: dict[str, list[Rate]] = {}
     with (
         tempfile.TemporaryDirectory(dir="/dev/shm") as folder,
-        LocalCluster(1, threads_per_worker=1, dashboard_address=None) as cluster,
+        _cluster() as (address, processes),
     ):
         buffer = BatchBuffer(Path(folder))
-        worker = cluster.workers[0].pid
-        write = functools.partial(_write_batch, buffer.folder)
+        write = functools.partial(write_batch, buffer.folder)
         by_dask = {
             "folder": (write, None, True),
-            "dask": (_return_batch, None, True),
-            "dask, written": (_return_batch, buffer, True),
-            "by scheduler": (_return_batch, None, False),
+            "dask": (return_batch, None, True),
+            "dask, written": (return_batch, buffer, True),
+            "by scheduler": (return_batch, None, False),
         }
         for _ in range(args.rounds):
             for name, (task, target, direct) in by_dask.items():
-                with dask_transfer(cluster, task, target, direct) as transfer:
-                    rate = measure([worker], transfer, args.batches)
+                with dask_transfer(address, task, target, direct) as transfer:
+                    rate = measure(processes, transfer, args.batches)
                 found.setdefault(name, []).append(rate)
             with contextlib.suppress(ImportError):
                 found.setdefault("zmq", []).append(zmq_rate(args.batches))

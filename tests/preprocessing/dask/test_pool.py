@@ -7,7 +7,6 @@ reported in one line: at the start it ends the program, later it gets no work.
 
 import contextlib
 import functools
-import importlib.util
 import os
 import re
 import time
@@ -29,7 +28,9 @@ from resnet50.preprocessing.dask.transfer import NetworkBuffer
 from resnet50.preprocessing.refill import Refill, RefillSettings, make_and_write
 from resnet50.preprocessing.trainer_watch import ProgressFollower
 from tests.dataset.layout_examples import (
+    class_tars,
     make_images,
+    write_files,
     write_official_archive,
     write_shards,
 )
@@ -169,23 +170,45 @@ def test_killed_worker_and_killed_scheduler_cost_no_batch(transfer, tmp_path):
     assert "it is not here" not in text, text
 
 
-def test_workers_read_images_inside_archives_and_shards(tmp_path):
-    """They make the same files as this process."""
-    images = make_images()
-    paths = [write_official_archive(tmp_path / "archive" / "images", images)]
-    if importlib.util.find_spec("pyarrow"):
-        paths.append(write_shards(tmp_path / "shards" / "images", images))
+@pytest.fixture(scope="module")
+def worker_of_archives():
+    """A scheduler's address, and a worker; ended after the last test of archives."""
     with scheduler_process() as (_, address), worker_process(address) as worker:
         started(worker)
-        for path in paths:
-            host = Host(tmp_path / path.relative_to(tmp_path).parts[0], path)
-            expected = host.reference(host.buffer.folder.parent / "reference")
-            with host.pool(address) as pool:
-                for step in range(2):
-                    position = to_position(step, BATCHES_PER_EPOCH)
-                    task = host.settings, host.buffer, host.assignments[position]
-                    assert pool.submit(make_and_write, *task).result() == []
-                    assert host.files_of(host.buffer, step) == expected[step]
+        yield address
+
+
+def write_class_archives(folder, images):
+    return write_files(folder, dict(class_tars(images)))
+
+
+@pytest.mark.parametrize("transfer", ["folder", "network"])
+@pytest.mark.parametrize(
+    "write",
+    [
+        pytest.param(write_official_archive, id="archive of archives"),
+        pytest.param(write_class_archives, id="archive per class"),
+        pytest.param(functools.partial(write_shards, compression="none"), id="shards"),
+        pytest.param(
+            functools.partial(write_shards, compression="snappy"), id="snappy shards"
+        ),
+    ],
+)
+def test_workers_read_archives_and_shards(
+    write, transfer, worker_of_archives, tmp_path
+):
+    """They make the same files as this process, from an image's range in an archive."""
+    if "compression" in getattr(write, "keywords", {}):
+        pytest.importorskip("pyarrow")
+    host = Host(tmp_path, write(tmp_path / "images", make_images()), transfer)
+    expected = host.reference(tmp_path / "reference")
+    with host.pool(worker_of_archives) as pool:
+        for step in range(2):
+            position = to_position(step, BATCHES_PER_EPOCH)
+            task = host.settings, host.buffer, host.assignments[position]
+            assert all(source.name for source in task[2].sources)
+            assert pool.submit(make_and_write, *task).result() == []
+            assert host.files_of(host.buffer, step) == expected[step]
 
 
 def test_unequal_hosts_are_refused_and_later_ones_get_no_work(host, monkeypatch):
@@ -253,6 +276,27 @@ def test_unequal_hosts_are_refused_and_later_ones_get_no_work(host, monkeypatch)
             while leftover.exists():
                 time.sleep(0.05)
     assert list(host.buffer.folder.glob(".writing-*")) == []
+
+
+def test_worker_that_does_not_answer_this_host_is_refused(tmp_path):
+    """The scheduler hears from it. With transfer = "network" that is not enough."""
+    closed = f"tcp://127.0.0.1:{free_port()}"
+    before = f"""if True:
+        import functools
+        Worker = functools.partial(Worker, contact_address="{closed}")
+    """
+    host = Host(tmp_path, transfer="network")
+    with (
+        scheduler_process() as (_, address),
+        worker_process(address, before=before) as worker,
+    ):
+        assert started(worker) == closed
+        with pytest.raises(DaskError) as caught:
+            host.pool(address).__enter__()
+    assert str(caught.value) == (
+        f"{closed}: cannot be reached from this host: Connection refused (with "
+        'transfer = "network" this host connects to each worker\'s port)'
+    )
 
 
 def test_unreachable_scheduler_is_one_line(host, monkeypatch):
