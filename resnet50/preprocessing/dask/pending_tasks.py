@@ -68,6 +68,11 @@ class PendingTasks:
         """How many tasks are not finished."""
         return len(self._tasks)
 
+    def num_made(self) -> int:
+        """How many tasks have only to be received and accepted."""
+        with self._lock:
+            return sum(inner.status == "finished" for inner, _ in self._tasks.values())
+
     def add(self, inner: Any, workers: frozenset[str]) -> Future:
         """Returns a future for the result of dask's, which some workers may run."""
         outer: Future = Future()

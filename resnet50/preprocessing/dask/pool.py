@@ -24,6 +24,7 @@ from resnet50.preprocessing.dask.connection import (
 )
 from resnet50.preprocessing.dask.pending_tasks import PendingTasks
 from resnet50.preprocessing.dask.transfer import (
+    ArrivalWatch,
     NetworkBuffer,
     Returned,
     run_and_return,
@@ -67,6 +68,7 @@ class DaskPool(WorkerPool):
         self._admission = Admission(self._connection, buffer, images)
         self._pending = PendingTasks(self._connection, self._write)
         self._writing = threading.Lock()
+        self._arrival = ArrivalWatch()
         self._has_leftovers = False  # unfinished files of lost workers, possibly
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._poll_repeatedly, daemon=True)
@@ -145,7 +147,14 @@ class DaskPool(WorkerPool):
             with self._writing:
                 for batch in returned.batches:
                     self._buffer.write(*batch)
+                self._arrival.num_bytes += returned.num_bytes
         return returned.result
+
+    def _report_slow_arrival(self) -> None:
+        if isinstance(self._buffer, NetworkBuffer):
+            num_made = self._pending.num_made()
+            if line := self._arrival.poll(len(self._pending), num_made):
+                self._observer.notify(f"{self._address}: {line}")
 
     def _poll_repeatedly(self) -> None:
         """Runs in the thread."""
@@ -156,6 +165,7 @@ class DaskPool(WorkerPool):
                     self._observer.notify(f"{self._address}: the scheduler is back")
                 for worker, complaint in self._poll().items():
                     self._observer.notify(f"{worker}: {complaint}; it gets no work")
+                self._report_slow_arrival()
             except Exception as error:  # As above. The thread must not end.
                 if self._connection.is_open and not self._stop.is_set():
                     self._disconnect()
