@@ -296,14 +296,17 @@ def cut(cluster: Cluster) -> str:
 
 
 def fill_disk(cluster: Cluster) -> str:
-    """The buffer's disk has room for two and a half batches; later for all."""
+    """Another file fills the disk until there is room for half a batch."""
     cluster.wait_for(1)
+    folder = cluster.buffer.folder
+    with (folder / "another").open("wb") as file:
+        free = shutil.disk_usage(folder).free
+        os.posix_fallocate(file.fileno(), 0, free - int(cluster.batch_mb * 0.5e6))
     cluster.wait_for_line("No space left on device")
-    assert cluster.num_ready() <= 2
     before = peak_mb(cluster.preprocessor)
     time.sleep(5)
     growth = peak_mb(cluster.preprocessor) - before
-    run("mount", "-o", "remount,size=1g", str(cluster.buffer.folder))
+    (folder / "another").unlink()
     cluster.wait_for(6)
     cluster.wait_for_line("batches are being created again")
     return f"waited with {growth:+.0f} MB, then went on"
@@ -340,16 +343,17 @@ def try_row(row: Row, folder: Path) -> str:
         size = {"batch_size": row.batch_size}
         cluster = Cluster(folder, there, row.scheme, **size)
         if row.name == "full disk":
-            options = f"size={int(2.5 * cluster.batch_mb)}m"
             target = str(cluster.buffer.folder)
-            run("mount", "-t", "tmpfs", "-o", options, "none", target)
+            run("mount", "-t", "tmpfs", "-o", "size=1g", "none", target)
+            cluster.processes.callback(run, "umount", target)
         with cluster.processes:
             cluster.start_scheduler()
             for _ in range(row.num_workers):
                 cluster.start_worker()
             cluster.start_preprocessor()
             found = row.act(cluster)
-        cluster.check()
+            cluster.preprocessor.kill()
+            cluster.check()
         return found
 
 

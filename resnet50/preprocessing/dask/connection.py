@@ -24,7 +24,13 @@ class NoWorkerError(ConnectionError):
 
 
 def quiet_distributed() -> None:
-    """Silences distributed's loggers; the pool reports the same in one line."""
+    """Silences distributed's loggers; the pool reports the same in one line.
+
+    Raises:
+        ImportError: distributed is not installed.
+    """
+    import distributed  # noqa: F401  # It sets up its loggers, and would do so later.
+
     for name in "distributed", "distributed.client", "tornado.application":
         logging.getLogger(name).handlers[:] = [logging.NullHandler()]
     warnings.filterwarnings("ignore", module=r"distributed\.")

@@ -84,8 +84,8 @@ class DaskPool(WorkerPool):
         Raises:
             DaskError: The scheduler cannot be reached, or a worker is refused.
         """
-        quiet_distributed()
         try:
+            quiet_distributed()
             self._connection.open()
             self._poll()
             while self._admission.is_inspecting:

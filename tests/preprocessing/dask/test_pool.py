@@ -9,6 +9,8 @@ import contextlib
 import functools
 import os
 import re
+import subprocess
+import sys
 import time
 
 import pytest
@@ -310,6 +312,20 @@ def test_unreachable_scheduler_is_one_line(host, monkeypatch):
         "(start `dask scheduler`; see [runtime_preprocessing] scheduler)"
     )
     assert "\n" not in text
+
+
+def test_distributed_prints_nothing():
+    """Also if it is imported only when the pool connects, as in the real program."""
+    program = """if True:
+        import logging
+        from resnet50.preprocessing.dask.connection import quiet_distributed
+        quiet_distributed()
+        from distributed import Client
+        logging.getLogger("distributed.client").error("a traceback")
+    """
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ended.stderr == ""
 
 
 def test_missing_package_is_one_line(host, monkeypatch):
