@@ -13,8 +13,8 @@ has already made) to this process, which receives one at a time. Compared are
     socket         one TCP connection, sendall to recv_into
 
 Loopback has no network card, so this is the cost of the engines alone. The table has
-MB/s, and the CPU seconds per GB of all processes, each relative to "folder" of the same
-round; the median of the rounds.
+medians of the rounds: MB/s, the same relative to "folder" in the same round, and CPU
+seconds per GB of all processes and of the receiver alone.
 """
 
 import argparse
@@ -50,6 +50,7 @@ class Rate(NamedTuple):
 
     megabytes: float  # per second
     cpu_seconds: float  # of all processes, per GB
+    here: float  # of this process, per GB
 
 
 @functools.cache
@@ -75,9 +76,10 @@ def write_batch(folder: Path, index: int) -> Returned:
     return Returned(index, [])
 
 
-def _cpu_seconds(processes: list[psutil.Process]) -> float:
+def _cpu_seconds(processes: list[psutil.Process]) -> np.ndarray:
+    """The processor time of each process so far."""
     times = [process.cpu_times() for process in processes]
-    return sum(t.user + t.system for t in times)
+    return np.array([t.user + t.system for t in times])
 
 
 def measure(
@@ -90,7 +92,8 @@ def measure(
     transfer(num_batches)
     seconds, cpu = time.monotonic() - started, _cpu_seconds(watched) - cpu
     size = num_batches * _images().nbytes
-    return Rate(size / 1e6 / seconds, cpu / (size / 1e9))
+    cpu /= size / 1e9
+    return Rate(size / 1e6 / seconds, cpu.sum(), cpu[0])
 
 
 @contextlib.contextmanager
@@ -255,12 +258,14 @@ def main() -> None:
             with contextlib.suppress(ImportError):
                 found.setdefault("zmq", []).append(zmq_rate(args.batches))
             found.setdefault("socket", []).append(socket_rate(args.batches))
-    print(f"{'':16}{'MB/s':>8}{'relative':>10}{'CPU s per GB':>14}")
+    print(f"{'':16}{'MB/s':>8}{'relative':>10}{'CPU s per GB':>14}{'receiver':>10}")
     for name, rates in found.items():
-        relative = [r.megabytes / f.megabytes for r, f in zip(rates, found["folder"])]
-        speed = statistics.median(rate.megabytes for rate in rates)
-        cpu = statistics.median(rate.cpu_seconds for rate in rates)
-        print(f"{name:16}{speed:8.0f}{statistics.median(relative):10.2f}{cpu:14.2f}")
+        speeds = [rate.megabytes for rate in rates]
+        pairs = zip(speeds, found["folder"])
+        relative = [speed / folder.megabytes for speed, folder in pairs]
+        columns = speeds, relative, *list(zip(*rates))[1:]
+        speed, relative, cpu, here = map(statistics.median, columns)
+        print(f"{name:16}{speed:8.0f}{relative:10.2f}{cpu:14.2f}{here:10.2f}")
 
 
 if __name__ == "__main__":

@@ -326,15 +326,22 @@ ROWS = [
 
 def make_certificate(folder: Path) -> None:
     """Makes a key and its own certificate, and lets dask use them for all."""
+    import dask
+
     key, certificate = folder / "key.pem", folder / "certificate.pem"
     words = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=cluster"
     files = "-keyout", str(key), "-out", str(certificate)
     subprocess.run(["openssl", *words.split(), *files], check=True, capture_output=True)
-    prefix = "DASK_DISTRIBUTED__COMM__TLS__"
-    os.environ[f"{prefix}CA_FILE"] = str(certificate)
-    for role in "SCHEDULER", "WORKER", "CLIENT":
-        os.environ[f"{prefix}{role}__KEY"] = str(key)
-        os.environ[f"{prefix}{role}__CERT"] = str(certificate)
+    section = f"{{key: {key}, cert: {certificate}}}"
+    roles = "".join(
+        f"\n      {r}: {section}" for r in ("scheduler", "worker", "client")
+    )
+    (folder / "distributed.yaml").write_text(
+        "distributed:\n  comm:\n    require-encryption: true\n    tls:\n"
+        f"      ca-file: {certificate}{roles}\n"
+    )
+    os.environ["DASK_CONFIG"] = str(folder)
+    dask.config.refresh()
 
 
 def try_row(row: Row, folder: Path) -> str:
