@@ -38,7 +38,11 @@ import psutil
 
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.progress import Position
-from resnet50.preprocessing.dask.connection import Connection, quiet_distributed
+from resnet50.preprocessing.dask.connection import (
+    Connection,
+    quiet_distributed,
+    why_deaf,
+)
 from resnet50.preprocessing.dask.pending_tasks import PendingTasks
 from resnet50.preprocessing.dask.transfer import Returned
 
@@ -115,6 +119,8 @@ def _cluster() -> Iterator[tuple[str, list[int]]]:
             )
             stack.callback(process.kill)
             processes.append(process.pid)
+        while why_deaf(address):
+            time.sleep(0.1)
         yield address, processes
 
 
