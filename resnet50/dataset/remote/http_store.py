@@ -4,6 +4,7 @@ fsspec's own client for HTTP downloads the whole object if a server ignores the 
 and does not check which bytes came. This one stops before the first byte.
 """
 
+import contextlib
 import functools
 import os
 import re
@@ -40,12 +41,13 @@ def _pool(process_id: int, scheme: str, host: str) -> Any:
 def _reason(error: Exception) -> str:
     """Why a request failed, in a few words."""
     error = getattr(error, "reason", None) or error
-    if isinstance(error, urllib3.exceptions.ConnectTimeoutError):
+    if isinstance(error, urllib3.exceptions.NameResolutionError):
+        return "the host's name is unknown"
+    is_refused = isinstance(error, urllib3.exceptions.NewConnectionError)
+    if isinstance(error, urllib3.exceptions.ConnectTimeoutError) and not is_refused:
         return f"no connection within {store.PATIENCE.connecting:g} s"
     if isinstance(error, urllib3.exceptions.ReadTimeoutError):
         return f"no byte within {store.PATIENCE.idle:g} s"
-    if isinstance(error, urllib3.exceptions.NameResolutionError):
-        return "the host's name is unknown"
     text = str(error)
     # "HTTPConnection(host='...', port=80): Failed to establish ...: [Errno 111] ..."
     return short_line(re.sub(r"^.*?\): |\[Errno \d+\] ", "", text) or repr(error))
@@ -85,12 +87,12 @@ class HttpStore:
         try:
             self._check(answer, start, stop)
             data = bytearray()
-            while chunk := answer.read1(_CHUNK):
-                data += chunk
-                if len(data) >= stop - start:
-                    break
-                if time.monotonic() > limit:
-                    raise FailedTryError(f"{len(data):,} bytes came, too slowly")
+            # An answer that is cut off ends early; the caller checks the length.
+            with contextlib.suppress(urllib3.exceptions.ProtocolError):
+                while len(data) < stop - start and (chunk := answer.read1(_CHUNK)):
+                    data += chunk
+                    if time.monotonic() > limit:
+                        raise FailedTryError(f"{len(data):,} bytes came, too slowly")
             is_whole = len(data) == int(answer.headers.get("Content-Length", -1))
             return bytes(data[: stop - start]), answer.headers
         finally:

@@ -127,7 +127,8 @@ class ImageCache:
     def _remove_versions(self, path: Path) -> None:
         """Removes the files of other versions of an archive."""
         for other in self._folder.glob(f"{path.name.partition('_')[0]}_*.images"):
-            other.unlink(missing_ok=True)
+            if other != path:  # Another process may have made it.
+                other.unlink(missing_ok=True)
 
     def _takes(self, num_bytes: int) -> bool:
         """Whether there is room for so many bytes, which are then taken."""

@@ -45,6 +45,7 @@ class FileServer:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: "_Server"
 
     def setup(self) -> None:
@@ -54,7 +55,7 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *args) -> None:
         pass
 
-    def do_GET(self) -> None:  # noqa: N802 - the base class's name.
+    def do_GET(self) -> None:
         state = self.server.state
         path = self.path.partition("?")[0].removeprefix("/")
         first, last = self.headers["Range"].removeprefix("bytes=").split("-")
