@@ -28,10 +28,21 @@ def _file_system(process_id: int, root: str) -> Any:
 
     Without this cache, fsspec would make one for each thread.
     """
+    options: dict[str, Any] = {"use_listings_cache": False}
+    is_s3 = root.startswith(("s3://", "s3a://"))
+    if is_s3:  # Both s3fs and botocore would try again by themselves.
+        options["config_kwargs"] = {
+            "connect_timeout": store.PATIENCE.connecting,
+            "read_timeout": store.PATIENCE.idle,
+            "retries": {"max_attempts": 0},
+        }
     try:
         import fsspec
 
-        return fsspec.core.url_to_fs(root, use_listings_cache=False)[0]
+        files = fsspec.core.url_to_fs(root, **options)[0]
+        if is_s3:
+            files.retries = 1
+        return files
     except ImportError as error:
         raise UserError(
             f"{root}: {short_line(str(error))} ({install_command('objectstore')} has "
