@@ -149,7 +149,7 @@ def open_dataset(
         )
     for remark in dataset.remarks:
         notify(remark)
-    if dataset.locations and dataset.locations.servers and cache:
+    if cache and dataset.locations and dataset.locations.cache:
         used, most = used_bytes(cache.folder), cache.max_bytes
         notify(
             f"{cache.folder}: caches images, {used / 1e9:.1f} of {most / 1e9:.1f} GB"

@@ -151,6 +151,11 @@ class Locations(NamedTuple):
     table: np.ndarray
     servers: Servers | None = None  # None: the archives are files
 
+    @property
+    def cache(self) -> CacheSettings | None:
+        """The cache of the images; None if there is none, or the archives are files."""
+        return self.servers.cache if self.servers else None
+
     def in_order(self, order: list[int]) -> "Locations":
         """Returns the locations of the images with the given indices."""
         return self._replace(table=self.table[order])

@@ -1,6 +1,7 @@
 """An HTTP server of files that can misbehave, and short waits for it. No test."""
 
 import contextlib
+import functools
 import hashlib
 import threading
 import time
@@ -43,6 +44,11 @@ class FileServer:
         time.sleep(wait)
 
 
+@functools.lru_cache(maxsize=1000)
+def _tag(content: bytes) -> str:
+    return f'"{hashlib.sha256(content).hexdigest()[:8]}"'
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -83,7 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         body = content[start:stop]
         shown = f"bytes {start}-{stop - 1}/{len(content)}"
-        headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()[:8]}"'}
+        headers = {"ETag": _tag(content)}
         if fault == "whole":
             self._answer(200, content, **headers)
             return
