@@ -1,6 +1,6 @@
 """Trains nothing, but feeds the preprocessor from a real S3 server that has bad days.
 
-    python -m tests.object_store FOLDER
+    python -m tests.object_store
 
 starts moto's server, which speaks S3, and puts images into a bucket, in shards. Between
 server and client stands a proxy that delays, cuts off and refuses answers. The batches
@@ -8,11 +8,13 @@ must be those of a local copy, bit for bit, whatever the proxy does. Takes two m
 needs moto[server] and s3fs (extra objectstore).
 """
 
+import argparse
 import importlib.util
 import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -85,6 +87,16 @@ class BadDays:
                 end.shutdown(socket.SHUT_RDWR)
 
 
+def environment(url: str) -> dict[str, str]:
+    """The variables with the endpoint and the credentials."""
+    return {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_ACCESS_KEY_ID": "an-id",
+        "AWS_SECRET_ACCESS_KEY": "a-secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+
+
 @contextmanager
 def s3_server() -> Iterator[BadDays]:
     """Yields a proxy before an S3 server, to which the environment points."""
@@ -100,12 +112,7 @@ def s3_server() -> Iterator[BadDays]:
                     break
                 time.sleep(0.1)
             proxy = BadDays(port)
-            os.environ |= {
-                "AWS_ENDPOINT_URL": proxy.url,
-                "AWS_ACCESS_KEY_ID": "an-id",
-                "AWS_SECRET_ACCESS_KEY": "a-secret",
-                "AWS_DEFAULT_REGION": "us-east-1",
-            }
+            os.environ |= environment(proxy.url)
             yield proxy
         finally:
             server.kill()
@@ -213,10 +220,15 @@ def check_the_program(folder: Path, proxy: BadDays) -> None:
 
 
 def main() -> None:
-    """Runs all checks in a new folder."""
-    folder = Path(sys.argv[1]).absolute()
-    folder.mkdir()
-    with s3_server() as proxy:
+    """Runs all checks."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.parse_args()
+    if MISSING:
+        sys.exit(f"{MISSING} is missing (pip install 'moto[server]' s3fs)")
+    with tempfile.TemporaryDirectory() as scratch, s3_server() as proxy:
+        folder = Path(scratch)
         upload()
         check_in_this_process(folder, proxy)
         check_the_program(folder, proxy)
