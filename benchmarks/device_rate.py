@@ -1,14 +1,19 @@
-"""Measures whether the trainer's threads keep up with a fast GPU, without one.
+r"""Measures whether the trainer's threads keep up with fast GPUs, without one.
 
     python3 -m benchmarks.device_rate [--seconds 10] [--rates 1200 2500 4300]
+    python3 -m benchmarks.device_rate --num_gpus=8 --rates 20000 \
+        --batch_sizes 256 512 1024 2048 --threads 1 2 4 8
 
-Batches of 256 images of 224 pixels lie ready in /dev/shm. The real BatchReader reads
-and checks them. Its Placer copies each into memory that stands for the device's. A
-stand-in for the device takes one every 256 / rate seconds and sleeps meanwhile; the
-last rate is as fast as possible. Then TensorFlow makes tensors of batches on the CPU,
-which train.py does before a batch crosses PCI Express.
+Batches of 224-pixel images lie ready in /dev/shm. The real BatchReader reads and checks
+them, a large file in parts by several threads. For one GPU its Placer copies each into
+memory that stands for the device's; several GPUs fetch their parts themselves. A
+stand-in for the GPUs takes a batch at a rate and sleeps meanwhile; the last rate is as
+fast as possible. Then numpy.load reads the same files, in as many threads, and checks
+nothing. With --tensors, TensorFlow makes tensors of batches on the CPU, which train.py
+does before a batch crosses PCI Express.
 
-No GPU takes part, and nothing writes batches. It needs 3 GB in /dev/shm.
+No GPU takes part, and nothing writes batches. It needs 2 GB in /dev/shm, and 4 GB for
+batches of 2,048.
 """
 
 import argparse
@@ -17,13 +22,15 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 import numpy as np
 
-from resnet50.handoff import locks
-from resnet50.handoff.buffer import BatchBuffer, BatchSpec, StoredBatch
+from resnet50.handoff import locks, npy_file
+from resnet50.handoff.buffer import BatchBuffer, BatchSpec
 from resnet50.handoff.lost_folder import TrainerFiles
 from resnet50.handoff.manifest import write_manifest
 from resnet50.handoff.progress import Position, StepRange
@@ -33,36 +40,20 @@ from resnet50.observer import Observer
 NUM_CLASSES = 1000
 MANIFEST = {"format": "device_rate"}
 READ_AHEAD = 4  # As shipped.
-# So many different files that they do not stay in the processor's cache.
-NUM_FILES = 24
+# Different images, so many that they do not stay in the processor's cache.
+NUM_IMAGES = 24 * 256
 # Two batches that wait on the device, and the one that its step uses.
 NUM_SLOTS = 3
 
 
 class Result(NamedTuple):
-    """What the device got, and the work of the two threads."""
+    """What the device got, and the work of the threads."""
 
     images_per_second: float
     waiting: float  # share of the time
     reader_busy: float  # share of the time
     placer_busy: float
-    reader_cpu: float  # seconds of processor time for a batch
-    placer_cpu: float
-
-
-class TimedSource(BatchSource):
-    """A BatchSource that knows its processor time."""
-
-    cpu_seconds = 0.0
-    num_read = 0
-
-    def read(self, position: Position) -> StoredBatch:
-        """Reads and checks a batch."""
-        started = time.thread_time()
-        batch = super().read(position)
-        self.cpu_seconds += time.thread_time() - started
-        self.num_read += 1
-        return batch
+    cpu: float  # seconds of processor time for a batch, of all threads
 
 
 class Memory:
@@ -71,27 +62,40 @@ class Memory:
     def __init__(self, spec: BatchSpec):
         shape = (NUM_SLOTS, spec.batch_size, spec.crop_size, spec.crop_size, 3)
         self._slots = np.ones(shape, spec.dtype)  # Written: a device clears no pages.
-        self.busy_seconds = self.cpu_seconds = 0.0
-        self.num_placed = 0
+        self.busy_seconds = 0.0
 
     def place(self, batch: Batch) -> int:
         """Copies a batch; returns the number of its images."""
-        started, cpu_started = time.monotonic(), time.thread_time()
+        started = time.monotonic()
         np.copyto(self._slots[batch.step % NUM_SLOTS], batch.images)
-        self.cpu_seconds += time.thread_time() - cpu_started
         self.busy_seconds += time.monotonic() - started
-        self.num_placed += 1
         return len(batch.images)
 
 
+class HostMemory:
+    """The host's memory, from which each of several GPUs fetches its part."""
+
+    busy_seconds = 0.0
+
+    def place(self, batch: Batch) -> int:
+        """Returns the number of images."""
+        return len(batch.images)
+
+
+def num_files(spec: BatchSpec) -> int:
+    """How many different batches there are."""
+    return max(4, NUM_IMAGES // spec.batch_size)
+
+
 def write_batches(buffer: BatchBuffer, spec: BatchSpec, num_batches: int) -> None:
-    """Writes NUM_FILES batches, and hard links to them for the others."""
+    """Writes ``num_files`` batches, and hard links to them for the others."""
     rng = np.random.default_rng(0)
     shape = (spec.batch_size, spec.crop_size, spec.crop_size, 3)
     levels = rng.integers(0, 256, shape, np.uint8)
     for index in range(num_batches):
-        position, first = Position(0, index), Position(0, index % NUM_FILES)
-        if index >= NUM_FILES:
+        position = Position(0, index)
+        first = Position(0, index % num_files(spec))
+        if first != position:
             os.link(buffer.images_path(first), buffer.images_path(position))
             os.link(buffer.labels_path(first), buffer.labels_path(position))
             continue
@@ -105,13 +109,18 @@ def write_batches(buffer: BatchBuffer, spec: BatchSpec, num_batches: int) -> Non
 
 
 def measure(
-    buffer: BatchBuffer, spec: BatchSpec, interval: float, num_batches: int
+    buffer: BatchBuffer,
+    spec: BatchSpec,
+    interval: float,
+    num_batches: int,
+    num_gpus: int = 1,
 ) -> Result:
     """Takes batches like a device whose step lasts ``interval`` seconds.
 
     As on a GPU, the next batch is taken while the step of the last one still runs.
     """
-    source, memory = TimedSource(buffer, spec, MANIFEST), Memory(spec)
+    source = BatchSource(buffer, spec, MANIFEST)
+    memory = Memory(spec) if num_gpus == 1 else HostMemory()
     with (
         locks.exclusive_role(buffer.folder, locks.TRAINER) as role,
         BatchReader(
@@ -128,6 +137,7 @@ def measure(
         time.sleep(20 * interval)  # The first step is long: it compiles the network.
         reader.waited_seconds = reader.reading_seconds = memory.busy_seconds = 0.0
         started = is_free_at = time.monotonic()
+        cpu_started = time.process_time()
         num_images = 0
         for size in reader:
             begins = max(is_free_at, time.monotonic())
@@ -140,20 +150,19 @@ def measure(
         reader.waited_seconds / seconds,
         reader.reading_seconds / seconds,
         memory.busy_seconds / seconds,
-        source.cpu_seconds / source.num_read,
-        memory.cpu_seconds / memory.num_placed,
+        (time.process_time() - cpu_started) * spec.batch_size / num_images,
     )
 
 
-def results(
-    buffer: BatchBuffer, spec: BatchSpec, rates: list[float], seconds: float
-) -> Iterator[tuple[float, Result]]:
-    """Measures at each rate, the last time as fast as possible."""
-    most = max(NUM_FILES, math.ceil(seconds * max(rates) / spec.batch_size))
-    write_batches(buffer, spec, most)
-    for rate in [*rates, math.inf]:
-        num_batches = math.ceil(min(most, seconds * rate / spec.batch_size))
-        yield rate, measure(buffer, spec, spec.batch_size / rate, num_batches)
+def load_plainly(buffer: BatchBuffer, spec: BatchSpec, num_threads: int) -> float:
+    """Images/s of numpy.load in threads, which checks nothing."""
+    paths = [buffer.images_path(Position(0, i)) for i in range(num_files(spec))]
+    with ThreadPoolExecutor(num_threads) as pool:
+        started = time.monotonic()
+        for _ in range(2):
+            for _ in pool.map(lambda path: len(np.load(path)), paths):
+                pass
+        return 2 * len(paths) * spec.batch_size / (time.monotonic() - started)
 
 
 def tensor_seconds(buffer: BatchBuffer, spec: BatchSpec) -> float:
@@ -165,40 +174,73 @@ def tensor_seconds(buffer: BatchBuffer, spec: BatchSpec) -> float:
 
     tf.config.set_visible_devices([], "GPU")
     source, times = BatchSource(buffer, spec, MANIFEST), []
-    for index in range(NUM_FILES):
+    for index in range(num_files(spec)):
         batch = source.read(Position(0, index))
         started = time.process_time()
         ONE_DEVICE.to_device(*batch)
         times.append(time.process_time() - started)
-    return sorted(times)[NUM_FILES // 2]
+    return sorted(times)[len(times) // 2]
+
+
+def rows(
+    folder: Path, spec: BatchSpec, num_threads: int, args: argparse.Namespace
+) -> Iterator[str]:
+    """Measures at each rate, the last time as fast as possible."""
+    buffer = BatchBuffer(folder)
+    most = math.ceil(args.seconds * max(args.rates) / spec.batch_size)
+    most = max(num_files(spec), most)
+    write_batches(buffer, spec, most)
+    start = f"{spec.batch_size:5}  {spec.dtype:7}  {num_threads:7}"
+    for rate in [*args.rates, math.inf]:
+        num_batches = math.ceil(min(most, args.seconds * rate / spec.batch_size))
+        result = measure(
+            buffer, spec, spec.batch_size / rate, num_batches, args.num_gpus
+        )
+        reached = result.images_per_second
+        share = f"{reached / rate:.3f}" if rate < math.inf else f"{reached:.0f}"
+        yield (
+            f"{start}  {rate:8.0f}  {share:>7}  {result.waiting:7.1%}  "
+            f"{result.reader_busy:6.0%}  {result.placer_busy:6.0%}  "
+            f"{1000 * result.cpu:6.1f}"
+        )
+    plain = load_plainly(buffer, spec, num_threads)
+    yield f"{start}  numpy.load: {plain:.0f} images/s, ours {reached / plain:.2f} x"
+    if args.tensors:
+        milliseconds = 1000 * tensor_seconds(buffer, spec)
+        yield f"{start}  tensors on the CPU: {milliseconds:.2f} ms"
 
 
 def main() -> None:
-    """Prints a row for each dtype and rate."""
+    """Prints a row for each kind of batch, number of threads and rate."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=10, help="of each measurement")
     parser.add_argument("--rates", type=float, nargs="+", default=[1200, 2500, 4300])
+    parser.add_argument("--num_gpus", type=int, default=1)
+    parser.add_argument("--batch_sizes", type=int, nargs="+", default=[256])
+    parser.add_argument(
+        "--threads",
+        type=int,
+        nargs="+",
+        default=[npy_file.MAX_PARTS],
+        help="the most threads that read a file",
+    )
+    parser.add_argument("--tensors", action="store_true")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="device_rate-") as name:
-        batches = []
+    print(
+        "batch  dtype    threads  images/s  reached  waiting  reader  placer  CPU, ms"
+    )
+    for batch_size in args.batch_sizes:
         for dtype in ("float16", "uint8"):
-            buffer = BatchBuffer(Path(name, dtype))
-            buffer.folder.mkdir()
-            batches.append((buffer, BatchSpec(256, 224, dtype, NUM_CLASSES)))
-        print("dtype    images/s  reached  waiting  reader        placer")
-        for buffer, spec in batches:
-            for rate, result in results(buffer, spec, args.rates, args.seconds):
-                reached = result.images_per_second
-                share = f"{reached / rate:.3f}" if rate < math.inf else f"{reached:.0f}"
-                print(
-                    f"{spec.dtype:8} {rate:8.0f}  {share:>7}  {result.waiting:7.1%}  "
-                    f"{result.reader_busy:4.0%} {1000 * result.reader_cpu:5.1f} ms  "
-                    f"{result.placer_busy:4.0%} {1000 * result.placer_cpu:5.1f} ms",
-                    flush=True,
-                )
-        for buffer, spec in batches:
-            milliseconds = 1000 * tensor_seconds(buffer, spec)
-            print(f"{spec.dtype:8} tensors on the CPU: {milliseconds:.2f} ms")
+            for num_threads in args.threads:
+                spec = BatchSpec(batch_size, 224, dtype, NUM_CLASSES)
+                with (
+                    tempfile.TemporaryDirectory(
+                        dir="/dev/shm", prefix="device_rate-"
+                    ) as name,
+                    mock.patch.object(npy_file, "MAX_PARTS", num_threads),
+                ):
+                    for row in rows(Path(name), spec, num_threads, args):
+                        print(row, flush=True)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,7 +46,9 @@ EPOCHS = 1000  # So many that no run ends.
 class Bench:
     """A dataset of 1,000 images and a configuration, in a scratch folder."""
 
-    def __init__(self, scratch: Path, images: list[Path], buffer_size: int):
+    program = ("runtime_preprocessing.py",)
+
+    def __init__(self, scratch: Path, images: list[Path], buffer_size: int, **train):
         for index in range(NUM_IMAGES):
             source = images[index % len(images)]
             path = scratch / "images" / f"class{index % 10}" / f"{index}.JPEG"
@@ -54,7 +56,9 @@ class Bench:
             shutil.copy(source, path)
         document = tomlkit.parse((PROJECT / "config.txt").read_text("utf-8"))
         document["dataset"]["training_images"] = "images"
-        document["train"].update({"buffer_size": buffer_size, "epochs": EPOCHS})
+        document["train"].update(
+            {"buffer_size": buffer_size, "epochs": EPOCHS, **train}
+        )
         document["runtime_preprocessing"]["sleep_time"] = 0.2
         self.path = scratch / "config.txt"
         self.path.write_text(tomlkit.dumps(document), "utf-8")
@@ -70,7 +74,7 @@ class Bench:
         shutil.rmtree(self.buffer.folder, ignore_errors=True)
         command = [
             sys.executable,
-            "runtime_preprocessing.py",
+            *self.program,
             f"--config={self.path}",
             f"--num_workers={num_workers}",
         ]
@@ -158,8 +162,16 @@ def measure_workers(bench: Bench, seconds: float) -> None:
     print(f"not shared with the others     {memory.own:7.0f} MB")
 
 
-def take_batches(bench: Bench, seconds: float, interval: float) -> tuple[float, float]:
+def take_batches(
+    bench: Bench, seconds: float, interval: float, meet: Callable = lambda: None
+) -> tuple[float, float]:
     """Takes batches like a trainer whose step lasts a fixed time.
+
+    Args:
+        bench: Its preprocessor runs.
+        seconds: For how long.
+        interval: Length of a step, seconds.
+        meet: Called before each step, to wait for other hosts; this is waiting, too.
 
     Returns:
         Batches per second, and the share of the time spent waiting.
@@ -180,18 +192,21 @@ def take_batches(bench: Bench, seconds: float, interval: float) -> tuple[float, 
     ):
         write_progress(bench.buffer.folder, Position(0, 0))
         next(reader)  # Waits for the preprocessor to start.
+        meet()
         time.sleep(interval)  # One step, during which the reader reads ahead.
-        reader.waited_seconds = 0.0
-        started, taken = time.monotonic(), 0
+        waited, taken = 0.0, 0
+        started = time.monotonic()
         while (now := time.monotonic()) < started + seconds:
             batch = next(reader)
+            meet()
+            waited += time.monotonic() - now
             position = to_position(batch.step + 1, bench.batches_per_epoch)
             write_progress(bench.buffer.folder, position)
             taken += 1
             # Every step takes the interval, including the time spent waiting.
             time.sleep(max(0.0, now + interval - time.monotonic()))
         total = time.monotonic() - started
-    return taken / total, reader.waited_seconds / total
+    return taken / total, waited / total
 
 
 def measure_handoff(bench: Bench, seconds: float) -> None:

@@ -74,7 +74,8 @@ def photograph(width: int, height: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def make_photographs(folder: Path, num_images: int) -> None:
-    """Writes JPEG files, the same ones each time."""
+    """Writes JPEG files, the same ones each time, into a folder that it creates."""
+    folder.mkdir(parents=True, exist_ok=True)
     sizes = [(w, h) for w, h, count in _SIZES for _ in range(count)]
     for index in range(num_images):
         rng = np.random.default_rng([index])

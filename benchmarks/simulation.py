@@ -5,9 +5,13 @@
 It has the loops of the real programs. The refill lists the buffer, queues twice as many
 batches as there are workers, and sleeps for sleep_time if there is nothing to do. The
 reader polls every sleep_time of [train] and holds read_ahead batches. The trainer takes
-one batch per step. The same seed gives the same run. The simulation predicts the cost
-of the protocol only, because real programs also share processors, memory and disk.
-docs/scaling.md compares it with measurements.
+one batch per step. Each of several hosts has all of these and its own buffer. Their
+trainers meet before each step, until all have a batch, and after it, to sum the
+gradients.
+
+The same seed gives the same run. The simulation predicts the cost of the protocol only,
+because real programs also share processors, memory and disk. docs/scaling.md compares
+it with measurements. ``benchmarks.many_hosts`` applies it to up to 128 hosts.
 """
 
 import argparse
@@ -17,7 +21,7 @@ import heapq
 import itertools
 import math
 import random
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import NamedTuple
 
 
@@ -40,6 +44,10 @@ class Settings:
     pause_start: float = math.inf  # no batches are made from this time
     pause_seconds: float = 0.0  # for this long
     starts_full: bool = False
+    num_hosts: int = 1
+    make_factors: tuple[float, ...] = ()  # of make_seconds, for each host; none: 1
+    step_spread: float = 0.0  # standard deviation of a host's step_seconds, relative
+    sum_seconds: float = 0.0  # added to each step, for the sums over all hosts
     seed: int = 0
 
 
@@ -47,9 +55,9 @@ class Outcome(NamedTuple):
     """The result of a run."""
 
     num_trained: int
-    num_made: int
-    waited_seconds: float  # by the trainer, after its first batch
-    lowest_buffer: int  # fewest ready batches since the buffer was first full
+    num_made: int  # by all hosts
+    waited_seconds: float  # for the batches of all hosts, after the first step
+    lowest_buffer: int  # fewest ready batches since the buffers were first full
 
 
 class Signal:
@@ -104,41 +112,66 @@ class Events:
             heapq.heappush(self._heap, entry)
 
 
-class Simulation:
+class _Meeting:
+    """A place where the hosts wait until all of them have come."""
+
+    def __init__(self, events: Events, num_hosts: int):
+        self._events, self._num_hosts = events, num_hosts
+        self._num_there = 0
+        self._all_there = Signal()
+
+    def wait(self) -> Generator[Wait, None, None]:
+        """Waits; does not wait if this host is the last one."""
+        self._num_there += 1
+        if self._num_there < self._num_hosts:
+            yield math.inf, self._all_there
+        else:
+            self._num_there = 0
+            self._events.fire(self._all_there)
+
+
+class _Host:
     """The two programs. Steps are numbered from 0, as in handoff.progress."""
 
-    def __init__(self, settings: Settings):
+    def __init__(
+        self, index: int, settings: Settings, events: Events, meeting: _Meeting
+    ):
         self._settings = settings
-        self._random = random.Random(settings.seed)
-        self._events = Events()
+        self._events = events
+        self._meeting = meeting
+        self._make_seconds = settings.make_seconds
+        if settings.make_factors:
+            self._make_seconds *= settings.make_factors[index]
+        # A generator for each purpose: the batches do not depend on step_spread.
+        seed = f"{settings.seed} {index}" if index else settings.seed
+        self._random = random.Random(seed)
+        self._step_random = random.Random(f"{seed} steps")
         full = settings.buffer_size if settings.starts_full else 0
         self._ready = set(range(full))
         self._next_step = full  # All steps below are made or queued.
         self._first_gap = full  # All steps below are ready.
-        self._progress = 0  # Published by the trainer.
+        self.progress = 0  # Published by the trainer.
         self._running = 0
         self._num_done = 0  # Not yet seen by the refill.
         self._line: collections.deque[int] = collections.deque()
         self._held: collections.deque[int] = collections.deque()  # In the reader.
         self._work, self._done, self._arrived, self._taken = (Signal() for _ in "1234")
-        self._num_made = 0
-        self._waited = 0.0
+        self.num_made = 0
+        self.waited = 0.0
         self._was_full = settings.starts_full
-        self._lowest = full
+        self.lowest = full
 
-    def run(self, seconds: float) -> Outcome:
-        """Simulates both programs from their start."""
+    def start(self) -> None:
+        """Starts the loops of both programs."""
         for _ in range(self._settings.num_workers):
             self._events.start(self._worker())
         for steps in self._refill(), self._reader(), self._trainer():
             self._events.start(steps)
-        self._events.run(seconds)
-        return Outcome(self._progress, self._num_made, self._waited, self._lowest)
 
     def _making_seconds(self) -> float:
         """How long the next batch takes, including the pause if it overlaps."""
         settings, now = self._settings, self._events.now
-        duration = settings.make_seconds
+        duration = self._make_seconds
         duration *= max(0.1, self._random.gauss(1.0, settings.spread))
         pause_end = settings.pause_start + settings.pause_seconds
         if now < pause_end and now + duration > settings.pause_start:
@@ -153,7 +186,7 @@ class Simulation:
             step = self._line.popleft()
             yield self._making_seconds(), None
             self._ready.add(step)
-            self._num_made += 1
+            self.num_made += 1
             self._num_done += 1
             self._events.fire(self._done)
 
@@ -162,7 +195,7 @@ class Simulation:
         while self._first_gap in self._ready:
             self._ready.discard(self._first_gap)
             self._first_gap += 1
-        return self._first_gap - self._progress
+        return self._first_gap - self.progress
 
     def _refill(self):
         """Mirrors resnet50.preprocessing.refill.Refill._run_with."""
@@ -170,7 +203,7 @@ class Simulation:
         while True:
             yield settings.list_seconds, None
             num_ahead = self._num_ahead()
-            missing = self._progress + settings.buffer_size - self._next_step
+            missing = self.progress + settings.buffer_size - self._next_step
             if num_ahead < settings.refill_below * settings.buffer_size:
                 is_refilling = True
             if missing <= 0:
@@ -201,25 +234,61 @@ class Simulation:
             self._held.append(step)
             self._events.fire(self._arrived)
 
+    def _step_seconds(self) -> float:
+        mean, spread = self._settings.step_seconds, self._settings.step_spread
+        return mean * max(0.1, self._step_random.gauss(1.0, spread)) if spread else mean
+
     def _trainer(self):
+        """Mirrors resnet50.training.loop.Loop, and JointReader on several hosts."""
         for step in itertools.count():
             asked = self._events.now
             while not self._held:
                 yield math.inf, self._arrived
             self._held.popleft()
             self._events.fire(self._taken)
+            yield from self._meeting.wait()
             waited = self._events.now - asked
-            self._waited += waited * (step > 0)
-            rest = self._settings.step_seconds
+            self.waited += waited * (step > 0)
+            rest = self._step_seconds()
             if self._settings.keeps_pace:
                 # benchmarks.handoff publishes a step before it, not after it.
-                self._progress = step + 1
+                self.progress = step + 1
                 rest = max(0.0, rest - waited)
             yield rest, None
-            self._progress = step + 1
+            yield from self._meeting.wait()
+            if self._settings.sum_seconds:
+                yield self._settings.sum_seconds, None
+            self.progress = step + 1
             level = self._num_ahead()
             self._was_full |= level >= self._settings.buffer_size - 1
-            self._lowest = min(self._lowest, level) if self._was_full else level
+            self.lowest = min(self.lowest, level) if self._was_full else level
+
+
+class Simulation:
+    """All hosts."""
+
+    def __init__(self, settings: Settings):
+        self._events = Events()
+        meeting = _Meeting(self._events, settings.num_hosts)
+        self._hosts = [
+            _Host(index, settings, self._events, meeting)
+            for index in range(settings.num_hosts)
+        ]
+
+    def run(self, seconds: float) -> Outcome:
+        """Simulates from the start of all programs."""
+        for host in self._hosts:
+            host.start()
+        self._events.run(seconds)
+        first = self._hosts[
+            0
+        ]  # All wait equally long: until the last one has its batch.
+        return Outcome(
+            first.progress,
+            sum(host.num_made for host in self._hosts),
+            first.waited,
+            min(host.lowest for host in self._hosts),
+        )
 
 
 def share_waited(settings: Settings, seconds: float) -> float:
@@ -227,32 +296,8 @@ def share_waited(settings: Settings, seconds: float) -> float:
     return Simulation(settings).run(seconds).waited_seconds / seconds
 
 
-def smallest_buffer(settings: Settings, seconds: float, most_waited: float) -> int:
-    """The smallest buffer with which the trainer waits at most most_waited seconds.
-
-    Uses bisection, because a larger buffer never makes the trainer wait longer.
-    """
-
-    def is_enough(buffer_size: int) -> bool:
-        changed = dataclasses.replace(settings, buffer_size=buffer_size)
-        return Simulation(changed).run(seconds).waited_seconds <= most_waited
-
-    return _smallest(is_enough)
-
-
-def _smallest(is_enough: Callable[[int], bool]) -> int:
-    high = 1
-    while not is_enough(high):
-        high *= 2
-    low = high // 2  # Too small, or 0.
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if is_enough(middle) else (middle, high)
-    return high
-
-
 def main() -> None:
-    """Prints the two figures of benchmarks.handoff, and the buffers for a pause."""
+    """Prints the two figures of benchmarks.handoff."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=600, help="simulated")
     seconds = parser.parse_args().seconds
@@ -265,18 +310,6 @@ def main() -> None:
     fast = dataclasses.replace(bench, step_seconds=make_seconds / 2)
     made = Simulation(fast).run(seconds).num_trained * make_seconds / seconds
     print(f"throughput, trainer at twice   {made:7.2f}")
-    for minutes in 1, 5:
-        pause = Settings(
-            4,
-            4 * 64 / (1.25 * 1270),
-            64 / 1270,
-            buffer_size=1,
-            pause_start=100,
-            pause_seconds=60 * minutes,
-            starts_full=True,
-        )
-        size = smallest_buffer(pause, 200 + 60 * minutes, 0.5)
-        print(f"V100, pause of {minutes} min         {size:7} batches")
 
 
 if __name__ == "__main__":

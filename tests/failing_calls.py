@@ -35,6 +35,7 @@ _CALLS = {
     "read": (0, 63, "fd", 0),
     "pread64": (17, 67, "fd", 0),
     "readv": (19, 65, "fd", 0),
+    "preadv": (295, 69, "fd", 0),
     "write": (1, 64, "fd", 0),
     "pwrite64": (18, 68, "fd", 0),
     "writev": (20, 66, "fd", 0),
@@ -61,7 +62,7 @@ _CALLS = {
 OPERATIONS = {
     "open": ("openat", "open"),
     "create": ("openat", "open"),  # opening for writing
-    "read": ("read", "pread64", "readv"),
+    "read": ("read", "pread64", "readv", "preadv"),
     "write": ("write", "pwrite64", "writev"),
     "fsync": ("fsync", "fdatasync"),
     "rename": ("rename", "renameat", "renameat2"),  # by the new name

@@ -743,7 +743,7 @@ MUTATIONS = (
     Mutation(
         "a batch whose checksum is not compared",
         "resnet50/handoff/npy_file.py",
-        "if is_checked and footer != _footer(word_sum):",
+        "if is_checked and footer != _footer(sum(part.word_sum for part in parts)):",
         "if False:",
         ("handoff/test_buffer.py",),
     ),

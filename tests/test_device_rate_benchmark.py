@@ -13,7 +13,8 @@ def spec(request):
 
 
 @pytest.fixture
-def buffer(tmp_path, spec):
+def buffer(tmp_path, spec, monkeypatch):
+    monkeypatch.setattr(device_rate, "NUM_IMAGES", 24 * spec.batch_size)
     buffer = BatchBuffer(tmp_path)
     device_rate.write_batches(buffer, spec, 40)
     return buffer
@@ -31,7 +32,7 @@ def test_a_device_takes_no_more_than_its_rate(buffer, spec):
 def test_links_have_the_content_of_the_files(buffer, spec):
     first, again = (
         buffer.read(Position(0, index), spec)
-        for index in (3, 3 + device_rate.NUM_FILES)
+        for index in (3, 3 + device_rate.num_files(spec))
     )
     assert first.labels.tolist() == again.labels.tolist()
     assert (first.images == again.images).all()
@@ -44,4 +45,3 @@ def test_the_device_s_memory_holds_the_batch_that_was_placed(spec):
         batch = device_rate.Batch(step, Position(0, step), images + step, None, None)
         assert memory.place(batch) == spec.batch_size
     assert [slot.flat[0] for slot in memory._slots] == [7, 5, 6]
-    assert memory.num_placed == 4

@@ -26,6 +26,11 @@ from resnet50.pixels.resampling import resized_size
 from tests.preprocessing.batch_settings import STATISTICS, make_settings
 
 
+def test_photographs_go_into_a_new_folder(tmp_path):
+    make_photographs(tmp_path / "new" / "photographs", 1)
+    assert len(find_images(tmp_path)) == 1
+
+
 def test_our_variants_make_the_same_batch(tmp_path):
     pytest.importorskip("numba")
     pytest.importorskip("simplejpeg")

@@ -11,9 +11,11 @@ import functools
 import io
 import math
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -27,6 +29,10 @@ _UNCHECKED = np.dtype("uint8")
 
 # Read or written, and added up, while they are in the processor's cache.
 _CHUNK_BYTES = 2**18
+
+# A large file is read in parts of at least so many bytes, at once, each in a thread.
+# More threads than this share the memory's bandwidth.
+_PART_BYTES, MAX_PARTS = 2**24, 4
 
 # TensorFlow uses an array's memory as it is if its address is a multiple of this.
 _ALIGNMENT = 64
@@ -141,6 +147,55 @@ def _require_header(
         )
 
 
+class _ReadPart(NamedTuple):
+    """What was read of a part of a file."""
+
+    num_bytes: int
+    word_sum: int  # 0 if the values are not checked
+
+
+def _read_part(
+    descriptor: int, values: np.ndarray, offset: int, *, is_checked: bool
+) -> _ReadPart:
+    """Fills uint8 [bytes] from a place of a file on, as far as the file goes."""
+    num_bytes = word_sum = 0
+    for start in range(0, len(values), _CHUNK_BYTES):
+        chunk, num_read = values[start : start + _CHUNK_BYTES], 0
+        while num_read < len(chunk):
+            place = offset + start + num_read
+            more = os.preadv(descriptor, [chunk[num_read:].data], place)
+            if not more:
+                return _ReadPart(num_bytes + num_read, word_sum)
+            num_read += more
+        num_bytes += num_read
+        word_sum += _word_sum(chunk) if is_checked else 0
+    return _ReadPart(num_bytes, word_sum)
+
+
+_Result = TypeVar("_Result")
+
+
+def _at_once(functions: Sequence[Callable[[], _Result]]) -> list[_Result]:
+    """Calls functions at once, the last one in this thread; raises when all have ended.
+
+    The process can end while a read hangs, unlike with a ThreadPoolExecutor.
+    """
+    futures: list[Future[_Result]] = [Future() for _ in functions]
+
+    def call(index: int) -> None:
+        try:
+            futures[index].set_result(functions[index]())
+        except Exception as error:
+            futures[index].set_exception(error)
+
+    *others, here = range(len(functions))
+    for index in others:
+        threading.Thread(target=call, args=(index,), daemon=True).start()
+    call(here)
+    wait(futures)
+    return [future.result() for future in futures]
+
+
 def load_array(
     path: Path,
     shape: tuple[int, ...],
@@ -161,20 +216,33 @@ def load_array(
     """
     with path.open("rb") as file:
         _require_header(file, path, shape, dtype)
-        array, word_sum, num_bytes = empty(shape, dtype), 0, 0
+        array, offset = empty(shape, dtype), file.tell()
         is_checked = array.dtype != _UNCHECKED
         values = array.reshape(-1).view(np.uint8)
-        for start in range(0, len(values), _CHUNK_BYTES):
-            chunk = values[start : start + _CHUNK_BYTES]
-            num_bytes += file.readinto(chunk.data)
-            word_sum += _word_sum(chunk) if is_checked else 0
+        num_parts = min(MAX_PARTS, max(1, len(values) // _PART_BYTES))
+        # Whole chunks, so that the words of the parts are those of the file.
+        length = math.ceil(len(values) / num_parts / _CHUNK_BYTES) * _CHUNK_BYTES
+        parts = _at_once(
+            [
+                functools.partial(
+                    _read_part,
+                    file.fileno(),
+                    values[start : start + length],
+                    offset + start,
+                    is_checked=is_checked,
+                )
+                for start in range(0, len(values), length)
+            ]
+        )
+        num_bytes = sum(part.num_bytes for part in parts)
+        file.seek(offset + num_bytes)
         footer = file.read(FOOTER_BYTES + 1)
         if num_bytes < array.nbytes or len(footer) != FOOTER_BYTES:
             raise BatchFileError(
                 f"{path}: {os.fstat(file.fileno()).st_size} bytes, but its values and "
                 f"checksum should take {array.nbytes + FOOTER_BYTES} (torn?)"
             )
-    if is_checked and footer != _footer(word_sum):
+    if is_checked and footer != _footer(sum(part.word_sum for part in parts)):
         raise BatchFileError(
             f"{path}: its values do not have the checksum at its end (a broken disk or "
             "memory?)"
