@@ -31,7 +31,7 @@ from resnet50.dataset.remote.range_file import RangeFile
 from resnet50.dataset.remote.store import (
     ObjectInfo,
     abandon_when,
-    describe,
+    describe_object,
     open_store,
     with_retries,
 )
@@ -90,7 +90,7 @@ def _missing_named(url: str) -> Iterator[None]:
 
 def _describe(url: str) -> tuple[str, ObjectInfo]:
     with _missing_named(url):
-        return url, describe(url)
+        return url, describe_object(url)
 
 
 @contextlib.contextmanager

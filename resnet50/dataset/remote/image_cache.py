@@ -14,13 +14,12 @@ import hashlib
 import os
 import re
 import struct
+import sys
 import threading
 import time
 import zlib
 from pathlib import Path
 from typing import NamedTuple
-
-from resnet50.terminal import say
 
 # Before the image's bytes: a magic number and the CRC-32 of its header in the archive
 # and of its bytes. In the archive, a member's header takes these bytes.
@@ -175,9 +174,12 @@ class ImageCache:
         except OSError:  # No room for this either.
             pass
         reason = error.strerror or os.strerror(error.errno or errno.EIO)
-        say(
+        # A worker has no other way to the user.
+        print(
             f"{self._folder}: cannot be written: {reason}; images are cached again in "
-            f"{_STOPPED_SECONDS / 60:g} minutes (see [dataset] cache_folder)"
+            f"{_STOPPED_SECONDS / 60:g} minutes (see [dataset] cache_folder)",
+            file=sys.stderr,
+            flush=True,
         )
 
 

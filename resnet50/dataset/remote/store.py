@@ -155,7 +155,7 @@ def read_range(url: str, start: int, stop: int) -> bytes:
     return with_retries(url, request)
 
 
-def describe(url: str) -> ObjectInfo:
+def describe_object(url: str) -> ObjectInfo:
     """Asks for the size and the version of an object.
 
     Raises:

@@ -10,7 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from resnet50.dataset.remote.store import Patience
 
-IMPATIENT = Patience(connecting=1, idle=0.2, request=0.3, pauses=(0.01, 0.02, 0.05))
+# Long enough for a busy machine.
+IMPATIENT = Patience(connecting=5, idle=10, request=20, pauses=(0.01, 0.02, 0.05))
 
 
 class FileServer:

@@ -8,9 +8,10 @@ import time
 import pytest
 
 from resnet50.dataset.remote import store
-from resnet50.dataset.remote.store import StoreAwayError, describe, read_range
+from resnet50.dataset.remote.store import StoreAwayError, describe_object, read_range
 from resnet50.dataset.remote.urls import shown_url, without_secrets
 from resnet50.errors import UserError
+from tests.dataset.remote.servers import IMPATIENT
 
 CONTENT = bytes(range(256)) * 40
 
@@ -26,10 +27,10 @@ def test_ranges_are_read_over_few_connections(server, url):
         assert read_range(url, start, start + 333) == CONTENT[start : start + 333]
     assert read_range(f"{server.url}/moved/a.tar", 7, 9) == b"\7\10"
     assert server.num_connections == 1
-    info = describe(url)
+    info = describe_object(url)
     assert info.size == len(CONTENT)
     server.files["a.tar"] = CONTENT[:-1]
-    assert describe(url).version != info.version
+    assert describe_object(url).version != info.version
 
 
 @pytest.mark.parametrize(
@@ -57,9 +58,14 @@ def test_ranges_are_read_over_few_connections(server, url):
         ("no range", "asked for bytes 100-10099, the server sends 'items 0-1'"),
     ],
 )
-def test_a_server_is_tried_again_and_then_away(server, url, fault, reason):
-    server.faults = [fault] * 3
-    assert read_range(url, 100, 10_100) == CONTENT[100:10_100]
+def test_a_server_is_tried_again_and_then_away(server, url, fault, reason, monkeypatch):
+    if fault in ("silent", "drip"):
+        monkeypatch.setattr(
+            store, "PATIENCE", IMPATIENT._replace(idle=0.2, request=0.2)
+        )
+    else:
+        server.faults = [fault] * 3
+        assert read_range(url, 100, 10_100) == CONTENT[100:10_100]
     server.always = fault
     server.requests.clear()
     with pytest.raises(StoreAwayError) as caught:
@@ -128,7 +134,7 @@ def test_files_through_fsspec(tmp_path, monkeypatch):
     assert read_range(url, 7, 300) == CONTENT[7:300]
     assert errno_of(url, 7, len(CONTENT) + 1)[0] == errno.ENODATA
     assert errno_of(f"{url}x", 7, 9)[0] == errno.ENOENT
-    info = describe(url)
+    info = describe_object(url)
     assert info.size == len(CONTENT)
     assert info.version
     with pytest.raises(UserError, match="Protocol not known: nothing"):
