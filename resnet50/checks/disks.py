@@ -114,6 +114,20 @@ def check_buffer_room(folder: Path, buffer_size: int, batch_bytes: int) -> Findi
     return Finding(WARNING, what, remedy)
 
 
+def check_cache_room(folder: Path, max_bytes: int, used_bytes: int) -> Finding:
+    """Checks the free space for the cache of images from a server.
+
+    The folder need not exist.
+    """
+    free = free_bytes(folder)
+    what = f"image cache: {used_bytes / 1e9:.1f} of {max_bytes / 1e9:.1f} GB are in "
+    what += f"{folder}, {free / 1e9:.1f} GB are free there"
+    if used_bytes + free < max_bytes:
+        remedy = "lower [dataset] cache_gigabytes, or change cache_folder"
+        return Finding(WARNING, what, remedy)
+    return Finding(OK, what)
+
+
 def missing_buffer_bytes(folder: Path, buffer_size: int, batch_bytes: int) -> int:
     """Size of the batches that are still missing in the buffer."""
     num_ready = len(open_buffer(folder).ready()) if folder.is_dir() else 0

@@ -28,6 +28,7 @@ from resnet50.checks.gpu_trials import TrialOutcome, run_trial
 from resnet50.config.settings import Config
 from resnet50.dataset.images import Dataset
 from resnet50.dataset.listing import open_training_set, open_validation_set
+from resnet50.dataset.remote.image_cache import used_bytes
 from resnet50.errors import UserError
 from resnet50.handoff.buffer import BatchSpec
 from resnet50.handoff.manifest import manifest_rows, read_manifest
@@ -56,6 +57,9 @@ def inspect_images(config: Config) -> Iterator[Finding]:
     dataset = open_training_set(config.dataset, config.train.buffer_folder)
     yield data.check_training_set(dataset, config.train.batch_size)
     yield from data.check_skipped(dataset)
+    if cache := dataset.locations and dataset.locations.cache:
+        folder, used = Path(cache.folder), used_bytes(cache.folder)
+        yield disks.check_cache_room(folder, cache.max_bytes, used)
     # Only the evaluation needs the validation images.
     validation = inspect_validation_set(config, dataset)
     yield from guarded("validation images", validation, status=WARNING)

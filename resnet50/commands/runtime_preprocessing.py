@@ -28,6 +28,7 @@ from resnet50.handoff.shared_folder import SharedBuffer
 from resnet50.observer import Observer
 from resnet50.preprocessing.batches import Assignments, BatchSettings
 from resnet50.preprocessing.buffer_folder import fitting_buffer_size
+from resnet50.preprocessing.dask.transfer import NetworkBuffer
 from resnet50.preprocessing.process_pool import WorkerPool, worker_pool
 from resnet50.preprocessing.refill import Refill, RefillSettings, Status
 from resnet50.preprocessing.trainer_watch import ProgressFollower
@@ -77,7 +78,7 @@ def _pool_opener(
     observer: Observer,
 ) -> Callable[[], AbstractContextManager[WorkerPool]]:
     """Returns a function that opens a pool of local workers, or of a cluster's."""
-    if not isinstance(buffer, SharedBuffer):
+    if not isinstance(buffer, SharedBuffer | NetworkBuffer):
         return functools.partial(worker_pool, section.num_workers)
     # Imported only here, because local workers do not need it.
     from resnet50.preprocessing.dask.pool import DaskPool
@@ -124,7 +125,11 @@ def main() -> None:
     steps = StepRange.between(start, end, batches_per_epoch)
     section, manifest = config.runtime_preprocessing, settings.manifest(dataset)
     if section.executor == "dask":
-        buffer = SharedBuffer(buffer.folder, manifest)
+        buffer = (
+            NetworkBuffer(buffer.folder, rows)
+            if section.transfer == "network"
+            else SharedBuffer(buffer.folder, manifest)
+        )
     with locks.exclusive_role(buffer.folder, locks.PREPROCESSOR) as role:
         keep_messages(buffer.folder / message_log.file_name(locks.PREPROCESSOR))
         adopt_buffer(buffer, manifest, say)

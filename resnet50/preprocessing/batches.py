@@ -23,7 +23,7 @@ from resnet50.dataset.decoding import (
 )
 from resnet50.dataset.images import Dataset, balanced_order, epoch_order
 from resnet50.dataset.jpeg_regions import Region
-from resnet50.dataset.sources import ImageSource
+from resnet50.dataset.sources import ImageSource, reading_ahead
 from resnet50.errors import UserError
 from resnet50.handoff.buffer import BatchSpec, Rows, crop_size_at, has_shifts
 from resnet50.handoff.progress import Position
@@ -265,7 +265,8 @@ def make_batch(settings: BatchSettings, assignment: Assignment) -> MadeBatch:
 
     Raises:
         NothingReadableError: None of the batch's and the spare images can be read.
-        OSError: An image was unreadable, but is no longer.
+        OSError: An image was unreadable, but is no longer. Or a server with images
+            does not answer.
     """
     rows = settings.made_rows
     crop_size = settings.crop_size_at(assignment.position.epoch)
@@ -287,16 +288,17 @@ def make_batch(settings: BatchSettings, assignment: Assignment) -> MadeBatch:
             )
         decoded.clear()
 
-    for index in range(*rows):
-        region_of = _region_of(params[index], crop_size)
-        decode = functools.partial(decode_part, region_of=region_of)
-        found, part = decode_first_readable(index, assignment, reasons, decode)
-        used[index - rows.first] = found
-        decoded.append((index, part))
-        num_pixels += part.num_pixels
-        if num_pixels >= _DECODED_PIXELS:
-            augment_decoded()
-            num_pixels = 0
+    with reading_ahead(assignment.sources[rows.first : rows.end]):
+        for index in range(*rows):
+            region_of = _region_of(params[index], crop_size)
+            decode = functools.partial(decode_part, region_of=region_of)
+            found, part = decode_first_readable(index, assignment, reasons, decode)
+            used[index - rows.first] = found
+            decoded.append((index, part))
+            num_pixels += part.num_pixels
+            if num_pixels >= _DECODED_PIXELS:
+                augment_decoded()
+                num_pixels = 0
     augment_decoded()
     _require_unreadable(assignment.sources[i] for i in reasons)
     unreadable = [(str(assignment.sources[i]), reasons[i]) for i in sorted(reasons)]
