@@ -8,6 +8,7 @@ restarted at any moment.
 
 import argparse
 import functools
+import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from resnet50.dataset.images import Dataset
 from resnet50.dataset.listing import open_training_set
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
+from resnet50.handoff.cluster import ALONE, VARIABLE, parse_cluster
 from resnet50.handoff.lost_folder import PreprocessorFiles
 from resnet50.handoff.manifest import adopt_buffer
 from resnet50.handoff.progress import Position, StepRange
@@ -98,16 +100,25 @@ def main() -> None:
     config = command_line.load_config(args)
     epochs = command_line.epoch_range(args, config)
 
+    cluster = ALONE
+    if config.train.local_folders:
+        cluster = parse_cluster(os.environ.get(VARIABLE), has_local_folders=True)
+    rows = cluster.rows(config.train.batch_size)
     # The folder is needed first: it caches the listing of the images.
-    buffer = BatchBuffer(config.train.buffer_folder)
+    buffer = BatchBuffer(config.train.buffer_folder, rows)
     command_line.make_folder(buffer.folder, "[train] buffer_folder")
     dataset = open_training_set(config.dataset, buffer.folder, say)
-    settings = BatchSettings.from_config(config)
+    settings = BatchSettings.from_config(config, rows)
     batches_per_epoch = dataset.batches_per_epoch(settings.batch_size)
     say(
         f"{dataset.summary}, {batches_per_epoch:,} batches of {settings.batch_size} "
         "an epoch"
     )
+    if rows is not None:
+        say(
+            f"{cluster.name(cluster.index)}: makes rows {rows.first} to "
+            f"{rows.end - 1} of each batch"
+        )
     if dataset.imbalance:
         say(dataset.imbalance)
     start, end = Position(epochs.start, 0), Position(epochs.stop, 0)
@@ -115,7 +126,7 @@ def main() -> None:
     section, manifest = config.runtime_preprocessing, settings.manifest(dataset)
     if section.executor == "dask":
         buffer = (
-            NetworkBuffer(buffer.folder)
+            NetworkBuffer(buffer.folder, rows)
             if section.transfer == "network"
             else SharedBuffer(buffer.folder, manifest)
         )

@@ -20,6 +20,7 @@ from resnet50.dataset.decoding import (
     decoder_versions,
     read_image,
 )
+from resnet50.dataset.remote.store import StoreAwayError
 from resnet50.dataset.sources import ImageSource
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.manifest import differences
@@ -61,7 +62,7 @@ class Inspection(NamedTuple):
 def _digest(source: ImageSource) -> str:
     try:
         return hashlib.sha256(read_image(source)).hexdigest()
-    except UndecodableImageError:
+    except (UndecodableImageError, StoreAwayError):
         return ""
 
 

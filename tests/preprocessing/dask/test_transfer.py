@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
+from resnet50.handoff.buffer import BatchBuffer, Rows
 from resnet50.handoff.progress import Position
 from resnet50.preprocessing.dask import transfer
 from resnet50.preprocessing.dask.transfer import (
@@ -24,15 +25,18 @@ def write_and_count(buffer, number):
     return number + 1
 
 
-def test_a_batch_is_returned_and_not_written(tmp_path):
+@pytest.mark.parametrize("rows", [None, Rows(2, 4)])
+def test_a_batch_is_returned_and_not_written(tmp_path, rows):
     """The copy of the buffer that a worker gets keeps it."""
-    buffer = pickle.loads(pickle.dumps(NetworkBuffer(tmp_path)))
+    network_buffer = NetworkBuffer(tmp_path, rows)
+    buffer = pickle.loads(pickle.dumps(network_buffer))
     assert type(buffer) is KeptBatches
     returned = run_and_return(write_and_count, buffer, 7)
     assert returned.result == 8
     assert list(tmp_path.iterdir()) == []
-    NetworkBuffer(tmp_path).write(*returned.batches[0])
-    assert NetworkBuffer(tmp_path).ready() == {POSITION}
+    network_buffer.write(*returned.batches[0])
+    assert network_buffer.ready() == {POSITION}
+    assert BatchBuffer(tmp_path, rows).images_path(POSITION).exists()
     assert returned.num_bytes == 2 * 24 + 2 * 4
 
 
