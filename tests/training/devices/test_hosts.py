@@ -12,6 +12,7 @@ import pytest
 
 from resnet50.demo.pictures import make_images
 from resnet50.reports.tables import read_table
+from tests import local_folders
 from tests.training.devices.loopback_hosts import (
     ended,
     preprocessor,
@@ -23,6 +24,13 @@ from tests.training.devices.loopback_hosts import (
 )
 
 PER_CLASS, EPOCHS = 8, 2
+
+
+def test_the_whole_proof_can_be_started(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["local_folders", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        local_folders.main()
+    assert "chief lost" in capsys.readouterr().out
 
 
 def test_two_hosts_stop_get_folders_of_their_own_lose_one_and_end_on_the_other(
