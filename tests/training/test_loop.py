@@ -95,15 +95,19 @@ class Session:
         return len(self.progress) == self._stop_after
 
     def train(self, start, end):
-        with BatchReader(
-            BatchSource(self.buffer, SPEC, {}),
-            StepRange.between(start, end, BATCHES_PER_EPOCH),
-            ReaderSettings(read_ahead=2, sleep_seconds=0.01, how_to_start=""),
-            NoFiles(),
-            self.observer,
-            should_stop=lambda: self.loop.early_stop is not None,
-            place=self.place,
-        ) as reader:
+        # The role: on a slow machine the reader would report that nobody has it.
+        with (
+            locks.exclusive_role(self.buffer.folder, locks.PREPROCESSOR),
+            BatchReader(
+                BatchSource(self.buffer, SPEC, {}),
+                StepRange.between(start, end, BATCHES_PER_EPOCH),
+                ReaderSettings(read_ahead=2, sleep_seconds=0.01, how_to_start=""),
+                NoFiles(),
+                self.observer,
+                should_stop=lambda: self.loop.early_stop is not None,
+                place=self.place,
+            ) as reader,
+        ):
             return self.train_on(reader, start)
 
     @property
