@@ -209,3 +209,11 @@ def test_a_host_that_hangs_is_ended(monkeypatch, capsys, quick):
         is_ended.wait(20)
     assert set(statuses) == {1}
     assert capsys.readouterr().err.startswith("worker 1, host1:4711, is lost; ")
+
+
+def test_gpus_are_summed_by_nccl():
+    """TensorFlow would choose a ring over gRPC between hosts."""
+    kinds = tf.distribute.experimental.CommunicationImplementation
+    gpu = tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")
+    assert hosts.communication_options([gpu]).implementation == kinds.NCCL
+    assert hosts.communication_options([]).implementation == kinds.AUTO
