@@ -625,9 +625,12 @@ def test_unreadable_images_are_reported_logged_and_counted_once(start, paths):
 def test_waits_for_the_disk_with_the_images(start, tmp_path, reference):
     """Reported when the wait starts and ends, however often it is tried."""
     images, unmounted = tmp_path / "images", tmp_path / "unmounted"
+    waited = []
 
     def mount_later(status):
-        if len(trainer.statuses) == 100:
+        if trainer.lines:
+            waited.append(status)
+        if len(waited) == 20 and unmounted.exists():
             unmounted.rename(images)
 
     trainer = Trainer(mount_later)
