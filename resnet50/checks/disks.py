@@ -12,6 +12,7 @@ from resnet50.checks.findings import OK, PROBLEM, WARNING, Finding
 from resnet50.config.settings import TrainConfig
 from resnet50.errors import UserError
 from resnet50.handoff.buffer import BatchBuffer
+from resnet50.handoff.manifest import open_buffer
 from resnet50.preprocessing.buffer_folder import fitting_buffer_size
 
 # Kinds in /proc/mounts whose files are on another machine.
@@ -113,9 +114,23 @@ def check_buffer_room(folder: Path, buffer_size: int, batch_bytes: int) -> Findi
     return Finding(WARNING, what, remedy)
 
 
+def check_cache_room(folder: Path, max_bytes: int, used_bytes: int) -> Finding:
+    """Checks the free space for the cache of images from a server.
+
+    The folder need not exist.
+    """
+    free = free_bytes(folder)
+    what = f"image cache: {used_bytes / 1e9:.1f} of {max_bytes / 1e9:.1f} GB are in "
+    what += f"{folder}, {free / 1e9:.1f} GB are free there"
+    if used_bytes + free < max_bytes:
+        remedy = "lower [dataset] cache_gigabytes, or change cache_folder"
+        return Finding(WARNING, what, remedy)
+    return Finding(OK, what)
+
+
 def missing_buffer_bytes(folder: Path, buffer_size: int, batch_bytes: int) -> int:
     """Size of the batches that are still missing in the buffer."""
-    num_ready = len(BatchBuffer(folder).ready()) if folder.is_dir() else 0
+    num_ready = len(open_buffer(folder).ready()) if folder.is_dir() else 0
     return max(0, buffer_size - num_ready) * batch_bytes
 
 

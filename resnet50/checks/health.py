@@ -6,7 +6,7 @@ from pathlib import Path
 
 from resnet50.errors import UserError
 from resnet50.handoff import locks
-from resnet50.handoff.buffer import BatchBuffer
+from resnet50.handoff.manifest import open_buffer
 from resnet50.handoff.progress import (
     FILE_NAME,
     Position,
@@ -48,7 +48,7 @@ def _trainer_fault(folder: Path, started: float) -> str:
 
 def _preprocessor_fault(folder: Path, started: float) -> str:
     """Says which batch is missing, and for how long; "" if that is normal."""
-    buffer = BatchBuffer(folder)
+    buffer = open_buffer(folder)
     ready = buffer.ready()
     wanted = _next_position(folder)
     # Without a running trainer, the position may be that of another training.

@@ -28,9 +28,10 @@ from resnet50.checks.gpu_trials import TrialOutcome, run_trial
 from resnet50.config.settings import Config
 from resnet50.dataset.images import Dataset
 from resnet50.dataset.listing import open_training_set, open_validation_set
+from resnet50.dataset.remote.image_cache import used_bytes
 from resnet50.errors import UserError
 from resnet50.handoff.buffer import BatchSpec
-from resnet50.handoff.manifest import read_manifest
+from resnet50.handoff.manifest import manifest_rows, read_manifest
 from resnet50.preprocessing.batches import BatchSettings
 
 _SHARED_MEMORY = Path("/dev/shm")
@@ -56,6 +57,9 @@ def inspect_images(config: Config) -> Iterator[Finding]:
     dataset = open_training_set(config.dataset, config.train.buffer_folder)
     yield data.check_training_set(dataset, config.train.batch_size)
     yield from data.check_skipped(dataset)
+    if cache := dataset.locations and dataset.locations.cache:
+        folder, used = Path(cache.folder), used_bytes(cache.folder)
+        yield disks.check_cache_room(folder, cache.max_bytes, used)
     # Only the evaluation needs the validation images.
     validation = inspect_validation_set(config, dataset)
     yield from guarded("validation images", validation, status=WARNING)
@@ -75,11 +79,14 @@ def inspect_validation_set(config: Config, training: Dataset) -> Iterator[Findin
 
 def inspect_pair(config: Config, dataset: Dataset) -> Iterator[Finding]:
     """Checks what the two programs have left in the buffer folder."""
-    folder, settings = config.train.buffer_folder, BatchSettings.from_config(config)
+    folder = config.train.buffer_folder
     running = agreement.find_programs(folder)
     yield agreement.check_running(running)
-    manifest = settings.manifest(dataset)
-    yield agreement.check_manifest(read_manifest(folder), manifest, running)
+    found = read_manifest(folder)
+    # Which rows are this host's, only TF_CONFIG of the two programs says.
+    rows = manifest_rows(found or {}) if config.train.local_folders else None
+    settings = BatchSettings.from_config(config, rows)
+    yield agreement.check_manifest(found, settings.manifest(dataset), running)
     batches_per_epoch = dataset.batches_per_epoch(settings.batch_size)
     end_step = config.train.epochs * batches_per_epoch
     yield agreement.check_progress(folder, batches_per_epoch, end_step)

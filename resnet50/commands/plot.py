@@ -49,7 +49,7 @@ def render_first_batch(args: argparse.Namespace) -> Image.Image | None:
     """Renders the first batch of config.txt; reports it if there is none."""
     try:
         config = command_line.load_config(args)
-        dataset = open_training_set(config.dataset, None)
+        dataset = open_training_set(config.dataset, config.train.buffer_folder)
         return first_batch_sheet(dataset, BatchSettings.from_config(config))
     except UserError as error:
         say(f"no picture of the first batch: {error}")

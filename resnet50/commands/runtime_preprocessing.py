@@ -8,6 +8,7 @@ restarted at any moment.
 
 import argparse
 import functools
+import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from resnet50.dataset.images import Dataset
 from resnet50.dataset.listing import open_training_set
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
+from resnet50.handoff.cluster import ALONE, VARIABLE, parse_cluster
 from resnet50.handoff.lost_folder import PreprocessorFiles
 from resnet50.handoff.manifest import adopt_buffer
 from resnet50.handoff.progress import Position, StepRange
@@ -26,6 +28,7 @@ from resnet50.handoff.shared_folder import SharedBuffer
 from resnet50.observer import Observer
 from resnet50.preprocessing.batches import Assignments, BatchSettings
 from resnet50.preprocessing.buffer_folder import fitting_buffer_size
+from resnet50.preprocessing.dask.transfer import NetworkBuffer
 from resnet50.preprocessing.process_pool import WorkerPool, worker_pool
 from resnet50.preprocessing.refill import Refill, RefillSettings, Status
 from resnet50.preprocessing.trainer_watch import ProgressFollower
@@ -75,7 +78,7 @@ def _pool_opener(
     observer: Observer,
 ) -> Callable[[], AbstractContextManager[WorkerPool]]:
     """Returns a function that opens a pool of local workers, or of a cluster's."""
-    if not isinstance(buffer, SharedBuffer):
+    if not isinstance(buffer, SharedBuffer | NetworkBuffer):
         return functools.partial(worker_pool, section.num_workers)
     # Imported only here, because local workers do not need it.
     from resnet50.preprocessing.dask.pool import DaskPool
@@ -97,23 +100,36 @@ def main() -> None:
     config = command_line.load_config(args)
     epochs = command_line.epoch_range(args, config)
 
+    cluster = ALONE
+    if config.train.local_folders:
+        cluster = parse_cluster(os.environ.get(VARIABLE), has_local_folders=True)
+    rows = cluster.rows(config.train.batch_size)
     # The folder is needed first: it caches the listing of the images.
-    buffer = BatchBuffer(config.train.buffer_folder)
+    buffer = BatchBuffer(config.train.buffer_folder, rows)
     command_line.make_folder(buffer.folder, "[train] buffer_folder")
     dataset = open_training_set(config.dataset, buffer.folder, say)
-    settings = BatchSettings.from_config(config)
+    settings = BatchSettings.from_config(config, rows)
     batches_per_epoch = dataset.batches_per_epoch(settings.batch_size)
     say(
         f"{dataset.summary}, {batches_per_epoch:,} batches of {settings.batch_size} "
         "an epoch"
     )
+    if rows is not None:
+        say(
+            f"{cluster.name(cluster.index)}: makes rows {rows.first} to "
+            f"{rows.end - 1} of each batch"
+        )
     if dataset.imbalance:
         say(dataset.imbalance)
     start, end = Position(epochs.start, 0), Position(epochs.stop, 0)
     steps = StepRange.between(start, end, batches_per_epoch)
     section, manifest = config.runtime_preprocessing, settings.manifest(dataset)
     if section.executor == "dask":
-        buffer = SharedBuffer(buffer.folder, manifest)
+        buffer = (
+            NetworkBuffer(buffer.folder, rows)
+            if section.transfer == "network"
+            else SharedBuffer(buffer.folder, manifest)
+        )
     with locks.exclusive_role(buffer.folder, locks.PREPROCESSOR) as role:
         keep_messages(buffer.folder / message_log.file_name(locks.PREPROCESSOR))
         adopt_buffer(buffer, manifest, say)

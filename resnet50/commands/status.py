@@ -91,6 +91,8 @@ class PairStatus(PairFiles):
             lines += self._progress(self.read_step(), watch_seconds)
         except ProgressError as error:
             lines.append(f"position    unknown: {error}")
+        if waiting_for := self.waiting_for():
+            lines.append(f"waiting     {waiting_for}, since the epoch's start")
         if folder.is_dir():
             log = UnreadableLog(folder)
             bad = f"bad images  {len(log)} so far, named in {log.path}"

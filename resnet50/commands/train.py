@@ -11,6 +11,7 @@ saves.
 import argparse
 import contextlib
 import os
+import shlex
 import signal
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from resnet50.dataset.listing import open_training_set
 from resnet50.errors import printable_line
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
+from resnet50.handoff.cluster import VARIABLE, Cluster, parse_cluster
 from resnet50.handoff.manifest import require_same
 from resnet50.handoff.progress import Position
 from resnet50.handoff.reader import BatchSource
@@ -33,7 +35,6 @@ from resnet50.signals import StopRequest
 from resnet50.terminal import StatusBar, keep_messages, say
 from resnet50.training.checkpoint_folders import list_checkpoints
 from resnet50.training.description import describe
-from resnet50.training.devices import meeting
 from resnet50.training.training_observer import TrainingObserver, TrainingStatus
 
 # How much later than this program a preprocessor that is started at the same moment
@@ -107,7 +108,7 @@ class _Terminal(TrainingObserver):
             position.batch_index,
             self._batches_per_epoch,
             [
-                f"waiting {speed.share(speed.waiting):.1%}",
+                speed.waiting_text(),
                 f"loss {means['loss']:.3f}",
                 f"{speed.images_per_second:.1f} images/s",
                 f"buffer {'?' if num_ready is None else num_ready}/"
@@ -133,13 +134,16 @@ class _Terminal(TrainingObserver):
         return "\n".join(["its images:", *names, f"see them with:\n    {command}"])
 
     def preprocessor_command(self, epochs: range) -> str:
-        return command_line.command_for(
+        command = command_line.command_for(
             "preprocess",
             self._args,
             epoch_start=epochs.start,
             epoch_end=epochs.stop,
             batch_size=self._config.train.batch_size,
         )
+        if self._config.train.local_folders and (value := os.environ.get(VARIABLE)):
+            return f"{VARIABLE}={shlex.quote(value)} {command}"
+        return command
 
     def resume_command(self, position: Position, end: int) -> str:
         args, train = self._args, self._config.train
@@ -159,26 +163,30 @@ class _Terminal(TrainingObserver):
 
 
 @contextlib.contextmanager
-def _locked(buffer_folder: Path, run_folder: Path, cluster: meeting.Cluster):
+def _locked(buffer_folder: Path, run_folder: Path, cluster: Cluster):
     """Holds the locks of the training; yields those of the buffer and of the run."""
-    roles: tuple[locks.Role, ...] = ()
-    run_role = None
+    if not cluster.writes_files:  # The chief has them.
+        yield (), None
+        return
+    command_line.make_folder(run_folder, "[train] saved_models_folder")
     with contextlib.ExitStack() as stack:
-        if cluster.is_chief:
-            command_line.make_folder(run_folder, "[train] saved_models_folder")
+        try:
             role, run_role = (
                 stack.enter_context(locks.exclusive_role(folder, locks.TRAINER))
                 for folder in (buffer_folder, run_folder)
             )
-            roles += (role,)
-            # A killed trainer may have left them.
-            remove_temporaries(buffer_folder, ".txt")
-            for suffix in (".csv", ".jsonl"):
-                remove_temporaries(run_folder, suffix)
-        if not cluster.is_alone:
-            membership = meeting.membership(buffer_folder, cluster)
-            roles += (stack.enter_context(membership),)
-        yield roles, run_role
+        except locks.AlreadyRunningError as error:
+            if not cluster.has_local_folders:
+                raise
+            raise locks.AlreadyRunningError(
+                f"{error}; with [train] local_folders = true, each host needs a "
+                "buffer_folder and a saved_models_folder of its own"
+            ) from None
+        # A killed trainer may have left them.
+        remove_temporaries(buffer_folder, ".txt")
+        for suffix in (".csv", ".jsonl"):
+            remove_temporaries(run_folder, suffix)
+        yield (role,), run_role
 
 
 def main() -> None:
@@ -186,15 +194,17 @@ def main() -> None:
     args = parse_arguments()
     config = command_line.load_config(args)
     epochs = command_line.epoch_range(args, config)
+    is_local = config.train.local_folders
+    cluster = parse_cluster(os.environ.get(VARIABLE), has_local_folders=is_local)
+    rows = cluster.rows(config.train.batch_size)
     # Before the dataset, whose listing is remembered in this folder.
-    buffer = BatchBuffer(config.train.buffer_folder)
+    buffer = BatchBuffer(config.train.buffer_folder, rows)
     command_line.make_folder(buffer.folder, "[train] buffer_folder")
     dataset = open_training_set(config.dataset, buffer.folder, say)
     if dataset.imbalance:
         say(dataset.imbalance)
     run_folder = command_line.run_folder(args, config)
-    cluster = meeting.parse_cluster(os.environ.get(meeting.VARIABLE))
-    settings = BatchSettings.from_config(config)
+    settings = BatchSettings.from_config(config, rows)
     manifest = settings.manifest(dataset)
     # Before the lock, which would keep the preprocessor from replacing the batches.
     require_same(buffer.folder, manifest, wait_seconds=_START_SECONDS)
@@ -202,7 +212,7 @@ def main() -> None:
         _locked(buffer.folder, run_folder, cluster) as (roles, run_role),
         StatusBar(bar_width=10) as bar,
     ):
-        if cluster.is_chief:
+        if cluster.writes_files:
             keep_messages(run_folder / message_log.file_name(locks.TRAINER))
         with command_line.loading_tensorflow():
             # TensorFlow takes seconds; everything else has been checked before.

@@ -127,6 +127,21 @@ def path(*, optional: bool = False) -> Any:
     return setting(check, 'path, or ""' if optional else "path")
 
 
+def path_or_url() -> Any:
+    """A path, made absolute; or a URL such as s3://bucket/train, as a text."""
+    inner = path().metadata["check"]
+
+    def check(value: Any, folder: Path) -> Path | str:
+        scheme, separator, rest = str(value).partition("://")
+        if not separator or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
+            checked: Path = inner(value, folder)
+            return checked
+        _require(rest != "" and value.isprintable(), "must be a path or a URL")
+        return f"{scheme.lower()}://{rest}"
+
+    return setting(check, "path, or URL of .tar archives")
+
+
 def per_channel(minimum: float, maximum: float) -> Any:
     """Three numbers: red, green, blue."""
     inner = real(minimum, maximum).metadata["check"]

@@ -21,10 +21,12 @@ class ConfigError(UserError):
 class DatasetConfig:
     """[dataset]: the images and their channel statistics."""
 
-    training_images: Path = checks.path()
+    training_images: Path | str = checks.path_or_url()
     training_list: Path | None = checks.path(optional=True)
-    validation_images: Path = checks.path()
+    validation_images: Path | str = checks.path_or_url()
     validation_list: Path | None = checks.path(optional=True)
+    cache_folder: Path = checks.path()
+    cache_gigabytes: float = checks.real(0)
     channel_mean: tuple[float, float, float] = checks.per_channel(0, 1)
     channel_std: tuple[float, float, float] = checks.per_channel(0.001, 1)
 
@@ -106,6 +108,7 @@ class TrainConfig:
     dtype: str = checks.choice("uint8", "float16", "float32")
     sleep_time: float = checks.real(0, 3600, above=True)
     read_ahead: int = checks.whole(1, 1000)
+    local_folders: bool = checks.flag()
     saved_models_folder: Path = checks.path()
     seed: int = checks.whole(0, 2**63 - 1)
     deterministic: bool = checks.flag()
@@ -161,6 +164,7 @@ class RuntimePreprocessingConfig:
     refill_below: float = checks.real(0, 1, above=True)
     executor: str = checks.choice("processes", "dask")
     scheduler: str = checks.scheduler()
+    transfer: str = checks.choice("folder", "network")
 
     def faults(self) -> Iterator[tuple[str, str]]:
         """Yields (key, what it must be) for values that do not fit together."""

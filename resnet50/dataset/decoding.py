@@ -21,6 +21,7 @@ from PIL import Image
 
 from resnet50.dataset import jpeg_regions
 from resnet50.dataset.jpeg_regions import JPEG_START, Region
+from resnet50.dataset.remote.store import StoreAwayError
 from resnet50.dataset.sources import ImageSource
 from resnet50.errors import printable_line
 
@@ -67,11 +68,14 @@ def read_image(source: ImageSource) -> bytes:
 
     Raises:
         UndecodableImageError: They cannot be read; the text is the reason alone.
+        StoreAwayError: Its server does not answer, so the image may well be there.
     """
     pauses = list(_RETRY_SECONDS)
     while True:
         try:
             return source.read()
+        except StoreAwayError:
+            raise  # Was tried again already.
         except OSError as error:
             if error.errno in _PERMANENT_ERRORS or not pauses:
                 reason = error.strerror or type(error).__name__

@@ -68,7 +68,7 @@ class Dataset:
 
     Attributes:
         folder: The folder that the names are relative to, or the archive that holds the
-            images.
+            images. A text is a URL, as messages show it.
         names: Relative paths. In archives, the paths that class folders would have.
         labels: int32 [num_images], 0 <= label < num_classes.
         class_names: Name of each class, by label.
@@ -79,7 +79,7 @@ class Dataset:
         fingerprint: Changes with any relative path, label or class name.
     """
 
-    folder: Path
+    folder: Path | str
     names: PackedNames
     labels: np.ndarray
     class_names: tuple[str, ...]
@@ -105,7 +105,7 @@ class Dataset:
     @classmethod
     def in_order(
         cls,
-        folder: Path,
+        folder: Path | str,
         names: Sequence[str],
         labels: Sequence[int],
         class_names: tuple[str, ...],
@@ -240,7 +240,7 @@ def balanced_order(labels: np.ndarray, seed: int, epoch: int) -> np.ndarray:
 
 
 def class_ranks(
-    where: Path, found: Iterable[str], class_names: tuple[str, ...]
+    where: Path | str, found: Iterable[str], class_names: tuple[str, ...]
 ) -> dict[str, int]:
     """Returns the label of each class.
 

@@ -6,6 +6,8 @@
 | ILSVRC/Data/CLS-LOC, or folders train and val | Kaggle's tree; its train or val |
 | ILSVRC2012_img_train.tar or _val.tar; or the path of a .tar | archives, in place |
 | n01440764.tar, or cat.tar and dog.tar | archives of one class each, in place |
+| train-0000.tar, train-0001.tar | shards: class folders, or WebDataset's .cls |
+| a URL | any of these archives, on a server |
 | .parquet files, here or in data/ | Hugging Face's shards, in place |
 | image files without folders, here or in an archive | with a list of their labels |
 
@@ -14,14 +16,27 @@ beside or above the images.
 """
 
 import functools
+import itertools
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeVar
 
-from resnet50.dataset.archives.archive_datasets import open_shards, open_tars
+from resnet50.dataset.archives.archive_datasets import (
+    LISTING,
+    TarArchive,
+    local_tars,
+    open_shards,
+    open_tars,
+)
+from resnet50.dataset.archives.tar_index import Entry
 from resnet50.dataset.class_folders import FolderWalk, is_folder, list_class_folders
 from resnet50.dataset.images import Dataset, DatasetError
 from resnet50.dataset.lists import labels_beside, missing_image, read_list
+from resnet50.dataset.remote.archives import find_archives, listed
+from resnet50.dataset.remote.image_cache import CacheSettings
+from resnet50.dataset.remote.urls import shown_url, stem_of
 
 _TREES = ("ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", ".")
 _WORDNET_ID = re.compile(r"n\d{8}$")
@@ -44,6 +59,7 @@ class _Content:
         self.has_images = False
         self.shards: list[Path] = []
         self.tars: list[Path] = []  # of one class each
+        self.numbered: list[Path] = []  # possibly shards, with all classes in each
         self.archive: Path | None = None  # holding all images
         self.other_archives: list[Path] = []
         if path.is_file():
@@ -56,6 +72,7 @@ class _Content:
         files = [path / entry.name for entry in entries if entry.name not in folders]
         self.has_images = any(file.suffix.lower() in _IMAGE_SUFFIXES for file in files)
         tars = [f for f in _ending(".tar", files) if not _NO_CLASS.match(f.stem)]
+        self.numbered = _numbered(_of_split(_ending(".tar", files), split))
         # If some are named by WordNet ids, no other is a class.
         self.tars = [tar for tar in tars if _WORDNET_ID.match(tar.stem)] or tars
         self.other_archives = [
@@ -70,15 +87,51 @@ class _Content:
         if folders == {"data"}:
             files += [path / "data" / e.name for e in walk.entries(f"{path}/data")]
         if folders <= {"data"}:
-            shards = _ending(".parquet", files)
-            other = "val" if split == "train" else "train"
-            self.shards = [file for file in shards if file.name.startswith(split)] or [
-                file for file in shards if not file.name.startswith(other)
-            ]
+            self.shards = _of_split(_ending(".parquet", files), split)
 
 
 def _ending(suffixes: str | tuple[str, ...], files: list[Path]) -> list[Path]:
     return [file for file in files if file.name.endswith(suffixes)]
+
+
+_Named = TypeVar("_Named", Path, str)
+
+
+def _of_split(files: list[_Named], split: str) -> list[_Named]:
+    """Those of some files or URLs whose names say that they are of a split.
+
+    If no name says so, all that are not of the other split.
+    """
+
+    def says(file: _Named, split: str) -> bool:
+        return re.search(rf"(^|[-_.]){split}", stem_of(str(file))) is not None
+
+    other = "val" if split == "train" else "train"
+    return [file for file in files if says(file, split)] or [
+        file for file in files if not says(file, other)
+    ]
+
+
+def _numbered(archives: list[_Named]) -> list[_Named]:
+    """Returns the archives if their names differ only in the number at their end."""
+    stems = [stem_of(str(archive)) for archive in archives]
+    are_numbered = all(stem[-1:].isdigit() for stem in stems)
+    one_series = len({stem.rstrip("0123456789") for stem in stems}) == 1
+    is_class = any(map(_WORDNET_ID.match, stems))
+    return archives if are_numbered and one_series and not is_class else []
+
+
+def _is_shard(archive: TarArchive) -> bool:
+    """Whether a numbered archive holds images of many classes, and is no class."""
+    if _NO_CLASS.match(archive.stem):
+        return True
+    names = [x.name.removeprefix(f"{archive.stem}/") for x in _first(archive.entries)]
+    return any("/" in name or name.endswith(".cls") for name in names)
+
+
+def _first(entries: Iterable[Entry]) -> list[Entry]:
+    """The first files of an archive, which show what it holds."""
+    return list(itertools.islice(entries, 10))
 
 
 def _split_folder(images: Path, split: str, *, is_listed: bool) -> Path:
@@ -148,15 +201,19 @@ def _open(
     """Opens the images of a path; the table's first row is tried last."""
     content = _Content(path, split, walk)
     if archive := content.archive:
-        return open_tars(
-            archive, [archive], list_path, class_names, walk, are_classes=False
-        )
+        tars = local_tars(archive, [archive], walk)
+        return open_tars(archive, tars, list_path, class_names, walk, are_classes=False)
+    if content.numbered and not content.folders:
+        tars = local_tars(path, content.numbered, walk)
+        if _is_shard(*local_tars(path, content.numbered[:1], FolderWalk())):
+            return open_tars(
+                path, tars, list_path, class_names, walk, are_classes=False
+            )
     if _are_classes(content, path, list_path, class_names):
         for other in content.other_archives:
             walk.skip_file(str(other), "an archive that is no class")
-        return open_tars(
-            path, content.tars, list_path, class_names, walk, are_classes=True
-        )
+        tars = local_tars(path, content.tars, walk)
+        return open_tars(path, tars, list_path, class_names, walk, are_classes=True)
     if content.shards and list_path is None:
         return open_shards(path, content.shards, class_names, walk)
     if list_path is not None:
@@ -199,4 +256,49 @@ def find_images(
     dataset.remarks = walk.remarks()
     if path.parts[-3:-1] == ("Data", "CLS-LOC"):
         dataset.layout = f"Kaggle's ILSVRC tree, {dataset.layout}"
+    return dataset
+
+
+def find_remote_images(
+    url: str,
+    list_path: Path | None,
+    class_names: tuple[str, ...],
+    walk: FolderWalk,
+    cache: CacheSettings | None,
+) -> Dataset:
+    """Does for archives on a server what ``find_images`` does for files.
+
+    Raises:
+        DatasetError: An archive is not there, or the images cannot be used.
+        UserError: A server does not answer, or a package is missing.
+    """
+    split, where = "val" if class_names else "train", shown_url(url)
+    found = find_archives(url)
+    urls = list(found)
+    classes = [x for x in urls if _WORDNET_ID.match(stem_of(x))]
+    chosen = (
+        [x for x in urls if stem_of(x) == f"ILSVRC2012_img_{split}"]
+        or classes
+        or _numbered(_of_split(urls, split))
+        or urls
+    )
+    walk.notify(LISTING.format(where))
+    with listed(where, {x: found[x] for x in chosen}, walk.notify) as archives:
+        are_classes = chosen == classes or len(archives) > 1
+        if _numbered(chosen):
+            first = archives[0]
+            entries = iter(first.entries)
+            head = _first(entries)
+            archives[0] = first._replace(entries=itertools.chain(head, entries))
+            are_classes &= not _is_shard(first._replace(entries=head))
+        dataset = open_tars(
+            where,
+            archives,
+            list_path,
+            class_names,
+            walk,
+            are_classes=are_classes,
+            cache=cache,
+        )
+    dataset.remarks = walk.remarks()
     return dataset

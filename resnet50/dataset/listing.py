@@ -3,7 +3,8 @@
 Listing ImageNet's 1.28 million files takes seconds from a warm cache and minutes from a
 cold disk, and so does walking through an archive; reading the index takes a fraction of
 a second. The index holds when each folder and archive was last modified, and is ignored
-if one of them has changed. Losing it, or damage to it, only costs a listing.
+if one of them has changed; of archives on servers it holds a digest of their sizes and
+versions. Losing it, or damage to it, only costs a listing.
 """
 
 import contextlib
@@ -19,12 +20,15 @@ from resnet50.atomic_io import atomic_file
 from resnet50.config.settings import DatasetConfig
 from resnet50.dataset.class_folders import FolderWalk, stamp_of
 from resnet50.dataset.images import Dataset, DatasetError, PackedNames
-from resnet50.dataset.layouts import find_images
+from resnet50.dataset.layouts import find_images, find_remote_images
 from resnet50.dataset.lists import class_words
-from resnet50.dataset.sources import Locations
+from resnet50.dataset.remote.archives import stamp_of_archives
+from resnet50.dataset.remote.image_cache import CacheSettings, used_bytes
+from resnet50.dataset.remote.urls import is_url
+from resnet50.dataset.sources import Locations, Servers
 
 # Raised when a change of the code lists other files, or in another order.
-_FORMAT_VERSION = 3
+_FORMAT_VERSION = 4
 
 # What was modified so shortly before it was read may be modified again without a new
 # time of modification. A time in the future shows that a clock was set back; the next
@@ -43,6 +47,7 @@ def _save(path: Path, dataset: Dataset, stamps: dict[str, tuple[int, int]]) -> N
     if any(abs(now - at_ns / 1e9) < _RACY_SECONDS for at_ns, _ in stamps.values()):
         return
     locations = dataset.locations or Locations((), np.empty((0, 3), np.int64))
+    servers = locations.servers
     arrays: dict[str, Any] = {
         "labels": dataset.labels,
         "stamps": np.array(list(stamps.values()), np.int64),
@@ -55,6 +60,7 @@ def _save(path: Path, dataset: Dataset, stamps: dict[str, tuple[int, int]]) -> N
         "class_words": dataset.class_words,
         "stamped": stamps,
         "archives": locations.archives,
+        "versions": servers.versions if servers else (),
         "found": (str(dataset.folder), dataset.layout, *dataset.remarks),
     }
     for name, text in texts.items():
@@ -65,7 +71,12 @@ def _save(path: Path, dataset: Dataset, stamps: dict[str, tuple[int, int]]) -> N
         np.savez(file, **arrays)
 
 
-def _load(path: Path) -> Dataset | None:
+def _stamp_now(name: str) -> tuple[int, int]:
+    """Returns the stamp of a file, a folder, or the archives of a URL."""
+    return stamp_of_archives(name) if is_url(name) else stamp_of(Path(name).stat())
+
+
+def _load(path: Path, cache: CacheSettings | None) -> Dataset | None:
     """Returns the dataset of an index; None if there is no valid and current one."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
@@ -75,16 +86,17 @@ def _load(path: Path) -> Dataset | None:
                 return PackedNames(block, arrays[f"{name}_ends"])
 
             for stamped, expected in zip(texts("stamped"), arrays["stamps"].tolist()):
-                if stamp_of(Path(stamped).stat()) != tuple(expected):
+                if _stamp_now(stamped) != tuple(expected):
                     return None
-            archives = tuple(texts("archives"))
+            archives, versions = tuple(texts("archives")), tuple(texts("versions"))
+            servers = Servers(versions, cache) if versions else None
             folder, layout, *remarks = texts("found")
             dataset = Dataset(
-                Path(folder),
+                folder if is_url(folder) else Path(folder),
                 texts("names"),
                 arrays["labels"],
                 tuple(texts("class_names")),
-                Locations(archives, arrays["places"]) if archives else None,
+                Locations(archives, arrays["places"], servers) if archives else None,
                 layout,
                 tuple(texts("class_words")),
                 tuple(remarks),
@@ -97,30 +109,38 @@ def _load(path: Path) -> Dataset | None:
 
 
 def open_dataset(
-    images: Path,
+    images: Path | str,
     list_path: Path | None,
     class_names: tuple[str, ...] = (),
     index_folder: Path | None = None,
     notify: Callable[[str], None] = lambda line: None,
+    cache: CacheSettings | None = None,
 ) -> Dataset:
     """Opens a dataset in any layout; see layouts.py.
 
     Args:
-        images: [dataset] training_images or validation_images: a folder or an archive.
+        images: [dataset] training_images or validation_images: a folder or an archive;
+            or the URL of archives, as a text.
         list_path: [dataset] training_list or validation_list.
         class_names: Classes of the training set, if this is the validation set.
         index_folder: Where the index file is, or will be; None for no index.
         notify: Called with a line before what may take minutes, and about what was
             skipped.
+        cache: Of images from a server.
 
     Raises:
         DatasetError: The images cannot be used.
+        UserError: A server does not answer, or a package for it is missing.
     """
     walk = FolderWalk(notify)
     path = index_folder and _index_path(index_folder, images, list_path, *class_names)
-    dataset = _load(path) if path else None
+    dataset = _load(path, cache) if path else None
     if dataset is None:
-        dataset = find_images(images, list_path, class_names, walk)
+        if isinstance(images, str):
+            walk.stamps[images] = stamp_of_archives(images)
+            dataset = find_remote_images(images, list_path, class_names, walk, cache)
+        else:
+            dataset = find_images(images, list_path, class_names, walk)
         if path:
             _save(path, dataset, walk.stamps)
     if dataset.num_classes < 2:
@@ -129,9 +149,19 @@ def open_dataset(
         )
     for remark in dataset.remarks:
         notify(remark)
+    if cache and dataset.locations and dataset.locations.cache:
+        used, most = used_bytes(cache.folder), cache.max_bytes
+        notify(
+            f"{cache.folder}: caches images, {used / 1e9:.1f} of {most / 1e9:.1f} GB"
+        )
     if dataset.class_words == dataset.class_names:
         dataset.class_words = class_words(dataset.folder, dataset.class_names)
     return dataset
+
+
+def _cache_of(settings: DatasetConfig) -> CacheSettings | None:
+    max_bytes = int(settings.cache_gigabytes * 1e9)
+    return CacheSettings(str(settings.cache_folder), max_bytes) if max_bytes else None
 
 
 def open_training_set(
@@ -141,7 +171,8 @@ def open_training_set(
 ) -> Dataset:
     """Opens the training images; see ``open_dataset``."""
     images, list_path = settings.training_images, settings.training_list
-    return open_dataset(images, list_path, (), index_folder, notify)
+    cache = _cache_of(settings)
+    return open_dataset(images, list_path, (), index_folder, notify, cache)
 
 
 def open_validation_set(
@@ -152,4 +183,5 @@ def open_validation_set(
 ) -> Dataset:
     """Opens the validation images, with the training set's classes."""
     images, list_path = settings.validation_images, settings.validation_list
-    return open_dataset(images, list_path, class_names, index_folder, notify)
+    cache = _cache_of(settings)
+    return open_dataset(images, list_path, class_names, index_folder, notify, cache)

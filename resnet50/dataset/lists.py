@@ -113,7 +113,7 @@ def _labelled_images(
 
 
 def read_list(
-    list_path: Path, folder: Path, class_names: tuple[str, ...] = ()
+    list_path: Path, folder: Path | str, class_names: tuple[str, ...] = ()
 ) -> Dataset:
     """Reads a list of any kind; returns its images by label, then by path.
 
@@ -143,7 +143,7 @@ def _find_above(start: Path, *names: str, levels: int = _MAX_LEVELS_UP) -> Path 
     return next((path for path in candidates if path.is_file()), None)
 
 
-def labels_beside(path: Path, class_names: tuple[str, ...]) -> Path:
+def labels_beside(path: Path | str, class_names: tuple[str, ...]) -> Path:
     """Finds the list of the labels of a folder or archive without class folders.
 
     Raises:
@@ -154,6 +154,11 @@ def labels_beside(path: Path, class_names: tuple[str, ...]) -> Path:
         raise DatasetError(
             f"{path}: holds no class folders (expected one folder of images for each "
             "class, or a list of labels as training_list in [dataset] of config.txt)"
+        )
+    if isinstance(path, str):
+        raise DatasetError(
+            f"{path}: images without class folders (name the list of their labels as "
+            "validation_list in [dataset] of config.txt)"
         )
     folder = path if path.is_dir() else path.parent
     names = (_CAFFE_FILE, *devkit.CANDIDATES)
@@ -167,19 +172,20 @@ def labels_beside(path: Path, class_names: tuple[str, ...]) -> Path:
     )
 
 
-def missing_image(list_path: Path, name: str, where: Path) -> DatasetError:
+def missing_image(list_path: Path, name: str, where: Path | str) -> DatasetError:
     """Returns the error for a list that names an image that does not exist."""
     return DatasetError(
         f"{list_path}: {name} is not in {where} (is this the list of these images?)"
     )
 
 
-def class_words(start: Path, class_names: tuple[str, ...]) -> tuple[str, ...]:
+def class_words(start: Path | str, class_names: tuple[str, ...]) -> tuple[str, ...]:
     """Reads what the classes are called from a file in or above a folder.
 
     Returns a class's own name if the file has no line for it, or if there is no file.
+    A URL has none.
     """
-    path = _find_above(start, *_WORDS_FILES)
+    path = _find_above(start, *_WORDS_FILES) if isinstance(start, Path) else None
     if path is None:
         return class_names
     lines = [os.fsdecode(line).strip() for _, line in _numbered_lines(path)]

@@ -3,21 +3,32 @@
 An image in a tar archive or a Parquet shard is a range of the archive's bytes, fetched
 by one positioned read. In a shard compressed by Snappy the range holds the compressed
 image and up to 64 KiB before and after it. tar_index.py and parquet_index.py find the
-ranges.
+ranges. The path of an archive may be a URL: remote/members.py reads from there.
 
 A source can be sent to any process on any host that has the same files at the same
 paths.
 """
 
+import contextlib
 import dataclasses
 import errno
 import functools
 import os
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import numpy as np
 
 from resnet50.dataset.archives.snappy import damaged_stream, inflate_snappy
+from resnet50.dataset.remote.image_cache import CacheSettings
+from resnet50.dataset.remote.members import (
+    RemoteImage,
+    RemotePart,
+    read_member,
+    requested_ahead,
+)
+from resnet50.dataset.remote.urls import shown_url
 from resnet50.input_file import read_regular, require_size
 
 # No photograph is larger; a larger file would fill a worker's memory.
@@ -54,9 +65,18 @@ class ImageSource:
     offset: int = 0  # of its range in the archive
     size: int = 0  # of the range, bytes
     snappy: SnappyRange | None = None  # None: the range is the image
+    remote: RemotePart | None = None  # None: the path is no URL
 
     def __str__(self) -> str:
-        return f"{self.path}/{self.name}" if self.name else self.path
+        path = shown_url(self.path)
+        return f"{path}/{self.name}" if self.name else path
+
+    @property
+    def remote_image(self) -> RemoteImage | None:
+        """The same on its server; None if it is a local one."""
+        if self.remote is None:
+            return None
+        return RemoteImage(self.path, self.offset, self.size, self.remote)
 
     def read(self) -> bytes:
         """Reads the image's bytes.
@@ -65,7 +85,11 @@ class ImageSource:
             OSError: They cannot be read. EFBIG: there is more than a GiB. ENODATA: the
                 archive ends before the image does, or its compressed bytes are damaged.
                 EISDIR, EINVAL: the path is a folder, a pipe, a device or the like.
+            StoreAwayError: The server with the archive does not answer.
         """
+        if image := self.remote_image:
+            require_size(self.size, _MAX_BYTES)
+            return read_member(image)
         if not self.name:
             return read_regular(self.path, _MAX_BYTES)
         data = _read_range(self.path, self.offset, self.size)
@@ -101,13 +125,36 @@ def _read_range(archive: str, offset: int, size: int) -> bytes:
     return data
 
 
+def reading_ahead(sources: Iterable[ImageSource]) -> AbstractContextManager[None]:
+    """Prepares to read images in about this order, in one thread and a ``with`` block.
+
+    Those on a server are requested ahead. Local ones need nothing.
+    """
+    images = [image for source in sources if (image := source.remote_image)]
+    return requested_ahead(images) if images else contextlib.nullcontext()
+
+
+class Servers(NamedTuple):
+    """What is known of archives on servers."""
+
+    versions: tuple[str, ...]  # of each archive; "" if its server gives none
+    cache: CacheSettings | None = None
+
+
 class Locations(NamedTuple):
     """Where many images are in archives; 31 MB for 1.28 million, 61 MB in shards."""
 
     archives: tuple[str, ...]
     # int64 [num_images, 3]: index of the archive, offset, size. For Parquet shards
     # [num_images, 6]: also SnappyRange, with an inflated size of 0 if not compressed.
+    # For archives on servers [num_images, 4]: also RemotePart.header.
     table: np.ndarray
+    servers: Servers | None = None  # None: the archives are files
+
+    @property
+    def cache(self) -> CacheSettings | None:
+        """The cache of the images; None if there is none, or the archives are files."""
+        return self.servers.cache if self.servers else None
 
     def in_order(self, order: list[int]) -> "Locations":
         """Returns the locations of the images with the given indices."""
@@ -115,6 +162,11 @@ class Locations(NamedTuple):
 
     def source(self, index: int, name: str) -> ImageSource:
         """Returns where an image is."""
-        archive, offset, size, *snappy = self.table[index].tolist()
-        part = SnappyRange(*snappy) if any(snappy[:1]) else None
-        return ImageSource(self.archives[archive], name, offset, size, part)
+        archive, offset, size, *more = self.table[index].tolist()
+        path = self.archives[archive]
+        if self.servers is not None:
+            versions, cache = self.servers
+            part = RemotePart(more[0], versions[archive], cache)
+            return ImageSource(path, name, offset, size, remote=part)
+        snappy = SnappyRange(*more) if any(more[:1]) else None
+        return ImageSource(path, name, offset, size, snappy)

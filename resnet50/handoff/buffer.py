@@ -14,6 +14,9 @@ shift of each image, which the trainer adds after it has normalized:
 
 Labels are committed first and deleted last, so a reader that finds the images file has
 both.
+
+The buffer of one of several hosts may hold only some rows of each batch. Then the names
+say which, such as images_0003_00017_rows_32_63.npy for the rows 32 to 63.
 """
 
 import os
@@ -37,10 +40,23 @@ from resnet50.handoff.progress import Position
 KINDS = frozenset({"images", "labels"})
 
 # What follows the kind in a file's name.
-_ADDRESS = re.compile(r"_([0-9]{4,})_([0-9]{5,})\.npy")
+_ADDRESS = re.compile(r"_([0-9]{4,})_([0-9]{5,})((?:_rows_[0-9]+_[0-9]+)?)\.npy")
+_NAME = re.compile("(images|labels)" + _ADDRESS.pattern)
 
 LABELS = np.dtype("<i4")
 LABELS_AND_SHIFTS = np.dtype([("label", "<i4"), ("shift", "<f4", (3,))])
+
+
+class Rows(NamedTuple):
+    """Some consecutive rows, which are images, of each batch."""
+
+    first: int
+    end: int  # the row after the last
+
+    @property
+    def size(self) -> int:
+        """Their number."""
+        return self.end - self.first
 
 
 class StoredBatch(NamedTuple):
@@ -71,7 +87,7 @@ def crop_size_at(
 class BatchSpec(NamedTuple):
     """What every batch of a buffer looks like."""
 
-    batch_size: int
+    batch_size: int  # images in a file, which may be a part of the whole batch
     crop_size: int  # pixels; see crop_size_at
     dtype: str  # of the images
     num_classes: int
@@ -100,16 +116,18 @@ def _digits(position: Position) -> str:
 class BatchBuffer:
     """The batch files of one folder. Has no other state than the folder."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, rows: Rows | None = None):
+        """Takes the rows of each batch that the folder holds; None: all."""
         self.folder = folder
+        self._suffix = "" if rows is None else f"_rows_{rows.first}_{rows.end - 1}"
 
     def images_path(self, position: Position) -> Path:
         """The path of a batch's images."""
-        return self.folder / f"images_{_digits(position)}.npy"
+        return self.folder / f"images_{_digits(position)}{self._suffix}.npy"
 
     def labels_path(self, position: Position) -> Path:
         """The path of a batch's labels."""
-        return self.folder / f"labels_{_digits(position)}.npy"
+        return self.folder / f"labels_{_digits(position)}{self._suffix}.npy"
 
     def write(
         self,
@@ -180,6 +198,7 @@ class BatchBuffer:
                 (labels - images, {"labels"}),
             )
             for match in filter(None, map(_ADDRESS.fullmatch, addresses))
+            if match[3] == self._suffix
         }
 
     def ready(self) -> set[Position]:
@@ -192,8 +211,12 @@ class BatchBuffer:
         self.labels_path(position).unlink(missing_ok=True)
 
     def clear(self) -> int:
-        """Removes every batch; returns how many there were."""
+        """Removes every batch, also with other rows; returns how many there were."""
         positions = self.files()
         for position in positions:
             self.delete(position)
-        return len(positions)
+        others = [p for p in self.folder.iterdir() if _NAME.fullmatch(p.name)]
+        for path in sorted(others):  # Images first, as ``delete`` does.
+            path.unlink(missing_ok=True)
+        names = {path.name.partition("_")[2] for path in others}
+        return len(positions) + len(names)

@@ -242,15 +242,19 @@ class LivenessPoll:
         return self._was_alive
 
 
+def owner_id(folder: Path, role: str) -> str:
+    """What the latest owner of a role has written into its lock file; "" if nothing."""
+    try:
+        return lock_path(folder, role).read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
 def owner(folder: Path, role: str) -> str:
     """The process id of the latest owner of a role, and its host if that is another.
 
     "unknown" if the lock file does not say.
     """
-    try:
-        text = lock_path(folder, role).read_text().strip()
-    except (OSError, UnicodeDecodeError):
-        text = ""
-    process, _, host = text.partition("\n")
+    process, _, host = owner_id(folder, role).partition("\n")
     where = "" if host in ("", socket.gethostname()) else f" on {host}"
     return f"{process or 'unknown'}{where}"

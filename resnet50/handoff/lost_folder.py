@@ -57,7 +57,10 @@ class PreprocessorFiles(NamedTuple):
 
 
 class TrainerFiles:
-    """The trainer's locks, at least one, and its progress in the buffer folder."""
+    """The trainer's locks and its progress in the buffer folder.
+
+    Of several hosts that share the folder, only one has a lock.
+    """
 
     def __init__(
         self, roles: Sequence[Role], observer: Observer, *, writes_progress: bool
@@ -76,6 +79,8 @@ class TrainerFiles:
         Raises:
             AlreadyRunningError: Another trainer has taken the folder in the meantime.
         """
+        if not self._roles:
+            return
         folder = self._roles[0].folder
         has_progress = os.access(folder / progress.FILE_NAME, os.F_OK)
         try:

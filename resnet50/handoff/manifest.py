@@ -5,6 +5,7 @@ before its first batch. The trainer compares, and refuses a buffer with other se
 A manifest is a flat mapping from a setting's name to a JSON value.
 """
 
+import contextlib
 import json
 import os
 import time
@@ -15,7 +16,7 @@ from typing import Any
 from resnet50.atomic_io import atomic_file, fsync, remove_temporaries
 from resnet50.errors import UserError, printable_line
 from resnet50.handoff import locks
-from resnet50.handoff.buffer import BatchBuffer
+from resnet50.handoff.buffer import BatchBuffer, Rows
 from resnet50.input_file import open_regular, read_regular, require_size
 
 FILE_NAME = "manifest.json"
@@ -51,6 +52,24 @@ def read_manifest(folder: Path) -> Manifest | None:
         return _parse(read_regular(folder / FILE_NAME, _MAX_BYTES))
     except FileNotFoundError:
         return None
+
+
+def manifest_rows(manifest: Manifest) -> Rows | None:
+    """The rows of each batch that a buffer holds; None if it holds all.
+
+    A manifest from a file may be wrong; then None, too.
+    """
+    match manifest.get("rows"):
+        case [int(first), int(last)]:
+            return Rows(first, last + 1)
+    return None
+
+
+def open_buffer(folder: Path) -> BatchBuffer:
+    """The batches that a folder has, with the rows that its manifest says."""
+    with contextlib.suppress(OSError):  # Whoever needs the folder reports it.
+        return BatchBuffer(folder, manifest_rows(read_manifest(folder) or {}))
+    return BatchBuffer(folder)
 
 
 def differences(theirs: Manifest, ours: Manifest) -> list[str]:

@@ -15,7 +15,12 @@ import numpy as np
 
 from resnet50.atomic_io import temporary_path
 from resnet50.handoff.buffer import KINDS, BatchBuffer
-from resnet50.handoff.manifest import Manifest, differences, read_manifest
+from resnet50.handoff.manifest import (
+    Manifest,
+    differences,
+    manifest_rows,
+    read_manifest,
+)
 from resnet50.handoff.progress import Position
 
 _LISTING_LAG_SECONDS = 60.0
@@ -46,7 +51,7 @@ class SharedBuffer(BatchBuffer):
     """
 
     def __init__(self, folder: Path, manifest: Manifest):
-        super().__init__(folder)
+        super().__init__(folder, manifest_rows(manifest))
         self._manifest = manifest
         # When each batch was confirmed or deleted, for as long as listings may lag.
         self._confirmed: dict[Position, float] = {}

@@ -23,9 +23,9 @@ from resnet50.dataset.decoding import (
 )
 from resnet50.dataset.images import Dataset, balanced_order, epoch_order
 from resnet50.dataset.jpeg_regions import Region
-from resnet50.dataset.sources import ImageSource
+from resnet50.dataset.sources import ImageSource, reading_ahead
 from resnet50.errors import UserError
-from resnet50.handoff.buffer import BatchSpec, crop_size_at, has_shifts
+from resnet50.handoff.buffer import BatchSpec, Rows, crop_size_at, has_shifts
 from resnet50.handoff.progress import Position
 from resnet50.pixels.augmentation import (
     AugmentationParams,
@@ -49,7 +49,11 @@ class NothingReadableError(UserError):
 
 @dataclasses.dataclass(frozen=True)
 class BatchSettings:
-    """The settings that a batch's content depends on, besides the dataset."""
+    """The settings that a batch's content depends on, besides the dataset.
+
+    The rows are those that are made and stored; None: all. They have the same content
+    as in the whole batch.
+    """
 
     seed: int
     batch_size: int
@@ -57,9 +61,10 @@ class BatchSettings:
     statistics: ChannelStatistics
     augmentation: AugmentationConfig
     sampling: str = "uniform"
+    rows: Rows | None = None
 
     @classmethod
-    def from_config(cls, config: Config) -> "BatchSettings":
+    def from_config(cls, config: Config, rows: Rows | None = None) -> "BatchSettings":
         """Picks the settings from all of config.txt."""
         return cls(
             seed=config.train.seed,
@@ -68,12 +73,18 @@ class BatchSettings:
             statistics=ChannelStatistics.from_config(config.dataset),
             augmentation=config.augmentation,
             sampling=config.train.sampling,
+            rows=rows,
         )
 
+    @property
+    def made_rows(self) -> Rows:
+        """The rows that are made."""
+        return self.rows or Rows(0, self.batch_size)
+
     def spec(self, dataset: Dataset) -> BatchSpec:
-        """What every batch looks like."""
+        """What every stored batch looks like."""
         return BatchSpec(
-            batch_size=self.batch_size,
+            batch_size=self.made_rows.size,
             crop_size=self.augmentation.crop_size,
             dtype=self.dtype,
             num_classes=dataset.num_classes,
@@ -103,6 +114,7 @@ class BatchSettings:
         return {
             "format_version": FORMAT_VERSION,
             "batch_size": self.batch_size,
+            **({"rows": [self.rows.first, self.rows.end - 1]} if self.rows else {}),
             "seed": self.seed,
             "dtype": self.dtype,
             "sampling": self.sampling,
@@ -131,7 +143,7 @@ class Assignment(NamedTuple):
 
 
 class MadeBatch(NamedTuple):
-    """A batch, and which of its images could not be read."""
+    """The rows of a batch, and which of their images could not be read."""
 
     images: np.ndarray  # settings.dtype [N, crop, crop, 3], RGB
     labels: np.ndarray  # int32 [N]
@@ -246,20 +258,21 @@ def _region_of(
 
 
 def make_batch(settings: BatchSettings, assignment: Assignment) -> MadeBatch:
-    """Makes one batch.
+    """Makes the rows of one batch.
 
     An unreadable image is replaced by the next readable one in the epoch's order, with
     that image's label. The augmentation parameters stay the same.
 
     Raises:
         NothingReadableError: None of the batch's and the spare images can be read.
-        OSError: An image was unreadable, but is no longer.
+        OSError: An image was unreadable, but is no longer. Or a server with images
+            does not answer.
     """
-    batch_size = settings.batch_size
+    rows = settings.made_rows
     crop_size = settings.crop_size_at(assignment.position.epoch)
-    images = np.empty((batch_size, crop_size, crop_size, 3), settings.dtype)
-    shifts = np.empty((batch_size, 3), np.float32)
-    used = np.arange(batch_size)  # indices in the assignment
+    images = np.empty((rows.size, crop_size, crop_size, 3), settings.dtype)
+    shifts = np.empty((rows.size, 3), np.float32)
+    used = np.arange(*rows)  # indices in the assignment
     params = batch_params(settings, assignment.position)
     reasons: dict[int, str] = {}
     decoded: list[tuple[int, ImagePart]] = []
@@ -269,20 +282,23 @@ def make_batch(settings: BatchSettings, assignment: Assignment) -> MadeBatch:
         for i, part in decoded:
             source = crop_footprint(part.image_size, params[i], crop_size)
             source = source.within(part.corner)
-            shifts[i] = augment(
-                part.pixels, source, params[i], settings.statistics, out=images[i]
+            row = i - rows.first
+            shifts[row] = augment(
+                part.pixels, source, params[i], settings.statistics, out=images[row]
             )
         decoded.clear()
 
-    for index in range(batch_size):
-        region_of = _region_of(params[index], crop_size)
-        decode = functools.partial(decode_part, region_of=region_of)
-        used[index], part = decode_first_readable(index, assignment, reasons, decode)
-        decoded.append((index, part))
-        num_pixels += part.num_pixels
-        if num_pixels >= _DECODED_PIXELS:
-            augment_decoded()
-            num_pixels = 0
+    with reading_ahead(assignment.sources[rows.first : rows.end]):
+        for index in range(*rows):
+            region_of = _region_of(params[index], crop_size)
+            decode = functools.partial(decode_part, region_of=region_of)
+            found, part = decode_first_readable(index, assignment, reasons, decode)
+            used[index - rows.first] = found
+            decoded.append((index, part))
+            num_pixels += part.num_pixels
+            if num_pixels >= _DECODED_PIXELS:
+                augment_decoded()
+                num_pixels = 0
     augment_decoded()
     _require_unreadable(assignment.sources[i] for i in reasons)
     unreadable = [(str(assignment.sources[i]), reasons[i]) for i in sorted(reasons)]

@@ -14,7 +14,7 @@ import numpy as np
 
 from resnet50.dataset.decoding import UndecodableImageError, decode_pixels
 from resnet50.dataset.images import Dataset
-from resnet50.dataset.sources import ImageSource
+from resnet50.dataset.sources import ImageSource, reading_ahead
 from resnet50.ordered_map import map_in_order
 from resnet50.pixels import resampling
 from resnet50.pixels.augmentation import ChannelStatistics
@@ -56,7 +56,8 @@ def _sum_image(source: ImageSource) -> LevelSums:
 
 def sum_levels(sources: list[ImageSource]) -> LevelSums:
     """Sums the levels of all pixels of one or more images. Runs in a worker."""
-    return functools.reduce(LevelSums.plus, map(_sum_image, sources))
+    with reading_ahead(sources):
+        return functools.reduce(LevelSums.plus, map(_sum_image, sources))
 
 
 def statistics_of(total: LevelSums) -> ChannelStatistics:

@@ -18,6 +18,12 @@ from resnet50.config.settings import Config, TrainConfig
 # A smaller share of the time is not worth changing a setting for.
 _WORTH_A_CHANGE = 0.05
 
+# Below this share of the time, nobody hears which host the others wait for.
+_WORTH_A_NAME = 0.01
+
+# The name of this host among those of a training.
+THIS_WORKER = "this worker"
+
 
 class Speed(NamedTuple):
     """What a trainer did in a period of time."""
@@ -29,6 +35,7 @@ class Speed(NamedTuple):
     reading: float  # seconds of the reading thread: reads batch files
     absent: float  # the same: the next batch is missing
     unattended: float  # the same, and no preprocessor runs
+    slowest: str = ""  # of several hosts with local folders, the one that was late
 
     @property
     def images_per_second(self) -> float:
@@ -44,13 +51,23 @@ class Speed(NamedTuple):
         """A phase's share of the whole time, 0..1."""
         return phase_seconds / max(self.seconds, 1e-9)
 
+    def waiting_for(self) -> str:
+        """Such as "31.0% for worker 1, host1:4711"; "" if no host was late."""
+        share = self.share(self.waiting)
+        is_named = self.slowest and share >= _WORTH_A_NAME
+        return f"{share:.1%} for {self.slowest}" if is_named else ""
+
+    def waiting_text(self) -> str:
+        """Such as "waiting 31.0%"; of several hosts, also which one was late."""
+        return f"waiting {self.waiting_for() or f'{self.share(self.waiting):.1%}'}"
+
     def line(self) -> str:
         """All figures, for the user."""
         waiting, saving = self.share(self.waiting), self.share(self.saving)
         return (
             f"{self.images_per_second:.1f} images/s, "
             f"{self.unhindered_images_per_second:.1f} if batches were never late; "
-            f"waiting {waiting:.1%}, computing {max(0, 1 - waiting - saving):.1%}, "
+            f"{self.waiting_text()}, computing {max(0, 1 - waiting - saving):.1%}, "
             f"saving {saving:.1%} of the time; "
             f"reading {self.share(self.reading):.1%}, in parallel"
         )
@@ -62,6 +79,11 @@ def limit(speed: Speed, config: Config, num_cores: int) -> str:
     The speed should cover a long period, such as an epoch.
     """
     if speed.share(speed.waiting) > _WORTH_A_CHANGE:
+        if speed.slowest not in ("", THIS_WORKER):
+            return (
+                f"The preprocessing of {speed.slowest}, limits; its own train.py says "
+                "which key helps."
+            )
         return _limit_of_preprocessing(speed, config, num_cores)
     return _limit_of_trainer(speed, config.train)
 

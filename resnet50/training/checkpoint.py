@@ -29,6 +29,7 @@ from resnet50.network.model import ResNet50
 from resnet50.training import checkpoint_folders as folders
 from resnet50.training.description import (
     CheckpointError,
+    MissingCheckpointError,
     has_same_variables,
     require_agreement,
     require_lists_of_names,
@@ -145,7 +146,7 @@ def read_description(path: Path) -> dict:
         CheckpointError: It is missing or damaged, or cannot be read now.
     """
     if not path.is_dir():
-        raise CheckpointError(
+        raise MissingCheckpointError(
             f"{path}: no such checkpoint (train the epoch before, or use --resume for "
             "the newest one)"
         )

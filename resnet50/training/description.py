@@ -17,6 +17,10 @@ class CheckpointError(UserError):
     """A checkpoint is missing, damaged, or belongs to another training."""
 
 
+class MissingCheckpointError(CheckpointError):
+    """There is no checkpoint to start from."""
+
+
 def describe_layers(model: ModelConfig) -> dict:
     """The part of a description that the layers depend on, without the classes."""
     return {"variant": model.variant, "normalization": model.normalization}

@@ -11,7 +11,7 @@ import tensorflow as tf
 from resnet50.config.settings import Config
 from resnet50.dataset.decoding import UndecodableImageError, decode_rgb
 from resnet50.dataset.images import Dataset
-from resnet50.dataset.sources import ImageSource
+from resnet50.dataset.sources import ImageSource, reading_ahead
 from resnet50.errors import UserError
 from resnet50.network.model import ResNet50
 from resnet50.network.tracing import traced
@@ -111,12 +111,14 @@ class Evaluator:
 
     def _read_chunk(self, sources_of: Callable, indices: range) -> _Chunk:
         chunk = _Chunk([], [], {})
-        for index, source in zip(indices, sources_of(indices)):
-            try:
-                chunk.views.append(self._read(source))
-                chunk.readable.append(index)
-            except UndecodableImageError as error:
-                chunk.unreadable[index] = str(error)
+        sources = sources_of(indices)
+        with reading_ahead(sources):
+            for index, source in zip(indices, sources):
+                try:
+                    chunk.views.append(self._read(source))
+                    chunk.readable.append(index)
+                except UndecodableImageError as error:
+                    chunk.unreadable[index] = str(error)
         return chunk
 
     def _read_chunks(

@@ -8,9 +8,10 @@ import tensorflow as tf
 
 from resnet50.errors import UserError
 from resnet50.handoff.buffer import BatchBuffer
+from resnet50.handoff.cluster import Cluster
 from resnet50.handoff.progress import Position, to_position, to_step
 from resnet50.handoff.reader import Batch, BatchReader
-from resnet50.reports.speed import Speed
+from resnet50.reports.speed import THIS_WORKER, Speed
 from resnet50.reports.tables import EarlyStop
 from resnet50.training.devices.hosts import JointReader
 from resnet50.training.run_files import Run, RunFiles
@@ -42,6 +43,15 @@ def place(training: Training, numbers: PerStepNumbers, batch: Batch) -> PlacedBa
     return PlacedBatch(batch.step, batch.position, arguments)
 
 
+def _workers(cluster: Cluster) -> list[str]:
+    """The names of the hosts, if each has its own preprocessing."""
+    if not cluster.has_local_folders:
+        return []
+    names = [cluster.name(index) for index in range(len(cluster.addresses))]
+    names[cluster.index] = THIS_WORKER
+    return names
+
+
 class Loop:
     """Trains on the batches of a reader until the reader ends."""
 
@@ -65,7 +75,7 @@ class Loop:
         self._run = run
         self._numbers = numbers
         self._observer = observer
-        self._clock = Clock(reader)
+        self._clock = Clock(reader, _workers(run.cluster))
         self._files = RunFiles(
             training, buffer.folder, run, self._clock, observer.notify
         )
@@ -112,7 +122,7 @@ class Loop:
         loss = train(*batch.arguments)
         self._unchecked.append((batch.position, loss))
         _, labels, *_ = batch.arguments
-        self._clock.num_images += len(labels)
+        self._clock.num_images += len(labels) * self._run.cluster.num_parts
         # At once: if something below fails, the step is part of what is saved.
         position = to_position(batch.step + 1, self._run.batches_per_epoch)
         self._position = position
@@ -123,12 +133,22 @@ class Loop:
         self._files.write_progress(position)
         if position.batch_index == 0:
             self._finish_epoch(batch.position.epoch, position)
-        elif self._files.is_save_due():
+        elif self._is_save_due():
             self._save(position)
         elif time.monotonic() > self._polled_at + _POLL_SECONDS:
             self._poll(position)
         if self._run.profile_steps:
             self._profile()
+
+    def is_save_due(self) -> bool:
+        """Whether it is time for a checkpoint inside an epoch, by this host's clock."""
+        return self._files.is_save_due()
+
+    def _is_save_due(self) -> bool:
+        """Whether to save now; several hosts save after the same step."""
+        if isinstance(self._reader, JointReader):
+            return self._reader.is_save_due
+        return self.is_save_due()
 
     def _poll(self, position: Position) -> None:
         """Checks the losses, for which the host waits, and the preprocessor."""
@@ -138,6 +158,7 @@ class Loop:
         num_ready = self._count_ready(position) if is_due else None
         self._check_losses()
         self._reader.check_preprocessor()
+        self._files.write_waiting(self._clock.speed().waiting_for())
         if not is_due:
             return
         means, speed = self._training.totals.means(), self._clock.speed()
@@ -180,7 +201,7 @@ class Loop:
         A loss predates its step's update, so the weights are checked too.
         """
         self._check_losses()
-        if self._run.cluster.is_chief and not self._training.is_finite():
+        if self._run.cluster.writes_files and not self._training.is_finite():
             step = to_step(position, self._run.batches_per_epoch) - 1
             last = to_position(step, self._run.batches_per_epoch)
             self._raise_lost(last, "the weights are not finite after it")
@@ -217,13 +238,13 @@ class Loop:
         line = (
             f"epoch {epoch}: loss {means['loss']:.3f}, top-1 {means['top1']:.1%}, "
             f"top-5 {means['top5']:.1%}, {speed.images_per_second:.1f} images/s, "
-            f"waiting {speed.share(speed.waiting):.1%}"
+            + speed.waiting_text()
         )
         if scale is not None:
             row["skipped"] = int(totals.num_skipped.numpy())
             row["loss_scale"] = f"{scale.scale.numpy():g}"
             line += f", skipped {row['skipped']}, loss scale {row['loss_scale']}"
-        if self._run.cluster.is_chief:
+        if self._run.cluster.writes_files:
             self._observer.notify(line)
             self._report(f"epoch {epoch}", speed)
         # First, as a checkpoint after an error below must hold the next epoch's totals.

@@ -15,6 +15,7 @@ from resnet50.training import checkpoint_folders as folders
 from resnet50.training.checkpoint_folders import Checkpoint, list_checkpoints
 from resnet50.training.description import (
     CheckpointError,
+    MissingCheckpointError,
     describe_layers,
     describe_model,
 )
@@ -90,7 +91,7 @@ def _candidates(run_folder: Path, epoch_start: int | None) -> list[Checkpoint]:
         return [Checkpoint(folders.checkpoint_path(run_folder, position), position)]
     checkpoints = list_checkpoints(run_folder)
     if epoch_start is None and not checkpoints:
-        raise CheckpointError(
+        raise MissingCheckpointError(
             f"{run_folder}: holds no checkpoint to resume from (start without --resume)"
         )
     if epoch_start == 0 and checkpoints:

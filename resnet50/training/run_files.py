@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from resnet50.handoff.cluster import ALONE, Cluster
 from resnet50.handoff.locks import Role
 from resnet50.handoff.progress import Position, write_progress
+from resnet50.handoff.waiting import write_waiting
 from resnet50.reports.starts import STARTS_FILE, StartsError, record_start
 from resnet50.reports.tables import (
     EVALUATION_FILE,
@@ -25,7 +27,6 @@ from resnet50.reports.tables import (
 from resnet50.signals import stop_signals_handled
 from resnet50.training import checkpoint
 from resnet50.training.checkpoint_folders import prune
-from resnet50.training.devices.meeting import ALONE, Cluster
 from resnet50.training.training_observer import Clock
 from resnet50.training.update.step import Training
 
@@ -44,13 +45,13 @@ class Run(NamedTuple):
     keep_checkpoints: int = 0  # see ``checkpoint_folders.prune``
     patience: int = 0  # epochs; see ``tables.early_stop``
     profile_steps: int = 0  # report the speed after so many steps; 0: never
-    cluster: Cluster = ALONE  # each host trains all steps; only the chief writes
+    cluster: Cluster = ALONE  # each host trains all steps
     role: Role | None = None  # the trainer's lock in the folder
     start: dict | None = None  # for starts.jsonl, without the position; None: no line
 
 
 class RunFiles:
-    """The files of a run; hosts other than the chief write none.
+    """The files of a run; only a host whose cluster says so writes any.
 
     Attributes:
         saved: The position of the newest checkpoint, or the start of this process.
@@ -99,9 +100,10 @@ class RunFiles:
         The position counts as saved.
         """
         self.saved, run = start, self._run
+        self.write_waiting("")
         if start.batch_index == 0:
             self.find_early_stop()
-        if run.start is not None and run.cluster.is_chief and self.early_stop is None:
+        if run.start is not None and run.cluster.writes_files and not self.early_stop:
             place = {"epoch": start.epoch, "batch": start.batch_index}
             self._unwritten_start = {**place, **run.start}
             self._write_start()
@@ -109,7 +111,7 @@ class RunFiles:
     def find_early_stop(self) -> None:
         """Reads evaluation.csv between two epochs."""
         run = self._run
-        if run.patience and run.cluster.is_chief:
+        if run.patience and run.cluster.writes_files:
             with self._errors_reported(f"reading {EVALUATION_FILE}"):
                 self.early_stop = early_stop(run.folder / EVALUATION_FILE, run.patience)
 
@@ -123,7 +125,7 @@ class RunFiles:
 
     def write_progress(self, position: Position) -> None:
         """Writes which batch the training needs next."""
-        if not self._run.cluster.is_chief:
+        if not self._run.cluster.writes_files:
             return
         # If the folder is gone, the reader says so and later writes the file again.
         with (
@@ -132,13 +134,22 @@ class RunFiles:
         ):
             write_progress(self._buffer_folder, position)
 
+    def write_waiting(self, text: str) -> None:
+        """Writes which host a training with local folders waits for; "": none."""
+        if self._run.cluster.has_local_folders:
+            with (
+                self._errors_reported("writing who is waited for"),
+                contextlib.suppress(FileNotFoundError),
+            ):
+                write_waiting(self._buffer_folder, text)
+
     def record(self, row: dict) -> None:
         """Writes an epoch's row to metrics.csv, before the epoch's checkpoint.
 
         A training killed between the two repeats the epoch's end and replaces the row.
         In the other order, the row would be missing.
         """
-        if self._run.cluster.is_chief:
+        if self._run.cluster.writes_files:
             self._unwritten_rows.append(row)
             self._write_rows()
 
@@ -159,7 +170,7 @@ class RunFiles:
     def save(self, position: Position) -> bool:
         """Saves a checkpoint; returns False, after a line, if that fails now."""
         run = self._run
-        if not run.cluster.is_chief:
+        if not run.cluster.writes_files:
             self._note_saved(position)
             return True
         self._save_at = time.monotonic() + _RETRY_SECONDS

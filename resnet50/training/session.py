@@ -9,6 +9,7 @@ import shutil
 from resnet50.config.settings import Config
 from resnet50.dataset.decoding import decoder_versions
 from resnet50.dataset.images import Dataset
+from resnet50.handoff import locks
 from resnet50.handoff.locks import Role
 from resnet50.handoff.lost_folder import TrainerFiles
 from resnet50.handoff.progress import Position, ProgressError, StepRange, write_progress
@@ -17,7 +18,9 @@ from resnet50.pixels.augmentation import ChannelStatistics
 from resnet50.reports.tables import EarlyStop
 from resnet50.signals import StopRequest
 from resnet50.training import resume
-from resnet50.training.checkpoint import checkpoint_bytes
+from resnet50.training.checkpoint import DamagedCheckpointError, checkpoint_bytes
+from resnet50.training.checkpoint_folders import set_aside
+from resnet50.training.description import CheckpointError, MissingCheckpointError
 from resnet50.training.devices import (
     choices,
     hosts,
@@ -38,7 +41,13 @@ from resnet50.training.update.step import Training, create_training
 _MEETING_SECONDS = 120.0
 
 # Keys of [train] that may differ between hosts.
-_HOST_KEYS = ("buffer_folder", "saved_models_folder", "sleep_time", "read_ahead")
+_HOST_KEYS = (
+    "buffer_folder",
+    "buffer_size",
+    "saved_models_folder",
+    "sleep_time",
+    "read_ahead",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,8 +86,12 @@ class Session:
         """Returns this session with every "auto" of [train] decided."""
         run, num_hosts = self.run, max(1, len(self.run.cluster.addresses))
         train, recorded = self.config.train, {}
-        if run.cluster.is_chief and "auto" in (train.precision, train.xla):
-            recorded = resume.recorded(run.folder, self._epoch_start)
+        if run.cluster.writes_files and "auto" in (train.precision, train.xla):
+            try:
+                recorded = resume.recorded(run.folder, self._epoch_start)
+            except MissingCheckpointError:
+                if not run.cluster.has_local_folders:
+                    raise
         train = choices.choose(
             train,
             device,
@@ -122,24 +135,24 @@ class Session:
 
     def _train_on(self, device: selection.Device, free_bytes: int | None) -> Position:
         train, notify = self.config.train, self.observer.notify
-        folder, cluster = self.source.buffer.folder, self.run.cluster
+        cluster = self.run.cluster
+        met = None
         if not cluster.is_alone:
-            settings = self._joint_settings(device)
-            meeting.meet(
-                folder, cluster, settings, seconds=_MEETING_SECONDS, notify=notify
-            )
-        with hosts.lost_hosts_reported(folder, cluster):
+            describe = functools.partial(self._joint_settings, device)
+            seconds = _MEETING_SECONDS
+            met = meeting.meet(cluster, describe, seconds=seconds, notify=notify)
+        with hosts.lost_hosts_reported(met):
             devices = selection.create_devices(device, cluster, train.batch_size)
             training = self._create_training(devices)
             start = self._restore(training, devices)
             end = Position(self.epochs.stop, 0)
-            if cluster.is_chief:
+            if cluster.writes_files:
                 self._announce(min(start, end))
             if start >= end:
                 notify(f"{self.run.folder}: is already trained up to {end}")
                 return start
             with self._memory_watched(training, devices, free_bytes):
-                return self._run_loop(training, devices, start, end)
+                return self._run_loop(training, devices, start, end, met)
 
     def _memory_watched(
         self, training: Training, devices: Devices, free_bytes: int | None
@@ -162,19 +175,27 @@ class Session:
 
     def _joint_settings(self, device: selection.Device) -> dict:
         """What must be equal on all hosts."""
+        config, folder = self.config, self.source.buffer.folder
         sections = {
             f"[{name}] {key}": value
-            for name in ("model", "batch_renorm", "train")
-            for key, value in dataclasses.asdict(getattr(self.config, name)).items()
+            for name in ("augmentation", "model", "batch_renorm", "train")
+            for key, value in dataclasses.asdict(getattr(config, name)).items()
             if key not in _HOST_KEYS
         }
+        shared = {}
+        if not self.run.cluster.has_local_folders:
+            # The chief's process, for all that see its folder.
+            shared[meeting.SHARED_FOLDER] = locks.owner_id(folder, locks.TRAINER)
         return {
-            "number of workers": len(self.run.cluster.addresses),
             "number of GPUs": device.num_gpus,
             **selection.library_versions(),
+            **decoder_versions(),
+            "[dataset] channel_mean": config.dataset.channel_mean,
+            "[dataset] channel_std": config.dataset.channel_std,
             **sections,
             **self.run.description,
             "epoch_end": self.epochs.stop,
+            **shared,
         }
 
     def _create_training(self, devices: Devices) -> Training:
@@ -203,7 +224,7 @@ class Session:
             + (", compiled by XLA" if train.xla else "")
             + (f", shared by {devices.count} devices" if devices.count > 1 else "")
         )
-        if self.run.cluster.is_chief:
+        if self.run.cluster.writes_files:
             size = checkpoint_bytes(training)
             room = shutil.disk_usage(self.run.folder).free // size
             notify(
@@ -215,20 +236,49 @@ class Session:
     def _restore(
         self, training: Training, devices: Devices | hosts.HostDevices
     ) -> Position:
-        """Restores the checkpoint to start from; other hosts copy from the chief."""
-        start = None
-        if self.run.cluster.is_chief:
-            start = resume.restore(
-                training,
-                self.run.folder,
-                self.run.description,
-                epoch_start=self._epoch_start,
-                notify=self.observer.notify,
-            )
+        """Restores the checkpoint to start from; returns the next position."""
         if isinstance(devices, hosts.HostDevices):
-            return devices.copy_from_chief(training.variables, start)
-        assert start is not None  # A host that is alone is the chief.
-        return start
+            return self._restore_jointly(training, devices)
+        return self._restore_own(training)
+
+    def _restore_own(self, training: Training) -> Position:
+        return resume.restore(
+            training,
+            self.run.folder,
+            self.run.description,
+            epoch_start=self._epoch_start,
+            notify=self.observer.notify,
+        )
+
+    def _restore_jointly(
+        self, training: Training, devices: hosts.HostDevices
+    ) -> Position:
+        """All hosts copy from the first of those that have the newest checkpoint.
+
+        Without local folders, only the chief has any.
+        """
+        run, own = self.run, None
+        name = run.cluster.name
+        missing = CheckpointError(f"{name(0)}, has no checkpoint to start from")
+        if run.cluster.writes_files:
+            try:
+                own = self._restore_own(training)
+            except (MissingCheckpointError, DamagedCheckpointError) as error:
+                missing = error
+        found = devices.gather(own)
+        newest = max((position for position in found if position), default=None)
+        if newest is None:
+            raise missing
+        source = found.index(newest)
+        if run.cluster.has_local_folders and own != newest:
+            self.observer.notify(
+                f"{run.folder}: {name(source)}, has the newest checkpoint, {newest}; "
+                f"this host, which has {own or 'none'}, copies it"
+            )
+            # Such as those after --epoch_start; the next --resume would take them.
+            set_aside(run.folder, newest, self.observer.notify)
+        devices.copy_from(source, training.variables)
+        return newest
 
     def _announce(self, position: Position) -> None:
         """Writes the first position for a preprocessor, running or yet to start."""
@@ -246,6 +296,7 @@ class Session:
         devices: Devices | hosts.HostDevices,
         start: Position,
         end: Position,
+        met: meeting.Meeting | None,
     ) -> Position:
         """Trains from a position; returns what ``train`` does."""
         run, observer, stop = self.run, self.observer, self.stop
@@ -259,7 +310,9 @@ class Session:
                 self.source,
                 StepRange.between(start, end, run.batches_per_epoch),
                 ReaderSettings(train.read_ahead, train.sleep_time, command),
-                TrainerFiles(self.roles, observer, writes_progress=cluster.is_chief),
+                TrainerFiles(
+                    self.roles, observer, writes_progress=cluster.writes_files
+                ),
                 observer,
                 # The reader asks only while the loop runs.
                 should_stop=lambda: stop.is_made or loop.early_stop is not None,
@@ -267,8 +320,10 @@ class Session:
             ) as reader,
         ):
             batches: BatchReader | hosts.JointReader = reader
-            if isinstance(devices, hosts.HostDevices):
-                batches = hosts.JointReader(reader, devices)
+            if isinstance(devices, hosts.HostDevices) and met is not None:
+                batches = hosts.JointReader(
+                    reader, devices, met, lambda: loop.is_save_due()
+                )
             loop = Loop(training, batches, self.source.buffer, run, numbers, observer)
             position = loop.run(start)
         if position == end:
@@ -276,22 +331,23 @@ class Session:
         elif train.patience and self._is_over(loop, devices):
             if loop.early_stop is not None:
                 self._end_early(loop.early_stop)
+            if cluster.writes_files:
+                self._announce(end)  # Lets the preprocessor end, too.
             return end
         return position
 
     def _is_over(self, loop: Loop, devices: Devices | hosts.HostDevices) -> bool:
-        """Whether the training has ended early; only the chief knows it at first."""
+        """Whether the training has ended early; one host may know it first."""
         is_over = loop.early_stop is not None
         if isinstance(devices, hosts.HostDevices):
             return devices.any(is_over)
         return is_over
 
     def _end_early(self, reason: EarlyStop) -> None:
-        """Says why, and lets the preprocessor end, too."""
+        """Says why."""
         folder, patience = self.run.folder, self.config.train.patience
         self.observer.notify(
             f"{folder}: stopped early: the top-1 of epoch {reason.best} was not "
             f"exceeded up to epoch {reason.epoch} (to continue, set [train] patience "
             f"= {patience} to more, or to 0, and --resume)"
         )
-        self._announce(Position(self.epochs.stop, 0))

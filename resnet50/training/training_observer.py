@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from resnet50.handoff.progress import Position
@@ -39,6 +39,13 @@ class TrainingObserver(Observer):
         return ""
 
 
+class Mark(NamedTuple):
+    """All counts at some time; the seconds have an arbitrary origin."""
+
+    counts: Speed
+    waits: tuple[float, ...]  # for each worker; see ``JointReader``
+
+
 class Clock:
     """Counts images and seconds; the difference of two marks is a stretch of time.
 
@@ -50,15 +57,27 @@ class Clock:
         num_images: Number of trained images; the loop increases it.
     """
 
-    def __init__(self, reader: "BatchReader | JointReader"):
-        """Starts to count."""
+    def __init__(
+        self, reader: "BatchReader | JointReader", workers: Sequence[str] = ()
+    ):
+        """Starts to count.
+
+        Args:
+            reader: Counts the seconds.
+            workers: The names of several hosts, whose waits a JointReader counts.
+        """
         self._reader = reader
+        self._workers = workers
         self._saving_seconds = 0.0
         self.num_images = 0
         self.restart()
 
-    def mark(self) -> Speed:
-        """All counts now; the seconds have an arbitrary origin."""
+    def mark(self) -> Mark:
+        """All counts now."""
+        waits = getattr(self._reader, "waits", ()) if self._workers else ()
+        return Mark(self._count(), tuple(waits))
+
+    def _count(self) -> Speed:
         return Speed(
             num_images=self.num_images,
             seconds=time.monotonic(),
@@ -69,10 +88,15 @@ class Clock:
             unattended=self._reader.unattended_seconds,
         )
 
-    def since(self, mark: Speed) -> Speed:
+    def since(self, mark: Mark) -> Speed:
         """The counts since a mark."""
-        num_images, *seconds = (a - b for a, b in zip(self.mark(), mark))
-        return Speed(int(num_images), *seconds)
+        now = self.mark()
+        # The last one is a text.
+        pairs = zip(now.counts[:-1], mark.counts[:-1])
+        num_images, *seconds = (a - b for a, b in pairs)
+        waits = [a - b for a, b in zip(now.waits, mark.waits)]
+        slowest = self._workers[waits.index(max(waits))] if any(waits) else ""
+        return Speed._make([int(num_images), *seconds, slowest])
 
     def restart(self) -> None:
         """Starts an epoch, or this process's part of one."""

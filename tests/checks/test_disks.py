@@ -89,6 +89,17 @@ def test_room_for_the_buffer_is_the_preprocessors_own_sum(tmp_path, monkeypatch)
     assert "lower --batch_size" in none.what
 
 
+def test_room_for_the_image_cache(tmp_path, monkeypatch):
+    usage = shutil._ntuple_diskusage(10**11, 5 * 10**10, 5 * 10**10)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    folder = tmp_path / "cache"
+    assert disks.check_cache_room(folder, 6 * 10**10, 10**10).status == OK
+    assert str(disks.check_cache_room(folder, 6 * 10**10, 9 * 10**9)) == (
+        f"warning  image cache: 9.0 of 60.0 GB are in {folder}, 50.0 GB are free there "
+        "(lower [dataset] cache_gigabytes, or change cache_folder)"
+    )
+
+
 def test_batches_that_are_there_need_no_room(tmp_path):
     assert disks.missing_buffer_bytes(tmp_path / "none", 5, 10) == 50
     for name in ("images_0000_00001.npy", "labels_0000_00001.npy"):

@@ -9,9 +9,10 @@ from resnet50.checks.health import UnhealthyError
 from resnet50.commands import status
 from resnet50.config.settings import ConfigError
 from resnet50.handoff import locks
-from resnet50.handoff.buffer import BatchBuffer
+from resnet50.handoff.buffer import BatchBuffer, Rows
 from resnet50.handoff.manifest import write_manifest
 from resnet50.handoff.progress import Position, write_progress
+from resnet50.handoff.waiting import write_waiting
 from resnet50.preprocessing.buffer_folder import UnreadableLog
 from tests.reports.runs import make_run
 from tests.settings import write_small_config
@@ -191,3 +192,24 @@ def test_a_health_check_names_the_program_that_does_not_run(run_status, buffer):
             *_, first, second = run_status("--check").splitlines()
     assert first.startswith("train.py runs, process ")
     assert second.startswith("runtime_preprocessing.py runs, process ")
+
+
+def test_which_host_the_training_waits_for(buffer, run_status):
+    """Only while a trainer runs; an earlier one may have left the file."""
+    write_waiting(buffer.folder, "31.0% for worker 1, host1:4711")
+    assert "host1" not in run_status()
+    with locks.exclusive_role(buffer.folder, locks.TRAINER):
+        line = "waiting     31.0% for worker 1, host1:4711, since the epoch's start\n"
+        assert line in run_status()
+        write_waiting(buffer.folder, "")
+        assert "waiting " not in run_status()
+
+
+def test_a_buffer_of_some_rows_of_each_batch(buffer, run_status):
+    """Its manifest says which rows; other files do not count."""
+    manifest = {"num_images": 43, "batch_size": 4, "rows": [2, 3]}
+    write_manifest(buffer.folder, manifest)
+    part = BatchBuffer(buffer.folder, Rows(2, 4))
+    images = np.zeros((2, 2, 2, 3), np.float16)
+    part.write(Position(1, 2), images, np.zeros(2, np.int32))
+    assert "buffer      1 of 6 batches ready\n" in run_status()

@@ -3,6 +3,7 @@
 Each program is a real process that ends with a traceback if it imports TensorFlow.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -132,3 +133,35 @@ def test_the_best_of_no_evaluated_epochs_is_one_line(config):
     status, line = run(config, *PREDICT, "--epoch=worst")
     assert status == 2
     assert line.endswith("--epoch: 'worst' (must be a whole number or best)")
+
+
+@pytest.fixture
+def two_hosts(monkeypatch):
+    """This is the second of two hosts."""
+    task = {"type": "worker", "index": 1}
+    text = json.dumps({"cluster": {"worker": ["a:1", "b:2"]}, "task": task})
+    monkeypatch.setenv("TF_CONFIG", text)
+
+
+def test_two_hosts_with_one_run_folder_hear_that_each_needs_its_own(config, two_hosts):
+    """As if saved_models_folder were on a network disk; the buffers are local."""
+    folder = config.parent / "saved_models" / "run"
+    folder.mkdir(parents=True)
+    with locks.exclusive_role(folder, locks.TRAINER):
+        status, line = run(config, *TRAIN, "--set=train.local_folders=true")
+    assert status == 1
+    assert line == (
+        f"{folder}: train.py already runs here, process {os.getpid()} (stop it, or "
+        "give this one a folder of its own); with [train] local_folders = true, each "
+        "host needs a buffer_folder and a saved_models_folder of its own"
+    )
+
+
+@pytest.mark.parametrize("program", [TRAIN, ("runtime_preprocessing.py",)])
+def test_a_batch_that_hosts_cannot_share_equally_is_refused(config, two_hosts, program):
+    flags = "--set=train.local_folders=true", "--batch_size=3"
+    assert run(config, *program, *flags) == (
+        1,
+        "[train] batch_size = 3 (must be divisible by 2, the number of workers in "
+        "TF_CONFIG)",
+    )

@@ -117,6 +117,8 @@ TRAINING = {
         None,
     ),
     "archive with a list": listed_archive,
+    "numbered archives": lambda f: (write_shard_tars(f, shuffled(IMAGES)), None),
+    "WebDataset's shards": lambda f: (write_shard_tars(f, webdataset(IMAGES)), None),
     "shards": shards(),
     "shards, plain": shards(compression="none", use_dictionary=False),
     "shards, plain with dictionary": shards(compression="none"),
@@ -620,16 +622,57 @@ def test_archives_that_are_no_class(tmp_path):
     )
 
 
-def test_shards_of_webdataset_are_no_classes(tmp_path):
-    for name in ("000", "001"):
-        write_tar(tmp_path / f"{name}.tar", "a1.jpg", "a1.cls", "a2.jpg", "a2.cls")
-    assert message_of(tmp_path, None) == (
-        f"{tmp_path}/000.tar: holds a1.cls, a label: it is a shard of WebDataset, not "
-        "a class (unpack all of them into class folders)"
+def webdataset(images):
+    """The files of shards, with each image's label in a file of its own."""
+    return [
+        (f"{name[10:].partition('.')[0]}.{end}", x)
+        for name, content in shuffled(images)
+        for end, x in (
+            ("cls", str(CLASSES.index(name[:9])).encode()),
+            ("json", b"{}"),
+            ("JPEG", content),
+        )
+    ]
+
+
+def write_shard_tars(folder, files, split="train"):
+    half = len(files) // 6 * 3
+    for number, part in enumerate((files[:half], files[half:])):
+        written(folder / f"imagenet-{split}-{number:04}.tar", tar_of(part))
+    return folder
+
+
+def test_labels_of_webdataset_are_read_and_checked(tmp_path):
+    dataset = open_dataset(write_shard_tars(tmp_path, webdataset(IMAGES)), None)
+    assert dataset.layout == "WebDataset's shards, in place"
+    validation = write_shard_tars(tmp_path / "val", webdataset(VALIDATION), "val")
+    # The names of validation images do not hold the class.
+    labels = [CLASSES.index(name[:9]) for name in IMAGES]
+    assert open_dataset(validation, None, CLASSES).labels.tolist() == labels
+    files = webdataset(IMAGES)
+    key = files[0][0].removesuffix(".cls")
+    missing = write_shard_tars(tmp_path / "missing", files[1:])
+    assert message_of(missing, None) == (
+        f"{missing}: {key}.JPEG has no label (expected a file {key}.cls in the same "
+        "archive)"
     )
-    for name in ("000", "001"):
-        (tmp_path / f"{name}.tar").rename(tmp_path / f"imagenet-train-{name}.tar")
-    assert "imagenet-train-000.tar: is no class" in message_of(tmp_path, None)
+    path = write_shard_tars(tmp_path / "bad", [(f"{key}.cls", b"tench"), *files[1:]])
+    assert message_of(path, None) == (
+        f"{path}/imagenet-train-0000.tar: {key}.cls holds b'tench' (expected a label, "
+        "a whole number from 0)"
+    )
+
+
+def test_numbered_archives_of_flat_files_are_classes(tmp_path):
+    for name in ("class_0", "class_1"):
+        write_tar(tmp_path / f"{name}.tar", "1.png", f"{name}/2.png")
+    assert open_dataset(tmp_path, None).class_names == ("class_0", "class_1")
+    write_tar(tmp_path / "class_1.tar", "1.png", "1.cls")
+    assert message_of(tmp_path, None) == (
+        f"{tmp_path}/class_1.tar: holds 1.cls, a label: it is a shard of WebDataset, "
+        "not a class (unpack all of them into class folders, or number the shards at "
+        "the end of their names: train-0000.tar)"
+    )
 
 
 @pytest.mark.parametrize("name", ["pets.tar", "train.tar", "images.tar"])

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from resnet50.handoff import buffer as buffer_module
-from resnet50.handoff.buffer import BatchBuffer, BatchFileError, BatchSpec
+from resnet50.handoff.buffer import BatchBuffer, BatchFileError, BatchSpec, Rows
 from resnet50.handoff.npy_file import save_array
 from resnet50.handoff.progress import Position
 
@@ -414,3 +414,22 @@ def test_uint8_images_without_shifts_are_refused(buffer):
     buffer.write(POSITION, images, labels)
     with pytest.raises(BatchFileError, match=r"labels_.*int32"):
         buffer.read(POSITION, UINT8_SPEC)
+
+
+def test_the_names_of_a_part_say_its_rows(tmp_path):
+    """A buffer lists only its own rows, but clears all."""
+    whole, first, second = (
+        BatchBuffer(tmp_path, rows) for rows in (None, Rows(0, 2), Rows(2, 4))
+    )
+    position = Position(3, 42)
+    for buffer in (whole, first, second):
+        buffer.write(
+            position, np.zeros((2, 4, 4, 3), np.float16), np.zeros(2, np.int32)
+        )
+    assert second.images_path(position).name == "images_0003_00042_rows_2_3.npy"
+    assert second.labels_path(position).name == "labels_0003_00042_rows_2_3.npy"
+    assert len(list(tmp_path.iterdir())) == 6
+    first.delete(position)
+    assert [len(buffer.ready()) for buffer in (whole, first, second)] == [1, 0, 1]
+    assert first.clear() == 2
+    assert list(tmp_path.iterdir()) == []

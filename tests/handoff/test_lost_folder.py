@@ -185,26 +185,7 @@ def test_a_folder_that_another_process_has_taken_is_left_to_it(
     assert said == []
 
 
-def test_a_worker_that_is_not_the_chief_restores_only_its_lock(folder, observer, said):
-    with exclusive_role(folder, "train_worker_1") as role:
-        files = TrainerFiles([role], observer, writes_progress=False)
-        role.path.unlink()
-        files.restore(HERE)
-        assert role.is_held()
-    assert [path.name for path in folder.iterdir()] == ["train_worker_1.lock"]
-    assert said == [f"{role.path}: was deleted; the training continues"]
-
-
-def test_the_chief_names_the_lock_of_its_host_if_only_that_was_deleted(
-    folder, observer, said
-):
-    write_progress(folder, HERE)
-    with (
-        exclusive_role(folder, locks.TRAINER) as role,
-        exclusive_role(folder, "train_worker_0") as member,
-    ):
-        files = TrainerFiles([role, member], observer, writes_progress=True)
-        member.path.unlink()
-        files.restore(HERE)
-        assert member.is_held()
-    assert said == [f"{member.path}: was deleted; the training continues"]
+def test_a_host_that_is_not_the_chief_restores_nothing(folder, observer, said):
+    TrainerFiles([], observer, writes_progress=False).restore(HERE)
+    assert list(folder.iterdir()) == []
+    assert said == []

@@ -21,6 +21,8 @@ from resnet50.handoff.manifest import (
     ManifestError,
     adopt_buffer,
     differences,
+    manifest_rows,
+    open_buffer,
     read_manifest,
     require_same,
     write_manifest,
@@ -334,3 +336,28 @@ def test_a_damaged_manifest_gives_one_line_per_value():
     assert lines[0] == r"seed is a\nb\x1b there and 0 here"
     assert lines[1].startswith(r"new\nline is xxx")
     assert len(lines[1]) == 4_000
+
+
+def test_a_buffer_of_another_share_is_replaced_or_refused(tmp_path):
+    """By the preprocessor and by the trainer, each in one line."""
+    theirs, ours = OURS | {"rows": [0, 1]}, OURS | {"rows": [2, 3]}
+    buffers = [BatchBuffer(tmp_path, manifest_rows(m)) for m in (theirs, ours)]
+    images, labels = np.zeros((2, 4, 4, 3), np.float16), np.zeros(2, np.int32)
+    buffers[0].write(Position(0, 1), images, labels)
+    write_manifest(tmp_path, theirs)
+    with pytest.raises(ManifestError) as caught:
+        require_same(tmp_path, ours)
+    line = f"{tmp_path}: rows is [0, 1] there and [2, 3] here"
+    assert str(caught.value).startswith(f"{line} (there: the batches of an earlier ")
+    said = []
+    adopt_buffer(buffers[1], ours, said.append)
+    assert said == [f"{line}; replacing 1 stale batches"]
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+    assert open_buffer(tmp_path).images_path(Position(0, 1)).name == (
+        "images_0000_00001_rows_2_3.npy"
+    )
+
+
+@pytest.mark.parametrize("rows", [None, [1], [1, 2, 3], ["0", "1"], "01", {}])
+def test_wrong_rows_of_a_manifest_count_as_all(rows):
+    assert manifest_rows({"rows": rows}) is None

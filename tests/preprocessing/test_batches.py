@@ -20,7 +20,7 @@ from resnet50.dataset.class_folders import list_class_folders
 from resnet50.dataset.decoding import decode_rgb
 from resnet50.dataset.images import Dataset, PackedNames, epoch_order
 from resnet50.dataset.sources import ImageSource
-from resnet50.handoff.buffer import BatchBuffer, BatchFileError, BatchSpec
+from resnet50.handoff.buffer import BatchBuffer, BatchFileError, BatchSpec, Rows
 from resnet50.handoff.progress import Position
 from resnet50.pixels.augmentation import (
     ChannelStatistics,
@@ -345,6 +345,7 @@ def test_manifest_holds_every_setting_that_the_content_depends_on(photographs, f
         "erasing_probability": 0.1,
         "repeated_augmentation": 2,
         "sampling": "balanced",
+        "rows": Rows(0, 2),
     }
     names = {field.name for field in dataclasses.fields(BatchSettings)} - {
         "augmentation"
@@ -458,3 +459,61 @@ def test_large_images_are_not_kept_beside_others(photographs, monkeypatch):
     monkeypatch.setattr(batches, "_DECODED_PIXELS", 1)
     assert content(make(photographs, (0, 1))) == expected
     assert calls == ["decode_part", "augment"] * 4
+
+
+def _spoil(dataset, index):
+    """Empties the file of an image."""
+    Path(str(dataset.sources([index])[0])).write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"dtype": "uint8"},
+        {"sampling": "balanced"},
+        {"repeated_augmentation": 2, "trivial_augment": True},
+        {"erasing_probability": 0.5, "crop_size_schedule": ((1, 24),)},
+    ],
+)
+@pytest.mark.parametrize("num_hosts", [2, 3, 6])
+def test_the_hosts_rows_are_those_of_the_whole_batch(photographs, changes, num_hosts):
+    """Bitwise, for images, labels and shifts of every host."""
+    changes |= {"batch_size": 6}
+    for position in (0, 0), (0, 1), (1, 1):
+        whole = make(photographs, position, **changes)
+        size = 6 // num_hosts
+        parts = [
+            make(photographs, position, rows=Rows(r * size, (r + 1) * size), **changes)
+            for r in range(num_hosts)
+        ]
+        for expected, *found in zip(whole[:3], *(part[:3] for part in parts)):
+            if expected is None:
+                assert found == [None] * num_hosts
+            else:
+                assert np.concatenate(found).tobytes() == expected.tobytes()
+
+
+def test_an_unreadable_image_is_replaced_by_the_same_one_in_every_part(flat):
+    """Also the last one of a part, whose replacement is in another host's part."""
+    dataset, _ = flat
+    order = epoch_order(25, 7, 0)
+    for place in 1, 2, 5:
+        _spoil(dataset, order[place])
+    settings = {"batch_size": 6, "dtype": "uint8"}
+    whole = make(dataset, (0, 0), **settings)
+    parts = [make(dataset, (0, 0), rows=Rows(r, r + 2), **settings) for r in (0, 2, 4)]
+    for expected, *found in zip(whole[:3], *(part[:3] for part in parts)):
+        assert np.concatenate(found).tobytes() == expected.tobytes()
+    assert {name for part in parts for name, _ in part.unreadable} == {
+        name for name, _ in whole.unreadable
+    }
+
+
+def test_the_manifest_of_a_part_says_its_rows(flat):
+    """That of a whole batch is as it was before there were parts."""
+    dataset, _ = flat
+    whole = make_settings().manifest(dataset)
+    part = make_settings(rows=Rows(2, 4)).manifest(dataset)
+    assert part == whole | {"rows": [2, 3]}
+    assert make_settings(rows=Rows(2, 4)).spec(dataset).batch_size == 2

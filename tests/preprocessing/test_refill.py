@@ -13,12 +13,14 @@ import functools
 import os
 import shutil
 import time
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from resnet50.dataset.class_folders import list_class_folders
+from resnet50.dataset.listing import open_dataset
+from resnet50.dataset.remote import store
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.lost_folder import PreprocessorFiles
@@ -47,6 +49,8 @@ from resnet50.preprocessing.process_pool import (
 )
 from resnet50.preprocessing.refill import Refill, RefillSettings
 from resnet50.preprocessing.trainer_watch import ProgressFollower
+from tests.dataset.layout_examples import tar_of
+from tests.dataset.remote.servers import IMPATIENT, file_server
 from tests.doubles import RecordingObserver
 from tests.images import make_class_folders
 from tests.preprocessing.batch_settings import make_settings
@@ -425,11 +429,19 @@ def role_in():
 def start(tmp_path, paths, role_in):
     """Returns a function that prepares a Refill of a new or existing buffer."""
 
-    def start(observer, folder_name="buffer", *, num_workers=1, buffer_size=5):
+    def start(
+        observer,
+        folder_name="buffer",
+        *,
+        num_workers=1,
+        buffer_size=5,
+        dataset=None,
+        open_pool=worker_pool,
+    ):
         folder = tmp_path / folder_name
         folder.mkdir(exist_ok=True)
         observer.buffer = buffer = BatchBuffer(folder)
-        dataset = list_class_folders(tmp_path / "images")
+        dataset = dataset or list_class_folders(tmp_path / "images")
         settings = make_settings()
         assert dataset.batches_per_epoch(settings.batch_size) == BATCHES_PER_EPOCH
         manifest = settings.manifest(dataset)
@@ -441,7 +453,7 @@ def start(tmp_path, paths, role_in):
             Assignments(dataset, settings),
             ProgressFollower(folder, steps, observer),
             RefillSettings(buffer_size, refill_below=0.8, sleep_seconds=0.01),
-            functools.partial(worker_pool, num_workers),
+            functools.partial(open_pool, num_workers),
             observer,
         )
 
@@ -627,9 +639,12 @@ def test_unreadable_images_are_reported_logged_and_counted_once(start, paths):
 def test_waits_for_the_disk_with_the_images(start, tmp_path, reference):
     """Reported when the wait starts and ends, however often it is tried."""
     images, unmounted = tmp_path / "images", tmp_path / "unmounted"
+    waited = []
 
     def mount_later(status):
-        if len(trainer.statuses) == 100:
+        if trainer.lines:
+            waited.append(status)
+        if len(waited) == 20 and unmounted.exists():
             unmounted.rename(images)
 
     trainer = Trainer(mount_later)
@@ -642,6 +657,39 @@ def test_waits_for_the_disk_with_the_images(start, tmp_path, reference):
     complaints = [line for line in trainer.lines if "cannot be made" in line]
     assert "none of the 4 images of epoch 0, batch" in complaints[0]
     assert len(complaints) == 1
+
+
+class ThreadPool(ThreadPoolExecutor, WorkerPool):
+    """Workers that see what a test has replaced."""
+
+    def __init__(self, num_workers):
+        super().__init__(num_workers)
+        self.num_workers = num_workers
+
+
+def test_waits_for_the_server_with_the_images(
+    start, tmp_path, paths, reference, monkeypatch
+):
+    """No image is replaced because a server was away."""
+    monkeypatch.setattr(store, "PATIENCE", IMPATIENT)
+    names = [f"{path.parent.name}/{path.name}" for path in paths]
+    content = [(name, path.read_bytes()) for name, path in zip(names, paths)]
+    with file_server() as server:
+        server.files["a.tar"] = tar_of(content)
+        dataset = open_dataset(f"{server.url}/a.tar", None)
+        server.always = "503"
+
+        def come_back(status):
+            if any("503" in line for line in trainer.lines):
+                server.always = ""
+
+        trainer = Trainer(come_back)
+        start(trainer, num_workers=2, dataset=dataset, open_pool=ThreadPool).run()
+    assert trainer.consumed == reference
+    away, back = trainer.lines[-2:]
+    assert f"cannot be made: {server.url}/a.tar: 503 Service Unavailable" in away
+    assert away.endswith("; trying again every 0.01 s")
+    assert back == "batches are being created again"
 
 
 LOCK = "runtime_preprocessing.lock"

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from resnet50.reports import speed
-from resnet50.reports.speed import Speed
+from resnet50.reports.speed import THIS_WORKER, Speed
 from resnet50.training import training_observer
 from resnet50.training.training_observer import Clock
 from tests.settings import SETTINGS
@@ -133,3 +133,31 @@ def test_the_clock_counts_between_marks(monkeypatch):
     reader.absent_seconds += 3.0
     assert subject.since(mark) == Speed(2, 5.0, 4.0, 0.0, 0.0, 3.0, 0.0)  # At 120.
     assert subject.speed() == Speed(7, 30.0, 4.0, 2.0, 0.0, 3.0, 0.0)  # At 130.
+
+
+def test_the_clock_says_which_host_was_waited_for(monkeypatch):
+    """It is the one with the most seconds between two marks, not since the start."""
+    now = iter(range(0, 100, 10))
+    monkeypatch.setattr(training_observer.time, "monotonic", lambda: next(now))
+    reader = FakeReader()
+    reader.waits = [7.0, 0.0]
+    subject = Clock(reader, [THIS_WORKER, "worker 1, host1:4711"])  # At 0.
+    assert subject.speed().slowest == ""
+    reader.waits = [8.0, 3.0]
+    reader.waited_seconds = 4.0
+    speed = subject.speed()  # At 20.
+    assert speed.waiting_text() == "waiting 20.0% for worker 1, host1:4711"
+    assert "; waiting 20.0% for worker 1, host1:4711, computing 80.0%" in speed.line()
+    assert limit(speed).startswith("The preprocessing of worker 1, host1:4711, limits;")
+
+
+def test_the_slow_host_itself_hears_which_key_helps():
+    late = LATE._replace(absent=450.0, slowest=THIS_WORKER)
+    assert limit(late) == limit(late._replace(slowest=""))
+    assert late.waiting_for().endswith("% for this worker")
+
+
+def test_nobody_is_named_if_nobody_waits():
+    in_time = IN_TIME._replace(waiting=0.9, seconds=100.0, slowest="worker 1, a:1")
+    assert in_time.waiting_for() == ""
+    assert in_time.waiting_text() == "waiting 0.9%"

@@ -15,8 +15,15 @@ import tensorflow as tf
 from resnet50.config.toml_file import override
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer, BatchSpec
+from resnet50.handoff.cluster import Cluster
 from resnet50.handoff.manifest import ManifestError, write_manifest
-from resnet50.handoff.progress import FILE_NAME, Position, StepRange, to_position
+from resnet50.handoff.progress import (
+    FILE_NAME,
+    Position,
+    StepRange,
+    read_position,
+    to_position,
+)
 from resnet50.handoff.reader import Batch, BatchReader, BatchSource, ReaderSettings
 from resnet50.reports.starts import STARTS_FILE, read_starts
 from resnet50.reports.tables import (
@@ -29,7 +36,6 @@ from resnet50.signals import StopRequest
 from resnet50.training import checkpoint, checkpoint_folders, loop, run_files
 from resnet50.training.checkpoint import SaveError
 from resnet50.training.checkpoint_folders import list_checkpoints, prune
-from resnet50.training.devices.meeting import Cluster
 from resnet50.training.loop import Loop, LossError, place
 from resnet50.training.run_files import Run
 from resnet50.training.training_observer import TrainingObserver
@@ -89,15 +95,19 @@ class Session:
         return len(self.progress) == self._stop_after
 
     def train(self, start, end):
-        with BatchReader(
-            BatchSource(self.buffer, SPEC, {}),
-            StepRange.between(start, end, BATCHES_PER_EPOCH),
-            ReaderSettings(read_ahead=2, sleep_seconds=0.01, how_to_start=""),
-            NoFiles(),
-            self.observer,
-            should_stop=lambda: self.loop.early_stop is not None,
-            place=self.place,
-        ) as reader:
+        # The role: on a slow machine the reader would report that nobody has it.
+        with (
+            locks.exclusive_role(self.buffer.folder, locks.PREPROCESSOR),
+            BatchReader(
+                BatchSource(self.buffer, SPEC, {}),
+                StepRange.between(start, end, BATCHES_PER_EPOCH),
+                ReaderSettings(read_ahead=2, sleep_seconds=0.01, how_to_start=""),
+                NoFiles(),
+                self.observer,
+                should_stop=lambda: self.loop.early_stop is not None,
+                place=self.place,
+            ) as reader,
+        ):
             return self.train_on(reader, start)
 
     @property
@@ -522,6 +532,24 @@ def test_a_host_that_is_not_the_chief_writes_nothing_but_polls(folder, monkeypat
     assert not (folder / "buffer" / FILE_NAME).exists()
     positions = [tuple(status.position) for status in session.observer.statuses]
     assert positions == [(0, 2), (1, 1), (1, 2)]
+
+
+def test_a_host_with_local_folders_writes_what_the_chief_does(folder, monkeypatch):
+    """Its batches are halves, but the speed is that of the whole training."""
+    monkeypatch.setattr(loop, "_POLL_SECONDS", 0.0)
+    session = Session(folder)
+    session.run_settings = {"cluster": Cluster(("host0:1", "host1:1"), 1, True)}
+    assert session.train(Position(0, 0), Position(2, 0)) == (2, 0)
+    assert session.checkpoints == ["0", "1"]
+    assert [line[:8] for line in session.lines if line.startswith("epoch")] == [
+        "epoch 0:",
+        "epoch 0:",
+        "epoch 1:",
+        "epoch 1:",
+    ]
+    assert read_position(folder / "buffer") == (2, 0)
+    last = session.observer.statuses[-1]
+    assert (last.position, last.speed.num_images) == ((1, 2), 2 * 2 * SPEC.batch_size)
 
 
 def test_a_stop_on_a_full_disk_waits_for_room_or_the_second_ctrl_c(folder, monkeypatch):

@@ -36,6 +36,11 @@ class Row(NamedTuple):
     location: PageLocation
 
 
+def id_before(name: str) -> str:
+    """The WordNet id at the beginning of a file's name; "" if there is none."""
+    return name[:9] * bool(_CLASS_FIRST.match(name))
+
+
 def _locations(path: Path, metadata: Any) -> list[PageLocation]:
     """Returns the locations of all images of a shard."""
     import pyarrow
@@ -83,7 +88,7 @@ def _read_shard(path: Path) -> tuple[list[Row], list[str]]:
     for index, image in enumerate(table.column("image").to_pylist()):
         name = (image.get("path") or f"{path.stem}_{index:08d}").rpartition("/")[2]
         found = _CLASS_IN_NAME.search(name)
-        wordnet_id = found[1] if found else name[:9] * bool(_CLASS_FIRST.match(name))
+        wordnet_id = found[1] if found else id_before(name)
         name = _CLASS_IN_NAME.sub("", name)
         rows.append(Row(wordnet_id, name, labels[index], locations[index]))
     features = described.get("info", {}).get("features", {})

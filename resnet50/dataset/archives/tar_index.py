@@ -14,6 +14,9 @@ from typing import BinaryIO, NamedTuple
 from resnet50.dataset.images import DatasetError
 from resnet50.input_file import open_regular
 
+# A label is a number. A longer file whose name ends with .cls holds something else.
+_LABEL_BYTES = 64
+
 
 class Entry(NamedTuple):
     """A file in an archive."""
@@ -21,10 +24,20 @@ class Entry(NamedTuple):
     name: str  # in an inner archive: "inner archive's stem/name"
     offset: int  # of its bytes in the outermost archive
     size: int
+    label: bytes = b""  # the content of WebDataset's files whose names end with .cls
+    header: int | None = None  # CRC-32 of its header, if the archive is on a server
+
+    @property
+    def location(self) -> tuple[int, ...]:
+        """The end of its row in the table of ``sources.Locations``."""
+        place = (self.offset, self.size)
+        return place if self.header is None else (*place, self.header)
 
 
-def _members(path: Path, file: BinaryIO, end: int) -> Iterator[Entry]:
+def members(path: Path | str, file: BinaryIO, end: int) -> Iterator[Entry]:
     """Yields the regular files of the archive from the file's position up to ``end``.
+
+    The file's position may be changed in between.
 
     tarfile takes a damaged header for the end of the archive. So the block that ends
     the archive is checked here: it must be zeros.
@@ -53,7 +66,11 @@ def _members(path: Path, file: BinaryIO, end: int) -> Iterator[Entry]:
                 )
             if member.isreg():
                 name = member.name.removeprefix("./")
-                yield Entry(name, member.offset_data, member.size)
+                label = b""
+                if name.endswith(".cls") and member.size <= _LABEL_BYTES:
+                    file.seek(member.offset_data)
+                    label = file.read(member.size)
+                yield Entry(name, member.offset_data, member.size, label)
     is_at_end = file.tell() >= end
     file.seek(offset)
     is_header = any(file.read(tarfile.BLOCKSIZE))
@@ -69,6 +86,18 @@ def _members(path: Path, file: BinaryIO, end: int) -> Iterator[Entry]:
         )
 
 
+def inner_folder(entry: Entry) -> str:
+    """The folder that stands for an archive in an archive; "" for any other file."""
+    name = entry.name.rpartition("/")[2]
+    is_inner = name.endswith(".tar") and name[0] != "."
+    return name.removesuffix(".tar") + "/" if is_inner else ""
+
+
+def is_visible(entry: Entry) -> bool:
+    """Whether a file is in no hidden folder."""
+    return not any(part[:1] == "." for part in entry.name.split("/")[:-1])
+
+
 def tar_files(path: Path) -> Iterator[Entry]:
     """Yields the files in an uncompressed tar archive and in the tar archives in it.
 
@@ -79,17 +108,14 @@ def tar_files(path: Path) -> Iterator[Entry]:
     """
     try:
         with open_regular(path, buffering=0) as file:
-            for member in _members(path, file, os.fstat(file.fileno()).st_size):
+            for member in members(path, file, os.fstat(file.fileno()).st_size):
                 entries: Iterable[Entry] = [member]
-                folder = ""
-                file_name = member.name.rpartition("/")[2]
-                if file_name.endswith(".tar") and file_name[0] != ".":
+                if folder := inner_folder(member):
                     file.seek(member.offset)
-                    entries = _members(path, file, member.offset + member.size)
-                    folder = file_name.removesuffix(".tar") + "/"
+                    entries = members(path, file, member.offset + member.size)
                 for entry in entries:
-                    name = folder + entry.name
-                    if not any(part[:1] == "." for part in name.split("/")[:-1]):
-                        yield entry._replace(name=name)
+                    found = entry._replace(name=folder + entry.name)
+                    if is_visible(found):
+                        yield found
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}") from None

@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 
 from resnet50.dataset.sources import ImageSource
-from resnet50.handoff.shared_folder import SharedBuffer
-from resnet50.preprocessing.dask.connection import Connection, one_line
+from resnet50.handoff.buffer import BatchBuffer
+from resnet50.preprocessing.dask.connection import Connection, one_line, why_deaf
 from resnet50.preprocessing.dask.inspection import complaint_about, inspect
+from resnet50.preprocessing.dask.transfer import NetworkBuffer
 
 # A worker may be loading numba for the first time on its machine.
 _INSPECTION_SECONDS = 120.0
+
+_PORTS = 'with transfer = "network" this host connects to each worker\'s port'
 
 
 class _RunWhenUnpickled:
@@ -32,9 +35,12 @@ class Admission:
     """Inspects each worker once, and accepts or refuses it."""
 
     def __init__(
-        self, connection: Connection, buffer: SharedBuffer, images: list[ImageSource]
+        self, connection: Connection, buffer: BatchBuffer, images: list[ImageSource]
     ):
-        """Every worker must see the buffer and be able to read one of the images."""
+        """Every worker must be able to read one of the images.
+
+        It must also see a SharedBuffer, or answer this host for a NetworkBuffer.
+        """
         self._connection = connection
         self._buffer = buffer
         self._images = images
@@ -78,6 +84,8 @@ class Admission:
         if num_threads != 1:
             return f"has {num_threads} threads (start it: --nthreads 1)"
         if worker not in self._inspections:
+            if isinstance(self._buffer, NetworkBuffer) and (fault := why_deaf(worker)):
+                return f"cannot be reached from this host: {fault} ({_PORTS})"
             call = _RunWhenUnpickled(inspect, self._buffer, self._images)
             task = self._connection.submit([worker], pickle.loads, pickle.dumps(call))
             self._inspections[worker] = task, time.monotonic() + _INSPECTION_SECONDS

@@ -1,12 +1,12 @@
-"""The connection to a dask scheduler, which may be lost, and its unfinished tasks."""
+"""The connection to a dask scheduler, which may be lost."""
 
 import contextlib
-import functools
 import logging
-import threading
+import socket
+import urllib.parse
 import warnings
 from collections.abc import Callable, Collection
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future
 from typing import Any
 
 _CONNECT_SECONDS = 5.0
@@ -24,7 +24,13 @@ class NoWorkerError(ConnectionError):
 
 
 def quiet_distributed() -> None:
-    """Silences distributed's loggers; the pool reports the same in one line."""
+    """Silences distributed's loggers; the pool reports the same in one line.
+
+    Raises:
+        ImportError: distributed is not installed.
+    """
+    import distributed  # noqa: F401  # It sets up its loggers, and would do so later.
+
     for name in "distributed", "distributed.client", "tornado.application":
         logging.getLogger(name).handlers[:] = [logging.NullHandler()]
     warnings.filterwarnings("ignore", module=r"distributed\.")
@@ -35,14 +41,27 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:150] or type(error).__name__
 
 
+def why_deaf(worker: str) -> str:
+    """Why this host cannot connect to a worker's address; "" if it can."""
+    address = urllib.parse.urlsplit(worker)
+    try:
+        where = address.hostname, address.port
+        socket.create_connection(where, _CONNECT_SECONDS).close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
 class Connection:
     """A connection to a scheduler; closed at first.
 
     Its methods let distributed's exceptions through, which have no common base class.
     """
 
-    def __init__(self, address: str):
+    def __init__(self, address: str, *, is_direct: bool):
+        """Prepares; with ``is_direct``, results do not pass through the scheduler."""
         self.address = address
+        self._is_direct = is_direct
         self._client: Any = None
         self._executor: Any = None
 
@@ -56,7 +75,10 @@ class Connection:
         from distributed import Client
 
         self._client = Client(
-            self.address, timeout=_CONNECT_SECONDS, set_as_default=False
+            self.address,
+            timeout=_CONNECT_SECONDS,
+            set_as_default=False,
+            direct_to_workers=self._is_direct,
         )
         self._executor = self._client.get_executor(pure=False)
 
@@ -86,74 +108,24 @@ class Connection:
 
     def submit(self, workers: Collection[str], function: Callable, *args) -> Future:
         """Submits function(*args); raises SchedulerLostError or NoWorkerError."""
-        executor = self._executor
-        if executor is None:
+        return self._submit(self._executor, workers, function, *args)
+
+    def submit_and_keep(
+        self, workers: Collection[str], function: Callable, *args
+    ) -> Any:
+        """Like ``submit``, but the result stays with the worker.
+
+        Returns:
+            A future of dask. Its ``result()`` gets the result from the worker.
+        """
+        return self._submit(self._client, workers, function, *args, pure=False)
+
+    def _submit(self, submitter: Any, workers: Collection[str], *args, **options):
+        if submitter is None:
             raise self.lost()
         if not workers:
             raise self.no_worker()
         try:
-            return executor.submit(function, *args, workers=sorted(workers))
+            return submitter.submit(*args, workers=sorted(workers), **options)
         except Exception as error:
             raise SchedulerLostError(f"{self.address}: {one_line(error)}") from None
-
-
-def _fail(future: Future, error: BaseException) -> None:
-    with contextlib.suppress(InvalidStateError):  # It may have a result by now.
-        future.set_exception(error)
-
-
-class PendingTasks:
-    """Passes the results of dask's futures on to futures that can fail earlier.
-
-    Thread-safe, because dask calls back in a thread of its own.
-    """
-
-    def __init__(self, connection: Connection):
-        self._connection = connection
-        self._lock = threading.Lock()
-        # By the future that the caller has: dask's, and the workers that may run it.
-        self._tasks: dict[Future, tuple[Future, frozenset[str]]] = {}
-
-    def __len__(self) -> int:
-        """How many tasks are not finished."""
-        return len(self._tasks)
-
-    def add(self, inner: Future, workers: frozenset[str]) -> Future:
-        """Returns a future for the result of dask's, which some workers may run."""
-        outer: Future = Future()
-        with self._lock:
-            self._tasks[outer] = inner, workers
-        inner.add_done_callback(functools.partial(self._pass_on, outer))
-        return outer
-
-    def fail_stranded(self, workers: Collection[str]) -> None:
-        """Fails every task whose workers are all gone, given those that are left."""
-        with self._lock:
-            tasks = list(self._tasks.items())
-        for outer, (inner, its_workers) in tasks:
-            if its_workers.isdisjoint(workers):
-                _fail(outer, self._connection.no_worker())
-                inner.cancel()
-
-    def fail_all(self) -> None:
-        """Fails every task, because the scheduler is lost."""
-        with self._lock:
-            tasks, self._tasks = self._tasks, {}
-        for outer in tasks:
-            _fail(outer, self._connection.lost())
-
-    def _pass_on(self, outer: Future, inner: Future) -> None:
-        from distributed.scheduler import KilledWorker
-
-        with self._lock:
-            self._tasks.pop(outer, None)
-        if inner.cancelled():
-            _fail(outer, self._connection.lost())
-        elif isinstance(inner.exception(), KilledWorker):
-            text = "workers died, one after the other, over this batch"
-            _fail(outer, NoWorkerError(text))
-        elif error := inner.exception():
-            _fail(outer, error)
-        else:
-            with contextlib.suppress(InvalidStateError):
-                outer.set_result(inner.result())

@@ -1,8 +1,8 @@
-"""Checks whether a worker on another host makes the same bytes in the same folder.
+"""Checks whether a worker on another host makes the same bytes.
 
 Each task carries the settings. The hosts must also have the same code, the same
-versions of the libraries that affect pixels, the same buffer folder, and the same
-images at the same paths.
+versions of the libraries that affect pixels, and the same images at the same paths;
+and the same buffer folder, if the workers write into it.
 """
 
 import functools
@@ -20,7 +20,9 @@ from resnet50.dataset.decoding import (
     decoder_versions,
     read_image,
 )
+from resnet50.dataset.remote.store import StoreAwayError
 from resnet50.dataset.sources import ImageSource
+from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.manifest import differences
 from resnet50.handoff.shared_folder import SharedBuffer
 from resnet50.pixels import resampling
@@ -53,19 +55,19 @@ class Inspection(NamedTuple):
 
     versions: dict[str, str]
     complaint: str  # "" for none
-    probe: Path | None  # file that the worker has written into the buffer folder
+    probe: Path | None  # file that the worker has written into a shared buffer folder
     digests: list[str]  # of the images; "" for one that the worker cannot read
 
 
 def _digest(source: ImageSource) -> str:
     try:
         return hashlib.sha256(read_image(source)).hexdigest()
-    except UndecodableImageError:
+    except (UndecodableImageError, StoreAwayError):
         return ""
 
 
-def inspect(buffer: SharedBuffer, images: list[ImageSource]) -> Inspection:
-    """Inspects versions, images and folder. Runs in a worker.
+def inspect(buffer: BatchBuffer, images: list[ImageSource]) -> Inspection:
+    """Inspects versions, images and a shared folder. Runs in a worker.
 
     The worker must be able to read one of the images.
     """
@@ -74,20 +76,23 @@ def inspect(buffer: SharedBuffer, images: list[ImageSource]) -> Inspection:
         complaint = f"cannot read {images[0]} (images need the same path there)"
         return Inspection(worker_versions(), complaint, None, digests)
     try:
-        return Inspection(worker_versions(), "", buffer.leave_probe(), digests)
+        probe = buffer.leave_probe() if isinstance(buffer, SharedBuffer) else None
+        return Inspection(worker_versions(), "", probe, digests)
     except OSError as error:
         return Inspection(worker_versions(), str(error), None, digests)
 
 
 def complaint_about(
-    found: Inspection, buffer: SharedBuffer, images: list[ImageSource]
+    found: Inspection, buffer: BatchBuffer, images: list[ImageSource]
 ) -> str:
     """Why a worker cannot be used, for the preprocessor's user; "" if it can.
 
     Takes what ``inspect`` has found with the same buffer and images.
     """
     # In any case, because this deletes the probe.
-    probe_is_here = found.probe is None or buffer.find_probe(found.probe)
+    probe_is_here = True
+    if isinstance(buffer, SharedBuffer) and found.probe:
+        probe_is_here = buffer.find_probe(found.probe)
     unequal = differences(found.versions, worker_versions())
     if unequal:
         return f"{unequal[0]} (install the same versions on every host)"

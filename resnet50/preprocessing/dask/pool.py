@@ -8,6 +8,7 @@ be finished fails with an OSError, and the refill reports it and tries again.
 import threading
 import time
 from concurrent.futures import Future
+from typing import Any
 
 from resnet50.dataset.sources import ImageSource
 from resnet50.errors import UserError
@@ -18,9 +19,15 @@ from resnet50.observer import Observer
 from resnet50.preprocessing.dask.admission import Admission
 from resnet50.preprocessing.dask.connection import (
     Connection,
-    PendingTasks,
     one_line,
     quiet_distributed,
+)
+from resnet50.preprocessing.dask.pending_tasks import PendingTasks
+from resnet50.preprocessing.dask.transfer import (
+    ArrivalWatch,
+    NetworkBuffer,
+    Returned,
+    run_and_return,
 )
 from resnet50.preprocessing.process_pool import WorkerPool
 
@@ -43,21 +50,25 @@ class DaskPool(WorkerPool):
     def __init__(
         self,
         address: str,
-        buffer: SharedBuffer,
+        buffer: SharedBuffer | NetworkBuffer,
         images: list[ImageSource],
         observer: Observer,
     ):
         """Prepares; the ``with`` statement connects.
 
         The address is like "tcp://10.0.0.1:8786". The buffer has its manifest already.
+        It decides whether the workers write batches into the folder, or this process.
         Every worker must be able to read one of the images.
         """
+        is_direct = isinstance(buffer, NetworkBuffer)
         self._address = address
         self._buffer = buffer
         self._observer = observer
-        self._connection = Connection(address)
+        self._connection = Connection(address, is_direct=is_direct)
         self._admission = Admission(self._connection, buffer, images)
-        self._pending = PendingTasks(self._connection)
+        self._pending = PendingTasks(self._connection, self._write)
+        self._writing = threading.Lock()
+        self._arrival = ArrivalWatch()
         self._has_leftovers = False  # unfinished files of lost workers, possibly
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._poll_repeatedly, daemon=True)
@@ -73,8 +84,8 @@ class DaskPool(WorkerPool):
         Raises:
             DaskError: The scheduler cannot be reached, or a worker is refused.
         """
-        quiet_distributed()
         try:
+            quiet_distributed()
             self._connection.open()
             self._poll()
             while self._admission.is_inspecting:
@@ -107,7 +118,8 @@ class DaskPool(WorkerPool):
         """
         workers = self._admission.accepted
         try:
-            inner = self._connection.submit(workers, function, *args)
+            task = run_and_return, function, *args
+            inner = self._connection.submit_and_keep(workers, *task)
         except ConnectionError as error:
             failed: Future = Future()
             failed.set_exception(error)
@@ -120,12 +132,29 @@ class DaskPool(WorkerPool):
         if self._thread.is_alive():
             self._thread.join(_SHUTDOWN_SECONDS)
         self._disconnect()
+        # Is not released: afterwards, another process may own the folder.
+        self._writing.acquire(timeout=_SHUTDOWN_SECONDS)
 
     def _disconnect(self) -> None:
         self._has_leftovers |= bool(self._admission.accepted)
         self._admission.clear()
-        self._connection.close()
         self._pending.fail_all()
+        self._connection.close()
+
+    def _write(self, returned: Returned) -> Any:
+        """Writes what a task has returned; returns the result of its function."""
+        if returned.batches:
+            with self._writing:
+                for batch in returned.batches:
+                    self._buffer.write(*batch)
+                self._arrival.num_bytes += returned.num_bytes
+        return returned.result
+
+    def _report_slow_arrival(self) -> None:
+        if isinstance(self._buffer, NetworkBuffer):
+            num_made = self._pending.num_made()
+            if line := self._arrival.poll(len(self._pending), num_made):
+                self._observer.notify(f"{self._address}: {line}")
 
     def _poll_repeatedly(self) -> None:
         """Runs in the thread."""
@@ -136,6 +165,7 @@ class DaskPool(WorkerPool):
                     self._observer.notify(f"{self._address}: the scheduler is back")
                 for worker, complaint in self._poll().items():
                     self._observer.notify(f"{worker}: {complaint}; it gets no work")
+                self._report_slow_arrival()
             except Exception as error:  # As above. The thread must not end.
                 if self._connection.is_open and not self._stop.is_set():
                     self._disconnect()
@@ -150,7 +180,8 @@ class DaskPool(WorkerPool):
         self._has_leftovers |= not self._admission.accepted <= num_threads.keys()
         refused = self._admission.update(num_threads)
         self._pending.fail_stranded(num_threads)
-        if self._has_leftovers and not (self._pending or self._admission.is_inspecting):
+        is_idle = not (self._pending or self._admission.is_inspecting)
+        if self._has_leftovers and is_idle and isinstance(self._buffer, SharedBuffer):
             # Nobody is writing, so every unfinished file is a lost worker's.
             remove_batch_temporaries(self._buffer)
             self._has_leftovers = False

@@ -7,8 +7,9 @@ from resnet50.config.settings import TrainConfig
 from resnet50.errors import UserError
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
-from resnet50.handoff.manifest import read_manifest
+from resnet50.handoff.manifest import manifest_rows, read_manifest
 from resnet50.handoff.progress import ProgressError, read_progress, to_position
+from resnet50.handoff.waiting import read_waiting
 from resnet50.message_log import Message, file_name, newest_messages
 from resnet50.reports.tables import METRICS_FILE, read_table
 
@@ -49,6 +50,7 @@ class PairFiles:
         """Reads the manifest again; keeps the old one if the buffer was emptied."""
         with contextlib.suppress(OSError):
             self._manifest = read_manifest(self.buffer.folder) or self._manifest
+        self.buffer = BatchBuffer(self.buffer.folder, manifest_rows(self._manifest))
 
     @property
     def batch_size(self) -> int:
@@ -106,6 +108,10 @@ class PairFiles:
         except OSError:  # Such as a deleted folder.
             return 0, False
         return sum(other >= position for other in ready), position in ready
+
+    def waiting_for(self) -> str:
+        """Which of several hosts the training waits for; "" if for none."""
+        return read_waiting(self.buffer.folder)
 
     def metrics(self) -> list[dict[str, str]]:
         """The rows of the run's metrics.csv; none if there is no such table.

@@ -13,7 +13,7 @@ from resnet50.handoff import locks
 from resnet50.handoff.progress import Position, to_position
 from resnet50.message_log import Message
 from resnet50.reports.live.pair_files import PairFiles, find_trained_run
-from resnet50.reports.speed import Speed, limit
+from resnet50.reports.speed import THIS_WORKER, Speed, limit
 
 # The speeds are those of this period. A step may take seconds.
 _WATCHED_SECONDS = 60.0
@@ -150,11 +150,19 @@ class PairWatch:
                 if runs
             },
             speeds=speeds,
-            limit=self._limit() if now.trainer_runs else "",
+            limit=self._limits() if now.trainer_runs else "",
             seconds_left=seconds_left,
             metrics=files.metrics_or_none(),
             messages=files.newest_messages(_NUM_MESSAGES),
         )
+
+    def _limits(self) -> str:
+        """What limits here, and which of several hosts the training waits for."""
+        waiting_for = self._files.waiting_for()
+        if not waiting_for:
+            return self._limit()
+        text = f"Waiting {waiting_for}, since the epoch's start."
+        return f"{text} {self._limit()}" if THIS_WORKER in waiting_for else text
 
     def _limit(self) -> str:
         """What limits, from how often the trainer's next batch was missing.

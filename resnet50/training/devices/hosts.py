@@ -1,6 +1,6 @@
 """Several hosts that train together, under MultiWorkerMirroredStrategy.
 
-``training.devices.meeting`` finds out who they are and whether they are alive. This
+``training.devices.meeting`` compares their settings, and notices when one is lost. This
 module does what they do together between steps, and ends a host that would wait for a
 lost one.
 """
@@ -10,25 +10,43 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from resnet50.errors import UserError
+from resnet50.handoff.cluster import Cluster
 from resnet50.handoff.progress import Position
 from resnet50.handoff.reader import BatchReader
 from resnet50.network.tracing import traced
-from resnet50.training.devices.meeting import Cluster, LostHostError, first_lost
+from resnet50.training.devices.meeting import LostHostError, Meeting
 from resnet50.training.devices.mirrored import MirroredDevices
 
-_POLL_SECONDS = 1.0
+_POLL_SECONDS = 0.2
+
+# How much later than TensorFlow the meeting may notice that a host is lost.
+_NOTICE_SECONDS = 2.0
 
 # How long a host may take to end by itself after another one is lost. TensorFlow's
 # heartbeats take about ten seconds to notice. If they do not, or if TensorFlow waits
 # inside a sum for ever, the process is ended.
 _GRACE_SECONDS = 30.0
+
+
+def communication_options(
+    gpus: Sequence[tf.config.PhysicalDevice],
+) -> tf.distribute.experimental.CommunicationOptions:
+    """How the hosts sum: GPUs by NCCL.
+
+    By itself TensorFlow does not choose NCCL between hosts, but a ring over gRPC, which
+    is many times slower.
+    """
+    kinds = tf.distribute.experimental.CommunicationImplementation
+    return tf.distribute.experimental.CommunicationOptions(
+        implementation=kinds.NCCL if gpus else kinds.AUTO
+    )
 
 
 class HostDevices(MirroredDevices):
@@ -37,55 +55,113 @@ class HostDevices(MirroredDevices):
     Every host must call the same methods in the same order, or all wait for ever.
     """
 
-    def __init__(self):
+    def __init__(self, cluster: Cluster):
         """Connects the hosts that TF_CONFIG names; waits until all are there."""
-        super().__init__(tf.distribute.MultiWorkerMirroredStrategy())
-        self._add = traced(self._add_everywhere)
-
-    def _add_everywhere(self, number: tf.Tensor) -> tf.Tensor:
-        # The sum needs the replica's device; the identity sets it.
-        results = self.strategy.run(
-            lambda number: self.sum([tf.identity(number)])[0], (number,)
+        options = communication_options(tf.config.get_visible_devices("GPU"))
+        super().__init__(
+            tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
         )
+        self._cluster = cluster
+        self._num_local = self.count // len(cluster.addresses)
+        self._sum_vector = traced(self._sum_everywhere)
+
+    def _part(self, tensor: tf.Tensor | None) -> tf.Tensor | None:
+        """With local folders a host's tensor has only its own replicas' parts."""
+        if tensor is None or not self._cluster.has_local_folders:
+            return super()._part(tensor)
+        with tf.device("CPU:0"):
+            return tf.split(tensor, self._num_local)[self.index() % self._num_local]
+
+    def _sum_everywhere(self, vector: tf.Tensor) -> tf.Tensor:
+        def run_one(vector):
+            # The sum needs the replica's device; the identity sets it.
+            values = tf.identity(vector)
+            if self.index() % self._num_local:  # A host counts once.
+                values = tf.zeros_like(values)
+            return self.sum([values])[0]
+
+        results = self.strategy.run(run_one, (vector,))
         return self.strategy.experimental_local_results(results)[0]
+
+    def sum_over_hosts(self, numbers: Sequence[float]) -> np.ndarray:
+        """The sums, float32; waits until all hosts have called it."""
+        with tf.device("CPU:0"):
+            vector = tf.constant(numbers, tf.float32)
+        return self._sum_vector(vector).numpy()
 
     def any(self, flag: bool) -> bool:
         """Whether a flag is set on any host; waits until all hosts have called it."""
-        with tf.device("CPU:0"):
-            number = tf.constant(float(flag))
-        return float(self._add(number)) > 0
+        return self.sum_over_hosts([flag])[0] > 0
 
-    def copy_from_chief(self, variables, position: Position | None) -> Position:
-        """Copies the chief's variables, bitwise, and position to all hosts."""
-        numbers = [tf.constant(number, tf.int64) for number in position or (0, 0)]
+    def gather(self, position: Position | None) -> list[Position | None]:
+        """The positions of all hosts, in their order."""
+        num_hosts = len(self._cluster.addresses)
+        numbers = np.zeros((num_hosts, 3))
+        if position is not None:
+            numbers[self._cluster.index] = (1, *position)
+        # float32 is exact up to 2^24, more epochs and batches than a training has.
+        found = (
+            self.sum_over_hosts(numbers.ravel().tolist())
+            .reshape(num_hosts, 3)
+            .astype(int)
+        )
+        return [Position(*map(int, p)) if is_there else None for is_there, *p in found]
+
+    def copy_from(self, host: int, variables: Sequence[tf.Variable]) -> None:
+        """Copies a host's variables, bitwise, to all hosts."""
 
         @traced
         def run_all():
-            local = self.strategy.experimental_local_results
-            return [local(result)[0] for result in self.strategy.run(run_one)]
+            self.strategy.run(run_one)
 
         def run_one():
-            values = [tf.identity(value) for value in (*numbers, *variables)]
-            if self.index() > 0:
+            values = [tf.identity(value) for value in variables]
+            if self.index() != host * self._num_local:
                 # Adding -0.0 changes no number; adding 0.0 would change -0.0.
                 values = [-tf.zeros_like(v) for v in values]
             # One by one, as one sum takes tensors of one type.
-            epoch, batch_index, *values = [self.sum([v])[0] for v in values]
             for variable, value in zip(variables, values, strict=True):
-                variable.assign(value)
-            return epoch, batch_index
+                variable.assign(self.sum([value])[0])
 
-        return Position(*map(int, run_all()))
+        run_all()
 
 
 class JointReader:
-    """Replaces the BatchReader in the loop; ends on all hosts before the same step."""
+    """Replaces the BatchReader in the loop; ends on all hosts before the same step.
 
-    def __init__(self, reader: BatchReader, devices: HostDevices):
-        """Takes this host's reader, whose end stops all hosts."""
+    Before each step the hosts exchange who has reached the end, whether the chief wants
+    to save, and how long each has waited for its batch.
+
+    Attributes:
+        is_save_due: Whether all hosts save a checkpoint after this step.
+        waits: For each batch, the longest wait of any host is added to that host's
+            seconds; by its index.
+    """
+
+    def __init__(
+        self,
+        reader: BatchReader,
+        devices: HostDevices,
+        meeting: Meeting,
+        is_save_due: Callable[[], bool],
+    ):
+        """Takes this host's reader, whose end stops all hosts.
+
+        On the chief, ``is_save_due`` says whether it is time to save.
+        """
         self._reader = reader
         self._devices = devices
+        self._meeting = meeting
+        self._cluster = cluster = meeting.cluster
+        self._wants_to_save = is_save_due
         self._is_finished = False
+        self.is_save_due = False
+        self.waits = np.zeros(len(cluster.addresses))
+
+    @property
+    def waited_seconds(self) -> float:
+        """The longest waits, of any host, for all batches together."""
+        return float(self.waits.sum())
 
     def __getattr__(self, name: str):
         """Everything else, such as the counted seconds, comes from the reader."""
@@ -98,24 +174,36 @@ class JointReader:
         if self._is_finished:
             raise StopIteration
         batch, error = None, None
+        started = time.monotonic()
         try:
             batch = next(self._reader, None)
         except UserError as problem:
             error = problem
-        # Also called at the end: the chief has saved its last checkpoint before that.
-        self._is_finished = self._devices.any(batch is None)
+        # Also called at the end, so that no host leaves while another still trains.
+        self._exchange(is_end=batch is None, waited=time.monotonic() - started)
         if error is not None:
             raise error
         if self._is_finished or batch is None:
             raise StopIteration
         return batch
 
+    def _exchange(self, *, is_end: bool, waited: float) -> None:
+        own = [0.0] * len(self._cluster.addresses)
+        own[self._cluster.index] = waited
+        wants_to_save = self._cluster.is_chief and self._wants_to_save()
+        ends, saves, *waits = self._devices.sum_over_hosts(
+            [is_end, wants_to_save, *own]
+        )
+        self._is_finished, self.is_save_due = ends > 0, saves > 0
+        if self._is_finished:
+            self._meeting.say_bye()  # The others may take long to save.
+        slowest = int(np.argmax(waits))
+        self.waits[slowest] += waits[slowest]
 
-def _lost_line(folder: Path, cluster: Cluster) -> str:
-    index = first_lost(folder, cluster)
-    who = "another worker"
-    if index is not None:
-        who = f"worker {index}, {cluster.addresses[index]},"
+
+def _lost_line(meeting: Meeting, seconds: float = 0.0) -> str:
+    index = meeting.first_lost(seconds)
+    who = "another worker" if index is None else f"{meeting.cluster.name(index)},"
     return (
         f"{who} is lost; its own terminal may say why (start all workers again, or "
         "another number of them, with --resume)"
@@ -125,10 +213,10 @@ def _lost_line(folder: Path, cluster: Cluster) -> str:
 class _Watch:
     """Ends this process if another host is lost and TensorFlow does not notice."""
 
-    def __init__(self, folder: Path, cluster: Cluster):
-        self._folder, self._cluster = folder, cluster
+    def __init__(self, meeting: Meeting):
+        self._meeting = meeting
         self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._poll, daemon=True)
+        self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> None:
         self._thread.start()
@@ -137,37 +225,33 @@ class _Watch:
         self._is_over.set()
         self._thread.join()
 
-    def _poll(self) -> None:
-        is_lost = False
-        while not self._is_over.wait(_POLL_SECONDS):
-            was_lost = is_lost
-            is_lost = first_lost(self._folder, self._cluster) is not None
-            # Twice, as a host that makes its lock file again locks it a moment later.
-            if not (was_lost and is_lost):
-                continue
-            line = _lost_line(self._folder, self._cluster)
-            if not self._is_over.wait(_GRACE_SECONDS):
-                print(line, file=sys.stderr, flush=True)
-                # Nothing else ends a thread inside TensorFlow's sum.
-                os._exit(1)
+    def _run(self) -> None:
+        while self._meeting.first_lost(_POLL_SECONDS) is None:
+            if self._is_over.is_set():
+                return
+        if not self._is_over.wait(_GRACE_SECONDS):
+            print(_lost_line(self._meeting), file=sys.stderr, flush=True)
+            # Nothing else ends a thread inside TensorFlow's sum.
+            os._exit(1)
 
 
 @contextlib.contextmanager
-def lost_hosts_reported(folder: Path, cluster: Cluster) -> Iterator[None]:
+def lost_hosts_reported(meeting: Meeting | None) -> Iterator[None]:
     """Ends the block with one line when another host is lost.
 
-    The hosts hold their roles in the folder.
+    Then ends the meeting; None means that there is no other host.
 
     Raises:
         LostHostError: Another host is lost, and TensorFlow has noticed. If it has not,
             the process is ended with the same line.
     """
-    if cluster.is_alone:
+    if meeting is None:
         yield
         return
     try:
-        with _Watch(folder, cluster):
+        with _Watch(meeting):
             yield
+        meeting.say_bye()
     except (
         tf.errors.UnavailableError,
         tf.errors.AbortedError,
@@ -175,12 +259,10 @@ def lost_hosts_reported(folder: Path, cluster: Cluster) -> Iterator[None]:
         tf.errors.DeadlineExceededError,
         tf.errors.InternalError,
     ) as error:
-        # A connection may break a moment before the lost host's lock is free.
-        deadline = time.monotonic() + 2
-        while first_lost(folder, cluster) is None and time.monotonic() < deadline:
-            time.sleep(0.1)
-        if first_lost(folder, cluster) is None and isinstance(
-            error, tf.errors.InternalError
-        ):
+        # TensorFlow may notice a moment before the meeting does.
+        line = _lost_line(meeting, _NOTICE_SECONDS)
+        if meeting.first_lost() is None and isinstance(error, tf.errors.InternalError):
             raise  # An error of this host.
-        raise LostHostError(_lost_line(folder, cluster)) from None
+        raise LostHostError(line) from None
+    finally:
+        meeting.close()

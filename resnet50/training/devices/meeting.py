@@ -1,239 +1,444 @@
-"""The hosts that train together: who they are, what they train, who is alive.
+"""The hosts that train together meet: they compare settings, and notice a lost one.
 
-TF_CONFIG, which calls each host's trainer a worker, says to each of them who it is:
+The first host of TF_CONFIG, the chief, listens at its address, and the others connect
+to it. Messages are lines of JSON. Each guest sends one when it has connected:
 
-    {"cluster": {"worker": ["host0:4711", "host1:4711"]},
-     "task": {"type": "worker", "index": 0}}
+    meeting       the version of this protocol
+    index         its place among the workers
+    addresses     of all workers
+    description   by name, what must be equal on all hosts
 
-They meet in the buffer folder, which all of them see. Each host holds the lock of its
-role, ``train_worker_INDEX``, while it lives, and writes a note into a JSON file next to
-the lock:
+When all are there, or the time is over, the chief compares, and sends its verdict to
+everyone: {"problem": null} or a line that says what is wrong. This happens before
+TensorFlow connects the hosts, as TensorFlow would wait without a message. Then the
+chief stops listening, because TensorFlow listens at the same address.
 
-    id            random, new in each process
-    meeting       the chief's id; host 0 is the chief
-    guests        in the chief's note: the ids of all others, once all have come
-    description   what this host is going to train
-
-The others repeat the chief's id, and the chief lists theirs. So neither side believes a
-note of an earlier training. If two hosts differ, or one does not come, all end. This
-happens before TensorFlow connects them, as TensorFlow would wait without a message.
+The connections remain until the end. A connection that breaks means that its host is
+lost; a host that ends as it should says {"bye": true} first. The chief tells the others
+who is lost, {"lost": 2}, as they are connected only to it.
 """
 
 import contextlib
+import hashlib
 import json
-import re
+import os
+import selectors
+import socket
+import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-from resnet50.atomic_io import atomic_file
-from resnet50.errors import UserError
-from resnet50.handoff import locks
+from resnet50.errors import UserError, printable_line
+from resnet50.handoff.cluster import VARIABLE, Cluster, split_address
 
-VARIABLE = "TF_CONFIG"
+# The name in a description for what identifies the shared buffer folder.
+SHARED_FOLDER = "buffer_folder"
+
+_VERSION = 1
+
+# A line is some KB long. Other programs, such as port scanners, may send anything.
+_MAX_LINE_BYTES = 2**16
+_MAX_STRANGERS = 64
+_MAX_STRANGER_SECONDS = 10.0
 
 _POLL_SECONDS = 0.2
+_CONNECT_SECONDS = 5.0
+_SEND_SECONDS = 5.0
+
+# A host whose network is gone counts as lost after 5 + 2 * 5 seconds.
+_KEEPALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 2}
+_UNACKNOWLEDGED_MS = 15_000
+
+# Longer values, such as the names of a thousand classes, are compared by a checksum.
+_MAX_VALUE = 200
 
 
 class MeetingError(UserError):
-    """TF_CONFIG is wrong, or the hosts cannot train together."""
+    """The hosts cannot train together."""
 
 
 class LostHostError(UserError):
     """Another host of this training has ended or cannot be reached."""
 
 
-class Cluster(NamedTuple):
-    """The hosts of a training, and which one this is."""
+class _Line:
+    """A connection to another host, which sends and receives lines of JSON."""
 
-    addresses: tuple[str, ...]
-    index: int  # type: ignore[assignment]  # hides tuple.index
+    def __init__(self, connection: socket.socket):
+        self.socket = connection
+        self.index = -1  # the other host's, once it is known
+        self.opened_at = time.monotonic()
+        self._received = b""
+        connection.settimeout(_SEND_SECONDS)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEPALIVE.items():
+            if hasattr(socket, name):
+                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            option = socket.TCP_USER_TIMEOUT
+            connection.setsockopt(socket.IPPROTO_TCP, option, _UNACKNOWLEDGED_MS)
 
-    @property
-    def is_alone(self) -> bool:
-        """Whether there is no other host."""
-        return len(self.addresses) == 1
+    def fileno(self) -> int:
+        """For a selector."""
+        return self.socket.fileno()
 
-    @property
-    def is_chief(self) -> bool:
-        """Whether this host writes progress, checkpoints and metrics."""
-        return self.index == 0
+    def send(self, **message: Any) -> None:
+        """Sends a line; if that fails, the next ``receive`` finds the end."""
+        with contextlib.suppress(OSError):
+            self.socket.sendall(json.dumps(message).encode() + b"\n")
 
+    def receive(self) -> list[dict]:
+        """The lines that have come, after a selector has found some.
 
-ALONE = Cluster(("localhost",), 0)
-
-
-def parse_cluster(text: str | None) -> Cluster:
-    """Reads the value of TF_CONFIG; None or "" means a training on one host.
-
-    Raises:
-        MeetingError: The value is malformed.
-    """
-    if not text:
-        return ALONE
-    try:
-        content = json.loads(text)
-        cluster, task = content["cluster"], content["task"]
-        addresses, kind, index = cluster["worker"], task["type"], task["index"]
-        problem = _find_problem(cluster, addresses, kind)
-    except ValueError as error:
-        problem = f"is no JSON: {error}"
-    except (KeyError, TypeError) as error:
-        problem = f"lacks {error}"
-    if problem is not None:
-        raise MeetingError(
-            f"{VARIABLE}: {problem} "
-            '(expected {"cluster": {"worker": ["HOST:PORT", ...]}, '
-            '"task": {"type": "worker", "index": 0}})'
-        )
-    if type(index) is not int or not 0 <= index < len(addresses):
-        raise MeetingError(
-            f"{VARIABLE}: index {index!r} (must be 0 to {len(addresses) - 1}, this "
-            "machine's place among the workers)"
-        )
-    return Cluster(tuple(addresses), index)
-
-
-def _find_problem(cluster: dict, addresses: object, kind: object) -> str | None:
-    if set(cluster) != {"worker"} or kind != "worker":
-        names = ", ".join(sorted({*cluster, str(kind)} - {"worker"}))
-        return f"names {names} (all must be worker)"
-    if not isinstance(addresses, list) or not addresses:
-        return "worker is no list of addresses"
-    for address in addresses:
-        if not isinstance(address, str) or not re.fullmatch(r"\S+:[0-9]{1,5}", address):
-            return f"worker {address!r}"
-    return "names a worker twice" if len(set(addresses)) < len(addresses) else None
-
-
-def _role(index: int) -> str:
-    return f"train_worker_{index}"
-
-
-def _note_path(folder: Path, index: int) -> Path:
-    return folder / f"{_role(index)}.json"
-
-
-def _write_note(folder: Path, index: int, note: dict) -> None:
-    path = _note_path(folder, index)
-    try:
-        with atomic_file(path, durable=False, whole=False) as file:
-            file.write(json.dumps(note).encode())
-    except OSError as error:
-        raise MeetingError(f"{path}: cannot be written: {error.strerror}") from None
-
-
-def _read_note(folder: Path, index: int) -> dict:
-    try:
-        return json.loads(_note_path(folder, index).read_bytes())
-    except (OSError, ValueError):
-        return {}
-
-
-@contextlib.contextmanager
-def membership(folder: Path, cluster: Cluster) -> Iterator[locks.Role]:
-    """Holds this host's role in the buffer folder inside the block.
-
-    Raises:
-        MeetingError: A living process has the same index in this folder.
-    """
-    role_name = _role(cluster.index)
-    with contextlib.ExitStack() as stack:
+        Raises:
+            EOFError: The connection has ended, or brings something else.
+        """
         try:
-            role = stack.enter_context(locks.exclusive_role(folder, role_name))
-        except locks.AlreadyRunningError:
-            raise MeetingError(
-                f"{folder}: a worker {cluster.index} already trains here, process "
-                f"{locks.owner(folder, role_name)} (stop it, or give this "
-                f"one another index in {VARIABLE})"
-            ) from None
-        # Deletes the note of an earlier training. This training's note stays after the
-        # end, as another host may still have to read in what they differ.
-        _note_path(folder, cluster.index).unlink(missing_ok=True)
-        yield role
+            received = self.socket.recv(2**16)
+        except OSError:
+            received = b""
+        *lines, self._received = (self._received + received).split(b"\n")
+        try:
+            messages = [json.loads(line) for line in lines]
+        except (ValueError, RecursionError):
+            raise EOFError from None
+        if len(self._received) > _MAX_LINE_BYTES:
+            raise EOFError
+        if not all(isinstance(message, dict) for message in messages):
+            raise EOFError
+        if not received:
+            raise EOFError
+        return messages
+
+
+class Meeting:
+    """The connections of a host to the others; see ``meet``."""
+
+    def __init__(self, cluster: Cluster, lines: list[_Line]):
+        self.cluster = cluster
+        self._lines = lines
+        self._lost: int | None = None
+        self._is_over = threading.Event()
+        self._changed = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def first_lost(self, seconds: float = 0.0) -> int | None:
+        """The index of the first host that was lost, or None; waits for it so long."""
+        self._changed.wait(seconds)
+        return self._lost
+
+    def say_bye(self) -> None:
+        """Says that the end of this host, from now on, is no loss."""
+        for line in self._lines:
+            line.send(bye=True)
+
+    def close(self) -> None:
+        """Ends the connections; without a bye, this host is lost to the others."""
+        self._is_over.set()
+        self._thread.join()
+        for line in self._lines:
+            line.socket.close()
+
+    def _watch(self) -> None:
+        """Runs in the thread."""
+        with selectors.DefaultSelector() as selector:
+            for line in self._lines:
+                selector.register(line, selectors.EVENT_READ)
+            while not self._is_over.is_set():
+                # Without connections it would not wait.
+                for key, _ in selector.select(_POLL_SECONDS):
+                    if not self._hear(key.fileobj):
+                        selector.unregister(key.fileobj)
+                if not selector.get_map():
+                    self._is_over.wait()
+
+    def _hear(self, line: Any) -> bool:
+        """Takes what a host says; returns False after its end."""
+        try:
+            messages = line.receive()
+        except EOFError:
+            self._note_lost(line.index)
+            return False
+        for message in messages:
+            if message.get("bye"):
+                return False
+            lost = message.get("lost")
+            if type(lost) is int and 0 <= lost < len(self.cluster.addresses):
+                self._note_lost(lost)
+        return True
+
+    def _note_lost(self, index: int) -> None:
+        if self._lost is None and index != self.cluster.index:
+            self._lost = index
+            self._changed.set()
+            for line in self._lines:  # The chief, too, if a guest knows it first.
+                line.send(lost=index)
 
 
 def meet(
-    folder: Path,
     cluster: Cluster,
-    description: dict,
+    describe: Callable[[], dict],
     *,
     seconds: float,
     notify: Callable[[str], None],
-) -> None:
+) -> Meeting:
     """Waits until all hosts are there, and compares what they are going to train.
 
-    The caller has its ``membership`` in the folder. The description has JSON values, by
-    name, that must be equal on all hosts.
+    Args:
+        cluster: The hosts.
+        describe: Returns JSON values, by name, that must be equal on all hosts. It is
+            called when this host is connected to the chief.
+        seconds: How long to wait for the others.
+        notify: Takes a line for the user.
 
     Raises:
         MeetingError: A host has not come, or differs.
     """
-    description = json.loads(json.dumps(description))  # Tuples become lists.
     notify(
         f"worker {cluster.index} of {len(cluster.addresses)}: waiting for the others "
-        f"in {folder}"
+        f"at {cluster.addresses[0]}"
     )
-    for index, theirs in _gather(folder, cluster, description, seconds).items():
-        _require_same(cluster, description, index, theirs)
-
-
-def _gather(folder: Path, cluster: Cluster, ours: dict, seconds: float) -> dict:
-    """Writes this host's description; returns those of the others by their index."""
     deadline = time.monotonic() + seconds
-    others = [i for i in range(len(cluster.addresses)) if i != cluster.index]
-    note: dict = {"id": uuid.uuid4().hex, "meeting": None, "description": ours}
     if cluster.is_chief:
-        note["meeting"] = note["id"]
-        _write_note(folder, 0, note)
-    while True:
-        if not cluster.is_chief and locks.is_alive(folder, _role(0)):
-            called = _read_note(folder, 0).get("meeting")
-            if called and called != note["meeting"]:
-                note["meeting"] = called
-                _write_note(folder, cluster.index, note)
-        notes = {index: _read_note(folder, index) for index in others}
-        is_called = note["meeting"] is not None
-        missing = [
-            i
-            for i in others
-            if not is_called or notes[i].get("meeting") != note["meeting"]
-        ]
-        if cluster.is_chief and not missing:
-            note["guests"] = [notes[index]["id"] for index in others]
-            _write_note(folder, 0, note)
-        elif not missing and note["id"] not in notes[0].get("guests", ()):
-            missing = [0]
-        if not missing:
-            return {index: note["description"] for index, note in notes.items()}
-        if time.monotonic() > deadline:
-            index = missing[0]
-            raise MeetingError(
-                f"{folder}: worker {index}, {cluster.addresses[index]}, has not come "
-                f"within {seconds:g} s (is it started, and is this folder the same for "
-                "all?)"
-            )
+        return Meeting(cluster, _Chief(cluster, describe, seconds).gather(deadline))
+    return Meeting(cluster, [_join(cluster, describe, deadline, seconds)])
+
+
+def _hello(cluster: Cluster, describe: Callable[[], dict]) -> dict:
+    return {
+        "meeting": _VERSION,
+        "index": cluster.index,
+        "addresses": cluster.addresses,
+        "description": {name: _shortened(value) for name, value in describe().items()},
+    }
+
+
+def _shortened(value: Any) -> Any:
+    text = json.dumps(value)
+    if len(text) <= _MAX_VALUE:
+        return value
+    return f"{text[:30]}... (sha256 {hashlib.sha256(text.encode()).hexdigest()[:16]})"
+
+
+def _not_come(cluster: Cluster, index: int, seconds: float, why: str = "") -> str:
+    return (
+        f"{cluster.name(index)}, has not come within {seconds:g} s{why} (is it "
+        "started, and can this host reach it? its own terminal may say why it ended)"
+    )
+
+
+def _join(
+    cluster: Cluster, describe: Callable[[], dict], deadline: float, seconds: float
+) -> _Line:
+    """Connects to the chief; returns the connection when the chief agrees."""
+    why = ""
+    while time.monotonic() < deadline:
+        try:
+            address = split_address(cluster.addresses[0])
+            connection = socket.create_connection(address, _CONNECT_SECONDS)
+        except (OSError, UnicodeError) as error:
+            why = f": {getattr(error, 'strerror', None) or error}"
+        else:
+            if connection.getsockname() == connection.getpeername():
+                # Nobody listens at this port of the same machine, and the system chose
+                # it for the connection.
+                connection.close()
+                continue
+            line = _Line(connection)
+            line.index = 0
+            line.send(**_hello(cluster, describe))
+            verdict = _hear_verdict(line, deadline, seconds)
+            if verdict is not None and verdict["problem"] is None:
+                return line
+            connection.close()
+            if verdict is not None:
+                raise MeetingError(printable_line(str(verdict["problem"])))
+            why = ": the program at this address is no worker of this training"
         time.sleep(_POLL_SECONDS)
+    raise MeetingError(_not_come(cluster, 0, seconds, why))
 
 
-def _require_same(cluster: Cluster, ours: dict, index: int, theirs: dict) -> None:
-    for key in sorted({*ours, *theirs}):
-        if ours.get(key) != theirs.get(key):
-            raise MeetingError(
-                f"worker {index}, {cluster.addresses[index]}: {key} = "
-                f"{theirs.get(key)}, here, worker {cluster.index}, it is "
-                f"{ours.get(key)} (must be the same for all workers)"
+def _hear_verdict(line: _Line, deadline: float, seconds: float) -> dict | None:
+    """Waits for the chief's verdict; None if the connection ends before."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(line, selectors.EVENT_READ)
+        while time.monotonic() < deadline:
+            if selector.select(_POLL_SECONDS):
+                try:
+                    messages = line.receive()
+                except EOFError:
+                    return None
+                for message in messages:
+                    if "problem" in message:
+                        return message
+    line.socket.close()
+    raise MeetingError(
+        f"the workers have not all come within {seconds:g} s (is each of them started?)"
+    )
+
+
+class _Chief:
+    """Receives the guests, and compares what they bring."""
+
+    def __init__(self, cluster: Cluster, describe: Callable[[], dict], seconds: float):
+        self._cluster = cluster
+        self._hello = json.loads(json.dumps(_hello(cluster, describe)))
+        self._seconds = seconds
+        self._strangers: list[_Line] = []  # have not said who they are
+        self._guests: dict[int, tuple[_Line, Any]] = {}  # by index
+
+    def gather(self, deadline: float) -> list[_Line]:
+        """Waits for all guests; returns their connections."""
+        problem: str | None = None
+        with (
+            _listening(self._cluster) as listener,
+            selectors.DefaultSelector() as selector,
+        ):
+            selector.register(listener, selectors.EVENT_READ)
+            while self._missing() and problem is None and time.monotonic() < deadline:
+                for key, _ in selector.select(_POLL_SECONDS):
+                    if key.fileobj is listener:
+                        self._welcome(listener, selector)
+                    else:
+                        problem = problem or self._hear(key.fileobj, selector)
+                self._dismiss_strangers(selector)
+        # After the listener's end: a guest that has heard the verdict goes on.
+        problem = problem or self._differing()
+        if problem is None and self._missing():
+            problem = _not_come(self._cluster, self._missing()[0], self._seconds)
+        lines = [line for line, _ in self._guests.values()]
+        for line in lines:
+            line.send(problem=problem)
+        for line in self._strangers if problem is None else self._strangers + lines:
+            line.socket.close()
+        if problem is not None:
+            raise MeetingError(problem)
+        return lines
+
+    def _missing(self) -> list[int]:
+        guests = range(1, len(self._cluster.addresses))
+        return [index for index in guests if index not in self._guests]
+
+    def _welcome(
+        self, listener: socket.socket, selector: selectors.BaseSelector
+    ) -> None:
+        with contextlib.suppress(OSError):
+            connection, _ = listener.accept()
+            if len(self._strangers) >= _MAX_STRANGERS:
+                connection.close()
+                return
+            line = _Line(connection)
+            self._strangers.append(line)
+            selector.register(line, selectors.EVENT_READ)
+
+    def _hear(self, line: Any, selector: selectors.BaseSelector) -> str | None:
+        """Takes what a connection brings; returns what keeps the hosts apart."""
+        try:
+            messages = line.receive()
+        except EOFError:
+            selector.unregister(line)
+            line.socket.close()
+            self._strangers = [other for other in self._strangers if other is not line]
+            guest = self._guests.get(line.index)
+            if guest is not None and guest[0] is line:
+                del self._guests[line.index]  # It may come again.
+            return None
+        for hello in messages[:1] if line in self._strangers else []:
+            if not isinstance(hello.get("meeting"), int):
+                continue
+            self._strangers.remove(line)
+            problem = self._seat(line, hello)
+            if problem is not None:
+                line.send(problem=problem)
+                return problem
+        return None
+
+    def _seat(self, line: _Line, hello: dict) -> str | None:
+        """Notes a guest; returns what is wrong with its place."""
+        cluster, index = self._cluster, hello.get("index")
+        if hello["meeting"] != _VERSION:
+            return (
+                f"worker {index} has another version of this project than "
+                f"{cluster.name(0)} (install the same everywhere)"
             )
+        addresses = hello.get("addresses")
+        if addresses != list(cluster.addresses):
+            return (
+                f"worker {index}: {VARIABLE} names {_listed(addresses)}, but "
+                f"{_listed(cluster.addresses)} on {cluster.name(0)} (must be the same "
+                "for all workers)"
+            )
+        if type(index) is not int or not 0 < index < len(addresses):
+            return (
+                f"{VARIABLE}: index {index!r} came to {cluster.name(0)} (each worker "
+                f"must have its own, 0 to {len(addresses) - 1})"
+            )
+        if index in self._guests:
+            return (
+                f"{cluster.name(index)}, has come twice (give each host its own index "
+                f"in {VARIABLE}, and start train.py once on each)"
+            )
+        line.index = index
+        self._guests[index] = line, hello.get("description")
+        return None
+
+    def _differing(self) -> str | None:
+        """In what the first guest differs from this host, or None."""
+        cluster, ours = self._cluster, self._hello["description"]
+        for index, (_, theirs) in sorted(self._guests.items()):
+            if not isinstance(theirs, dict):
+                return f"{cluster.name(index)}, has sent no description"
+            is_shared = SHARED_FOLDER in ours and SHARED_FOLDER in theirs
+            if is_shared and theirs[SHARED_FOLDER] != ours[SHARED_FOLDER]:
+                return (
+                    f"{cluster.name(index)}, has another buffer_folder than "
+                    f"{cluster.name(0)} (all must share one, or set [train] "
+                    "local_folders = true)"
+                )
+            for key in ours | theirs:
+                if ours.get(key) != theirs.get(key):
+                    return printable_line(
+                        f"{cluster.name(index)}: {key} = {theirs.get(key)}, but "
+                        f"{ours.get(key)} for {cluster.name(0)} (must be the same for "
+                        "all workers)"
+                    )
+        return None
+
+    def _dismiss_strangers(self, selector: selectors.BaseSelector) -> None:
+        now = time.monotonic()
+        for line in list(self._strangers):
+            if now > line.opened_at + _MAX_STRANGER_SECONDS:
+                self._strangers.remove(line)
+                selector.unregister(line)
+                line.socket.close()
 
 
-def first_lost(folder: Path, cluster: Cluster) -> int | None:
-    """The index of the first host that no longer holds its role, or None.
+def _listed(addresses: Any) -> str:
+    """Addresses for a message; they may be anything."""
+    if isinstance(addresses, list | tuple):
+        addresses = ", ".join(map(str, addresses)) or "nobody"
+    return printable_line(str(addresses)[:_MAX_VALUE])
 
-    A host whose lock file was deleted is not lost; it makes the file again.
-    """
-    for index in range(len(cluster.addresses)):
-        if index != cluster.index and locks.is_locked(folder, _role(index)) is False:
-            return index
-    return None
+
+@contextlib.contextmanager
+def _listening(cluster: Cluster) -> Iterator[socket.socket]:
+    """Listens at this host's port, on all interfaces, as TensorFlow does."""
+    _, port = split_address(cluster.addresses[cluster.index])
+    # create_server sets SO_REUSEADDR, and the accepted connections inherit it. So
+    # TensorFlow can listen at the port while they are open.
+    options: dict[str, Any] = {}
+    if socket.has_dualstack_ipv6():
+        options = {"family": socket.AF_INET6, "dualstack_ipv6": True}
+    try:
+        listener = socket.create_server(("", port), backlog=_MAX_STRANGERS, **options)
+    except OSError as error:
+        raise MeetingError(
+            f"{cluster.name(cluster.index)}: cannot listen at port {port}: "
+            f"{os.strerror(error.errno or 0)} (stop the program that does, or choose "
+            f"another port in {VARIABLE})"
+        ) from None
+    with listener:
+        listener.settimeout(0)
+        yield listener

@@ -13,9 +13,9 @@ from resnet50.checks.findings import PROBLEM
 from resnet50.checks.gpu import check_kernels
 from resnet50.config.settings import ConfigError
 from resnet50.errors import UserError
+from resnet50.handoff.cluster import Cluster
 from resnet50.training.devices import reported
 from resnet50.training.devices.hosts import HostDevices
-from resnet50.training.devices.meeting import Cluster
 from resnet50.training.devices.mirrored import MirroredDevices
 from resnet50.training.devices.protocol import Devices, OneDevice
 
@@ -118,7 +118,7 @@ def create_devices(device: Device, cluster: Cluster, batch_size: int) -> Devices
     """
     devices: Devices
     if not cluster.is_alone:
-        devices = HostDevices()
+        devices = HostDevices(cluster)
     elif device.num_gpus > 1:
         gpus = [f"GPU:{index}" for index in range(device.num_gpus)]
         devices = MirroredDevices(tf.distribute.MirroredStrategy(gpus))

@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 
 import resnet50
-from resnet50.preprocessing.dask.inspection import code_digest, worker_versions
+from resnet50.dataset.remote import store
+from resnet50.dataset.remote.members import RemotePart
+from resnet50.dataset.sources import ImageSource
+from resnet50.preprocessing.dask.inspection import (
+    code_digest,
+    inspect,
+    worker_versions,
+)
 
 pytest.importorskip("distributed")
 
@@ -39,3 +46,12 @@ def test_any_change_of_a_module_changes_the_digest(tmp_path):
 def test_all_of_the_package_is_compared():
     package = Path(resnet50.__file__).parent
     assert worker_versions()["resnet50_code"] == code_digest(package)
+
+
+def test_a_worker_that_cannot_reach_the_server_with_the_images(monkeypatch):
+    monkeypatch.setattr(store, "PATIENCE", store.Patience(pauses=()))
+    part = RemotePart(header=0, version="", cache=None)
+    image = ImageSource("http://127.0.0.1:9/a.tar", "x.png", 512, 9, remote=part)
+    assert inspect(None, [image]).complaint == (
+        "cannot read http://127.0.0.1:9/a.tar/x.png (images need the same path there)"
+    )

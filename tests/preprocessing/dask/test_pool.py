@@ -7,9 +7,10 @@ reported in one line: at the start it ends the program, later it gets no work.
 
 import contextlib
 import functools
-import importlib.util
 import os
 import re
+import subprocess
+import sys
 import time
 
 import pytest
@@ -25,10 +26,13 @@ from resnet50.preprocessing.batches import Assignments
 from resnet50.preprocessing.dask import connection
 from resnet50.preprocessing.dask.connection import NoWorkerError
 from resnet50.preprocessing.dask.pool import DaskError, DaskPool
+from resnet50.preprocessing.dask.transfer import NetworkBuffer
 from resnet50.preprocessing.refill import Refill, RefillSettings, make_and_write
 from resnet50.preprocessing.trainer_watch import ProgressFollower
 from tests.dataset.layout_examples import (
+    class_tars,
     make_images,
+    write_files,
     write_official_archive,
     write_shards,
 )
@@ -54,7 +58,7 @@ MANY_POLLS = 20_000
 class Host:
     """What the preprocessor's host has: images, settings, and a buffer of its own."""
 
-    def __init__(self, folder, images=None):
+    def __init__(self, folder, images=None, transfer="folder"):
         if images is None:
             images = folder / "images"
             make_class_folders(images, 5, 5)
@@ -62,8 +66,11 @@ class Host:
         self.settings = make_settings()
         self.manifest = self.settings.manifest(self.dataset)
         self.assignments = Assignments(self.dataset, self.settings)
-        self.buffer = SharedBuffer(folder / "buffer", self.manifest)
-        self.buffer.folder.mkdir()
+        path = folder / "buffer"
+        path.mkdir()
+        self.buffer = SharedBuffer(path, self.manifest)
+        if transfer == "network":
+            self.buffer = NetworkBuffer(path)
         adopt_buffer(self.buffer, self.manifest, print)
         self.observer = RecordingObserver()
         self.said = self.observer.lines
@@ -129,11 +136,13 @@ class Trainer:
                 self.events.pop(step)()
 
 
-def test_killed_worker_and_killed_scheduler_cost_no_batch(host, tmp_path):
+@pytest.mark.parametrize("transfer", ["folder", "network"])
+def test_killed_worker_and_killed_scheduler_cost_no_batch(transfer, tmp_path):
     """All files equal the local ones. A worker dies at step 2, the scheduler at step 5.
 
     After that a scheduler at the same address gets new workers, and the rest is made.
     """
+    host = Host(tmp_path, transfer=transfer)
     port = free_port()
     with contextlib.ExitStack() as processes:
         scheduler, address = processes.enter_context(scheduler_process(port))
@@ -163,23 +172,45 @@ def test_killed_worker_and_killed_scheduler_cost_no_batch(host, tmp_path):
     assert "it is not here" not in text, text
 
 
-def test_workers_read_images_inside_archives_and_shards(tmp_path):
-    """They make the same files as this process."""
-    images = make_images()
-    paths = [write_official_archive(tmp_path / "archive" / "images", images)]
-    if importlib.util.find_spec("pyarrow"):
-        paths.append(write_shards(tmp_path / "shards" / "images", images))
+@pytest.fixture(scope="module")
+def worker_of_archives():
+    """A scheduler's address, and a worker; ended after the last test of archives."""
     with scheduler_process() as (_, address), worker_process(address) as worker:
         started(worker)
-        for path in paths:
-            host = Host(tmp_path / path.relative_to(tmp_path).parts[0], path)
-            expected = host.reference(host.buffer.folder.parent / "reference")
-            with host.pool(address) as pool:
-                for step in range(2):
-                    position = to_position(step, BATCHES_PER_EPOCH)
-                    task = host.settings, host.buffer, host.assignments[position]
-                    assert pool.submit(make_and_write, *task).result() == []
-                    assert host.files_of(host.buffer, step) == expected[step]
+        yield address
+
+
+def write_class_archives(folder, images):
+    return write_files(folder, dict(class_tars(images)))
+
+
+@pytest.mark.parametrize("transfer", ["folder", "network"])
+@pytest.mark.parametrize(
+    "write",
+    [
+        pytest.param(write_official_archive, id="archive of archives"),
+        pytest.param(write_class_archives, id="archive per class"),
+        pytest.param(functools.partial(write_shards, compression="none"), id="shards"),
+        pytest.param(
+            functools.partial(write_shards, compression="snappy"), id="snappy shards"
+        ),
+    ],
+)
+def test_workers_read_archives_and_shards(
+    write, transfer, worker_of_archives, tmp_path
+):
+    """They make the same files as this process, from an image's range in an archive."""
+    if "compression" in getattr(write, "keywords", {}):
+        pytest.importorskip("pyarrow")
+    host = Host(tmp_path, write(tmp_path / "images", make_images()), transfer)
+    expected = host.reference(tmp_path / "reference")
+    with host.pool(worker_of_archives) as pool:
+        for step in range(2):
+            position = to_position(step, BATCHES_PER_EPOCH)
+            task = host.settings, host.buffer, host.assignments[position]
+            assert all(source.name for source in task[2].sources)
+            assert pool.submit(make_and_write, *task).result() == []
+            assert host.files_of(host.buffer, step) == expected[step]
 
 
 def test_unequal_hosts_are_refused_and_later_ones_get_no_work(host, monkeypatch):
@@ -249,6 +280,27 @@ def test_unequal_hosts_are_refused_and_later_ones_get_no_work(host, monkeypatch)
     assert list(host.buffer.folder.glob(".writing-*")) == []
 
 
+def test_worker_that_does_not_answer_this_host_is_refused(tmp_path):
+    """The scheduler hears from it. With transfer = "network" that is not enough."""
+    closed = f"tcp://127.0.0.1:{free_port()}"
+    before = f"""if True:
+        import functools
+        Worker = functools.partial(Worker, contact_address="{closed}")
+    """
+    host = Host(tmp_path, transfer="network")
+    with (
+        scheduler_process() as (_, address),
+        worker_process(address, before=before) as worker,
+    ):
+        assert started(worker) == closed
+        with pytest.raises(DaskError) as caught:
+            host.pool(address).__enter__()
+    assert str(caught.value) == (
+        f"{closed}: cannot be reached from this host: Connection refused (with "
+        'transfer = "network" this host connects to each worker\'s port)'
+    )
+
+
 def test_unreachable_scheduler_is_one_line(host, monkeypatch):
     monkeypatch.setattr(connection, "_CONNECT_SECONDS", 0.5)
     address = f"tcp://127.0.0.1:{free_port()}"
@@ -260,6 +312,20 @@ def test_unreachable_scheduler_is_one_line(host, monkeypatch):
         "(start `dask scheduler`; see [runtime_preprocessing] scheduler)"
     )
     assert "\n" not in text
+
+
+def test_distributed_prints_nothing():
+    """Also if it is imported only when the pool connects, as in the real program."""
+    program = """if True:
+        import logging
+        from resnet50.preprocessing.dask.connection import quiet_distributed
+        quiet_distributed()
+        from distributed import Client
+        logging.getLogger("distributed.client").error("a traceback")
+    """
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ended.stderr == ""
 
 
 def test_missing_package_is_one_line(host, monkeypatch):

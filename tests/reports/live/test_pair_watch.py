@@ -10,6 +10,7 @@ from resnet50.handoff import locks
 from resnet50.handoff.locks import PREPROCESSOR, TRAINER
 from resnet50.handoff.manifest import write_manifest
 from resnet50.handoff.progress import Position
+from resnet50.handoff.waiting import write_waiting
 from resnet50.reports.live import pair_watch
 from resnet50.reports.live.pair_watch import PairWatch
 from tests.reports.live.pairs import Pair
@@ -194,3 +195,20 @@ def test_all_epochs_are_trained(pair, watch):
     state = watch.poll()
     assert state.is_finished
     assert (state.num_ready, state.num_wanted, state.seconds_left) == (0, 0, None)
+
+
+@pytest.mark.parametrize(
+    ("slowest", "expected"),
+    [
+        ("worker 1, host1:4711", ""),
+        ("this worker", " The preprocessing limits: [runtime_preprocessing] num_"),
+    ],
+)
+def test_the_host_that_the_training_waits_for_is_named(pair, watch, slowest, expected):
+    """Which key helps is said only on that host."""
+    pair.start(TRAINER, PREPROCESSOR)
+    write_waiting(pair.config.train.buffer_folder, f"31.0% for {slowest}")
+    limit = watched_for_10_seconds(pair, watch, is_ready=False).limit
+    start = f"Waiting 31.0% for {slowest}, since the epoch's start."
+    assert limit.startswith(start + expected)
+    assert (limit == start) == (not expected)

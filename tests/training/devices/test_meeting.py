@@ -1,152 +1,315 @@
-"""Proves which TF_CONFIG is valid, and that only equal hosts meet."""
+"""Proves that only equal hosts meet, and that the others notice when one is lost.
+
+The hosts are threads here, and addresses are ports of the loopback interface.
+"""
 
 import contextlib
 import json
+import socket
 import threading
+import time
 
 import pytest
 
-from resnet50.handoff import locks
-from resnet50.training.devices.meeting import (
-    ALONE,
-    Cluster,
-    MeetingError,
-    first_lost,
-    meet,
-    membership,
-    parse_cluster,
-)
+from resnet50.handoff.cluster import Cluster, split_address
+from resnet50.training.devices import meeting
+from resnet50.training.devices.meeting import SHARED_FOLDER, MeetingError, meet
 
-ADDRESSES = ("host0:4711", "host1:4711")
-CHIEF, OTHER = (Cluster(ADDRESSES, index) for index in range(2))
+SECONDS = 20
 
 
-def config(**changes):
-    task = {"type": "worker", "index": 1}
-    return json.dumps({"cluster": {"worker": ADDRESSES}, "task": task} | changes)
+def free_addresses(count, host="127.0.0.1"):
+    """Addresses with ports that are free now."""
+    with contextlib.ExitStack() as stack:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        sockets = [
+            stack.enter_context(socket.create_server((host, 0), family=family))
+            for _ in range(count)
+        ]
+        name = f"[{host}]" if ":" in host else host
+        return tuple(f"{name}:{s.getsockname()[1]}" for s in sockets)
 
 
-def test_the_cluster_of_a_host():
-    assert parse_cluster(config()) == OTHER
-    assert not OTHER.is_chief and not OTHER.is_alone
-    assert parse_cluster(config(task={"type": "worker", "index": 0})).is_chief
+def silent(line):
+    """Takes a line for the user."""
 
 
-@pytest.mark.parametrize("text", [None, ""])
-def test_without_tf_config_a_trainer_is_alone(text):
-    assert parse_cluster(text) == ALONE
-    assert ALONE.is_alone and ALONE.is_chief
+def meet_all(clusters, descriptions=None, seconds=SECONDS):
+    """Lets hosts meet in threads; returns each one's meeting or error line."""
+    descriptions = descriptions or [{}] * len(clusters)
+    results = [None] * len(clusters)
 
+    def join(place):
+        try:
+            results[place] = meet(
+                clusters[place],
+                lambda: descriptions[place],
+                seconds=seconds,
+                notify=silent,
+            )
+        except MeetingError as error:
+            results[place] = str(error)
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("{", "TF_CONFIG: is no JSON: "),
-        ("[]", "TF_CONFIG: lacks "),
-        ("{}", "TF_CONFIG: lacks 'cluster' (expected {"),
-        (config(task={"type": "worker"}), "TF_CONFIG: lacks 'index'"),
-        (config(task={"type": "ps", "index": 0}), "TF_CONFIG: names ps (all must be"),
-        (
-            config(cluster={"chief": ["a:1"], "worker": ["b:1"]}),
-            "TF_CONFIG: names chief (all must be worker)",
-        ),
-        (config(cluster={"worker": []}), "TF_CONFIG: worker is no list"),
-        (config(cluster={"worker": "a:1"}), "TF_CONFIG: worker is no list"),
-        (config(cluster={"worker": ["a", "b:1"]}), "TF_CONFIG: worker 'a' (expected"),
-        (config(cluster={"worker": [1, "b:1"]}), "TF_CONFIG: worker 1 (expected"),
-        (config(cluster={"worker": ["a:1", "a:1"]}), "TF_CONFIG: names a worker twice"),
-        (
-            config(task={"type": "worker", "index": 2}),
-            "TF_CONFIG: index 2 (must be 0 to 1",
-        ),
-        (config(task={"type": "worker", "index": "0"}), "TF_CONFIG: index '0' (must"),
-        (config(task={"type": "worker", "index": True}), "TF_CONFIG: index True"),
-    ],
-)
-def test_a_malformed_tf_config_is_one_line(text, expected):
-    with pytest.raises(MeetingError) as caught:
-        parse_cluster(text)
-    assert str(caught.value).startswith(expected)
-    assert "\n" not in str(caught.value)
-
-
-def meet_all(folder, descriptions, seconds=20):
-    """Lets hosts meet in threads; returns each one's error line, or None."""
-    addresses = tuple(f"host{i}:4711" for i in range(len(descriptions)))
-    errors = [None] * len(descriptions)
-
-    def join(index):
-        cluster = Cluster(addresses, index)
-        with membership(folder, cluster):
-            try:
-                meet(
-                    folder, cluster, descriptions[index], seconds=seconds, notify=print
-                )
-            except MeetingError as error:
-                errors[index] = str(error)
-
-    threads = [threading.Thread(target=join, args=(i,)) for i in range(len(errors))]
+    threads = [threading.Thread(target=join, args=(i,)) for i in range(len(results))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return errors
+    return results
 
 
-def test_equal_hosts_meet_and_meet_again(tmp_path):
-    """The second time the folder holds the files of the first, with other settings."""
-    assert meet_all(tmp_path, [{"seed": 0, "epochs": (1, 2)}] * 3) == [None] * 3
-    assert meet_all(tmp_path, [{"seed": 1}] * 2) == [None] * 2
+def hosts_at(addresses):
+    return [Cluster(addresses, index) for index in range(len(addresses))]
 
 
-def test_hosts_that_differ_all_say_in_what(tmp_path):
-    meet_all(tmp_path, [{"TensorFlow": "2.21.0"}] * 2)
-    errors = meet_all(tmp_path, [{"TensorFlow": "2.21.0"}, {"TensorFlow": "2.20.0"}])
-    assert errors == [
-        "worker 1, host1:4711: TensorFlow = 2.20.0, here, worker 0, it is 2.21.0 (must "
-        "be the same for all workers)",
-        "worker 0, host0:4711: TensorFlow = 2.21.0, here, worker 1, it is 2.20.0 (must "
-        "be the same for all workers)",
-    ]
+def close_all(meetings):
+    for each in meetings:
+        each.say_bye()
+        each.close()
 
 
-@pytest.mark.parametrize(("cluster", "missing"), [(CHIEF, 1), (OTHER, 0)])
-def test_a_host_that_does_not_come_is_named(tmp_path, cluster, missing):
-    """Also if its file of an earlier training is still there."""
-    meet_all(tmp_path, [{}, {}])
-    with pytest.raises(MeetingError) as caught, membership(tmp_path, cluster):
-        meet(tmp_path, cluster, {}, seconds=0.5, notify=print)
-    assert str(caught.value) == (
-        f"{tmp_path}: worker {missing}, host{missing}:4711, has not come within 0.5 s "
-        "(is it started, and is this folder the same for all?)"
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(meeting, "_POLL_SECONDS", 0.02)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
+def test_equal_hosts_meet_and_meet_again(host):
+    """At once again, and while other programs listen at the chief's port."""
+    if host == "::1" and not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no IPv6")
+    addresses = free_addresses(3, host)
+    for description in {"seed": 0, "sizes": (1, 2)}, {"seed": 1}:
+        meetings = meet_all(hosts_at(addresses), [description] * 3)
+        assert not any(isinstance(each, str) for each in meetings), meetings
+        # As TensorFlow does, while the connections are open.
+        _, port = split_address(addresses[0])
+        with socket.create_server(("", port)):
+            assert [each.first_lost(0.1) for each in meetings] == [None] * 3
+        close_all(meetings)
+
+
+def refused(clusters, descriptions=None, seconds=SECONDS):
+    """The line that all hosts end with."""
+    lines = meet_all(clusters, descriptions, seconds)
+    assert all(isinstance(line, str) for line in lines), lines
+    assert len(set(lines)) == 1, lines
+    assert "\n" not in lines[0]
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "expected"),
+    [
+        (
+            {"TensorFlow": "2.21.0"},
+            {"TensorFlow": "2.20.0"},
+            ": TensorFlow = 2.20.0, but 2.21.0 for {chief} (must be the same for all "
+            "workers)",
+        ),
+        (
+            {"dataset_fingerprint": "1f"},
+            {"dataset_fingerprint": "2e"},
+            ": dataset_fingerprint = 2e, but 1f for {chief} (must be the same for all "
+            "workers)",
+        ),
+        (
+            {SHARED_FOLDER: "7\nhost0"},
+            {SHARED_FOLDER: ""},
+            ", has another buffer_folder than {chief} (all must share one, or set "
+            "[train] local_folders = true)",
+        ),
+        (
+            {"[train] local_folders": True},
+            {"[train] local_folders": False, SHARED_FOLDER: ""},
+            ": [train] local_folders = False, but True for {chief} (must be the same "
+            "for all workers)",
+        ),
+    ],
+)
+def test_hosts_that_differ_all_say_in_what(ours, theirs, expected):
+    hosts = hosts_at(free_addresses(3))
+    line = refused(hosts, [ours, ours, theirs])
+    assert line == hosts[0].name(2) + expected.format(chief=hosts[0].name(0))
+
+
+def test_long_values_are_compared_but_not_shown():
+    names = [f"class {index}" for index in range(1000)]
+    line = refused(
+        hosts_at(free_addresses(2)),
+        [{"class_names": names}, {"class_names": [*names[:-1], "other"]}],
+    )
+    assert 'class_names = ["class 0", "class 1", "class ... (sha256 ' in line
+    assert len(line) < 300
+
+
+def test_hosts_with_other_addresses_are_refused():
+    """That is, too, how shares differ that do not add up to a batch."""
+    addresses = free_addresses(3)
+    line = refused([Cluster(addresses[:2], 0), Cluster(addresses, 1)])
+    listed = ", ".join(addresses)
+    assert line == (
+        f"worker 1: TF_CONFIG names {listed}, but {', '.join(addresses[:2])} on worker "
+        f"0, {addresses[0]} (must be the same for all workers)"
     )
 
 
-def test_a_chief_that_has_its_lock_but_not_yet_its_file_has_not_come(tmp_path):
-    """Its note of an earlier training, with the same description, is still there."""
-    meet_all(tmp_path, [{}, {}])
-    with (
-        locks.exclusive_role(tmp_path, "train_worker_0"),
-        membership(tmp_path, OTHER),
-        pytest.raises(MeetingError, match="worker 0, host0:4711, has not come"),
-    ):
-        meet(tmp_path, OTHER, {}, seconds=0.5, notify=print)
+def test_an_index_may_come_once():
+    addresses = free_addresses(3)
+    line = refused([Cluster(addresses, index) for index in (0, 1, 1)])
+    assert line == (
+        f"worker 1, {addresses[1]}, has come twice (give each host its own index in "
+        "TF_CONFIG, and start train.py once on each)"
+    )
 
 
-def test_an_index_is_taken_once(tmp_path):
-    with membership(tmp_path, CHIEF), membership(tmp_path, OTHER):
-        with pytest.raises(MeetingError) as caught, membership(tmp_path, OTHER):
-            pass
-        assert "a worker 1 already trains here, process " in str(caught.value)
+def test_a_second_chief_cannot_listen():
+    addresses = free_addresses(2)
+    _, port = split_address(addresses[0])
+    with socket.create_server(("", port)):
+        line = refused([Cluster(addresses, 0)])
+    assert line == (
+        f"worker 0, {addresses[0]}: cannot listen at port {port}: Address already in "
+        "use (stop the program that does, or choose another port in TF_CONFIG)"
+    )
 
 
-def test_who_is_lost(tmp_path):
-    with contextlib.ExitStack() as other, membership(tmp_path, CHIEF):
-        role = other.enter_context(membership(tmp_path, OTHER))
-        assert first_lost(tmp_path, CHIEF) is None
-        role.path.unlink()
-        assert first_lost(tmp_path, CHIEF) is None  # It will make the file again.
-        assert role.take_again(make_folder=False)
-        assert first_lost(tmp_path, CHIEF) is None
-        other.close()
-        assert first_lost(tmp_path, CHIEF) == 1
+@pytest.mark.parametrize(("index", "missing"), [(0, 1), (1, 0)])
+def test_a_host_that_does_not_come_is_named(index, missing):
+    cluster = Cluster(free_addresses(2), index)
+    line = refused([cluster], seconds=0.3)
+    assert line.startswith(f"{cluster.name(missing)}, has not come within 0.3 s")
+    assert "(is it started, and can this host reach it? " in line
+    assert ("Connection refused" in line) == (index == 1)
+
+
+def test_a_chief_whose_name_is_unknown_is_named():
+    cluster = Cluster(("no.such.host.invalid:4711", "b:1"), 1)
+    line = refused([cluster], seconds=0.3)
+    assert "worker 0, no.such.host.invalid:4711, has not come within 0.3 s: " in line
+
+
+def test_who_is_missing_when_others_have_come():
+    hosts = hosts_at(free_addresses(3))
+    lines = meet_all(hosts[:2], seconds=2)
+    assert lines[0].startswith(f"{hosts[0].name(2)}, has not come within 2 s")
+    assert lines[1] in (
+        lines[0],
+        "the workers have not all come within 2 s (is each of them started?)",
+    )
+
+
+def test_another_program_at_the_chiefs_address_is_no_chief():
+    addresses = free_addresses(2)
+    with socket.create_server(("127.0.0.1", int(addresses[0].split(":")[1]))) as server:
+        server.settimeout(SECONDS)
+
+        def answer():
+            with contextlib.suppress(OSError):
+                while True:
+                    server.accept()[0].sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+        line = refused([Cluster(addresses, 1)], seconds=2)
+    assert "2 s: the program at this address is no worker of this training" in line
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\x00" * 1000 + b"\n",
+        b"{}\n[1]\n",
+        b"x" * 2**18,
+        b"[" * 50_000 + b"\n",
+        b'{"meeting": "yes"}\n',
+        b"",
+    ],
+)
+def test_a_chief_ignores_other_programs(garbage):
+    """Neither what they send nor their silence keeps the hosts from meeting."""
+    hosts = hosts_at(free_addresses(2))
+    with contextlib.ExitStack() as stack:
+
+        def disturb():
+            deadline = time.monotonic() + SECONDS
+            while time.monotonic() < deadline:
+                with contextlib.suppress(ConnectionRefusedError):
+                    address = split_address(hosts[0].addresses[0])
+                    stranger = stack.enter_context(socket.create_connection(address))
+                    with contextlib.suppress(OSError):
+                        stranger.sendall(garbage)
+                    break
+                time.sleep(0.01)
+            meetings.extend(meet_all(hosts[1:]))
+
+        meetings = []
+        thread = threading.Thread(target=disturb)
+        thread.start()
+        meetings.extend(meet_all(hosts[:1]))
+        thread.join()
+    assert not any(isinstance(each, str) for each in meetings), meetings
+    close_all(meetings)
+
+
+@pytest.mark.parametrize(
+    "hello",
+    [
+        {"meeting": 2, "index": 1},
+        {"meeting": 1, "index": 1, "addresses": "\x1b[31m" + "x" * 1000},
+        {"meeting": 1, "index": "1", "addresses": None},
+        {"meeting": 1, "index": 0},
+        {"meeting": 1, "index": True},
+        {"meeting": 1, "index": 1, "description": [1]},
+    ],
+)
+def test_a_hello_of_another_kind_is_one_line(hello):
+    addresses = free_addresses(2)
+    lines = []
+    chief = threading.Thread(
+        target=lambda: lines.extend(meet_all([Cluster(addresses, 0)]))
+    )
+    chief.start()
+    hello = {"addresses": addresses} | hello
+    while chief.is_alive():
+        with contextlib.suppress(OSError):
+            with socket.create_connection(split_address(addresses[0])) as guest:
+                guest.sendall(json.dumps(hello).encode() + b"\n")
+                guest.settimeout(SECONDS)
+                answer = json.loads(guest.makefile("rb").readline())
+            break
+    chief.join()
+    [line] = lines
+    assert line.isprintable() and len(line) < 500
+    assert answer == {"problem": line}
+
+
+@pytest.fixture
+def three():
+    meetings = meet_all(hosts_at(free_addresses(3)))
+    yield meetings
+    for each in meetings:
+        each.close()
+
+
+@pytest.mark.parametrize("lost", range(3))
+def test_a_host_that_ends_without_a_bye_is_lost_to_all(three, lost):
+    """A killed process ends so, too; a guest hears it from the chief."""
+    three[lost].close()
+    others = [each for each in three if each is not three[lost]]
+    assert [each.first_lost(SECONDS) for each in others] == [lost] * 2
+
+
+@pytest.mark.parametrize("first", range(3))
+def test_a_host_that_says_bye_is_not_lost(three, first):
+    for each in (three[first], *three):
+        each.say_bye()
+        each.close()
+        assert [each.first_lost(0.05) for each in three] == [None] * 3
+
+
+def test_a_host_that_ends_because_of_another_blames_that_one(three):
+    three[2].close()
+    assert three[0].first_lost(SECONDS) == 2
+    three[0].close()
+    assert three[1].first_lost(SECONDS) == 2

@@ -1,0 +1,1 @@
+"""Images in tar archives behind HTTP or on an object store, read by range."""
