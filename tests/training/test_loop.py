@@ -620,6 +620,27 @@ def test_without_the_folder_only_the_number_of_batches_is_missing(folder, monkey
     assert numbers and not any(numbers)
 
 
+def test_the_buffer_is_counted_while_the_device_works(folder, monkeypatch):
+    """Listing many batches takes time, and reading the losses waits for the device."""
+    done = []
+    check, ready = Loop._check_losses, BatchBuffer.ready
+
+    def noted_check(loop):
+        done.append("losses")
+        check(loop)
+
+    def noted_ready(buffer):
+        done.append("buffer")
+        return ready(buffer)
+
+    session = Session(folder)
+    monkeypatch.setattr(loop, "_POLL_SECONDS", 0.0)
+    monkeypatch.setattr(Loop, "_check_losses", noted_check)
+    monkeypatch.setattr(BatchBuffer, "ready", noted_ready)
+    session.train(Position(0, 0), Position(1, 0))
+    assert done[:2] == ["buffer", "losses"]
+
+
 def test_training_continues_where_progress_cannot_be_written(folder, monkeypatch):
     error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     fail_once(monkeypatch, run_files, "write_progress", error)
