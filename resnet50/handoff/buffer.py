@@ -41,7 +41,7 @@ KINDS = frozenset({"images", "labels"})
 
 # What follows the kind in a file's name.
 _ADDRESS = re.compile(r"_([0-9]{4,})_([0-9]{5,})((?:_rows_[0-9]+_[0-9]+)?)\.npy")
-_NAME = re.compile("(images|labels)" + _ADDRESS.pattern)
+_NAME = re.compile(f"(?:images|labels){_ADDRESS.pattern}")
 
 LABELS = np.dtype("<i4")
 LABELS_AND_SHIFTS = np.dtype([("label", "<i4"), ("shift", "<f4", (3,))])
