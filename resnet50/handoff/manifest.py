@@ -78,10 +78,11 @@ def differences(theirs: Manifest, ours: Manifest) -> list[str]:
     ``theirs`` is from a file; ``ours`` may hold tuples for lists.
     """
     ours = json.loads(json.dumps(ours))
+    hints = {"rows": " (both programs of a host need its TF_CONFIG)"}
     return [
         printable_line(
             f"{name} is {theirs.get(name, 'absent')} there and "
-            f"{ours.get(name, 'absent')} here"
+            f"{ours.get(name, 'absent')} here{hints.get(name, '')}"
         )
         for name in {**ours, **theirs}
         if theirs.get(name) != ours.get(name)

@@ -347,7 +347,10 @@ def test_a_buffer_of_another_share_is_replaced_or_refused(tmp_path):
     write_manifest(tmp_path, theirs)
     with pytest.raises(ManifestError) as caught:
         require_same(tmp_path, ours)
-    line = f"{tmp_path}: rows is [0, 1] there and [2, 3] here"
+    line = (
+        f"{tmp_path}: rows is [0, 1] there and [2, 3] here (both programs of a host "
+        "need its TF_CONFIG)"
+    )
     assert str(caught.value).startswith(f"{line} (there: the batches of an earlier ")
     said = []
     adopt_buffer(buffers[1], ours, said.append)

@@ -5,6 +5,7 @@ and does not check which bytes came. This one stops before the first byte.
 """
 
 import contextlib
+import errno
 import functools
 import os
 import re
@@ -53,13 +54,22 @@ def _reason(error: Exception) -> str:
     return short_line(re.sub(r"^.*?\): |\[Errno \d+\] ", "", text) or repr(error))
 
 
+def _split(url: str) -> urllib.parse.SplitResult:
+    """The parts of a URL; no other try helps if it is malformed."""
+    with contextlib.suppress(ValueError):
+        parts = urllib.parse.urlsplit(url)
+        if urllib3.util.parse_url(url).host:
+            return parts
+    raise OSError(errno.EINVAL, "is no URL (expected https://host/name.tar)")
+
+
 class HttpStore:
     """The way to objects behind HTTP and HTTPS."""
 
     def _get(self, url: str, start: int, stop: int) -> tuple[bytes, Any]:
         """Requests a range; returns what came of it, and the answer's headers."""
         limit = time.monotonic() + store.PATIENCE.seconds_for(stop - start)
-        parts = urllib.parse.urlsplit(url)
+        parts = _split(url)
         headers = {
             "Range": f"bytes={start}-{stop - 1}",
             "Accept-Encoding": "identity",

@@ -74,7 +74,8 @@ def _digest(text: str) -> str:
 
 def used_bytes(folder: str) -> int:
     """The disk space that a cache takes; 0 if there is none yet."""
-    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+    missing = FileNotFoundError, NotADirectoryError
+    with contextlib.suppress(*missing), os.scandir(folder) as entries:
         return sum(entry.stat().st_blocks * 512 for entry in entries)
     return 0
 

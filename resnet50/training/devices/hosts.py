@@ -7,6 +7,7 @@ lost one.
 
 import contextlib
 import os
+import re
 import sys
 import threading
 import time
@@ -33,6 +34,9 @@ _NOTICE_SECONDS = 2.0
 # heartbeats take about ten seconds to notice. If they do not, or if TensorFlow waits
 # inside a sum for ever, the process is ended.
 _GRACE_SECONDS = 30.0
+
+# In TensorFlow's error.
+_SILENT_HOST = re.compile(r"stopped sending heartbeats\):\s*/job:worker\S*/task:(\d+)")
 
 
 def communication_options(
@@ -201,8 +205,11 @@ class JointReader:
         self.waits[slowest] += waits[slowest]
 
 
-def _lost_line(meeting: Meeting, seconds: float = 0.0) -> str:
+def _lost_line(meeting: Meeting, seconds: float = 0.0, error: str = "") -> str:
     index = meeting.first_lost(seconds)
+    # A host that hangs keeps its connections; only TensorFlow misses its heartbeats.
+    if index is None and (found := _SILENT_HOST.search(error)):
+        index = int(found[1])
     who = "another worker" if index is None else f"{meeting.cluster.name(index)},"
     return (
         f"{who} is lost; its own terminal may say why (start all workers again, or "
@@ -260,7 +267,7 @@ def lost_hosts_reported(meeting: Meeting | None) -> Iterator[None]:
         tf.errors.InternalError,
     ) as error:
         # TensorFlow may notice a moment before the meeting does.
-        line = _lost_line(meeting, _NOTICE_SECONDS)
+        line = _lost_line(meeting, _NOTICE_SECONDS, str(error))
         if meeting.first_lost() is None and isinstance(error, tf.errors.InternalError):
             raise  # An error of this host.
         raise LostHostError(line) from None

@@ -238,18 +238,23 @@ def _join(
         try:
             address = split_address(cluster.addresses[0])
             connection = socket.create_connection(address, _CONNECT_SECONDS)
+            # If nobody listens at a port of this machine, the system may choose the
+            # port for the connection, which then leads to itself.
+            is_own = connection.getsockname() == connection.getpeername()
         except (OSError, UnicodeError) as error:
             why = f": {getattr(error, 'strerror', None) or error}"
         else:
-            if connection.getsockname() == connection.getpeername():
-                # Nobody listens at this port of the same machine, and the system chose
-                # it for the connection.
+            if is_own:
                 connection.close()
                 continue
             line = _Line(connection)
             line.index = 0
             line.send(**_hello(cluster, describe))
-            verdict = _hear_verdict(line, deadline, seconds)
+            # The chief may have begun to wait just now. A guest that gave up before it
+            # would be the one that the chief names.
+            verdict = _hear_verdict(
+                line, time.monotonic() + seconds + _SEND_SECONDS, seconds
+            )
             if verdict is not None and verdict["problem"] is None:
                 return line
             connection.close()

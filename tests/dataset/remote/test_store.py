@@ -106,6 +106,16 @@ def test_what_is_gone_or_short_is_not_tried_again(server, url):
     assert len(server.requests) == 3
 
 
+@pytest.mark.parametrize(
+    "wrong", ["http:///a.tar", "https://h:99999/a.tar", "http://h:x/a", "http://[::1/a"]
+)
+def test_a_malformed_url_is_not_tried_again(wrong, monkeypatch):
+    monkeypatch.setattr(store, "PATIENCE", IMPATIENT)
+    with pytest.raises(OSError, match="is no URL ") as caught:
+        describe_object(wrong)
+    assert caught.value.errno == errno.EINVAL
+
+
 def test_nobody_answers(monkeypatch):
     monkeypatch.setattr(store, "PATIENCE", store.Patience(pauses=(0.01,)))
     with pytest.raises(StoreAwayError, match="Connection refused; tried for 0 s"):

@@ -179,6 +179,19 @@ def test_a_host_that_lives_but_does_not_answer_is_lost(quick):
         raise UNAVAILABLE
 
 
+def test_a_host_without_heartbeats_is_named(quick):
+    """Its connections remain, so that only TensorFlow knows it."""
+    text = (
+        "Error reported from /job:worker/task:1: The following tasks are unhealthy "
+        "(stopped sending heartbeats):\n/job:worker/replica:0/task:2\nThe tasks have"
+    )
+    with (
+        pytest.raises(LostHostError, match=r"^worker 2, host2:4711, is lost; "),
+        lost_hosts_reported(FakeMeeting(count=3)),
+    ):
+        raise tf.errors.UnavailableError(None, None, text)
+
+
 def test_an_error_of_this_host_is_raised_unchanged(quick):
     meeting = FakeMeeting()
     with pytest.raises(tf.errors.InternalError), lost_hosts_reported(meeting):
