@@ -89,3 +89,10 @@ def test_a_full_disk_stops_the_cache_with_one_line(settings, monkeypatch, capsys
     other = ImageCache(settings)
     other.put(image_at(6), bytes(20_000))
     assert other.get(image_at(6)) is None
+
+
+def test_a_file_in_place_of_the_folder_takes_no_images(tmp_path):
+    """The cache says so itself when it first writes; the training continues."""
+    path = tmp_path / "cache"
+    path.write_text("a file")
+    assert used_bytes(str(path)) == 0
