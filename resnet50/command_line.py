@@ -324,7 +324,10 @@ def run(main: Callable[[], None]) -> None:
             say(_without_tensorflow())
             status = 1
         except Exception as error:
-            if isinstance(error, BrokenPipeError) and not _has_reader(sys.stdout):
+            if stop := _interrupted_wait(error):
+                say(stop_line(*stop.args))
+                status = 130
+            elif isinstance(error, BrokenPipeError) and not _has_reader(sys.stdout):
                 # Python flushes stdout once more at the end.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 status = 128 + signal.SIGPIPE
@@ -345,6 +348,18 @@ def _without_tensorflow() -> str:
     else:
         remedy = installation.install_command()
     return f"TensorFlow is not installed ({remedy})"
+
+
+def _interrupted_wait(error: Exception) -> KeyboardInterrupt | None:
+    """The interruption by a signal that came as Condition.wait took its lock again.
+
+    Then the condition, of threading, releases a lock that is free, and its RuntimeError
+    replaces the KeyboardInterrupt.
+    """
+    cause = error.__context__
+    if isinstance(error, RuntimeError) and isinstance(cause, KeyboardInterrupt):
+        return cause
+    return None
 
 
 def _is_of_a_disk(error: Exception) -> TypeGuard[OSError]:

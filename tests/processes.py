@@ -1,7 +1,11 @@
-"""Starts and ends Python processes that tests talk to over pipes. No test."""
+"""Starts and ends Python processes that tests talk to over pipes. No test.
+
+Also says what a running process holds.
+"""
 
 import contextlib
 import multiprocessing
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -36,3 +40,16 @@ def in_own_process(function, *arguments):
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(function, *arguments).result()
+
+
+def processes_of(pid: int) -> list[int]:
+    """A process and its descendants."""
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    children = [int(child) for path in lists for child in path.read_text().split()]
+    return [pid, *(each for child in children for each in processes_of(child))]
+
+
+def resident_bytes(pid: int) -> int:
+    """The resident memory of a process."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")

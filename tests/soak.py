@@ -36,6 +36,7 @@ from resnet50.training.run_files import Run
 from resnet50.training.training_observer import TrainingObserver
 from resnet50.training.update.schedules import PerStepNumbers
 from tests.images import make_class_folders
+from tests.processes import processes_of, resident_bytes
 from tests.settings import PROJECT, write_small_config
 from tests.training.tiny import TinyTraining
 
@@ -53,19 +54,6 @@ class Sample(NamedTuple):
 
     num_bytes: int  # resident memory
     num_files: int  # open files
-
-
-def processes_of(pid: int) -> list[int]:
-    """A process and its descendants."""
-    lists = Path(f"/proc/{pid}/task").glob("*/children")
-    children = [int(child) for path in lists for child in path.read_text().split()]
-    return [pid, *(each for child in children for each in processes_of(child))]
-
-
-def resident_bytes(pid: int) -> int:
-    """The resident memory of a process."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def sample(pids: list[int]) -> Sample:

@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -148,6 +149,25 @@ def test_the_last_line_names_the_signal(capsys, number, line):
         command_line.run(lambda: os.kill(os.getpid(), number))
     assert caught.value.code == 130
     assert capsys.readouterr().err == f"{line}\n"
+
+
+def test_a_signal_stops_a_program_also_while_a_wait_takes_its_lock_again(capsys):
+    """Then Python replaces the interruption by an error of the lock."""
+
+    class Condition(threading.Condition):
+        def _acquire_restore(self, state):
+            os.kill(os.getpid(), signal.SIGTERM)
+            super()._acquire_restore(state)
+
+    def main():
+        condition = Condition(threading.Lock())
+        with condition:
+            condition.wait(0.01)
+
+    with pytest.raises(SystemExit) as caught:
+        command_line.run(main)
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == "stopped by SIGTERM\n"
 
 
 @pytest.mark.parametrize("closed", ["1>&-", "2>&-"])

@@ -11,14 +11,17 @@ have several scans, would gain little.
 """
 
 import contextlib
+import ctypes
 import functools
 import importlib.metadata
 import importlib.util
+import math
 import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -135,14 +138,37 @@ def _decoder() -> Callable[..., np.ndarray | None] | None:
     except Exception:
         return None
 
+    canvas = _Canvas()
+
     def decode(data: bytes, region: Region) -> np.ndarray | None:
         left, top, right, bottom = region
         wanted = nvimgcodec.Region(top, left, bottom, right)
         stream = nvimgcodec.CodeStream(data).get_sub_code_stream(region=wanted)
-        image = decoder.decode(stream, params=params)
-        return None if image is None else np.asarray(image.cpu())
+        image = decoder.decode(stream, image=canvas.image, params=params)
+        return None if image is None else canvas.copy_of(image)
 
     return decode
+
+
+class _Canvas:
+    """The image that a process decodes into, in one thread.
+
+    Whoever asks an image of nvImageCodec 0.9 for its address, as numpy does, leaks 32
+    bytes. So one image is used again and again, and asked when its memory has grown.
+    """
+
+    def __init__(self) -> None:
+        self.image: Any = None
+        self._memory = np.empty(0, np.uint8)
+
+    def copy_of(self, image: Any) -> np.ndarray:
+        """Returns the pixels of the image, uint8 [H, W, C]."""
+        if image is not self.image or image.capacity != len(self._memory):
+            address = np.asarray(image).ctypes.data
+            buffer = (ctypes.c_uint8 * image.capacity).from_address(address)
+            self.image, self._memory = image, np.frombuffer(buffer, np.uint8)
+        pixels = self._memory[: math.prod(image.shape)].reshape(image.shape)
+        return pixels.copy()
 
 
 @contextlib.contextmanager

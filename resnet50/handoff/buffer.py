@@ -19,8 +19,9 @@ The buffer of one of several hosts may hold only some rows of each batch. Then t
 say which, such as images_0003_00017_rows_32_63.npy for the rows 32 to 63.
 """
 
+import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,11 +37,11 @@ from resnet50.handoff.npy_file import (
 from resnet50.handoff.progress import Position
 
 # The files of a batch.
-KINDS = {"images", "labels"}
+KINDS = frozenset({"images", "labels"})
 
-_NAME = re.compile(
-    r"(images|labels)_([0-9]{4,})_([0-9]{5,})((?:_rows_[0-9]+_[0-9]+)?)\.npy"
-)
+# What follows the kind in a file's name.
+_ADDRESS = re.compile(r"_([0-9]{4,})_([0-9]{5,})((?:_rows_[0-9]+_[0-9]+)?)\.npy")
+_NAME = re.compile(f"(?:images|labels){_ADDRESS.pattern}")
 
 LABELS = np.dtype("<i4")
 LABELS_AND_SHIFTS = np.dtype([("label", "<i4"), ("shift", "<f4", (3,))])
@@ -182,15 +183,23 @@ class BatchBuffer:
             )
         return StoredBatch(images, labels, shifts)
 
-    def files(self) -> dict[Position, set[str]]:
+    def files(self) -> dict[Position, Set[str]]:
         """The kinds of file, images and labels, that exist for each position."""
-        found: dict[Position, set[str]] = {}
-        for path in self.folder.iterdir():
-            match = _NAME.fullmatch(path.name)
-            if match and match[4] == self._suffix:
-                position = Position(int(match[2]), int(match[3]))
-                found.setdefault(position, set()).add(match[1])
-        return found
+        # A large buffer has 30,000 files. Path.iterdir and a match for each file would
+        # take twice the time.
+        names = os.listdir(self.folder)  # noqa: PTH208
+        images = {name[6:] for name in names if name[:6] == "images"}
+        labels = {name[6:] for name in names if name[:6] == "labels"}
+        return {
+            Position(int(match[1]), int(match[2])): kinds
+            for addresses, kinds in (
+                (images & labels, KINDS),
+                (images - labels, {"images"}),
+                (labels - images, {"labels"}),
+            )
+            for match in filter(None, map(_ADDRESS.fullmatch, addresses))
+            if match[3] == self._suffix
+        }
 
     def ready(self) -> set[Position]:
         """Positions of the batches that have both files."""

@@ -8,6 +8,7 @@ so a host finds another host's files that way.
 
 import os
 import time
+from collections.abc import Set
 from pathlib import Path
 
 import numpy as np
@@ -133,7 +134,7 @@ class SharedBuffer(BatchBuffer):
                 raise NotSharedError(f"{path}: {fault} {_REMEDY}")
         self._confirmed[position] = time.monotonic()
 
-    def files(self) -> dict[Position, set[str]]:
+    def files(self) -> dict[Position, Set[str]]:
         """The listed files, and those of confirmed batches that are not listed yet."""
         found = super().files()
         oldest = time.monotonic() - _LISTING_LAG_SECONDS
@@ -143,7 +144,7 @@ class SharedBuffer(BatchBuffer):
             if is_listed or confirmed_at < oldest:
                 del self._confirmed[position]
             else:
-                found[position] = set(KINDS)
+                found[position] = KINDS
         return found
 
     def delete(self, position: Position) -> None:

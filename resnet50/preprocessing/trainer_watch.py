@@ -111,11 +111,26 @@ class ProgressFollower:
             )
 
     def sleep(self, seconds: float) -> None:
-        """Sleeps; ends early if the trainer starts or ends, or its file is deleted."""
+        """Sleeps; ends early if the trainer starts, ends or goes back to earlier steps.
+
+        Also if its file is deleted.
+        """
         deadline = time.monotonic() + seconds
+        last = self._step_in_file()
         was_there = self._signature() is not None
         while (left := deadline - time.monotonic()) > 0:
             time.sleep(min(left, _POLL_SECONDS))
+            before, last = last, self._step_in_file()
             is_deleted = was_there and self._signature() is None
             if is_deleted or self._trainer.is_alive() != self.trainer_is_alive:
                 return
+            if before is not None and last is not None and last < before:
+                return
+
+    def _step_in_file(self) -> int | None:
+        """The position in the file, accepted or not; None if it is wrong."""
+        steps = self.steps
+        try:
+            return read_progress(self._path.parent, steps.batches_per_epoch, steps.end)
+        except ProgressError:
+            return None

@@ -153,17 +153,23 @@ class Loop:
     def _poll(self, position: Position) -> None:
         """Checks the losses, for which the host waits, and the preprocessor."""
         self._polled_at = time.monotonic()
+        is_due = self._observer.is_due()
+        # Before the losses: meanwhile the device works.
+        num_ready = self._count_ready(position) if is_due else None
         self._check_losses()
         self._reader.check_preprocessor()
         self._files.write_waiting(self._clock.speed().waiting_for())
-        if not self._observer.is_due():
+        if not is_due:
             return
-        try:
-            num_ready = sum(ready >= position for ready in self._buffer.ready())
-        except OSError:  # The reader, which needs the folder, reports this.
-            num_ready = None
         means, speed = self._training.totals.means(), self._clock.speed()
         self._observer.show(TrainingStatus(position, means, speed, num_ready))
+
+    def _count_ready(self, position: Position) -> int | None:
+        """How many batches are ready from a position on; None if that is unknown."""
+        try:
+            return sum(ready >= position for ready in self._buffer.ready())
+        except OSError:  # The reader, which needs the folder, reports this.
+            return None
 
     def _profile(self) -> None:
         """Counts a step; after every ``profile_steps`` reports their speed."""

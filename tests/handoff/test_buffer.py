@@ -7,6 +7,7 @@ A damaged or foreign file is refused, and the message names it.
 import errno
 import io
 import resource
+import sys
 
 import numpy as np
 import pytest
@@ -145,6 +146,26 @@ def test_half_a_batch_is_not_ready(written, absent):
         written.read(POSITION, SPEC)
     written.delete(POSITION)
     assert written.files() == {}
+
+
+def test_a_listing_costs_few_calls_for_each_file(buffer):
+    """The preprocessor lists the folder after each batch: up to 30,000 files."""
+    for index in range(100):
+        buffer.images_path(Position(0, index)).touch()
+        buffer.labels_path(Position(0, index)).touch()
+    num_calls = 0
+
+    def count(frame, event, argument):
+        nonlocal num_calls
+        num_calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        files = buffer.files()
+    finally:
+        sys.setprofile(None)
+    assert files == {Position(0, index): {"images", "labels"} for index in range(100)}
+    assert num_calls < 200 * 5
 
 
 def test_clear_deletes_batches_and_halves_only(written):

@@ -310,6 +310,20 @@ class TestFollower:
         follow().sleep(3600)
         assert naps == [1.0, 1.0]
 
+    def test_sleep_ends_when_the_trainer_goes_back(self, tmp_path, follow, monkeypatch):
+        """It has resumed from an earlier checkpoint, whose batches are deleted."""
+        naps = []
+
+        def nap(seconds):
+            naps.append(seconds)
+            assert len(naps) < 10, "it continues to sleep"
+            self.write(tmp_path, {2: 9, 4: 7}.get(len(naps), 8))
+
+        self.write(tmp_path, 8)
+        monkeypatch.setattr(trainer_watch.time, "sleep", nap)
+        follow().sleep(3600)
+        assert len(naps) == 3  # Back from 9 to 8.
+
     def test_sleep_ends_when_the_trainer_starts(self, tmp_path, follow, monkeypatch):
         follower = follow()
         naps = []
@@ -625,9 +639,12 @@ def test_unreadable_images_are_reported_logged_and_counted_once(start, paths):
 def test_waits_for_the_disk_with_the_images(start, tmp_path, reference):
     """Reported when the wait starts and ends, however often it is tried."""
     images, unmounted = tmp_path / "images", tmp_path / "unmounted"
+    waited = []
 
     def mount_later(status):
-        if len(trainer.statuses) == 100:
+        if any("cannot be made" in line for line in trainer.lines):
+            waited.append(status)
+        if len(waited) == 20 and unmounted.exists():
             unmounted.rename(images)
 
     trainer = Trainer(mount_later)

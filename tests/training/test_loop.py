@@ -95,15 +95,19 @@ class Session:
         return len(self.progress) == self._stop_after
 
     def train(self, start, end):
-        with BatchReader(
-            BatchSource(self.buffer, SPEC, {}),
-            StepRange.between(start, end, BATCHES_PER_EPOCH),
-            ReaderSettings(read_ahead=2, sleep_seconds=0.01, how_to_start=""),
-            NoFiles(),
-            self.observer,
-            should_stop=lambda: self.loop.early_stop is not None,
-            place=self.place,
-        ) as reader:
+        # The role: on a slow machine the reader would report that nobody has it.
+        with (
+            locks.exclusive_role(self.buffer.folder, locks.PREPROCESSOR),
+            BatchReader(
+                BatchSource(self.buffer, SPEC, {}),
+                StepRange.between(start, end, BATCHES_PER_EPOCH),
+                ReaderSettings(read_ahead=2, sleep_seconds=0.01, how_to_start=""),
+                NoFiles(),
+                self.observer,
+                should_stop=lambda: self.loop.early_stop is not None,
+                place=self.place,
+            ) as reader,
+        ):
             return self.train_on(reader, start)
 
     @property
@@ -614,6 +618,27 @@ def test_without_the_folder_only_the_number_of_batches_is_missing(folder, monkey
     assert session.train(Position(0, 0), Position(1, 0)) == (1, 0)
     numbers = [status.num_ready for status in session.observer.statuses]
     assert numbers and not any(numbers)
+
+
+def test_the_buffer_is_counted_while_the_device_works(folder, monkeypatch):
+    """Listing many batches takes time, and reading the losses waits for the device."""
+    done = []
+    check, ready = Loop._check_losses, BatchBuffer.ready
+
+    def noted_check(loop):
+        done.append("losses")
+        check(loop)
+
+    def noted_ready(buffer):
+        done.append("buffer")
+        return ready(buffer)
+
+    session = Session(folder)
+    monkeypatch.setattr(loop, "_POLL_SECONDS", 0.0)
+    monkeypatch.setattr(Loop, "_check_losses", noted_check)
+    monkeypatch.setattr(BatchBuffer, "ready", noted_ready)
+    session.train(Position(0, 0), Position(1, 0))
+    assert done[:2] == ["buffer", "losses"]
 
 
 def test_training_continues_where_progress_cannot_be_written(folder, monkeypatch):

@@ -142,7 +142,7 @@ def test_files_through_fsspec(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("url", "package"), [("s3://b/a.tar", "s3fs"), ("http://h/a.tar", "urllib3")]
+    ("url", "package"), [("gs://b/a.tar", "gcsfs"), ("http://h/a.tar", "urllib3")]
 )
 def test_a_missing_package_is_one_line(monkeypatch, url, package):
     monkeypatch.setitem(sys.modules, package, None)
