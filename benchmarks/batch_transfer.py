@@ -41,7 +41,7 @@ from resnet50.handoff.progress import Position
 from resnet50.preprocessing.dask.connection import (
     Connection,
     quiet_distributed,
-    why_deaf,
+    why_unreachable,
 )
 from resnet50.preprocessing.dask.pending_tasks import PendingTasks
 from resnet50.preprocessing.dask.transfer import Returned
@@ -119,7 +119,7 @@ def _cluster() -> Iterator[tuple[str, list[int]]]:
             )
             stack.callback(process.kill)
             processes.append(process.pid)
-        while why_deaf(address):
+        while why_unreachable(address):
             time.sleep(0.1)
         yield address, processes
 

@@ -10,8 +10,8 @@ trainers meet before each step, until all have a batch, and after it, to sum the
 gradients.
 
 The same seed gives the same run. The simulation predicts the cost of the protocol only,
-because real programs also share processors, memory and disk. docs/scaling.md compares
-it with measurements. ``benchmarks.many_hosts`` applies it to up to 128 hosts.
+because real programs also share processors, memory and disk. docs/measurements.md
+compares it with measurements. ``benchmarks.many_hosts`` applies it to up to 128 hosts.
 """
 
 import argparse

@@ -118,6 +118,7 @@ _CLASS_WEIGHTS = (
 _CROPS = ("pixels/test_kernels.py::test_a_crop_is_pillows",)
 _AUGMENTATION = "pixels/test_augmentation.py::"
 _REGIONS = "dataset/test_jpeg_regions.py::"
+_JOINT = "training/devices/test_joint.py::"
 _FLIP = (f"{_AUGMENTATION}test_flip_is_the_mirror_image",)
 _CORNERS = (
     f"{_AUGMENTATION}test_crop_fractions_are_down_and_right",
@@ -739,7 +740,43 @@ MUTATIONS = (
         "apply_exif_orientation=True",
         (f"{_REGIONS}test_the_orientation_in_exif_is_ignored",),
     ),
-    # Files
+    # Several hosts
+    Mutation(
+        "a host that makes the rows of the chief",
+        "resnet50/handoff/cluster.py",
+        "Rows(self.index * size, (self.index + 1) * size)",
+        "Rows(0, size)",
+        ("handoff/test_cluster.py::test_the_rows_of_all_hosts_are_the_batch",),
+    ),
+    Mutation(
+        "any host that decides when all save",
+        "resnet50/training/devices/hosts.py",
+        "wants_to_save = self._cluster.is_chief and self._wants_to_save()",
+        "wants_to_save = self._wants_to_save()",
+        (f"{_JOINT}test_all_save_after_the_same_step_when_the_chief_wants_to",),
+    ),
+    Mutation(
+        "hosts that copy the chief's checkpoint though another has a newer one",
+        "resnet50/training/session.py",
+        "source = found.index(newest)",
+        "source = 0",
+        ("training/test_session.py",),
+    ),
+    # Files and servers
+    Mutation(
+        "an answer of a server that is accepted though it is cut off",
+        "resnet50/dataset/remote/store.py",
+        "if len(data) != stop - start:",
+        "if False:",
+        ("dataset/remote/test_store.py",),
+    ),
+    Mutation(
+        "a short read that is taken for the end of the file",
+        "resnet50/handoff/npy_file.py",
+        "while num_read < len(chunk):",
+        "if num_read < len(chunk):",
+        ("handoff/test_npy_file.py",),
+    ),
     Mutation(
         "a batch whose checksum is not compared",
         "resnet50/handoff/npy_file.py",

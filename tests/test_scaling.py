@@ -1,7 +1,7 @@
 """Proves that docs/scaling.md's tables and figures follow from its assumptions.
 
-The simulations behind some of them are tested against the protocol's rules and against
-formulas.
+Those of docs/measurements.md that are simulated are compared, too. The simulations are
+tested against the protocol's rules and against formulas.
 """
 
 import dataclasses
@@ -16,11 +16,20 @@ from benchmarks.simulation import Settings, Simulation
 from tests.settings import PROJECT
 
 DOCUMENT = (PROJECT / "docs" / "scaling.md").read_text(encoding="utf-8")
-ROWS = [
-    [cell.strip() for cell in line.strip("| ").split("|")]
-    for line in DOCUMENT.splitlines()
-    if line.startswith("| ")
-]
+MEASUREMENTS = (PROJECT / "docs" / "measurements.md").read_text(encoding="utf-8")
+
+
+def rows_in(text: str) -> list[list[str]]:
+    """The cells of all tables."""
+    return [
+        [cell.strip() for cell in line.strip("| ").split("|")]
+        for line in text.splitlines()
+        if line.startswith("| ")
+    ]
+
+
+ROWS = rows_in(DOCUMENT)
+SIMULATED = rows_in(MEASUREMENTS.partition("### The simulation of the protocol")[2])
 CARDS = {"RTX 2080": 213, "V100": 1270, "A100": 2375, "H100": 5847}
 BATCH = 64
 WORKER_SPEED = 430  # images/s
@@ -102,7 +111,7 @@ def bench(**changes) -> Settings:
 
 
 def test_simulated_points_that_are_measured():
-    rows = {row[0]: row[1] for row in ROWS if len(row) == 3}
+    rows = {row[0]: row[1] for row in SIMULATED if len(row) == 3}
     half = Simulation(bench()).run(600)
     (told,) = (v for k, v in rows.items() if k.startswith("trainer at half"))
     assert told == f"{half.waited_seconds / 600:.1%}".replace("%", " %")
@@ -133,7 +142,7 @@ def test_simulated_points_that_are_measured():
 
 
 def test_simulated_hosts_that_are_measured():
-    rows = [row for row in ROWS if re.match("(two|four) hosts, ", row[0])]
+    rows = [row for row in SIMULATED if re.match("(two|four) hosts, ", row[0])]
     for row, trial in zip(rows, stand_in_hosts.TRIALS, strict=True):
         assert row[0].startswith({2: "two", 4: "four"}[len(trial.make_seconds)])
         assert f"every {trial.step_seconds} s" in row[0]
@@ -243,7 +252,7 @@ def test_time_lost_through_failures():
         ]
         assert many_hosts.best_interval(num_hosts) == interval
         assert many_hosts.lost_by_formula(num_hosts, interval) == pytest.approx(formula)
-        # The exact expectation, of which the formula is the first order.
+        # The exact expectation; the formula is its first order.
         kept = interval / (math.exp((interval + 1.2) / between) - 1)
         assert lost == pytest.approx(1 - kept / (between + 415), rel=0.03)
         for factor in 0.4, 2.5:

@@ -112,7 +112,7 @@ def parse_cluster(text: str | None, *, has_local_folders: bool = False) -> Clust
     if type(index) is not int or not 0 <= index < len(addresses):
         raise ClusterError(
             f"{VARIABLE}: index {index!r} (must be 0 to {len(addresses) - 1}, this "
-            "machine's place among the workers)"
+            "host's place among the workers)"
         )
     is_local = has_local_folders and len(addresses) > 1
     return Cluster(tuple(addresses), index, is_local)

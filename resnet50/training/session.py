@@ -24,6 +24,7 @@ from resnet50.training.description import CheckpointError, MissingCheckpointErro
 from resnet50.training.devices import (
     choices,
     hosts,
+    introduction,
     meeting,
     memory,
     page_locked,
@@ -185,7 +186,7 @@ class Session:
         shared = {}
         if not self.run.cluster.has_local_folders:
             # The chief's process, for all that see its folder.
-            shared[meeting.SHARED_FOLDER] = locks.owner_id(folder, locks.TRAINER)
+            shared[introduction.SHARED_FOLDER] = locks.owner_id(folder, locks.TRAINER)
         return {
             "number of GPUs": device.num_gpus,
             **selection.library_versions(),

@@ -11,14 +11,13 @@ _LEAST_BLOCK, _MOST_BLOCK = 2**12, 2**20
 
 
 class RangeFile(io.RawIOBase):
-    """Reads an object in blocks, of which it keeps one."""
+    """Reads an object in blocks, and keeps the last one."""
 
     def __init__(self, url: str, size: int):
         self._url, self._size = url, size
         self._position = 0
         self._start, self._block = 0, b""
         self._block_size = _NEAR
-        self.num_requests = 0
 
     def readable(self) -> bool:
         """Whether it can be read: yes."""
@@ -65,4 +64,3 @@ class RangeFile(io.RawIOBase):
         self._start = self._position
         stop = min(self._start + max(size, self._block_size), self._size)
         self._block = read_range(self._url, self._start, stop)
-        self.num_requests += 1

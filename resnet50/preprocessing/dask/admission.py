@@ -7,7 +7,7 @@ from concurrent.futures import Future
 
 from resnet50.dataset.sources import ImageSource
 from resnet50.handoff.buffer import BatchBuffer
-from resnet50.preprocessing.dask.connection import Connection, one_line, why_deaf
+from resnet50.preprocessing.dask.connection import Connection, one_line, why_unreachable
 from resnet50.preprocessing.dask.inspection import complaint_about, inspect
 from resnet50.preprocessing.dask.transfer import NetworkBuffer
 
@@ -84,7 +84,9 @@ class Admission:
         if num_threads != 1:
             return f"has {num_threads} threads (start it: --nthreads 1)"
         if worker not in self._inspections:
-            if isinstance(self._buffer, NetworkBuffer) and (fault := why_deaf(worker)):
+            if isinstance(self._buffer, NetworkBuffer) and (
+                fault := why_unreachable(worker)
+            ):
                 return f"cannot be reached from this host: {fault} ({_PORTS})"
             call = _RunWhenUnpickled(inspect, self._buffer, self._images)
             task = self._connection.submit([worker], pickle.loads, pickle.dumps(call))

@@ -41,7 +41,7 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:150] or type(error).__name__
 
 
-def why_deaf(worker: str) -> str:
+def why_unreachable(worker: str) -> str:
     """Why this host cannot connect to a worker's address; "" if it can."""
     address = urllib.parse.urlsplit(worker)
     try:

@@ -21,7 +21,7 @@ def _fail(future: Future, error: BaseException) -> None:
 
 
 class _Receivers:
-    """Threads that call functions in order, until they are told to end.
+    """Threads that call functions in order.
 
     They do not delay the end of the program, as those of a ThreadPoolExecutor would: a
     batch may take minutes on a slow network.
