@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from resnet50.config.settings import ConfigError
+from resnet50.handoff.cluster import ALONE
 from resnet50.training.devices.hosts import HostDevices
-from resnet50.training.devices.meeting import ALONE
 from resnet50.training.devices.mirrored import MirroredDevices
 from resnet50.training.devices.protocol import Devices, OneDevice
 from resnet50.training.devices.selection import (
