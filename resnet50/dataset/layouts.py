@@ -34,7 +34,7 @@ from resnet50.dataset.archives.tar_index import Entry
 from resnet50.dataset.class_folders import FolderWalk, is_folder, list_class_folders
 from resnet50.dataset.images import Dataset, DatasetError
 from resnet50.dataset.lists import labels_beside, missing_image, read_list
-from resnet50.dataset.remote.archives import find_archives, listed
+from resnet50.dataset.remote.archives import find_archives, listed, stamp_of_archives
 from resnet50.dataset.remote.image_cache import CacheSettings
 from resnet50.dataset.remote.urls import shown_url, stem_of
 
@@ -203,12 +203,10 @@ def _open(
     if archive := content.archive:
         tars = local_tars(archive, [archive], walk)
         return open_tars(archive, tars, list_path, class_names, walk, are_classes=False)
-    if content.numbered and not content.folders:
-        tars = local_tars(path, content.numbered, walk)
-        if _is_shard(*local_tars(path, content.numbered[:1], FolderWalk())):
-            return open_tars(
-                path, tars, list_path, class_names, walk, are_classes=False
-            )
+    shards = [] if content.folders else content.numbered
+    if shards and _is_shard(*local_tars(path, shards[:1], FolderWalk())):
+        tars = local_tars(path, shards, walk)
+        return open_tars(path, tars, list_path, class_names, walk, are_classes=False)
     if _are_classes(content, path, list_path, class_names):
         for other in content.other_archives:
             walk.skip_file(str(other), "an archive that is no class")
@@ -274,6 +272,7 @@ def find_remote_images(
     """
     split, where = "val" if class_names else "train", shown_url(url)
     found = find_archives(url)
+    walk.stamps[url] = stamp_of_archives(found)
     urls = list(found)
     classes = [x for x in urls if _WORDNET_ID.match(stem_of(x))]
     chosen = (

@@ -22,7 +22,7 @@ from resnet50.dataset.class_folders import FolderWalk, stamp_of
 from resnet50.dataset.images import Dataset, DatasetError, PackedNames
 from resnet50.dataset.layouts import find_images, find_remote_images
 from resnet50.dataset.lists import class_words
-from resnet50.dataset.remote.archives import stamp_of_archives
+from resnet50.dataset.remote.archives import find_archives, stamp_of_archives
 from resnet50.dataset.remote.image_cache import CacheSettings, used_bytes
 from resnet50.dataset.remote.urls import is_url
 from resnet50.dataset.sources import Locations, Servers
@@ -73,7 +73,9 @@ def _save(path: Path, dataset: Dataset, stamps: dict[str, tuple[int, int]]) -> N
 
 def _stamp_now(name: str) -> tuple[int, int]:
     """Returns the stamp of a file, a folder, or the archives of a URL."""
-    return stamp_of_archives(name) if is_url(name) else stamp_of(Path(name).stat())
+    if is_url(name):
+        return stamp_of_archives(find_archives(name))
+    return stamp_of(Path(name).stat())
 
 
 def _load(path: Path, cache: CacheSettings | None) -> Dataset | None:
@@ -137,7 +139,6 @@ def open_dataset(
     dataset = _load(path, cache) if path else None
     if dataset is None:
         if isinstance(images, str):
-            walk.stamps[images] = stamp_of_archives(images)
             dataset = find_remote_images(images, list_path, class_names, walk, cache)
         else:
             dataset = find_images(images, list_path, class_names, walk)

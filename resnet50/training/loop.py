@@ -158,10 +158,11 @@ class Loop:
         num_ready = self._count_ready(position) if is_due else None
         self._check_losses()
         self._reader.check_preprocessor()
-        self._files.write_waiting(self._clock.speed().waiting_for())
+        speed = self._clock.speed()
+        self._files.write_waiting(speed.waiting_for())
         if not is_due:
             return
-        means, speed = self._training.totals.means(), self._clock.speed()
+        means = self._training.totals.means()
         self._observer.show(TrainingStatus(position, means, speed, num_ready))
 
     def _count_ready(self, position: Position) -> int | None:

@@ -138,12 +138,8 @@ def find_archives(url: str) -> dict[str, ObjectInfo]:
         return dict(pool.map(_describe, urls))
 
 
-def stamp_of_archives(url: str) -> tuple[int, int]:
-    """Returns a digest of URLs, sizes and versions of the archives, and their number.
-
-    Raises what ``find_archives`` raises.
-    """
-    archives = find_archives(url)
+def stamp_of_archives(archives: dict[str, ObjectInfo]) -> tuple[int, int]:
+    """Returns a digest of URLs, sizes and versions of archives, and their number."""
     text = "".join(f"{shown_url(u)}\0{info}\0" for u, info in archives.items())
     digest = hashlib.sha256(text.encode()).digest()
     return int.from_bytes(digest[:7], "little"), len(archives)
