@@ -127,7 +127,7 @@ def measure(
             source,
             StepRange(0, num_batches, num_batches),
             ReaderSettings(READ_AHEAD, sleep_seconds=0.1, how_to_start=""),
-            TrainerFiles([role], Observer(), writes_progress=False),
+            TrainerFiles(role, Observer(), writes_progress=False),
             Observer(),
             should_stop=lambda: False,
             place=memory.place,

@@ -185,7 +185,7 @@ def take_batches(
             BatchSource(bench.buffer, spec, manifest),
             StepRange(0, EPOCHS * num_batches, num_batches),
             ReaderSettings(train.read_ahead, train.sleep_time, how_to_start=""),
-            TrainerFiles([role], Observer(), writes_progress=False),
+            TrainerFiles(role, Observer(), writes_progress=False),
             Observer(),
             should_stop=lambda: False,
         ) as reader,

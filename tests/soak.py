@@ -147,7 +147,7 @@ def train(config_path: Path, watch: Watch) -> None:
             BatchSource(buffer, recipe.spec(dataset), recipe.manifest(dataset)),
             StepRange.between(start, end, batches_per_epoch),
             ReaderSettings(train.read_ahead, train.sleep_time, how_to_start=""),
-            TrainerFiles([role], Observer(), writes_progress=False),
+            TrainerFiles(role, Observer(), writes_progress=False),
             Observer(),
             should_stop=lambda: False,
             place=functools.partial(place, training, numbers),

@@ -166,7 +166,7 @@ class _Terminal(TrainingObserver):
 def _locked(buffer_folder: Path, run_folder: Path, cluster: Cluster):
     """Holds the locks of the training; yields those of the buffer and of the run."""
     if not cluster.writes_files:  # The chief has them.
-        yield (), None
+        yield None, None
         return
     command_line.make_folder(run_folder, "[train] saved_models_folder")
     with contextlib.ExitStack() as stack:
@@ -186,7 +186,7 @@ def _locked(buffer_folder: Path, run_folder: Path, cluster: Cluster):
         remove_temporaries(buffer_folder, ".txt")
         for suffix in (".csv", ".jsonl"):
             remove_temporaries(run_folder, suffix)
-        yield (role,), run_role
+        yield role, run_role
 
 
 def main() -> None:
@@ -209,7 +209,7 @@ def main() -> None:
     # Before the lock, which would keep the preprocessor from replacing the batches.
     require_same(buffer.folder, manifest, wait_seconds=_START_SECONDS)
     with (
-        _locked(buffer.folder, run_folder, cluster) as (roles, run_role),
+        _locked(buffer.folder, run_folder, cluster) as (role, run_role),
         StatusBar(bar_width=10) as bar,
     ):
         if cluster.writes_files:
@@ -243,7 +243,7 @@ def main() -> None:
             or (args.resume_or_start and bool(list_checkpoints(run_folder))),
             gpus=args.gpus,
             source=BatchSource(buffer, settings.spec(dataset), manifest),
-            roles=roles,
+            role=role,
             run=run,
             observer=observer,
             stop=stop,

@@ -7,7 +7,6 @@ the folder exists. Both say once what was missing.
 
 import contextlib
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,15 +56,13 @@ class PreprocessorFiles(NamedTuple):
 
 
 class TrainerFiles:
-    """The trainer's locks and its progress in the buffer folder.
+    """The trainer's lock and its progress in the buffer folder.
 
-    Of several hosts that share the folder, only one has a lock.
+    Of several hosts that share the folder, only one has the role.
     """
 
-    def __init__(
-        self, roles: Sequence[Role], observer: Observer, *, writes_progress: bool
-    ):
-        self._roles = roles
+    def __init__(self, role: Role | None, observer: Observer, *, writes_progress: bool):
+        self._role = role
         self._observer = observer
         self._writes_progress = writes_progress
         self._is_lost = False
@@ -79,12 +76,12 @@ class TrainerFiles:
         Raises:
             AlreadyRunningError: Another trainer has taken the folder in the meantime.
         """
-        if not self._roles:
+        if self._role is None:
             return
-        folder = self._roles[0].folder
+        folder = self._role.folder
         has_progress = os.access(folder / progress.FILE_NAME, os.F_OK)
         try:
-            taken = [r for r in self._roles if r.take_again(make_folder=False)]
+            is_taken = self._role.take_again(make_folder=False)
         except OSError as error:
             if not self._is_lost:
                 self._observer.notify(f"{error}; waiting for it")
@@ -92,9 +89,9 @@ class TrainerFiles:
             return
         if self._is_lost:
             self._observer.notify(f"{folder}: is there again")
-        elif taken:
+        elif is_taken:
             is_empty = self._writes_progress and not has_progress
-            missing = folder if is_empty else taken[0].path
+            missing = folder if is_empty else self._role.path
             self._observer.notify(f"{missing}: was deleted; the training continues")
         self._is_lost = False
         if self._writes_progress:

@@ -61,7 +61,7 @@ class Session:
     is_resumed: bool  # whether to start from the newest checkpoint
     gpus: str | None  # the value of --gpus; see ``select_gpus``
     source: BatchSource
-    roles: tuple[Role, ...]  # held in the buffer folder
+    role: Role | None  # held in the buffer folder; None: the chief holds it
     run: Run
     observer: TrainingObserver
     stop: StopRequest  # which the training catches
@@ -311,9 +311,7 @@ class Session:
                 self.source,
                 StepRange.between(start, end, run.batches_per_epoch),
                 ReaderSettings(train.read_ahead, train.sleep_time, command),
-                TrainerFiles(
-                    self.roles, observer, writes_progress=cluster.writes_files
-                ),
+                TrainerFiles(self.role, observer, writes_progress=cluster.writes_files),
                 observer,
                 # The reader asks only while the loop runs.
                 should_stop=lambda: stop.is_made or loop.early_stop is not None,

@@ -53,7 +53,7 @@ def preprocessor(folder, observer):
 def trainer(folder, observer):
     with exclusive_role(folder, locks.TRAINER) as role:
         write_progress(folder, HERE)
-        yield TrainerFiles([role], observer, writes_progress=True)
+        yield TrainerFiles(role, observer, writes_progress=True)
 
 
 def progress(folder):
@@ -186,6 +186,6 @@ def test_a_folder_that_another_process_has_taken_is_left_to_it(
 
 
 def test_a_host_that_is_not_the_chief_restores_nothing(folder, observer, said):
-    TrainerFiles([], observer, writes_progress=False).restore(HERE)
+    TrainerFiles(None, observer, writes_progress=False).restore(HERE)
     assert list(folder.iterdir()) == []
     assert said == []

@@ -141,7 +141,7 @@ def measure_files(
                     source,
                     StepRange(0, num_steps, num_steps),
                     ReaderSettings(subject.train["read_ahead"], 0.01, how_to_start=""),
-                    TrainerFiles([role], Observer(), writes_progress=False),
+                    TrainerFiles(role, Observer(), writes_progress=False),
                     Observer(),
                     should_stop=lambda: False,
                     place=place,
