@@ -31,6 +31,7 @@ from resnet50.handoff.buffer import BatchBuffer
 from resnet50.preprocessing.batches import Assignments, BatchSettings
 from resnet50.preprocessing.refill import make_and_write
 from tests.images import make_class_folders
+from tests.processes import resident_bytes
 from tests.settings import PROJECT, write_small_config
 
 _HERE, _THERE, _PORT = "10.0.0.1", "10.0.0.2", 8786
@@ -91,12 +92,6 @@ def peak_mb(process: subprocess.Popen) -> float:
     """The largest resident memory that a process has had."""
     status = Path(f"/proc/{process.pid}/status").read_text()
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024 / 1e6
-
-
-def now_mb(process: subprocess.Popen) -> float:
-    """The resident memory of a process."""
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024 / 1e6
 
 
 class Cluster:
@@ -253,7 +248,7 @@ def stop(cluster: Cluster, number: signal.Signals) -> str:
     seconds = wait_until(lambda: cluster.preprocessor.poll() is not None, "its end")
     assert seconds < 15, seconds  # Some of it is a busy machine's.
     after = wait_until(lambda: cluster.keys_of_workers() == 0, "no result kept")
-    worker = now_mb(cluster.workers[0])
+    worker = resident_bytes(cluster.workers[0].pid) / 1e6
     cluster.start_preprocessor()
     cluster.wait_for(4)
     return (
