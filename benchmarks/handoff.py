@@ -14,7 +14,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import NamedTuple
 
 import tomlkit
 
-from benchmarks.photographs import find_images, make_photographs
+from benchmarks.photographs import scratch_with_images
 from resnet50.config.settings import Config
 from resnet50.config.toml_file import read_config
 from resnet50.dataset.decoding import decode_pixels, decode_rgb
@@ -281,13 +280,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path, help="default: generated photographs")
     parser.add_argument("--seconds", type=float, default=20, help="of each measurement")
     args = parser.parse_args()
-    shared_memory = Path("/dev/shm")
-    parent = shared_memory if shared_memory.is_dir() else None
-    with tempfile.TemporaryDirectory(dir=parent, prefix="handoff-") as name:
-        scratch = Path(name)
-        if args.images is None:
-            make_photographs(scratch / "photographs", 200)
-        images = find_images(args.images or scratch / "photographs")
+    with scratch_with_images(args.images, 200) as (scratch, images):
         room = shutil.disk_usage(scratch).free // 20_000_000 - 20
         bench = Bench(scratch, images, buffer_size=max(20, min(400, room)))
         measure_start(bench, scratch)

@@ -6,6 +6,10 @@ subsampled chroma, and 500 x 375 is the most frequent size. The generated images
 the same figures.
 """
 
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -85,3 +89,21 @@ def make_photographs(folder: Path, num_images: int) -> None:
             quality=_QUALITY,
             subsampling="4:2:0" if index % 4 == 0 else "4:4:4",
         )
+
+
+@contextlib.contextmanager
+def scratch_with_images(
+    images: Path | None, num_generated: int
+) -> Iterator[tuple[Path, list[Path]]]:
+    """A temporary folder, and a folder's images or, if there is none, photographs.
+
+    The folder is in memory if that has room for the images and 100 MB.
+    """
+    memory, num_bytes = Path("/dev/shm"), num_generated * 400_000 + 100_000_000
+    has_room = memory.is_dir() and shutil.disk_usage(memory).free > num_bytes
+    with tempfile.TemporaryDirectory(dir=memory if has_room else None) as name:
+        scratch = Path(name)
+        if images is None:
+            images = scratch / "photographs"
+            make_photographs(images, num_generated)
+        yield scratch, find_images(images)

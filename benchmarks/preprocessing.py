@@ -15,10 +15,8 @@ import dataclasses
 import json
 import os
 import shlex
-import shutil
 import statistics
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -29,7 +27,7 @@ import numpy as np
 from benchmarks.environment import cpu_model, versions
 from benchmarks.peers import BARE, PEERS
 from benchmarks.peers.workload import MakeBatch, Workload
-from benchmarks.photographs import find_images, make_photographs
+from benchmarks.photographs import scratch_with_images
 from resnet50.config.toml_file import read_config
 from resnet50.dataset import decoding, jpeg_regions
 from resnet50.dataset.sources import ImageSource
@@ -263,36 +261,25 @@ def _parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def _scratch_parent(num_bytes: int) -> Path | None:
-    """Returns a RAM disk with room, or None for the usual temporary folder."""
-    memory = Path("/dev/shm")
-    has_room = memory.is_dir() and shutil.disk_usage(memory).free > num_bytes
-    return memory if has_room else None
-
-
-def _prepare(arguments: argparse.Namespace, scratch_dir: Path) -> Workload:
+def _prepare(
+    arguments: argparse.Namespace, scratch: Path, paths: list[Path]
+) -> Workload:
     config = read_config(Path(__file__).parents[1] / "config.txt")
     settings = dataclasses.replace(BatchSettings.from_config(config), dtype="float16")
-    folder = arguments.images
-    if folder is None:
-        folder = scratch_dir / "photographs"
-        folder.mkdir()
-        make_photographs(folder, arguments.num_images)
-    paths = find_images(folder)[: arguments.num_images]
-    size = settings.batch_size
+    paths, size = paths[: arguments.num_images], settings.batch_size
     if len(paths) < size:
+        folder = arguments.images or "--num_images"
         sys.exit(f"{folder}: {len(paths)} images, expected at least {size}")
     starts = range(0, len(paths) - size + 1, size)
-    return Workload([paths[s : s + size] for s in starts], settings, scratch_dir)
+    return Workload([paths[s : s + size] for s in starts], settings, scratch)
 
 
 def main() -> None:
     """Measures and prints."""
     arguments = _parse_arguments()
-    # The images, resized copies of them, and two batches.
-    num_bytes = arguments.num_images * 400_000 + 100_000_000
-    with tempfile.TemporaryDirectory(dir=_scratch_parent(num_bytes)) as folder:
-        workload = _prepare(arguments, Path(folder))
+    images, num_images = arguments.images, arguments.num_images
+    with scratch_with_images(images, num_images) as (scratch, paths):
+        workload = _prepare(arguments, scratch, paths)
         header = _header(arguments, workload)
         for key, value in header.items():
             print(f"{key + ':':15} {value}")

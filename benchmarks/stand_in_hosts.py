@@ -13,7 +13,6 @@ import contextlib
 import multiprocessing
 import random
 import sys
-import tempfile
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.handoff import Bench, take_batches
-from benchmarks.photographs import find_images, make_photographs
+from benchmarks.photographs import scratch_with_images
 from benchmarks.simulation import Settings, Simulation
 from resnet50.commands import runtime_preprocessing
 from resnet50.preprocessing.process_pool import WorkerPool
@@ -140,13 +139,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path, help="default: generated photographs")
     parser.add_argument("--seconds", type=float, default=30, help="of each trial")
     args = parser.parse_args()
-    shared_memory = Path("/dev/shm")
-    parent = shared_memory if shared_memory.is_dir() else None
-    with tempfile.TemporaryDirectory(dir=parent, prefix="hosts-") as name:
-        scratch = Path(name)
-        if args.images is None:
-            make_photographs(scratch / "photographs", 20)
-        images = find_images(args.images or scratch / "photographs")
+    with scratch_with_images(args.images, 20) as (scratch, images):
         for trial in TRIALS:
             results = measure(trial, scratch, images, args.seconds)
             steps, waiting = simulated(trial)

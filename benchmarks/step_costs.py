@@ -9,7 +9,6 @@ images are decoded in a row, and then pass through the other steps.
 import argparse
 import dataclasses
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.environment import cpu_model
-from benchmarks.photographs import find_images, make_photographs
+from benchmarks.photographs import scratch_with_images
 from resnet50.config.toml_file import read_config
 from resnet50.dataset import jpeg_regions
 from resnet50.dataset.decoding import decode_part, read_image
@@ -198,15 +197,9 @@ def main() -> None:
     arguments = parser.parse_args()
     config = read_config(Path(__file__).parents[1] / "config.txt")
     settings = dataclasses.replace(BatchSettings.from_config(config), dtype="float16")
-    memory = Path("/dev/shm")
-    parent = memory if memory.is_dir() else None
-    with tempfile.TemporaryDirectory(dir=parent) as name:
-        scratch, size, costs = Path(name), settings.batch_size, Costs()
-        folder = arguments.images or scratch / "photographs"
-        if arguments.images is None:
-            folder.mkdir()
-            make_photographs(folder, arguments.num_images)
-        paths = find_images(folder)[: arguments.num_images // size * size]
+    size, costs, num_images = settings.batch_size, Costs(), arguments.num_images
+    with scratch_with_images(arguments.images, num_images) as (scratch, paths):
+        paths = paths[: num_images // size * size]
         for round_ in range(_NUM_ROUNDS + 1):
             costs.start_round()
             for first in range(0, len(paths), size):

@@ -31,15 +31,13 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-import tensorflow as tf
-
 from resnet50.config.toml_file import read_config
 from resnet50.dataset.listing import open_training_set
 from resnet50.demo.pictures import make_images
 from resnet50.handoff.progress import ProgressError, read_progress, to_step
 from resnet50.reports.tables import METRICS_FILE, read_table
 from resnet50.training.checkpoint_folders import list_checkpoints
+from tests.checkpoints import Variables, different_variables, read_variables
 from tests.settings import PROJECT, write_small_config
 
 PREPROCESSOR, TRAINER = "runtime_preprocessing.py", "train.py"
@@ -326,17 +324,15 @@ class Run:
             self.counts["preprocessor started again after the training's end"] += 1
             program.kill()
 
-    def result(self) -> tuple[dict[str, np.ndarray], list[tuple[str, ...]]]:
+    def result(self) -> tuple[Variables, list[tuple[str, ...]]]:
         """All variables of the last checkpoint, and the losses of each epoch."""
         last = list_checkpoints(self.run_folder)[-1]
         if last.position != (self.config.train.epochs, 0):
             raise ChaosError(f"the last checkpoint is of {last.position}")
-        reader = tf.train.load_checkpoint(str(last.path / "variables"))
-        names = reader.get_variable_to_shape_map()
-        values = {n: reader.get_tensor(n) for n in names if "VARIABLE_VALUE" in n}
         rows = read_table(self.run_folder / METRICS_FILE)
         columns = ("epoch", "steps", "loss", "l2_loss", "top1", "top5", "learning_rate")
-        return values, [tuple(row[column] for column in columns) for row in rows]
+        values = [tuple(row[column] for column in columns) for row in rows]
+        return read_variables(last.path), values
 
     def close(self) -> None:
         for program in self.programs.values():
@@ -346,9 +342,7 @@ class Run:
 def compare(reference, found) -> int:
     """Returns the number of variables; raises ChaosError if one differs."""
     (values, rows), (found_values, found_rows) = reference, found
-    if values.keys() != found_values.keys():
-        raise ChaosError("the checkpoints hold different variables")
-    different = [n for n in values if not np.array_equal(values[n], found_values[n])]
+    different = different_variables(values, found_values)
     if different:
         raise ChaosError(f"{len(different)} variables differ, such as {different[0]}")
     if rows != found_rows:

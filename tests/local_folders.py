@@ -23,11 +23,11 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from resnet50.demo.pictures import make_images
 from resnet50.reports.tables import read_table
 from resnet50.training.checkpoint_folders import list_checkpoints
+from tests.checkpoints import Variables, different_variables, read_variables
 from tests.training.devices.loopback_hosts import (
     ended,
     preprocessor,
@@ -42,16 +42,9 @@ _EPOCHS, _PER_CLASS = 2, 8
 _MAX_DIFFERENCE = 1e-4
 
 
-def _weights(config: Path) -> dict[str, np.ndarray]:
+def _weights(config: Path) -> Variables:
     """All variables in the newest checkpoint of a run."""
-    path = list_checkpoints(config.parent / "saved_models/run")[-1].path
-    reader = tf.train.load_checkpoint(path / "variables")
-    names = reader.get_variable_to_shape_map()
-    return {
-        name: reader.get_tensor(name)
-        for name in sorted(names)
-        if "OBJECT_GRAPH" not in name and "save_counter" not in name
-    }
+    return read_variables(list_checkpoints(config.parent / "saved_models/run")[-1].path)
 
 
 def _losses(config: Path) -> list[float]:
@@ -59,11 +52,9 @@ def _losses(config: Path) -> list[float]:
     return [float(row["loss"]) for row in rows]
 
 
-def _require_equal(what: str, config: Path, expected: dict[str, np.ndarray]) -> None:
+def _require_equal(what: str, config: Path, expected: Variables) -> None:
     found = _weights(config)
-    assert found.keys() == expected.keys(), what
-    for name, value in expected.items():
-        assert found[name].tobytes() == value.tobytes(), f"{what}: {name}"
+    assert not different_variables(found, expected), what
     print(f"{what}: {len(found)} variables are bitwise equal", flush=True)
 
 

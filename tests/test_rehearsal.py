@@ -11,6 +11,7 @@ from tests.rehearsal.record import Start, Step
 from tests.rehearsal.report import Opening, Restart
 
 STEP_SECONDS = 0.1
+EPOCH = 1250  # steps
 
 
 def test_sixty_steps_with_a_restart_of_each_program_take_each_batch_once(tmp_path):
@@ -75,7 +76,17 @@ def test_the_last_steps_are_as_fast_as_the_first(last, is_met):
     assert speed.is_met == is_met
 
 
-def make_samples(bytes_per_step=0, files=10, last_files=10):
+def test_a_checkpoint_does_not_make_the_last_steps_slow():
+    starts = [make_start(2000), make_start(1500, first=2000)]
+    late = starts[1].steps
+    for index in range(700, 1500):
+        late[index] = late[index]._replace(started=late[index].started + 3)
+    assert not report.speed(starts, STEP_SECONDS)[0].is_met
+    late[700] = late[700]._replace(idle=3.0)
+    assert report.speed(starts, STEP_SECONDS)[0].is_met
+
+
+def make_samples(bytes_per_step=0, files=10, last_files=10, bytes_per_epoch=0):
     """Samples of a start of 5,000 steps, after one of 100."""
     return [
         Sample(
@@ -86,8 +97,11 @@ def make_samples(bytes_per_step=0, files=10, last_files=10):
             num_ready=1000,
             resident=10**9,
             # At first a program needs ever more.
-            unshared=5 * 10**8 + 10**5 * min(step, 1000) + bytes_per_step * step,
-            num_files=last_files if step > 4000 else files,
+            unshared=5 * 10**8
+            + 10**5 * min(step, 1000)
+            + bytes_per_step * step
+            + bytes_per_epoch * ((step + 1000) // EPOCH),
+            num_files=(last_files if step > 2000 else files) + step % 3,
             num_threads=20,
             num_processes=1,
         )
@@ -97,12 +111,13 @@ def make_samples(bytes_per_step=0, files=10, last_files=10):
 
 @pytest.mark.parametrize(("bytes_per_step", "is_met"), [(400, True), (600, False)])
 def test_memory_is_flat_after_the_warm_up(bytes_per_step, is_met):
-    memory, files = report.growth(make_samples(bytes_per_step), TRAINER)
+    samples = make_samples(bytes_per_step, bytes_per_epoch=10**7)
+    memory, files = report.growth(samples, TRAINER, EPOCH)
     assert (memory.is_met, files.is_met) == (is_met, True)
 
 
 def test_open_files_are_flat():
-    memory, files = report.growth(make_samples(last_files=11), TRAINER)
+    memory, files = report.growth(make_samples(last_files=11), TRAINER, EPOCH)
     assert (memory.is_met, files.is_met) == (True, False)
 
 

@@ -312,6 +312,12 @@ def test_figures_of_many_hosts_in_the_text():
     assert f"{2048 / WORKER_SPEED:.1f} s for 2,048 images" in text
 
 
+def exact(**changes) -> Settings:
+    """One worker makes a batch in 1 s, a step takes 0.5 s; nothing varies."""
+    settings = Settings(1, 1.0, 0.5, buffer_size=10, spread=0.0)
+    return dataclasses.replace(settings, list_seconds=0.0, read_seconds=0.0, **changes)
+
+
 class TestSimulation:
     def test_same_seed_same_run_and_another_seed_another(self):
         first, again, other = (
@@ -323,16 +329,7 @@ class TestSimulation:
 
     def test_by_hand_without_spread(self):
         """One worker makes a batch per second; the reader polls every 0.1 s."""
-        settings = Settings(
-            1,
-            1.0,
-            0.5,
-            buffer_size=10,
-            spread=0.0,
-            list_seconds=0.0,
-            read_seconds=0.0,
-        )
-        outcome = Simulation(settings).run(10.95)
+        outcome = Simulation(exact()).run(10.95)
         assert (outcome.num_made, outcome.num_trained) == (10, 10)
 
     def test_workers_share_the_work(self):
@@ -360,18 +357,7 @@ class TestSimulation:
 
     def test_all_hosts_go_as_fast_as_the_slowest(self):
         """Its workers make a batch in 2 s, the others in 1 s; sums take 0.25 s."""
-        settings = Settings(
-            1,
-            1.0,
-            0.5,
-            buffer_size=10,
-            spread=0.0,
-            list_seconds=0.0,
-            read_seconds=0.0,
-            num_hosts=3,
-            make_factors=(1.0, 2.0, 1.0),
-            sum_seconds=0.25,
-        )
+        settings = exact(num_hosts=3, make_factors=(1.0, 2.0, 1.0), sum_seconds=0.25)
         outcome = Simulation(settings).run(101)
         assert outcome.num_trained == 50
         # 2 s between two batches, less the step and the sums.

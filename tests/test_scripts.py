@@ -17,7 +17,6 @@ import sys
 import termios
 import time
 
-import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -34,6 +33,7 @@ from resnet50.reports.tables import (
     record_evaluation,
 )
 from resnet50.training.checkpoint_folders import list_checkpoints
+from tests.checkpoints import different_variables, read_variables
 from tests.settings import PROJECT, write_small_config
 
 NUM_CLASSES, PER_CLASS, BATCH_SIZE = len(PATTERNS), 2, 4
@@ -101,17 +101,13 @@ def read_until(process, text):
 
 def weights(config, run, name):
     """All variables of a checkpoint, by name."""
-    path = config.parent / "saved_models" / run / name / "variables"
-    reader = tf.train.load_checkpoint(str(path))
-    names = [n for n in reader.get_variable_to_shape_map() if "VARIABLE_VALUE" in n]
-    assert len(names) > 400  # 53 convolutions, their normalizations and velocities.
-    return {name: reader.get_tensor(name) for name in names}
+    variables = read_variables(config.parent / "saved_models" / run / name)
+    assert len(variables) > 400  # 53 convolutions, their normalizations and velocities.
+    return variables
 
 
 def assert_equal_weights(first, second):
-    assert first.keys() == second.keys()
-    for name in first:
-        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+    assert not different_variables(first, second)
 
 
 def wait_for_step(config, step, *processes):

@@ -10,6 +10,8 @@ from resnet50.dataset.listing import open_training_set
 from resnet50.handoff import locks
 from resnet50.handoff.buffer import BatchBuffer
 from resnet50.handoff.progress import Position, ProgressError, read_progress
+from resnet50.training.checkpoint_folders import list_checkpoints
+from tests.checkpoints import read_variables
 from tests.rehearsal.programs import Program, RehearsalError
 from tests.rehearsal.record import expected_digest
 from tests.rehearsal.report import Opening, Restart
@@ -183,16 +185,10 @@ class Pair:
 
     def digest(self) -> tuple[int, int]:
         """Of the labels that were trained on, in the last checkpoint; and expected."""
-        # Only now: it takes memory, and the programs would inherit its environment.
-        import tensorflow as tf
-
-        from resnet50.training.checkpoint_folders import list_checkpoints
-
-        path = list_checkpoints(self.run_folder)[-1].path / "variables"
-        reader = tf.train.load_checkpoint(str(path))
-        name = "training/digest/.ATTRIBUTES/VARIABLE_VALUE"
+        variables = read_variables(list_checkpoints(self.run_folder)[-1].path)
+        digest = variables["training/digest/.ATTRIBUTES/VARIABLE_VALUE"]
         train, scale = self.config.train, self.scale
         dataset = open_training_set(self.config.dataset, self.buffer.folder)
-        return int(reader.get_tensor(name)), expected_digest(
+        return int(digest), expected_digest(
             dataset, train.seed, scale.batch_size, scale.epochs
         )
