@@ -1,18 +1,24 @@
 """The connection to a dask scheduler, which may be lost."""
 
 import contextlib
+import functools
 import logging
 import socket
+import time
 import urllib.parse
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 _CONNECT_SECONDS = 5.0
 # A scheduler that has not answered for this long is lost.
 _ANSWER_SECONDS = 20.0
 _CLOSE_SECONDS = 2.0
+# A worker that the scheduler has not heard from for this long is taken for lost. A
+# worker reports every 0.5 s, in a large cluster every few seconds.
+_SILENT_SECONDS = 30.0
 
 
 class SchedulerLostError(ConnectionError):
@@ -52,6 +58,74 @@ def why_unreachable(worker: str) -> str:
     return ""
 
 
+def missing_certificate(address: str) -> str:
+    """Why this host cannot use a tls:// address; "" if it can."""
+    from distributed.security import Security
+
+    if not address.startswith("tls:"):
+        return ""
+    security = Security()
+    parts = security.tls_ca_file, security.tls_client_cert, security.tls_client_key
+    if not all(parts):
+        return (
+            "this host has no certificate for tls:// (set ca-file and client of "
+            "distributed.comm.tls in ~/.config/dask/distributed.yaml)"
+        )
+    for part in parts:
+        if "\n" not in part and not Path(part).is_file():  # Else it is the content.
+            return f"distributed.comm.tls: {part} does not exist"
+    return ""
+
+
+@functools.cache
+def _prompt_client() -> type:
+    """A Client of distributed whose constructor ends if nobody answers.
+
+    distributed's own waits forever for a scheduler that is stopped, or for another
+    program on its port, and some of its errors leave a traceback at the program's end.
+    """
+    from distributed import Client
+
+    class PromptClient(Client):
+        def start(self, **options) -> None:
+            """Starts, or closes itself and raises."""
+            try:
+                super().start(callback_timeout=2 * _CONNECT_SECONDS, **options)
+            except BaseException:
+                with contextlib.suppress(Exception):
+                    self.close(timeout=_CLOSE_SECONDS)
+                raise
+
+    return PromptClient
+
+
+class Heartbeats:
+    """Notices workers that the scheduler does not hear from."""
+
+    def __init__(self) -> None:
+        # By worker: the scheduler's time of its last report, and since when it is that.
+        self._reports: dict[str, tuple[float, float]] = {}
+
+    def silent(self, last_seen: Mapping[str, float]) -> frozenset[str]:
+        """Takes each worker's last report; returns the workers that are silent.
+
+        The time is only compared with an earlier one: the scheduler's clock may differ.
+        """
+        now = time.monotonic()
+        before = self._reports
+        self._reports = {
+            worker: before[worker]
+            if worker in before and before[worker][0] == seen
+            else (seen, now)
+            for worker, seen in last_seen.items()
+        }
+        return frozenset(
+            worker
+            for worker, (_, since) in self._reports.items()
+            if now - since >= _SILENT_SECONDS
+        )
+
+
 class Connection:
     """A connection to a scheduler; closed at first.
 
@@ -64,6 +138,8 @@ class Connection:
         self._is_direct = is_direct
         self._client: Any = None
         self._executor: Any = None
+        self._heartbeats = Heartbeats()
+        self.silent: frozenset[str] = frozenset()  # workers, at the last poll
 
     @property
     def is_open(self) -> bool:
@@ -72,9 +148,7 @@ class Connection:
 
     def open(self) -> None:
         """Connects to the scheduler."""
-        from distributed import Client
-
-        self._client = Client(
+        self._client = _prompt_client()(
             self.address,
             timeout=_CONNECT_SECONDS,
             set_as_default=False,
@@ -100,11 +174,28 @@ class Connection:
             f"--nworkers N {self.address})"
         )
 
+    def silent_worker(self) -> NoWorkerError:
+        """An error that names the workers that are silent."""
+        return NoWorkerError(
+            f"{', '.join(sorted(self.silent))}: the scheduler has not heard from this "
+            f"worker for {_SILENT_SECONDS:g} s (it gets no work until it reports)"
+        )
+
     def num_threads(self) -> dict[str, int]:
-        """Asks the scheduler for its workers: number of threads by address."""
+        """Asks the scheduler for workers that report: number of threads by address."""
         if self._client.status != "running":
             raise ConnectionError("connection closed")
-        return self._client.nthreads(callback_timeout=_ANSWER_SECONDS)
+        identity = self._client.scheduler.identity
+        cluster = self._client.sync(identity, callback_timeout=_ANSWER_SECONDS)
+        found = cluster["workers"]
+        self.silent = self._heartbeats.silent(
+            {address: worker["last_seen"] for address, worker in found.items()}
+        )
+        return {
+            address: worker["nthreads"]
+            for address, worker in found.items()
+            if address not in self.silent
+        }
 
     def submit(self, workers: Collection[str], function: Callable, *args) -> Future:
         """Submits function(*args); raises SchedulerLostError or NoWorkerError."""

@@ -92,13 +92,26 @@ class PendingTasks:
                 _fail(outer, self._connection.no_worker())
                 inner.cancel()
 
-    def fail_all(self) -> None:
-        """Fails every task, because the scheduler is lost."""
+    def may_be_with(self, workers: Collection[str]) -> bool:
+        """Whether one of some workers may run a task, or have a result."""
+        with self._lock:
+            return any(
+                not its_workers.isdisjoint(workers)
+                for _, its_workers in self._tasks.values()
+            )
+
+    def fail_all(self, error: ConnectionError) -> None:
+        """Fails every task, because the scheduler is lost, or a worker is silent.
+
+        Whoever may be receiving from that worker does not return. So the next tasks get
+        new receivers.
+        """
         with self._lock:
             tasks, self._tasks = self._tasks, {}
             receivers, self._receivers = self._receivers, None
-        for outer in tasks:
-            _fail(outer, self._connection.lost())
+        for outer, (inner, _) in tasks.items():
+            _fail(outer, error)
+            inner.release()
         if receivers:
             receivers.end()
 

@@ -19,8 +19,10 @@ from resnet50.observer import Observer
 from resnet50.preprocessing.dask.admission import Admission
 from resnet50.preprocessing.dask.connection import (
     Connection,
+    missing_certificate,
     one_line,
     quiet_distributed,
+    why_unreachable,
 )
 from resnet50.preprocessing.dask.pending_tasks import PendingTasks
 from resnet50.preprocessing.dask.transfer import (
@@ -86,6 +88,8 @@ class DaskPool(WorkerPool):
         """
         try:
             quiet_distributed()
+            if fault := missing_certificate(self._address):
+                raise DaskError(f"{self._address}: {fault}")
             self._connection.open()
             self._poll()
             while self._admission.is_inspecting:
@@ -96,11 +100,17 @@ class DaskPool(WorkerPool):
                 '[runtime_preprocessing] executor = "dask": the package distributed is '
                 f"missing ({install_command('cluster')})"
             ) from None
+        except DaskError:
+            raise
         except Exception as error:  # distributed has no base class for its errors.
             self.shutdown()
+            if reason := why_unreachable(self._address):
+                remedy = "start `dask scheduler`; see [runtime_preprocessing] scheduler"
+            else:
+                reason = one_line(error)
+                remedy = "is it one, running, and with the same tcp:// or tls://?"
             raise DaskError(
-                f"{self._address}: no dask scheduler answers: {one_line(error)} "
-                "(start `dask scheduler`; see [runtime_preprocessing] scheduler)"
+                f"{self._address}: no dask scheduler answers: {reason} ({remedy})"
             ) from None
         for worker, complaint in self._admission.refused.items():
             self.shutdown()
@@ -138,7 +148,7 @@ class DaskPool(WorkerPool):
     def _disconnect(self) -> None:
         self._has_leftovers |= bool(self._admission.accepted)
         self._admission.clear()
-        self._pending.fail_all()
+        self._pending.fail_all(self._connection.lost())
         self._connection.close()
 
     def _write(self, returned: Returned) -> Any:
@@ -180,6 +190,9 @@ class DaskPool(WorkerPool):
         self._has_leftovers |= not self._admission.accepted <= num_threads.keys()
         refused = self._admission.update(num_threads)
         self._pending.fail_stranded(num_threads)
+        if self._pending.may_be_with(self._connection.silent):
+            # The scheduler would wait for it for minutes, and so would the receivers.
+            self._pending.fail_all(self._connection.silent_worker())
         is_idle = not (self._pending or self._admission.is_inspecting)
         if self._has_leftovers and is_idle and isinstance(self._buffer, SharedBuffer):
             # Nobody is writing, so every unfinished file is a lost worker's.

@@ -89,7 +89,7 @@ def test_other_results_stay_with_their_workers(connection):
         assert sum(future.done() for future in outer) <= number
         memory.allow(1)
     assert {future.result(60) for future in outer} == {"batch"}
-    pending.fail_all()
+    pending.fail_all(connection.lost())
     assert memory.most == pending_tasks._NUM_RECEIVERS
     assert len(pending) == 0
 
@@ -102,7 +102,7 @@ def test_a_lost_scheduler_fails_every_task_at_once(connection):
         pending.add(FinishedTask(memory.receive), WORKERS) for _ in range(NUM_TASKS)
     ]
     memory.wait_until_full()
-    pending.fail_all()
+    pending.fail_all(connection.lost())
     assert not wait(outer, 60).not_done
     for future in outer:
         assert isinstance(future.exception(), SchedulerLostError)
@@ -111,7 +111,7 @@ def test_a_lost_scheduler_fails_every_task_at_once(connection):
     task = FinishedTask(lambda: "next")
     assert pending.add(task, WORKERS).result(60) == "next"
     memory.allow(NUM_TASKS)
-    pending.fail_all()
+    pending.fail_all(connection.lost())
 
 
 def test_a_full_disk_is_the_error_of_the_task(connection):
@@ -125,7 +125,7 @@ def test_a_full_disk_is_the_error_of_the_task(connection):
     error = pending.add(task, WORKERS).exception(60)
     assert error.errno == errno.ENOSPC
     assert task.released.wait(60)
-    pending.fail_all()
+    pending.fail_all(connection.lost())
 
 
 def test_a_connection_that_closes_during_a_transfer_is_a_lost_scheduler(connection):
@@ -137,4 +137,4 @@ def test_a_connection_that_closes_during_a_transfer_is_a_lost_scheduler(connecti
     pending = PendingTasks(connection, lambda result: result)
     future = pending.add(FinishedTask(receive), WORKERS)
     assert isinstance(future.exception(60), SchedulerLostError)
-    pending.fail_all()
+    pending.fail_all(connection.lost())

@@ -9,6 +9,8 @@ import contextlib
 import functools
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -172,6 +174,26 @@ def test_killed_worker_and_killed_scheduler_cost_no_batch(transfer, tmp_path):
     assert "it is not here" not in text, text
 
 
+@pytest.mark.parametrize("transfer", ["folder", "network"])
+def test_a_stopped_worker_does_not_stop_the_others(transfer, tmp_path, monkeypatch):
+    """Its batches are made by the other one, though it may hold both receivers."""
+    monkeypatch.setattr(connection, "_SILENT_SECONDS", 2.0)
+    host = Host(tmp_path, transfer=transfer)
+    with (
+        scheduler_process() as (_, address),
+        worker_process(address) as stopped,
+        worker_process(address) as other,
+    ):
+        where = started(stopped)
+        started(other)
+        trainer = Trainer(host, {2: lambda: stopped.send_signal(signal.SIGSTOP)})
+        host.refill(address, trainer).run()
+    assert trainer.consumed == host.reference(tmp_path / "reference")
+    text = "\n".join(host.said)
+    assert f"{where}: the scheduler has not heard from this worker for" in text, text
+    assert "batches are being created again" in text, text
+
+
 @pytest.fixture(scope="module")
 def worker_of_archives():
     """A scheduler's address, and a worker; ended after the last test of archives."""
@@ -307,11 +329,31 @@ def test_unreachable_scheduler_is_one_line(host, monkeypatch):
     with pytest.raises(DaskError) as caught:
         host.pool(address).__enter__()
     text = str(caught.value)
-    assert text.startswith(f"{address}: no dask scheduler answers: ")
+    assert text.startswith(f"{address}: no dask scheduler answers: Connection refused ")
     assert text.endswith(
         "(start `dask scheduler`; see [runtime_preprocessing] scheduler)"
     )
     assert "\n" not in text
+
+
+def test_another_program_on_the_port_is_one_line(host, monkeypatch):
+    monkeypatch.setattr(connection, "_CONNECT_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(DaskError) as caught:
+            host.pool(address).__enter__()
+    text = str(caught.value)
+    assert text.startswith(f"{address}: no dask scheduler answers: ")
+    assert text.endswith("(is it one, running, and with the same tcp:// or tls://?)")
+    assert "\n" not in text
+
+
+def test_tls_without_a_certificate_is_one_line(host):
+    with pytest.raises(DaskError) as caught:
+        host.pool("tls://127.0.0.1:1").__enter__()
+    assert str(caught.value).startswith(
+        "tls://127.0.0.1:1: this host has no certificate for tls:// (set ca-file"
+    )
 
 
 def test_distributed_prints_nothing():
