@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import threading
+import traceback
 from collections.abc import Callable, Collection
 from concurrent.futures import Future, InvalidStateError
 from queue import SimpleQueue
@@ -121,6 +122,9 @@ class PendingTasks:
             if not outer.done():
                 outer.set_result(self._accept(self._result(inner)))
         except Exception as error:
+            # Otherwise they keep the batch until the garbage collector runs, which may
+            # be after a hundred batches.
+            traceback.clear_frames(error.__traceback__)
             _fail(outer, error)
         finally:
             with self._lock:

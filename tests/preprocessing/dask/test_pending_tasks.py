@@ -5,7 +5,9 @@ accepted.
 """
 
 import errno
+import gc
 import threading
+import weakref
 from concurrent.futures import wait
 
 import pytest
@@ -125,6 +127,35 @@ def test_a_full_disk_is_the_error_of_the_task(connection):
     error = pending.add(task, WORKERS).exception(60)
     assert error.errno == errno.ENOSPC
     assert task.released.wait(60)
+    pending.fail_all(connection.lost())
+
+
+class Batch:
+    """Something large that is received."""
+
+
+def test_a_batch_that_cannot_be_written_is_forgotten(connection):
+    """At once: batches are so few objects that the garbage collector runs too late."""
+    received = []
+
+    def receive():
+        batch = Batch()
+        received.append(weakref.ref(batch))
+        return batch
+
+    def accept(batch):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    pending = PendingTasks(connection, accept)
+    gc.disable()
+    try:
+        task = FinishedTask(receive)
+        error = pending.add(task, WORKERS).exception(60)
+        assert task.released.wait(60)
+        assert received[0]() is None
+    finally:
+        gc.enable()
+    assert error.__traceback__ is not None
     pending.fail_all(connection.lost())
 
 
