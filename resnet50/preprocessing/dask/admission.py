@@ -37,7 +37,7 @@ class Admission:
     def __init__(
         self, connection: Connection, buffer: BatchBuffer, images: list[ImageSource]
     ):
-        """Every worker must be able to read one of the images.
+        """Every worker must be able to read the images, except those unreadable here.
 
         It must also see a SharedBuffer, or answer this host for a NetworkBuffer.
         """

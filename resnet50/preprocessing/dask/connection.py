@@ -64,7 +64,7 @@ def missing_certificate(address: str) -> str:
 
     if not address.startswith("tls:"):
         return ""
-    security = Security()
+    security: Any = Security()
     parts = security.tls_ca_file, security.tls_client_cert, security.tls_client_key
     if not all(parts):
         return (

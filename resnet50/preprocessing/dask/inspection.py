@@ -66,15 +66,15 @@ def _digest(source: ImageSource) -> str:
         return ""
 
 
-def inspect(buffer: BatchBuffer, images: list[ImageSource]) -> Inspection:
-    """Inspects versions, images and a shared folder. Runs in a worker.
+def _cannot_read(source: ImageSource) -> str:
+    return f"cannot read {source} (images need the same path there)"
 
-    The worker must be able to read one of the images.
-    """
+
+def inspect(buffer: BatchBuffer, images: list[ImageSource]) -> Inspection:
+    """Inspects versions, images and a shared folder. Runs in a worker."""
     digests = [_digest(source) for source in images]
     if not any(digests):
-        complaint = f"cannot read {images[0]} (images need the same path there)"
-        return Inspection(worker_versions(), complaint, None, digests)
+        return Inspection(worker_versions(), _cannot_read(images[0]), None, digests)
     try:
         probe = buffer.leave_probe() if isinstance(buffer, SharedBuffer) else None
         return Inspection(worker_versions(), "", probe, digests)
@@ -102,7 +102,10 @@ def complaint_about(
             "must mount the same folder at this path)"
         )
     for source, there in zip(images, found.digests):
-        if there and _digest(source) not in ("", there):
+        here = _digest(source)
+        if here and not there:
+            return _cannot_read(source)
+        if here not in ("", there):
             return (
                 f"{source} has other bytes there (every host must have the same images)"
             )

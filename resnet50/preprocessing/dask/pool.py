@@ -60,7 +60,7 @@ class DaskPool(WorkerPool):
 
         The address is like "tcp://10.0.0.1:8786". The buffer has its manifest already.
         It decides whether the workers write batches into the folder, or this process.
-        Every worker must be able to read one of the images.
+        Every worker must be able to read the images, except those unreadable here.
         """
         is_direct = isinstance(buffer, NetworkBuffer)
         self._address = address

@@ -5,14 +5,17 @@ from pathlib import Path
 import pytest
 
 import resnet50
+from resnet50.dataset.listing import open_dataset
 from resnet50.dataset.remote import store
 from resnet50.dataset.remote.members import RemotePart
 from resnet50.dataset.sources import ImageSource
 from resnet50.preprocessing.dask.inspection import (
     code_digest,
+    complaint_about,
     inspect,
     worker_versions,
 )
+from tests.images import make_class_folders
 
 pytest.importorskip("distributed")
 
@@ -55,3 +58,18 @@ def test_a_worker_that_cannot_reach_the_server_with_the_images(monkeypatch):
     assert inspect(None, [image]).complaint == (
         "cannot read http://127.0.0.1:9/a.tar/x.png (images need the same path there)"
     )
+
+
+def test_a_host_with_only_some_of_the_images(tmp_path):
+    """It would replace the others, and its batches would have other bytes."""
+    paths = make_class_folders(tmp_path / "images", 2, 2)
+    images = open_dataset(tmp_path / "images", None).sources(range(4))
+    found = inspect(None, images)
+    assert complaint_about(found, None, images) == ""
+    there = found._replace(digests=[*found.digests[:3], ""])
+    assert complaint_about(there, None, images) == (
+        f"cannot read {images[3]} (images need the same path there)"
+    )
+    paths[3].unlink()  # Unreadable here, too: nobody's fault.
+    assert complaint_about(there, None, images) == ""
+    assert complaint_about(found, None, images) == ""
