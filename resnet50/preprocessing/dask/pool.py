@@ -189,10 +189,10 @@ class DaskPool(WorkerPool):
         num_threads = self._connection.num_threads()
         self._has_leftovers |= not self._admission.accepted <= num_threads.keys()
         refused = self._admission.update(num_threads)
-        self._pending.fail_stranded(num_threads)
         if self._pending.may_be_with(self._connection.silent):
             # The scheduler would wait for it for minutes, and so would the receivers.
             self._pending.fail_all(self._connection.silent_worker())
+        self._pending.fail_stranded(num_threads)
         is_idle = not (self._pending or self._admission.is_inspecting)
         if self._has_leftovers and is_idle and isinstance(self._buffer, SharedBuffer):
             # Nobody is writing, so every unfinished file is a lost worker's.

@@ -177,7 +177,7 @@ def test_killed_worker_and_killed_scheduler_cost_no_batch(transfer, tmp_path):
 @pytest.mark.parametrize("transfer", ["folder", "network"])
 def test_a_stopped_worker_does_not_stop_the_others(transfer, tmp_path, monkeypatch):
     """Its batches are made by the other one, though it may hold both receivers."""
-    monkeypatch.setattr(connection, "_SILENT_SECONDS", 2.0)
+    monkeypatch.setattr(connection, "_SILENT_SECONDS", 1.5)
     host = Host(tmp_path, transfer=transfer)
     with (
         scheduler_process() as (_, address),
@@ -192,6 +192,25 @@ def test_a_stopped_worker_does_not_stop_the_others(transfer, tmp_path, monkeypat
     text = "\n".join(host.said)
     assert f"{where}: the scheduler has not heard from this worker for" in text, text
     assert "batches are being created again" in text, text
+
+
+def test_the_only_worker_is_named_when_it_stops_and_used_when_it_returns(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(connection, "_SILENT_SECONDS", 1.5)
+    host = Host(tmp_path, transfer="network")
+    with scheduler_process() as (_, address), worker_process(address) as worker:
+        where = started(worker)
+        trainer = Trainer(host, {2: lambda: worker.send_signal(signal.SIGSTOP)})
+
+        def show(status):
+            if any(f"{where}: the scheduler has not heard" in s for s in host.said):
+                worker.send_signal(signal.SIGCONT)
+            trainer(status)
+
+        host.refill(address, show).run()
+    assert trainer.consumed == host.reference(tmp_path / "reference")
+    assert host.said[-1] == "batches are being created again"
 
 
 @pytest.fixture(scope="module")
