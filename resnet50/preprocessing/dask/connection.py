@@ -65,13 +65,14 @@ def missing_certificate(address: str) -> str:
     if not address.startswith("tls:"):
         return ""
     security: Any = Security()
-    parts = security.tls_ca_file, security.tls_client_cert, security.tls_client_key
-    if not all(parts):
+    authority, certificate = security.tls_ca_file, security.tls_client_cert
+    if not (authority and certificate):
         return (
             "this host has no certificate for tls:// (set ca-file and client of "
             "distributed.comm.tls in ~/.config/dask/distributed.yaml)"
         )
-    for part in parts:
+    # The file of the certificate may also have the key.
+    for part in authority, certificate, security.tls_client_key or certificate:
         if "\n" not in part and not Path(part).is_file():  # Else it is the content.
             return f"distributed.comm.tls: {part} does not exist"
     return ""

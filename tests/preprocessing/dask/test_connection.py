@@ -60,14 +60,15 @@ def test_a_port_that_never_answers_is_an_error_without_a_traceback():
 
 
 def test_a_missing_certificate_is_one_line(tmp_path):
-    """Whatever is missing of ca-file, key and cert; the contents may be in line."""
+    """The key may be in the certificate's file, and contents may be in line."""
     assert missing_certificate("tcp://127.0.0.1:1") == ""
     here = tmp_path / "here.pem"
     here.touch()
     absent = tmp_path / "absent.pem"
     cases = [
         (None, here, here, "this host has no certificate for tls://"),
-        (here, None, here, "this host has no certificate for tls://"),
+        (here, None, here, ""),
+        (here, absent, here, f"distributed.comm.tls: {absent} does not exist"),
         (here, here, None, "this host has no certificate for tls://"),
         (here, here, absent, f"distributed.comm.tls: {absent} does not exist"),
         (here, here, here, ""),
