@@ -1,5 +1,6 @@
 """The two programs: their settings, and when each is restarted. No test."""
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -42,7 +43,7 @@ class Scale(NamedTuple):
     batch_size: int = 256
     epochs: int = 4
     images_per_second: float = 2_375.0  # of an A100; see docs/scaling.md
-    num_workers: int = 4
+    num_workers: int = os.cpu_count() or 2
     buffer_size: int = 1_000
     sleep_seconds: float = 10.0  # of the preprocessor
     plan: tuple[tuple[float, str, str], ...] = _PLAN
