@@ -32,6 +32,7 @@ from resnet50.reports.starts import STARTS_FILE
 from resnet50.reports.tables import BEST, METRICS_FILE
 from resnet50.signals import StopRequest, stop_line, stop_signals_handled
 from resnet50.terminal import PatientStream, log_only, messages_logged, say
+from resnet50.urls import is_url, shown_url
 
 # Flags that replace a value of config.txt: section and type.
 _OVERRIDES = {
@@ -116,6 +117,13 @@ def add_checkpoint_flag(
         help=f"{action}the checkpoint after this epoch; {BEST}: after the one with the "
         f"highest top-1 in evaluation.csv; default: {default}",
     )
+
+
+def local_path(text: str) -> Path:
+    """The type of an argument that is a path, and no URL."""
+    if is_url(text):
+        raise argparse.ArgumentTypeError(f"{shown_url(text)} (must be a local path)")
+    return Path(text)
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -239,7 +247,7 @@ def command_for(command: str, args: argparse.Namespace, **flags) -> str:
         section, key, _ = split_assignment(text)
         # Otherwise one of the flags has this value already.
         if key not in flags or _OVERRIDES.get(key, ("",))[0] != section:
-            given.append(("set", text))
+            given.append(("set", shown_url(text)))
     words = [
         f"--{name}" if value is None else f"--{name}={shlex.quote(str(value))}"
         for name, value in [*given, *flags.items()]

@@ -9,6 +9,8 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+from resnet50.urls import shown_url
+
 DISTRIBUTION = "resnet50-two-process"
 
 # The folder of a checkout; of an installed package, site-packages.
@@ -60,11 +62,12 @@ def typed(command: str) -> str:
 
 
 def typed_command_line() -> str:
-    """The command line of this program, as its user typed it."""
+    """The command line of this program, as its user typed it, but without secrets."""
     program = sys.argv[0]
     if not program.startswith((_CONSOLE_COMMAND, _MODULE_COMMAND)):
         program = shlex.quote(program)
-    return " ".join([program, *map(shlex.quote, sys.argv[1:])])
+    words = map(shown_url, sys.argv[1:])
+    return " ".join([program, *map(shlex.quote, words)])
 
 
 def install_command(extra: str = "") -> str:

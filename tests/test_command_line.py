@@ -285,6 +285,9 @@ def test_set_replaces_values_and_is_part_of_printed_commands():
     # The same value once, and no flag that would be refused.
     words = shlex.split(command_for("train", args, batch_size=train.batch_size))
     assert words[3:] == ["--set=train.seed=3", "--batch_size=8"]
+    args = parse("--set=dataset.training_images=https://me:secret@h/a.tar?sig=secret")
+    words = shlex.split(command_for("train", args))
+    assert words[3:] == ["--set=dataset.training_images=https://h/a.tar"]
 
 
 def test_set_and_a_flag_for_the_same_key_are_refused():

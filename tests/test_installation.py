@@ -110,6 +110,7 @@ def test_where_the_scripts_are_they_are_printed(monkeypatch):
     [
         (["resnet50 train", "--run_folder=a b"], "resnet50 train '--run_folder=a b'"),
         (["a b/train.py", "--resume"], "'a b/train.py' --resume"),
+        (["train.py", "--set=a.b=h://me:secret@c/d?e=f"], "train.py --set=a.b=h://c/d"),
     ],
 )
 def test_the_command_line_that_a_run_records(monkeypatch, words, line):

@@ -59,7 +59,11 @@ def build_parser() -> argparse.ArgumentParser:
     """The flags."""
     parser = command_line.make_plain_parser(__doc__)
     parser.add_argument(
-        "folder", metavar="FOLDER", type=Path, nargs="?", help="with your images"
+        "folder",
+        metavar="FOLDER",
+        type=command_line.local_path,
+        nargs="?",
+        help="with your images",
     )
     parser.add_argument("--output", default="config.txt", help="default: config.txt")
     parser.add_argument(

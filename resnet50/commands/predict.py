@@ -59,7 +59,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--json", action="store_true", help="a JSON object per line, not a table"
     )
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="a file or a folder")
+    parser.add_argument(
+        "images",
+        nargs="+",
+        type=command_line.local_path,
+        metavar="IMAGE",
+        help="a file or a folder",
+    )
     return parser
 
 
@@ -67,7 +73,7 @@ def main() -> None:
     """Prints the most probable classes of each image."""
     args = build_parser().parse_args()
     config = command_line.load_config(args)
-    images = list_images(args.images, say)
+    images = list_images(map(str, args.images), say)
     run_folder = command_line.run_folder(args, config)
     with command_line.loading_tensorflow():
         # TensorFlow takes seconds; everything else has been checked before.

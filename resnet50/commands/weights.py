@@ -11,7 +11,6 @@ Import starts a run from exported or published weights:
 """
 
 import argparse
-from pathlib import Path
 
 from resnet50 import command_line
 from resnet50.dataset.listing import open_training_set
@@ -24,7 +23,9 @@ def build_parser() -> argparse.ArgumentParser:
     """The flags."""
     parser = command_line.make_parser(__doc__)
     parser.add_argument("action", choices=("export", "import"))
-    parser.add_argument("file", metavar="FILE.safetensors", type=Path)
+    parser.add_argument(
+        "file", metavar="FILE.safetensors", type=command_line.local_path
+    )
     parser.add_argument("--run_folder", required=True, help="name of the run")
     command_line.add_checkpoint_flag(parser, action="export: ")
     return parser

@@ -12,6 +12,7 @@ import tomli
 
 from resnet50.config.settings import SECTIONS, ConfigError
 from resnet50.errors import short_line
+from resnet50.urls import shown_url
 
 FLAG = "--set"
 
@@ -38,7 +39,7 @@ def split_assignment(text: str) -> tuple[str, str, str]:
     expected = "must be SECTION.KEY=VALUE, such as train.batch_size=32"
     if names:
         expected = f"must name the section too: {' or '.join(names)}"
-    raise ConfigError(f"{FLAG} {short_line(text)} ({expected})")
+    raise ConfigError(f"{FLAG} {short_line(shown_url(text))} ({expected})")
 
 
 def _parse_value(text: str, where: str) -> Any:
@@ -64,7 +65,7 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
     for text in texts:
         section, key, value = split_assignment(text)
         values = sections.setdefault(section, {})
-        where = f"{FLAG} " + short_line(f"{section}.{key}={value}")
+        where = f"{FLAG} " + short_line(shown_url(f"{section}.{key}={value}"))
         if key in values:
             raise ConfigError(f"{where}: this key is set twice (give it once)")
         values[key] = _parse_value(value, where)

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from resnet50.urls import is_url
+
 # A check takes the raw TOML value and the folder of config.txt. It returns the value as
 # the field's type, or raises ValueError with what the value must be.
 Check = Callable[[Any, Path], Any]
@@ -119,6 +121,7 @@ def path(*, optional: bool = False) -> Any:
         if optional and not value:
             return None
         _require(value and "\0" not in value, "must be the path of a folder")
+        _require(not is_url(value), "must be a path, not a URL")
         try:
             return (folder / Path(value).expanduser()).absolute()
         except RuntimeError:

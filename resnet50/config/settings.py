@@ -26,7 +26,7 @@ class DatasetConfig:
     validation_images: Path | str = checks.path_or_url()
     validation_list: Path | None = checks.path(optional=True)
     cache_folder: Path = checks.path()
-    cache_gigabytes: float = checks.real(0)
+    cache_gigabytes: float = checks.real(0, 1e6)
     channel_mean: tuple[float, float, float] = checks.per_channel(0, 1)
     channel_std: tuple[float, float, float] = checks.per_channel(0.001, 1)
 

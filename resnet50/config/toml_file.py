@@ -21,6 +21,7 @@ from resnet50.config.settings import SECTIONS, Config, ConfigError
 from resnet50.errors import printable_line, short_line
 from resnet50.input_file import open_regular
 from resnet50.installation import typed
+from resnet50.urls import shown_url
 
 # config.txt as shipped has 20 KB. Whatever has more is no configuration.
 _MAX_BYTES = 2**20
@@ -32,9 +33,10 @@ def _did_you_mean(name: str, known: Collection[str]) -> str:
 
 
 def _shown(value: object) -> str:
-    """A value as a user wrote it in TOML, shortened."""
+    """A value as a user wrote it in TOML, shortened and without secrets."""
     try:
-        text = f'"{value}"' if isinstance(value, str | Path) else str(value)
+        text = shown_url(str(value))
+        text = f'"{text}"' if isinstance(value, str | Path) else text
     # A table in a table in a table; or a number of more than 4,300 digits.
     except (RecursionError, ValueError):
         text = "..."

@@ -36,7 +36,7 @@ from resnet50.dataset.images import Dataset, DatasetError
 from resnet50.dataset.lists import labels_beside, missing_image, read_list
 from resnet50.dataset.remote.archives import find_archives, listed, stamp_of_archives
 from resnet50.dataset.remote.image_cache import CacheSettings
-from resnet50.dataset.remote.urls import shown_url, stem_of
+from resnet50.urls import shown_url, stem_of
 
 _TREES = ("ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", ".")
 _WORDNET_ID = re.compile(r"n\d{8}$")
@@ -272,7 +272,7 @@ def find_remote_images(
     """
     split, where = "val" if class_names else "train", shown_url(url)
     found = find_archives(url)
-    walk.stamps[url] = stamp_of_archives(found)
+    walk.stamps[where] = stamp_of_archives(found)
     urls = list(found)
     classes = [x for x in urls if _WORDNET_ID.match(stem_of(x))]
     chosen = (

@@ -24,8 +24,8 @@ from resnet50.dataset.layouts import find_images, find_remote_images
 from resnet50.dataset.lists import class_words
 from resnet50.dataset.remote.archives import find_archives, stamp_of_archives
 from resnet50.dataset.remote.image_cache import CacheSettings, used_bytes
-from resnet50.dataset.remote.urls import is_url
 from resnet50.dataset.sources import Locations, Servers
+from resnet50.urls import is_url, shown_url
 
 # Raised when a change of the code lists other files, or in another order.
 _FORMAT_VERSION = 4
@@ -59,7 +59,7 @@ def _save(path: Path, dataset: Dataset, stamps: dict[str, tuple[int, int]]) -> N
         "class_names": dataset.class_names,
         "class_words": dataset.class_words,
         "stamped": stamps,
-        "archives": locations.archives,
+        "archives": map(shown_url, locations.archives),
         "versions": servers.versions if servers else (),
         "found": (str(dataset.folder), dataset.layout, *dataset.remarks),
     }
@@ -71,15 +71,21 @@ def _save(path: Path, dataset: Dataset, stamps: dict[str, tuple[int, int]]) -> N
         np.savez(file, **arrays)
 
 
-def _stamp_now(name: str) -> tuple[int, int]:
-    """Returns the stamp of a file, a folder, or the archives of a URL."""
-    if is_url(name):
-        return stamp_of_archives(find_archives(name))
-    return stamp_of(Path(name).stat())
+def _load(
+    path: Path, images: Path | str, cache: CacheSettings | None
+) -> Dataset | None:
+    """Returns the dataset of an index; None if there is no valid and current one.
 
-
-def _load(path: Path, cache: CacheSettings | None) -> Dataset | None:
-    """Returns the dataset of an index; None if there is no valid and current one."""
+    Raises:
+        DatasetError, UserError: See ``find_archives``.
+    """
+    if not path.exists():
+        return None
+    found = find_archives(images) if isinstance(images, str) else {}
+    # The index has no secrets. If two URLs differ only in these, it is of no use.
+    full = {shown_url(url): url for url in found}
+    if len(full) < len(found):
+        return None
     try:
         with np.load(path, allow_pickle=False) as arrays:
 
@@ -88,10 +94,17 @@ def _load(path: Path, cache: CacheSettings | None) -> Dataset | None:
                 return PackedNames(block, arrays[f"{name}_ends"])
 
             for stamped, expected in zip(texts("stamped"), arrays["stamps"].tolist()):
-                if _stamp_now(stamped) != tuple(expected):
+                stamp = (
+                    stamp_of_archives(found)
+                    if is_url(stamped)
+                    else stamp_of(Path(stamped).stat())
+                )
+                if stamp != tuple(expected):
                     return None
             archives, versions = tuple(texts("archives")), tuple(texts("versions"))
             servers = Servers(versions, cache) if versions else None
+            if servers:
+                archives = tuple(full[url] for url in archives)
             folder, layout, *remarks = texts("found")
             dataset = Dataset(
                 folder if is_url(folder) else Path(folder),
@@ -135,8 +148,9 @@ def open_dataset(
         UserError: A server does not answer, or a package for it is missing.
     """
     walk = FolderWalk(notify)
-    path = index_folder and _index_path(index_folder, images, list_path, *class_names)
-    dataset = _load(path, cache) if path else None
+    key = shown_url(str(images)), list_path, *class_names
+    path = index_folder and _index_path(index_folder, *key)
+    dataset = _load(path, images, cache) if path else None
     if dataset is None:
         if isinstance(images, str):
             dataset = find_remote_images(images, list_path, class_names, walk, cache)

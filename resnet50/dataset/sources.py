@@ -28,8 +28,8 @@ from resnet50.dataset.remote.members import (
     read_member,
     requested_ahead,
 )
-from resnet50.dataset.remote.urls import shown_url
 from resnet50.input_file import read_regular, require_size
+from resnet50.urls import shown_url
 
 # No photograph is larger; a larger file would fill a worker's memory.
 _MAX_BYTES = 2**30

@@ -5,15 +5,19 @@ versions, git commit and device. A line has about 4 KB, so a hundred restarts ta
 than half a megabyte. A training never needs the file.
 """
 
+import dataclasses
 import datetime
 import json
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from resnet50.atomic_io import atomic_file
+from resnet50.config.settings import Config
 from resnet50.errors import UserError
 from resnet50.input_file import read_regular
+from resnet50.urls import shown_url
 
 STARTS_FILE = "starts.jsonl"
 
@@ -61,6 +65,17 @@ def find_commit(project: Path) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return f"{commit}, modified" if is_modified else commit
+
+
+def recorded_settings(config: Config) -> dict[str, dict[str, Any]]:
+    """All settings, by section, without the secrets in URLs."""
+    return {
+        section: {
+            key: shown_url(value) if isinstance(value, str) else value
+            for key, value in values.items()
+        }
+        for section, values in dataclasses.asdict(config).items()
+    }
 
 
 def _read(path: Path) -> bytes:

@@ -15,6 +15,7 @@ from resnet50.handoff.lost_folder import TrainerFiles
 from resnet50.handoff.progress import Position, ProgressError, StepRange, write_progress
 from resnet50.handoff.reader import BatchReader, BatchSource, ReaderSettings
 from resnet50.pixels.augmentation import ChannelStatistics
+from resnet50.reports.starts import recorded_settings
 from resnet50.reports.tables import EarlyStop
 from resnet50.signals import StopRequest
 from resnet50.training import resume
@@ -127,7 +128,7 @@ class Session:
                 **selection.library_versions(),
                 **decoder_versions(),
             },
-            "settings": dataclasses.asdict(config),
+            "settings": recorded_settings(config),
         }
 
     @property

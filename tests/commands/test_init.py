@@ -166,6 +166,11 @@ def test_a_folder_that_toml_cannot_name_is_refused(run, tmp_path):
         (("--output=a.txt",), 2, "--output = 'a.txt' (must be a config.txt, which the"),
         (("photos", "--output=no/a.txt"), 1, "cannot be written: No such file"),
         (("photos", "--output="), 2, "--output = '' (must be the path of a new file)"),
+        (
+            ("http://me:secret@h/a.tar",),
+            2,
+            "FOLDER: http://h/a.tar (must be a local path)",
+        ),
         (("photos", "--output=."), 2, "--output = '.' (must be the path of a new"),
     ],
 )

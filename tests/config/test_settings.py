@@ -173,6 +173,16 @@ FAULTS = [
         '[train] buffer_folder = "" (must be the path of a folder)',
     ),
     (
+        'buffer_folder = "buffer"',
+        'buffer_folder = "s3://me:secret@bucket/buffer"',
+        '[train] buffer_folder = "s3://bucket/buffer" (must be a path, not a URL)',
+    ),
+    (
+        "cache_gigabytes = 0.0",
+        "cache_gigabytes = 1e300",
+        "[dataset] cache_gigabytes = 1e+300 (must be at most 1000000.0)",
+    ),
+    (
         'dtype = "float16"',
         'dtype = "float64"',
         '[train] dtype = "float64" (must be one of uint8, float16, float32)',

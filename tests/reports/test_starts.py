@@ -1,12 +1,20 @@
 """Proves that starts.jsonl keeps every start, and survives damage."""
 
+import dataclasses
 import json
 import os
 import subprocess
 
 import pytest
 
-from resnet50.reports.starts import StartsError, find_commit, read_starts, record_start
+from resnet50.reports.starts import (
+    StartsError,
+    find_commit,
+    read_starts,
+    record_start,
+    recorded_settings,
+)
+from tests.settings import SETTINGS
 
 
 def start(epoch, batch=0, **settings):
@@ -115,3 +123,11 @@ def test_there_is_no_commit_without_a_checkout_or_git(tmp_path, monkeypatch):
     assert find_commit(inside) is None
     monkeypatch.setenv("PATH", "")
     assert find_commit(tmp_path) is None
+
+
+def test_settings_are_recorded_without_secrets():
+    images = "https://me:secret@host/{a,b}.tar?X-Sig=secret"
+    dataset = dataclasses.replace(SETTINGS.dataset, training_images=images)
+    settings = recorded_settings(dataclasses.replace(SETTINGS, dataset=dataset))
+    assert settings["dataset"]["training_images"] == "https://host/{a,b}.tar"
+    assert settings["train"] == dataclasses.asdict(SETTINGS.train)

@@ -18,8 +18,8 @@ from resnet50.dataset.class_folders import FolderWalk, why_no_image
 from resnet50.dataset.images import Dataset, DatasetError, class_ranks
 from resnet50.dataset.lists import labels_beside, missing_image, read_list
 from resnet50.dataset.remote.image_cache import CacheSettings
-from resnet50.dataset.remote.urls import shown_url
 from resnet50.dataset.sources import Locations, Servers
+from resnet50.urls import shown_url
 
 # All headers of an archive, or all pages of a shard, are read.
 LISTING = "{}: looking for the images in it, once; may take minutes"

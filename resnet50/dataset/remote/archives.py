@@ -35,7 +35,7 @@ from resnet50.dataset.remote.store import (
     open_store,
     with_retries,
 )
-from resnet50.dataset.remote.urls import is_archive, shown_url, stem_of
+from resnet50.urls import is_archive, shown_url, stem_of
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"([0-9]{1,9})\.\.([0-9]{1,9})")

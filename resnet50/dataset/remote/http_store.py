@@ -50,6 +50,12 @@ def _reason(error: Exception) -> str:
     if isinstance(error, urllib3.exceptions.ReadTimeoutError):
         return f"no byte within {store.PATIENCE.idle:g} s"
     text = str(error)
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        why = text.partition("certificate verify failed: ")[2].partition(" (_ssl")[0]
+        return (
+            f"its certificate is not trusted: {short_line(why)} (SSL_CERT_FILE names "
+            "the file of another authority)"
+        )
     # "HTTPConnection(host='...', port=80): Failed to establish ...: [Errno 111] ..."
     return short_line(re.sub(r"^.*?\): |\[Errno \d+\] ", "", text) or repr(error))
 
@@ -60,7 +66,11 @@ def _split(url: str) -> urllib.parse.SplitResult:
         parts = urllib.parse.urlsplit(url)
         if urllib3.util.parse_url(url).host:
             return parts
-    raise OSError(errno.EINVAL, "is no URL (expected https://host/name.tar)")
+    raise OSError(
+        errno.EINVAL,
+        "is no URL (expected https://host/name.tar, a password with its / ? # and @ "
+        "as %2F %3F %23 and %40)",
+    )
 
 
 class HttpStore:
@@ -90,7 +100,12 @@ class HttpStore:
                 connect=store.PATIENCE.connecting, read=store.PATIENCE.idle
             ),
             retries=urllib3.Retry(
-                connect=0, read=0, status=0, other=0, redirect=_MAX_REDIRECTS
+                connect=0,
+                read=0,
+                status=0,
+                other=0,
+                redirect=_MAX_REDIRECTS,
+                respect_retry_after_header=False,  # ``with_retries`` waits.
             ),
         )
         is_whole = False

@@ -88,6 +88,7 @@ class ImageCache:
         self._lock = threading.Lock()
         self._may_write = 0  # bytes, until the next look at the folder
         self._next_look = 0.0
+        self._stopped_until, self._stopping = 0.0, threading.Lock()
         self._open = functools.lru_cache(maxsize=_MAX_OPEN)(_File)
 
     def _path(self, image: CachedImage) -> Path:
@@ -161,9 +162,13 @@ class ImageCache:
         return max(0, min(self._max_bytes - used_bytes(str(self._folder)), free))
 
     def _stop(self, error: OSError) -> None:
-        """Writes nothing for a while; the first process says so."""
-        self._may_write = 0
-        self._next_look = time.monotonic() + _STOPPED_SECONDS
+        """Writes nothing for a while; the first thread of the first process says so."""
+        with self._stopping:
+            now = time.monotonic()
+            if now < self._stopped_until:
+                return
+            self._stopped_until = self._next_look = now + _STOPPED_SECONDS
+            self._may_write = 0
         mark = self._folder / _STOPPED
         with contextlib.suppress(OSError):
             if time.time() - mark.stat().st_mtime > _STOPPED_SECONDS:

@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, TypeVar
 
-from resnet50.dataset.remote.urls import shown_url, without_secrets
 from resnet50.errors import UserError
 from resnet50.installation import install_command
+from resnet50.urls import shown_url, without_secrets
 
 Result = TypeVar("Result")
 

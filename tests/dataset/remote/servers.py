@@ -73,7 +73,7 @@ class _Handler(BaseHTTPRequestHandler):
         if path.startswith("moved/"):
             self._answer(302, b"", Location=f"/{path.removeprefix('moved/')}")
         elif fault.isdigit():
-            self._answer(int(fault), b"no")
+            self._answer(int(fault), b"no", **{"Retry-After": "1"})
         elif fault == "silent":
             time.sleep(1)
         elif path not in state.files:

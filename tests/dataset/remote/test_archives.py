@@ -124,6 +124,38 @@ def test_an_index_is_valid_as_long_as_the_versions(server, tmp_path):
             read_image(source)
 
 
+def test_an_index_holds_no_secrets_and_outlives_them(server, tmp_path):
+    url = url_on(server, "shards").replace("://", "://me:secret@") + "?X-Sig=secret"
+    first = open_dataset(url, None, (), tmp_path)
+    (index,) = tmp_path.glob("dataset_index_*")
+    with np.load(index) as arrays:
+        assert not any(b"secret" in arrays[name].tobytes() for name in arrays)
+    server.requests.clear()
+    again = open_dataset(url.replace("secret", "renewed"), None, (), tmp_path)
+    assert len(server.requests) == 2  # The versions, and no header of a member.
+    assert again.fingerprint == first.fingerprint
+    assert "?X-Sig=renewed" in again.sources([0])[0].path
+    assert "//me:renewed@" in again.sources([0])[0].path
+
+
+def test_an_index_is_of_no_use_if_urls_differ_only_in_their_queries(server, tmp_path):
+    server.files["a1.tar"] = tar_of(shuffled(IMAGES))
+    url = f"{server.url}/a1.tar?part={{1,2}}"
+    for _ in range(2):
+        sources = open_dataset(url, None, (), tmp_path).sources(range(24))
+        assert {x.path[-1] for x in sources} == {"1", "2"}
+
+
+def test_a_server_that_is_away_is_tried_only_once(server, tmp_path):
+    url = url_on(server, "shards")
+    open_dataset(url, None, (), tmp_path)
+    server.always = "503"
+    server.requests.clear()
+    with pytest.raises(StoreAwayError):
+        open_dataset(url, None, (), tmp_path)
+    assert len(server.requests) <= 2 * (len(IMPATIENT.pauses) + 1)
+
+
 def test_images_of_a_server_that_is_away_are_not_unreadable(server, reference):
     url = url_on(server, "shards")
     dataset = open_dataset(url, None)

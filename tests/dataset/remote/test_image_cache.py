@@ -2,6 +2,8 @@
 
 import errno
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -96,3 +98,27 @@ def test_a_file_in_place_of_the_folder_takes_no_images(tmp_path):
     path = tmp_path / "cache"
     path.write_text("a file")
     assert used_bytes(str(path)) == 0
+
+
+def test_many_threads_on_a_read_only_disk_say_so_once(settings, monkeypatch, capsys):
+    """No process can leave a mark there for the others."""
+
+    def refuse(*args, **options):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    cache = ImageCache(settings)
+    assert cache._takes(1)  # Room for all images.
+    cache._open = refuse
+    monkeypatch.setattr(Path, "touch", refuse)
+    together = threading.Barrier(8)
+    stop = cache._stop
+
+    def stop_together(error):
+        together.wait(10)
+        stop(error)
+
+    monkeypatch.setattr(cache, "_stop", stop_together)
+    with ThreadPoolExecutor(8) as pool:
+        for index in range(8):
+            pool.submit(cache.put, image_at(index), bytes(1000))
+    assert capsys.readouterr().err.count("Read-only file system") == 1

@@ -2,15 +2,17 @@
 
 import errno
 import pickle
+import ssl
 import sys
 import time
 
 import pytest
+import urllib3
 
-from resnet50.dataset.remote import store
+from resnet50.dataset.remote import http_store, store
 from resnet50.dataset.remote.store import StoreAwayError, describe_object, read_range
-from resnet50.dataset.remote.urls import shown_url, without_secrets
 from resnet50.errors import UserError
+from resnet50.urls import shown_url, without_secrets
 from tests.dataset.remote.servers import IMPATIENT
 
 CONTENT = bytes(range(256)) * 40
@@ -42,6 +44,7 @@ def test_ranges_are_read_over_few_connections(server, url):
         ("403", "403 Forbidden"),
         ("401", "401 Unauthorized"),
         ("400", "400 Bad Request"),
+        ("429", "429 Too Many Requests"),
         ("cut", "the answer has 5,000 of 10,000 bytes"),
         ("hang up", "Connection aborted."),
         ("silent", "no byte within 0.2 s"),
@@ -131,6 +134,8 @@ def test_secrets_are_not_shown(server):
     assert f"{server.url}/a.tar: 403" in str(caught.value)
     assert shown_url("s3://bucket/a/b.tar") == "s3://bucket/a/b.tar"
     assert shown_url("/data/a?b/#c.tar") == "/data/a?b/#c.tar"
+    assert shown_url("h://me:sec/ret@host:80/a.tar") == "h://host:80/a.tar"
+    assert shown_url("h://[::1]:80/a@b.tar") == "h://[::1]:80/a@b.tar"
     assert without_secrets("no answer from https://a:b@c/d?e=f&g=h, sorry?\n") == (
         "no answer from https://c/d sorry?"
     )
@@ -159,3 +164,19 @@ def test_a_missing_package_is_one_line(monkeypatch, url, package):
     monkeypatch.delitem(sys.modules, "resnet50.dataset.remote.http_store", False)
     with pytest.raises(UserError, match=r"\[objectstore\]"):
         read_range(url, 0, 1)
+
+
+def test_an_unknown_certificate_is_named_with_the_remedy():
+    """The error is urllib3's; a server would need a certificate."""
+    reason = ssl.SSLCertVerificationError(
+        1,
+        "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed "
+        "certificate (_ssl.c:1006)",
+    )
+    error = urllib3.exceptions.MaxRetryError(
+        None, "/", urllib3.exceptions.SSLError(reason)
+    )
+    assert http_store._reason(error) == (
+        "its certificate is not trusted: self-signed certificate (SSL_CERT_FILE names "
+        "the file of another authority)"
+    )

@@ -15,6 +15,8 @@ def shown_url(url: str) -> str:
     if not separator:
         return url
     host, slash, path = rest.partition("/")
+    if re.search(r"^[^@\[\]]*:(?!\d*$)", host):  # No port, but a password with a slash.
+        host, slash, path = rest.rpartition("@")[2].partition("/")
     host, path = host.rpartition("@")[2], re.split(r"[?#]", path, maxsplit=1)[0]
     return f"{scheme}://{host}{slash}{path}"
 
