@@ -10,9 +10,11 @@ All hosts are processes on this machine, with a network of two blocks:
                 epoch, and loses its buffer and its run; then all --resume
     chief lost  the same with host 0
     one host    continues a run of two hosts that stopped inside an epoch
+    other       two hosts whose images have the same names, but other pixels
 
-The weights of all but the last must be bitwise equal, on each host that saves them. The
-losses of the last must agree to 1e-4, as one device sums in another order.
+The weights of the first four must be bitwise equal, on each host that saves them. The
+losses of one host must agree to 1e-4, as it sums in another order. The last two hosts
+must refuse each other.
 """
 
 import argparse
@@ -99,6 +101,7 @@ class _Proof:
         for lost, name in ((1, "guest"), (0, "chief")):
             self._lose_one(f"{name} lost", self._two(name), lost, expected)
         self._continue_on_one(self._two("one"), _losses(shared))
+        self._refuse_other_images(self._two("other"))
 
     def _lose_one(self, what, configs, lost, expected) -> None:
         with two_local_hosts(configs) as (makers, trainers):
@@ -130,6 +133,17 @@ class _Proof:
         found = _losses(configs[1])
         np.testing.assert_allclose(found, expected, rtol=_MAX_DIFFERENCE)
         print(f"one host: losses {found}", flush=True)
+
+    def _refuse_other_images(self, configs) -> None:
+        images = self._folder / "other"
+        make_images(images / "train", _PER_CLASS, 2, with_odd_files=False)
+        configs[1] = write_config(configs[1].parent, images, local_folders=True)
+        with two_trainers(configs) as trainers:
+            results = [ended(each) for each in trainers]
+        for code, errors in results:
+            last = errors.splitlines()[-1]
+            assert code == 1 and ": digest of 16 images = " in last, errors
+        print(f"other: {last}", flush=True)
 
 
 def main() -> None:

@@ -14,8 +14,6 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-import numpy as np
-
 from resnet50 import command_line, message_log
 from resnet50.config.settings import RuntimePreprocessingConfig
 from resnet50.dataset.images import Dataset
@@ -85,10 +83,8 @@ def _pool_opener(
     # Imported only here, because local workers do not need it.
     from resnet50.preprocessing.dask.pool import DaskPool
 
-    # From all classes: a host's copy of the images may lack some of them.
-    last = dataset.num_images - 1
-    some_images = dataset.sources(np.linspace(0, last, min(16, last + 1), dtype=int))
-    return functools.partial(DaskPool, section.scheduler, buffer, some_images, observer)
+    sample = dataset.sample()
+    return functools.partial(DaskPool, section.scheduler, buffer, sample, observer)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from resnet50.dataset.remote.store import StoreAwayError
 from resnet50.dataset.sources import ImageSource, Locations
 from resnet50.errors import UserError
 
@@ -169,6 +170,29 @@ class Dataset:
         if self.locations is None:
             return [ImageSource(f"{self.folder}/{self.names[i]}") for i in indices]
         return [self.locations.source(i, self.names[i]) for i in indices]
+
+    def sample(self) -> list[ImageSource]:
+        """Up to 16 images from all parts of the dataset, of different classes."""
+        last = self.num_images - 1
+        return self.sources(np.linspace(0, last, min(16, last + 1), dtype=int))
+
+    def sample_digest(self) -> str:
+        """A digest of the bytes of ``sample``; an unreadable image counts as empty.
+
+        Raises:
+            StoreAwayError: The server with the images does not answer.
+        """
+        digest = hashlib.sha256()
+        for source in self.sample():
+            data = b""
+            try:
+                data = source.read()
+            except StoreAwayError:
+                raise
+            except OSError:
+                pass  # Another host may have the image, and then differs.
+            digest.update(hashlib.sha256(data).digest())
+        return digest.hexdigest()[:16]
 
     def batches_per_epoch(self, batch_size: int) -> int:
         """Returns the number of whole batches; an incomplete last one is dropped.

@@ -184,10 +184,13 @@ class Session:
             for key, value in dataclasses.asdict(getattr(config, name)).items()
             if key not in _HOST_KEYS
         }
-        shared = {}
-        if not self.run.cluster.has_local_folders:
+        if self.run.cluster.has_local_folders:
+            # Each host makes its rows from its own copy of the images.
+            shared = {"digest of 16 images": self.dataset.sample_digest()}
+        else:
             # The chief's process, for all that see its folder.
-            shared[introduction.SHARED_FOLDER] = locks.owner_id(folder, locks.TRAINER)
+            owner = locks.owner_id(folder, locks.TRAINER)
+            shared = {introduction.SHARED_FOLDER: owner}
         return {
             "number of GPUs": device.num_gpus,
             **selection.library_versions(),

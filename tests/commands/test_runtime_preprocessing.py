@@ -1,19 +1,10 @@
-"""The speed in the bar is that of making batches, not of two that came at once.
-
-And the workers of a dask cluster are inspected with images of all classes.
-"""
+"""The speed in the bar is that of making batches, not of two that came at once."""
 
 from types import SimpleNamespace
 
-import pytest
-
 from resnet50.commands import runtime_preprocessing
-from resnet50.dataset.listing import open_dataset
 from resnet50.handoff.progress import Position
-from resnet50.preprocessing.dask.transfer import NetworkBuffer
 from resnet50.preprocessing.refill import Status
-from tests.images import make_class_folders
-from tests.settings import SETTINGS
 
 
 class _Bar:
@@ -36,16 +27,3 @@ def test_the_speed_stays_while_there_is_nothing_to_make(monkeypatch):
     for num_made in (1, 7, 8, 8):
         observer.show(Status(0, 4, Position(0, 0), False, num_made, 0))
     assert bar.parts[0] == "2.00 batches/s"
-
-
-@pytest.mark.parametrize(("num_classes", "expected"), [(2, 2), (8, 8), (20, 16)])
-def test_a_worker_must_have_images_of_all_classes(num_classes, expected, tmp_path):
-    """Of at most 16; a copy of the images may lack some folders."""
-    pytest.importorskip("distributed")
-    make_class_folders(tmp_path / "images", num_classes, 5)
-    dataset = open_dataset(tmp_path / "images", None)
-    opener = runtime_preprocessing._pool_opener(
-        SETTINGS.runtime_preprocessing, NetworkBuffer(tmp_path), dataset, None
-    )
-    images = opener.args[2]
-    assert len({str(image).split("/")[-2] for image in images}) == expected

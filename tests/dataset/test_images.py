@@ -29,6 +29,27 @@ def test_sources_of_any_indices(tmp_path):
     assert dataset.sources(np.array([19])) == [ImageSource(f"{tmp_path}/class/19.JPEG")]
 
 
+@pytest.mark.parametrize(("num_classes", "expected"), [(2, 2), (8, 8), (20, 16)])
+def test_a_sample_has_images_of_all_classes(num_classes, expected, tmp_path):
+    """Of at most 16; another host's copy of the images may lack some folders."""
+    touch(tmp_path, *(f"{c:02d}/{i}.png" for c in range(num_classes) for i in range(5)))
+    images = list_class_folders(tmp_path).sample()
+    assert len({image.path.split("/")[-2] for image in images}) == expected
+
+
+def test_a_digest_of_a_sample_changes_with_the_bytes_of_an_image(tmp_path):
+    touch(tmp_path, "a/1.png", "a/2.png", "b/1.png")
+    dataset = list_class_folders(tmp_path)
+    path = tmp_path / "b/1.png"
+    found = {dataset.sample_digest()}
+    for content in b"one", b"two":
+        path.write_bytes(content)
+        found |= {dataset.sample_digest(), dataset.sample_digest()}
+    assert len(found) == 3
+    path.unlink()
+    assert dataset.sample_digest() in found  # As if it were empty.
+
+
 def test_open_dataset_chooses_the_layout(tmp_path):
     touch(tmp_path, "a/1", "b/2")
     assert open_dataset(tmp_path, None).class_names == ("a", "b")
