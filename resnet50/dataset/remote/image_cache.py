@@ -12,14 +12,16 @@ import errno
 import functools
 import hashlib
 import os
-import re
 import struct
 import sys
 import threading
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
+
+from resnet50.urls import shown_url
 
 # Before the image's bytes: a magic number and the CRC-32 of its header in the archive
 # and of its bytes. In the archive, a member's header takes these bytes.
@@ -63,9 +65,10 @@ class _File:
         self.descriptor = -1
         self.descriptor = os.open(path, flags | os.O_CLOEXEC, 0o666)
 
-    def __del__(self) -> None:
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        # At the end of the program, the module may have lost its names.
         if self.descriptor >= 0:
-            os.close(self.descriptor)
+            close(self.descriptor)
 
 
 def _digest(text: str) -> str:
@@ -92,8 +95,7 @@ class ImageCache:
         self._open = functools.lru_cache(maxsize=_MAX_OPEN)(_File)
 
     def _path(self, image: CachedImage) -> Path:
-        # A signed URL differs each time in its query.
-        archive = re.split(r"[?#]", image.archive, maxsplit=1)[0]
+        archive = shown_url(image.archive)  # A signature differs each time.
         name = f"{_digest(archive)}_{_digest(image.version)}.images"
         return self._folder / name
 

@@ -176,17 +176,22 @@ def test_killed_worker_and_killed_scheduler_cost_no_batch(transfer, tmp_path):
 
 @pytest.mark.parametrize("transfer", ["folder", "network"])
 def test_a_stopped_worker_does_not_stop_the_others(transfer, tmp_path, monkeypatch):
-    """Its batches are made by the other one, though it may hold both receivers."""
+    """Its batches are made by another one, though it may hold both receivers.
+
+    The other worker comes when the first has stopped, which so has tasks for certain.
+    """
     monkeypatch.setattr(connection, "_SILENT_SECONDS", 1.5)
     host = Host(tmp_path, transfer=transfer)
-    with (
-        scheduler_process() as (_, address),
-        worker_process(address) as stopped,
-        worker_process(address) as other,
-    ):
+    with contextlib.ExitStack() as processes:
+        _, address = processes.enter_context(scheduler_process())
+        stopped = processes.enter_context(worker_process(address))
         where = started(stopped)
-        started(other)
-        trainer = Trainer(host, {2: lambda: stopped.send_signal(signal.SIGSTOP)})
+
+        def stop():
+            stopped.send_signal(signal.SIGSTOP)
+            processes.enter_context(worker_process(address))
+
+        trainer = Trainer(host, {2: stop})
         host.refill(address, trainer).run()
     assert trainer.consumed == host.reference(tmp_path / "reference")
     text = "\n".join(host.said)
