@@ -97,7 +97,8 @@ def scratch_with_images(
 ) -> Iterator[tuple[Path, list[Path]]]:
     """A temporary folder, and a folder's images or, if there is none, photographs.
 
-    The folder is in memory if that has room for the images and 100 MB.
+    The folder is in memory if that has room for so many images, resized copies of them,
+    and two batches.
     """
     memory, num_bytes = Path("/dev/shm"), num_generated * 400_000 + 100_000_000
     has_room = memory.is_dir() and shutil.disk_usage(memory).free > num_bytes

@@ -119,11 +119,11 @@ def add_checkpoint_flag(
     )
 
 
-def local_path(text: str) -> Path:
-    """The type of an argument that is a path, and no URL."""
+def local_path(text: str) -> str:
+    """The type of an argument that is a path, and no URL; returns it as it is."""
     if is_url(text):
         raise argparse.ArgumentTypeError(f"{shown_url(text)} (must be a local path)")
-    return Path(text)
+    return text
 
 
 def load_config(args: argparse.Namespace) -> Config:

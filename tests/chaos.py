@@ -331,8 +331,8 @@ class Run:
             raise ChaosError(f"the last checkpoint is of {last.position}")
         rows = read_table(self.run_folder / METRICS_FILE)
         columns = ("epoch", "steps", "loss", "l2_loss", "top1", "top5", "learning_rate")
-        values = [tuple(row[column] for column in columns) for row in rows]
-        return read_variables(last.path), values
+        metrics = [tuple(row[column] for column in columns) for row in rows]
+        return read_variables(last.path), metrics
 
     def close(self) -> None:
         for program in self.programs.values():

@@ -288,7 +288,7 @@ def main() -> None:
         print(f"    {command_line.command_for('doctor', args)}")
         _print_programs(args)
         return
-    folder, files = args.folder.absolute(), _Files.beside(Path(args.output))
+    folder, files = Path(args.folder).absolute(), _Files.beside(Path(args.output))
     _require_new(files)
     try:
         _write(args, folder, files)

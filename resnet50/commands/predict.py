@@ -73,7 +73,7 @@ def main() -> None:
     """Prints the most probable classes of each image."""
     args = build_parser().parse_args()
     config = command_line.load_config(args)
-    images = list_images(map(str, args.images), say)
+    images = list_images(args.images, say)
     run_folder = command_line.run_folder(args, config)
     with command_line.loading_tensorflow():
         # TensorFlow takes seconds; everything else has been checked before.

@@ -11,6 +11,7 @@ Import starts a run from exported or published weights:
 """
 
 import argparse
+from pathlib import Path
 
 from resnet50 import command_line
 from resnet50.dataset.listing import open_training_set
@@ -43,6 +44,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Exports or imports."""
     args = parse_arguments()
+    file = Path(args.file)
     config = command_line.load_config(args)
     run_folder = command_line.run_folder(args, config)
     dataset = open_training_set(config.dataset, config.train.buffer_folder)
@@ -55,15 +57,15 @@ def main() -> None:
     leave_gpus_alone()
     if args.action == "export":
         model, path = load_network(config, dataset, run_folder, args.epoch)
-        write_weights(args.file, model, origin_of(config, dataset))
+        write_weights(file, model, origin_of(config, dataset))
         num_classes = f"{dataset.num_classes:,} classes"
-        print(f"{args.file}: holds the weights of {path}, {num_classes}")
+        print(f"{file}: holds the weights of {path}, {num_classes}")
         return
     command_line.make_folder(run_folder, "[train] saved_models_folder")
     with locks.exclusive_role(run_folder, locks.TRAINER):
         remove_unfinished(run_folder)
-        path = import_weights(args.file, config, dataset, run_folder, say)
-    print(f"{path}: holds the weights of {args.file}; evaluate or train them with:")
+        path = import_weights(file, config, dataset, run_folder, say)
+    print(f"{path}: holds the weights of {file}; evaluate or train them with:")
     for name, flag in ("evaluate", "imported"), ("train", "resume"):
         flags = {"run_folder": args.run_folder, flag: None}
         print(f"    {command_line.command_for(name, args, **flags)}")

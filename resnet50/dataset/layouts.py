@@ -34,8 +34,9 @@ from resnet50.dataset.archives.tar_index import Entry
 from resnet50.dataset.class_folders import FolderWalk, is_folder, list_class_folders
 from resnet50.dataset.images import Dataset, DatasetError
 from resnet50.dataset.lists import labels_beside, missing_image, read_list
-from resnet50.dataset.remote.archives import find_archives, listed, stamp_of_archives
+from resnet50.dataset.remote.archives import listed, stamp_of_archives
 from resnet50.dataset.remote.image_cache import CacheSettings
+from resnet50.dataset.remote.store import ObjectInfo
 from resnet50.urls import shown_url, stem_of
 
 _TREES = ("ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", ".")
@@ -259,6 +260,7 @@ def find_images(
 
 def find_remote_images(
     url: str,
+    found: dict[str, ObjectInfo],
     list_path: Path | None,
     class_names: tuple[str, ...],
     walk: FolderWalk,
@@ -266,12 +268,13 @@ def find_remote_images(
 ) -> Dataset:
     """Does for archives on a server what ``find_images`` does for files.
 
+    Takes what ``find_archives`` has found.
+
     Raises:
         DatasetError: An archive is not there, or the images cannot be used.
         UserError: A server does not answer, or a package is missing.
     """
     split, where = "val" if class_names else "train", shown_url(url)
-    found = find_archives(url)
     walk.stamps[where] = stamp_of_archives(found)
     urls = list(found)
     classes = [x for x in urls if _WORDNET_ID.match(stem_of(x))]

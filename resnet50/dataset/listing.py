@@ -24,6 +24,7 @@ from resnet50.dataset.layouts import find_images, find_remote_images
 from resnet50.dataset.lists import class_words
 from resnet50.dataset.remote.archives import find_archives, stamp_of_archives
 from resnet50.dataset.remote.image_cache import CacheSettings, used_bytes
+from resnet50.dataset.remote.store import ObjectInfo
 from resnet50.dataset.sources import Locations, Servers
 from resnet50.urls import is_url, shown_url
 
@@ -72,19 +73,15 @@ def _save(path: Path, dataset: Dataset, stamps: dict[str, tuple[int, int]]) -> N
 
 
 def _load(
-    path: Path, images: Path | str, cache: CacheSettings | None
+    path: Path, remote: dict[str, ObjectInfo], cache: CacheSettings | None
 ) -> Dataset | None:
     """Returns the dataset of an index; None if there is no valid and current one.
 
-    Raises:
-        DatasetError, UserError: See ``find_archives``.
+    Takes the archives that are on a server now, by URL.
     """
-    if not path.exists():
-        return None
-    found = find_archives(images) if isinstance(images, str) else {}
     # The index has no secrets. If two URLs differ only in these, it is of no use.
-    full = {shown_url(url): url for url in found}
-    if len(full) < len(found):
+    full = {shown_url(url): url for url in remote}
+    if len(full) < len(remote):
         return None
     try:
         with np.load(path, allow_pickle=False) as arrays:
@@ -95,7 +92,7 @@ def _load(
 
             for stamped, expected in zip(texts("stamped"), arrays["stamps"].tolist()):
                 stamp = (
-                    stamp_of_archives(found)
+                    stamp_of_archives(remote)
                     if is_url(stamped)
                     else stamp_of(Path(stamped).stat())
                 )
@@ -150,10 +147,13 @@ def open_dataset(
     walk = FolderWalk(notify)
     key = shown_url(str(images)), list_path, *class_names
     path = index_folder and _index_path(index_folder, *key)
-    dataset = _load(path, images, cache) if path else None
+    remote = find_archives(images) if isinstance(images, str) else {}
+    dataset = _load(path, remote, cache) if path else None
     if dataset is None:
         if isinstance(images, str):
-            dataset = find_remote_images(images, list_path, class_names, walk, cache)
+            dataset = find_remote_images(
+                images, remote, list_path, class_names, walk, cache
+            )
         else:
             dataset = find_images(images, list_path, class_names, walk)
         if path:

@@ -14,13 +14,14 @@ import dataclasses
 import errno
 import functools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import numpy as np
 
 from resnet50.dataset.archives.snappy import damaged_stream, inflate_snappy
+from resnet50.dataset.handles import Handle
 from resnet50.dataset.remote.image_cache import CacheSettings
 from resnet50.dataset.remote.members import (
     RemoteImage,
@@ -96,21 +97,8 @@ class ImageSource:
         return self.snappy.image_in(data) if self.snappy else data
 
 
-class _Handle:
-    """An open file that is closed when nobody uses it, not while a thread reads it."""
-
-    def __init__(self, path: str):
-        self.descriptor = -1
-        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-
-    def __del__(self, close: Callable[[int], None] = os.close) -> None:
-        # At the end of the program, the module may have lost its names.
-        if self.descriptor >= 0:
-            close(self.descriptor)
-
-
 # Positioned reads do not change a handle, so threads and forked processes may share it.
-_open = functools.lru_cache(maxsize=_MAX_OPEN)(_Handle)
+_open = functools.lru_cache(maxsize=_MAX_OPEN)(Handle)
 
 
 def _read_range(archive: str, offset: int, size: int) -> bytes:

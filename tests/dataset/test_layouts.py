@@ -337,7 +337,7 @@ def test_workers_can_read_the_sources(tmp_path, layout):
 
 def test_more_archives_than_are_kept_open(tmp_path, monkeypatch):
     """Every descriptor that is opened is closed again."""
-    cache = functools.lru_cache(maxsize=2)(sources._Handle)
+    cache = functools.lru_cache(maxsize=2)(sources.Handle)
     monkeypatch.setattr(sources, "_open", cache)
     paths = open_training(tmp_path, "class archives").sources(range(12))
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208

@@ -62,8 +62,8 @@ def _longest_life(samples: list[Sample], program: str) -> list[Sample]:
 def _bytes_per_step(samples: list[Sample], batches_per_epoch: int) -> float:
     """The median slope between two samples of an epoch (Theil-Sen estimator).
 
-    So a few jumps are no growth: the order of the next epoch's images, 10 MB, may come
-    to lie in new memory, and the kernel may join pages to a huge one.
+    So a few jumps are no growth: the order of the next epoch's images, 10 MB, may be
+    allocated in new memory, and the kernel may join pages to a huge one.
     """
     return statistics.median(
         (last.unshared - first.unshared) / (last.step - first.step)

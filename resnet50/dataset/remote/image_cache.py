@@ -17,10 +17,10 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from resnet50.dataset.handles import Handle
 from resnet50.urls import shown_url
 
 # Before the image's bytes: a magic number and the CRC-32 of its header in the archive
@@ -58,19 +58,6 @@ class CachedImage(NamedTuple):
     header: int  # CRC-32 of the member's header
 
 
-class _File:
-    """An open file of the cache; closed when no thread uses it any more."""
-
-    def __init__(self, path: Path, flags: int):
-        self.descriptor = -1
-        self.descriptor = os.open(path, flags | os.O_CLOEXEC, 0o666)
-
-    def __del__(self, close: Callable[[int], None] = os.close) -> None:
-        # At the end of the program, the module may have lost its names.
-        if self.descriptor >= 0:
-            close(self.descriptor)
-
-
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -92,7 +79,7 @@ class ImageCache:
         self._may_write = 0  # bytes, until the next look at the folder
         self._next_look = 0.0
         self._stopped_until, self._stopping = 0.0, threading.Lock()
-        self._open = functools.lru_cache(maxsize=_MAX_OPEN)(_File)
+        self._open = functools.lru_cache(maxsize=_MAX_OPEN)(Handle)
 
     def _path(self, image: CachedImage) -> Path:
         archive = shown_url(image.archive)  # A signature differs each time.

@@ -47,11 +47,11 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:150] or type(error).__name__
 
 
-def why_unreachable(worker: str) -> str:
-    """Why this host cannot connect to a worker's address; "" if it can."""
-    address = urllib.parse.urlsplit(worker)
+def why_unreachable(address: str) -> str:
+    """Why this host cannot connect to a worker or a scheduler; "" if it can."""
+    parts = urllib.parse.urlsplit(address)
     try:
-        where = address.hostname, address.port
+        where = parts.hostname, parts.port
         socket.create_connection(where, _CONNECT_SECONDS).close()
     except OSError as error:
         return error.strerror or str(error)

@@ -104,7 +104,7 @@ class PendingTasks:
     def fail_all(self, error: ConnectionError) -> None:
         """Fails every task, because the scheduler is lost, or a worker is silent.
 
-        Whoever may be receiving from that worker does not return. So the next tasks get
+        A thread that receives from that worker may never return. So the next tasks get
         new receivers.
         """
         with self._lock:

@@ -88,20 +88,19 @@ class DaskPool(WorkerPool):
         """
         try:
             quiet_distributed()
-            if fault := missing_certificate(self._address):
-                raise DaskError(f"{self._address}: {fault}")
-            self._connection.open()
-            self._poll()
-            while self._admission.is_inspecting:
-                time.sleep(0.05)
-                self._poll()
         except ImportError:
             raise DaskError(
                 '[runtime_preprocessing] executor = "dask": the package distributed is '
                 f"missing ({install_command('cluster')})"
             ) from None
-        except DaskError:
-            raise
+        if fault := missing_certificate(self._address):
+            raise DaskError(f"{self._address}: {fault}")
+        try:
+            self._connection.open()
+            self._poll()
+            while self._admission.is_inspecting:
+                time.sleep(0.05)
+                self._poll()
         except Exception as error:  # distributed has no base class for its errors.
             self.shutdown()
             if reason := why_unreachable(self._address):

@@ -38,7 +38,7 @@ def test_a_worker_is_silent_when_its_last_report_gets_old(monkeypatch):
 
 
 def test_a_port_that_never_answers_is_an_error_without_a_traceback():
-    """As of a stopped scheduler. distributed alone would wait forever."""
+    """A stopped scheduler does not either. distributed alone would wait forever."""
     program = """if True:
         import sys
         from resnet50.preprocessing.dask import connection

@@ -178,7 +178,7 @@ def test_killed_worker_and_killed_scheduler_cost_no_batch(transfer, tmp_path):
 def test_a_stopped_worker_does_not_stop_the_others(transfer, tmp_path, monkeypatch):
     """Its batches are made by another one, though it may hold both receivers.
 
-    The other worker comes when the first has stopped, which so has tasks for certain.
+    The other worker comes when the first has stopped, so the first certainly has tasks.
     """
     monkeypatch.setattr(connection, "_SILENT_SECONDS", 1.5)
     host = Host(tmp_path, transfer=transfer)
